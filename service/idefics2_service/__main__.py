@@ -1,0 +1,110 @@
+"""`idefics2-service`: serve, or show what can be set."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import cast
+
+import structlog
+import uvloop
+
+from idefics2_service import logs
+from idefics2_service.app import App
+from idefics2_service.errors import SettingInvalid, StartFailed
+from idefics2_service.settings import Settings, describe
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+logger = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    """Run the command line; return its exit status: 0 stopped, 1 could not start, 2 bad usage or setting."""
+    arguments = _parse_arguments()
+    if arguments.command == "settings":
+        print(settings_table())  # it is what the command is for
+        return 0
+    try:
+        settings = Settings.read(os.environ, _overrides(arguments))
+        logs.configure(settings.log)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, arguments.ready_file))
+    except (SettingInvalid, StartFailed) as error:
+        print(f"idefics2-service: {error}", file=sys.stderr)
+        return EXIT_USAGE if isinstance(error, SettingInvalid) else EXIT_FAILED
+    return 0
+
+
+def settings_table() -> str:
+    """Write the table of settings that stands in README.md."""
+    rows = [
+        f"| `{name}` | {default and f'`{default}`'} | {meaning} |" for name, default, meaning in describe()
+    ]
+    return "\n".join(("| variable | default | meaning |", "|---|---|---|", *rows))
+
+
+async def _serve(settings: Settings, ready_file: Path | None) -> None:
+    """Serve until SIGINT or SIGTERM, which cancel this task wherever it stands."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(
+            number, cast("asyncio.Task[None]", asyncio.current_task()).cancel
+        )
+    try:
+        async with App(settings) as app:
+            await app.wait_until_serving()
+            _announce(app, ready_file)
+            await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        logger.info("stopped")
+
+
+def _announce(app: App, ready_file: Path | None) -> None:
+    """Tell a program by the ready file, which is whole or not there, and a person how to call."""
+    facts = {"grpc": app.grpc_address, "http": app.http_address, "api_key": app.api_key}
+    if ready_file is None:
+        key = facts.pop("api_key")
+        print(f"ready: {json.dumps(facts)}\nexport IDEFICS2_API_KEY={key}", flush=True)
+        return
+    with tempfile.NamedTemporaryFile("w", dir=ready_file.parent, delete=False) as file:
+        json.dump(facts, file)
+    Path(file.name).replace(ready_file)
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, str | int]:
+    given = {
+        "grpc.port": arguments.grpc_port,
+        "http.port": arguments.http_port,
+        "triton.url": arguments.triton_url,
+    }
+    return {path: value for path, value in given.items() if value is not None}
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="idefics2-service", description="Serves Idefics2 over gRPC.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser(
+        "serve", help="serve until Ctrl-C; starts the embedded Triton unless told of another"
+    )
+    serve.add_argument("--grpc-port", type=int, help="overrules IDEFICS2_GRPC_PORT; 0 takes a free one")
+    serve.add_argument("--http-port", type=int, help="overrules IDEFICS2_HTTP_PORT; 0 takes a free one")
+    serve.add_argument("--triton-url", metavar="HOST:PORT", help="use a Triton that runs elsewhere")
+    serve.add_argument(
+        "--ready-file",
+        type=Path,
+        metavar="PATH",
+        help="write {grpc, http, api_key} there when everything answers",
+    )
+    commands.add_parser("settings", help="print all settings")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

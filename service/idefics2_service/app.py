@@ -1,0 +1,134 @@
+"""The only place that builds parts, and where the order of start and stop is written."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self
+
+import structlog
+
+from idefics2_service.generation import Generation
+from idefics2_service.keys import KeyRing, load_or_make_key
+from idefics2_service.lifecycle import Means
+from idefics2_service.metrics import Metrics
+from idefics2_service.queue import Turns
+from idefics2_service.rest.server import HttpServer, make_app
+from idefics2_service.rpc.server import GrpcServer
+from idefics2_service.triton.backend import TritonBackend
+from idefics2_service.triton.embedded import EmbeddedTriton
+from idefics2_service.triton.server import TritonServer
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from types import TracebackType
+
+    from idefics2_service.backend import Backend
+    from idefics2_service.settings import Settings
+
+logger = structlog.get_logger(__name__)
+
+
+class App:
+    """The whole service, as an async context: inside it, everything answers."""
+
+    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
+        """Build everything and bind the ports; `backend` takes Triton's place where it is given.
+
+        Raises:
+            StartFailed: a port is taken.
+            SettingInvalid: the API key is bad or cannot be kept.
+
+        """
+        self._settings = settings
+        self.metrics = Metrics()
+        self.api_key = _api_key(settings)
+        self._given_backend = backend
+        self._triton = TritonBackend(settings.triton, self.metrics)
+        self._backend: Backend = backend or self._triton
+        turns = Turns(settings.queue.max_running, settings.queue.max_waiting)
+        self.metrics.running.set_function(lambda: turns.num_running)
+        self.metrics.waiting.set_function(lambda: turns.num_waiting)
+        self._generation = Generation(Means(self._backend, turns, settings.limits, self.metrics))
+        self._http = HttpServer(settings.http, make_app(self._generation, self.metrics))
+        self._grpc = GrpcServer(settings.grpc, self._generation, KeyRing(self.api_key), self.metrics)
+        self._stack = AsyncExitStack()
+
+    @property
+    def grpc_address(self) -> str:
+        """`host:port` of the gRPC face."""
+        return self._grpc.address
+
+    @property
+    def http_address(self) -> str:
+        """`host:port` of the HTTP face."""
+        return self._http.address
+
+    async def __aenter__(self) -> Self:
+        """Start the faces, which say that they do not serve yet, then what they stand before.
+
+        Raises:
+            StartFailed: the embedded Triton did not start.
+
+        """
+        async with AsyncExitStack() as stack:
+            await self._http.start()
+            stack.push_async_callback(self._http.stop)
+            await self._grpc.start()
+            stack.push_async_callback(self._grpc.stop)
+            await self._start_backend(stack)
+            self._run(stack, self._follow_health())
+            # First at the end: say so, take nothing new, let running answers finish.
+            stack.push_async_callback(self._generation.stop, self._settings.grpc.drain_timeout_seconds)
+            stack.push_async_callback(self._grpc.set_serving, serving=False)
+            self._stack = stack.pop_all()
+        logger.info("serving", grpc=self.grpc_address, http=self.http_address, backend=self._backend.name)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop in the opposite order."""
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def wait_until_serving(self) -> None:
+        """Return when a request would be taken."""
+        await self._backend.wait_until_healthy()
+
+    async def _start_backend(self, stack: AsyncExitStack) -> None:
+        if self._given_backend is not None:
+            return
+        if self._settings.triton.url:
+            await self._triton.connect(self._settings.triton.url)
+            stack.push_async_callback(self._triton.close)
+            return
+        embedded = EmbeddedTriton(TritonServer(self._settings.triton, os.environ), self._triton)
+        stack.push_async_callback(embedded.stop)
+        await embedded.start()
+        self._run(stack, embedded.keep_running())
+
+    async def _follow_health(self) -> None:
+        """Let the health service say what the backend's health is, for ever."""
+        healthy = False
+        while True:
+            await self._backend.wait_until_healthy(healthy=not healthy)
+            healthy = not healthy
+            await self._grpc.set_serving(serving=healthy)
+
+    @staticmethod
+    def _run(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
+        """Let `work` run until the stack unwinds."""
+        task = asyncio.create_task(work)
+
+        async def cancel() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        stack.push_async_callback(cancel)
+
+
+def _api_key(settings: Settings) -> str:
+    if settings.api.key is not None:
+        return settings.api.key.get_secret_value()
+    return load_or_make_key(settings.data.folder.expanduser())

@@ -1,0 +1,249 @@
+"""Everything that this service answers with when it does not answer.
+
+    ServiceError
+     ├── InvalidInput                       INVALID_ARGUMENT, names a field
+     │    ├── RequestMalformed
+     │    ├── TextNotUnicode
+     │    ├── ValueOutOfRange               names bound and value too
+     │    ├── PromptMissing · PromptTooLarge · PromptHasSpecialToken · ContextExceeded
+     │    ├── ImageMissing
+     │    └── FileEmpty · FileTooLarge · FileNotAnImage · FileUndecodable · FileTooManyPixels
+     │        FileDataUriInvalid · FileUrlUnsupported
+     ├── Unauthenticated                    UNAUTHENTICATED
+     │    ├── ApiKeyMissing
+     │    └── ApiKeyInvalid
+     ├── QueueFull                          RESOURCE_EXHAUSTED, retry later
+     ├── RequestCancelled                   CANCELLED
+     ├── RequestDeadlineExceeded            DEADLINE_EXCEEDED
+     ├── Unavailable                        UNAVAILABLE, retry later
+     │    ├── BackendUnavailable
+     │    └── ServiceStopping
+     ├── MethodUnknown                      UNIMPLEMENTED
+     └── InternalError                      INTERNAL; never says more than the request's id
+
+    SettingInvalid, StartFailed             end the program before it serves; never cross the wire
+
+`code` is one of the sixteen canonical status codes, `reason` a value of the proto's ErrorReason; classes
+without a `reason` are never raised. The faces derive what they send from the class alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class ServiceError(Exception):
+    """What a caller is told."""
+
+    code: ClassVar[str] = ""
+    reason: ClassVar[str] = ""
+    usual_retry_after_seconds: ClassVar[float | None] = None
+
+    def __init__(
+        self, message: str, *, field: str = "", retry_after_seconds: float | None = None, **metadata: str
+    ) -> None:
+        """Keep a sentence for a person that names field, bound and value, and facts for a machine."""
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.retry_after_seconds = retry_after_seconds or self.usual_retry_after_seconds
+        self.metadata = {"field": field, **metadata} if field else metadata
+
+
+class InvalidInput(ServiceError):
+    """The request is at fault: the same request will fail again."""
+
+    code = "INVALID_ARGUMENT"
+
+
+class RequestMalformed(InvalidInput):
+    """The bytes are not a message of the API."""
+
+    reason = "REQUEST_MALFORMED"
+
+
+class TextNotUnicode(InvalidInput):
+    """A text holds a lone surrogate or is not UTF-8."""
+
+    reason = "TEXT_NOT_UNICODE"
+
+
+class ValueOutOfRange(InvalidInput):
+    """A number, or a list's length, is outside its bounds."""
+
+    reason = "VALUE_OUT_OF_RANGE"
+
+    @classmethod
+    def of(cls, field: str, bound: str, value: object) -> ValueOutOfRange:
+        """Say that `field` must be `bound`, not `value`."""
+        return cls(f"{field} must be {bound}, not {value}", field=field, bound=bound, value=str(value))
+
+
+class PromptMissing(InvalidInput):
+    """There is nothing to do."""
+
+    reason = "PROMPT_MISSING"
+
+
+class PromptTooLarge(InvalidInput):
+    """The prompt has too many bytes."""
+
+    reason = "PROMPT_TOO_LARGE"
+
+
+class PromptHasSpecialToken(InvalidInput):
+    """The prompt holds a marker of the model's template."""
+
+    reason = "PROMPT_HAS_SPECIAL_TOKEN"
+
+
+class ContextExceeded(InvalidInput):
+    """Prompt, images and answer do not fit into the model's context."""
+
+    reason = "CONTEXT_EXCEEDED"
+
+
+class ImageMissing(InvalidInput):
+    """There is nothing to look at."""
+
+    reason = "IMAGE_MISSING"
+
+
+class FileEmpty(InvalidInput):
+    """The file has no bytes."""
+
+    reason = "FILE_EMPTY"
+
+
+class FileTooLarge(InvalidInput):
+    """The file has too many bytes."""
+
+    reason = "FILE_TOO_LARGE"
+
+
+class FileNotAnImage(InvalidInput):
+    """The file is not a picture of a format that is accepted."""
+
+    reason = "FILE_NOT_AN_IMAGE"
+
+
+class FileUndecodable(InvalidInput):
+    """The picture is truncated or damaged."""
+
+    reason = "FILE_UNDECODABLE"
+
+
+class FileTooManyPixels(InvalidInput):
+    """The picture is too large once decoded."""
+
+    reason = "FILE_TOO_MANY_PIXELS"
+
+
+class FileDataUriInvalid(InvalidInput):
+    """The data URI cannot be read."""
+
+    reason = "FILE_DATA_URI_INVALID"
+
+
+class FileUrlUnsupported(InvalidInput):
+    """The URL is of a kind that is not fetched."""
+
+    reason = "FILE_URL_UNSUPPORTED"
+
+
+class Unauthenticated(ServiceError):
+    """Nobody knows the caller."""
+
+    code = "UNAUTHENTICATED"
+
+
+class ApiKeyMissing(Unauthenticated):
+    """The call has no key."""
+
+    reason = "API_KEY_MISSING"
+
+
+class ApiKeyInvalid(Unauthenticated):
+    """The key is not known."""
+
+    reason = "API_KEY_INVALID"
+
+
+class QueueFull(ServiceError):
+    """Too many requests wait already."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "QUEUE_FULL"
+    usual_retry_after_seconds = 1.0
+
+
+class RequestCancelled(ServiceError):
+    """The caller wants no answer any more."""
+
+    code = "CANCELLED"
+    reason = "REQUEST_CANCELLED"
+
+
+class RequestDeadlineExceeded(ServiceError):
+    """The caller's deadline passed."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "REQUEST_DEADLINE_EXCEEDED"
+
+
+class Unavailable(ServiceError):
+    """Not now: the same request may succeed in a while."""
+
+    code = "UNAVAILABLE"
+    usual_retry_after_seconds = 1.0
+
+
+class BackendUnavailable(Unavailable):
+    """The model's server does not answer."""
+
+    reason = "BACKEND_UNAVAILABLE"
+
+
+class ServiceStopping(Unavailable):
+    """The replica that was asked is shutting down."""
+
+    reason = "SERVICE_STOPPING"
+
+
+class MethodUnknown(ServiceError):
+    """There is no such method."""
+
+    code = "UNIMPLEMENTED"
+    reason = "METHOD_UNKNOWN"
+
+
+class InternalError(ServiceError):
+    """A fault of ours; the log holds the rest."""
+
+    code = "INTERNAL"
+    reason = "INTERNAL_ERROR"
+
+
+class SettingInvalid(Exception):
+    """A setting is unknown or bad; the message names it."""
+
+
+class StartFailed(Exception):
+    """Something that the service needs could not be started; the message says what to do."""
+
+
+def concrete_errors(root: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:
+    """Yield every class that can be raised."""
+    if root.reason:
+        yield root
+    for child in root.__subclasses__():
+        yield from concrete_errors(child)
+
+
+def error_for(reason: str, message: str, field: str = "") -> ServiceError:
+    """Make the error that the engine named by its `reason`; an unknown reason is a fault of ours."""
+    kinds = {kind.reason: kind for kind in concrete_errors()}
+    return kinds.get(reason, InternalError)(message, field=field)

@@ -1,0 +1,113 @@
+"""From an image as the caller gave it to the bytes of a picture file."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import warnings
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from PIL import Image
+
+from idefics2_service.errors import (
+    FileDataUriInvalid,
+    FileEmpty,
+    FileNotAnImage,
+    FileTooLarge,
+    FileTooManyPixels,
+    FileUndecodable,
+    FileUrlUnsupported,
+    TextNotUnicode,
+)
+from idefics2_service.requests import ImageFile, ImageSource
+
+if TYPE_CHECKING:
+    from idefics2_service.settings import LimitSettings
+
+# The first bytes of each format that is accepted. Nothing else ever meets a decoder.
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+)
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+async def resolve(source: ImageSource, limits: LimitSettings, max_image_bytes: int) -> ImageFile:
+    """Read the file and its header; its pixels are decoded where the model runs.
+
+    Raises:
+        InvalidInput: FILE_*; the message names the field, and format, size and bound where known.
+
+    """
+    data = source.data if source.data is not None else _read_url(source, max_image_bytes)
+    if not data:
+        raise FileEmpty(f"{source.field} is empty", field=source.field)
+    _check_size(source.field, len(data), max_image_bytes)
+    return _read_header(source.field, data, limits.max_image_pixels)
+
+
+def _read_url(source: ImageSource, max_image_bytes: int) -> bytes:
+    url = source.url or ""
+    scheme, separator, rest = url.partition(":")
+    if separator and scheme.lower() == "data":
+        return _read_data_uri(source.field, rest, max_image_bytes)
+    # Fetching and uploads are to come; until then say so instead of guessing.
+    message = f"{source.field} must be a data URI (data:image/...;base64,...) or inline bytes"
+    raise FileUrlUnsupported(f"{message}; this version does not fetch URLs", field=source.field)
+
+
+def _read_data_uri(field: str, rest: str, max_image_bytes: int) -> bytes:
+    """Decode what follows `data:`. The media type is not looked at: the bytes say what they are."""
+    header, comma, payload = rest.partition(",")
+    if not comma:
+        raise FileDataUriInvalid(f"{field} is a data URI without a comma", field=field)
+    try:
+        encoded = unquote_to_bytes(payload)
+    except UnicodeEncodeError as error:
+        raise TextNotUnicode(f"{field} has a lone surrogate", field=field) from error
+    if not header.lower().endswith(";base64"):
+        return encoded
+    _check_size(field, len(encoded) * 3 // 4 - 2, max_image_bytes)
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except binascii.Error as error:
+        raise FileDataUriInvalid(f"{field} is a data URI with bad base64: {error}", field=field) from error
+
+
+def _check_size(field: str, size: int, maximum: int) -> None:
+    if size > maximum:
+        message = f"{field} has {size} bytes; at most {maximum} are allowed"
+        raise FileTooLarge(message, field=field, bound=str(maximum), value=str(size))
+
+
+def _read_header(field: str, data: bytes, max_pixels: int) -> ImageFile:
+    kind = _sniff(data)
+    if kind is None:
+        message = f"{field} is not a picture of an accepted format ({', '.join(FORMATS)})"
+        raise FileNotAnImage(message, field=field)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is below
+            with Image.open(io.BytesIO(data), formats=[kind]) as image:
+                width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise FileTooManyPixels(f"{field} has more than {max_pixels} pixels", field=field) from error
+    except Exception as error:  # whatever a decoder makes of a damaged header
+        raise FileUndecodable(f"{field} is a damaged or truncated {kind} file", field=field) from error
+    if width * height > max_pixels:
+        message = f"{field} has {width} x {height} pixels; at most {max_pixels} are allowed"
+        raise FileTooManyPixels(message, field=field, bound=str(max_pixels), value=str(width * height))
+    return ImageFile(field=field, data=data, format=kind, width=width, height=height)
+
+
+def _sniff(data: bytes) -> str | None:
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)

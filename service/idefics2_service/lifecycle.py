@@ -1,0 +1,152 @@
+"""One request's way, top to bottom: resolve the images, take a turn, stream the answer.
+
+Where the program counter stands is the request's stage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from idefics2_service.backend import Backend, BackendFinished
+from idefics2_service.errors import BackendUnavailable, RequestDeadlineExceeded
+from idefics2_service.events import Finished, Happening, LogLine, QueuePosition, StageEntered, TextDelta
+from idefics2_service.files import resolve
+from idefics2_service.requests import (
+    GenerateOutput,
+    ImageFile,
+    ResolvedRequest,
+    Stage,
+    ValidRequest,
+)
+
+if TYPE_CHECKING:
+    from idefics2_service.metrics import Metrics
+    from idefics2_service.queue import Turns
+    from idefics2_service.settings import LimitSettings
+
+Publish = Callable[[Happening], None]
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a request needs on its way."""
+
+    backend: Backend
+    turns: Turns
+    limits: LimitSettings
+    metrics: Metrics
+
+
+class StageClock:
+    """Publishes stages as they are entered, and measures them."""
+
+    def __init__(self, publish: Publish) -> None:
+        """Start now."""
+        self._publish = publish
+        self._entered: list[tuple[Stage, float]] = []
+        self._started = time.monotonic()
+
+    def enter(self, stage: Stage) -> None:
+        """End the stage before and begin `stage`."""
+        self._entered.append((stage, time.monotonic()))
+        self._publish(StageEntered(stage))
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds in each stage so far, and `total`."""
+        now = time.monotonic()
+        ends = [start for _, start in self._entered[1:]] + [now]
+        seconds = {stage.value.lower(): 0.0 for stage in Stage}
+        for (stage, start), end in zip(self._entered, ends, strict=True):
+            seconds[stage.value.lower()] += end - start
+        return {**seconds, "total": now - self._started}
+
+
+async def run(
+    request_id: str, request: ValidRequest, deadline: float | None, means: Means, publish: Publish
+) -> GenerateOutput:
+    """Answer one request and tell `publish` what happens, `Finished` at the end.
+
+    Args:
+        request_id: Unique among the requests that are running.
+        request: What to answer.
+        deadline: When to give up, on the event loop's clock; None never.
+        means: What it needs.
+        publish: Hears of each event.
+
+    Cancelling it frees everything that the request holds.
+
+    Raises:
+        ServiceError: there is no answer.
+
+    """
+    clock = StageClock(publish)
+    try:
+        async with asyncio.timeout_at(deadline):
+            output = await _answer(request_id, request, means, publish, clock)
+    except TimeoutError as error:
+        message = f"the deadline passed after {clock.elapsed:.3f} s"
+        raise RequestDeadlineExceeded(message) from error
+    publish(Finished(output))
+    return output
+
+
+async def _answer(
+    request_id: str, request: ValidRequest, means: Means, publish: Publish, clock: StageClock
+) -> GenerateOutput:
+    clock.enter(Stage.RESOLVING)
+    images = await resolve_images(request, means, publish)
+    clock.enter(Stage.QUEUED)
+    async with means.turns.take(lambda position: publish(QueuePosition(position))):
+        resolved = ResolvedRequest(request_id, request, images)
+        text, finished = await _stream(resolved, means, publish, clock)
+    return GenerateOutput(
+        output=text,
+        finish_reason=finished.finish_reason,
+        usage=finished.usage,
+        stage_seconds=clock.seconds(),
+        request_id=request_id,
+        seed=request.seed,
+    )
+
+
+async def resolve_images(request: ValidRequest, means: Means, publish: Publish) -> tuple[ImageFile, ...]:
+    """Read all images of a request, before it takes a turn: a slow file never holds the model."""
+    images = []
+    for source in request.images:
+        image = await resolve(source, means.limits, request.max_image_bytes)
+        means.metrics.image_bytes.labels(image.format).observe(len(image.data))
+        publish(
+            LogLine(f"{image.field}: {image.format}, {image.width} x {image.height}, {len(image.data)} bytes")
+        )
+        images.append(image)
+    return tuple(images)
+
+
+async def _stream(
+    resolved: ResolvedRequest, means: Means, publish: Publish, clock: StageClock
+) -> tuple[str, BackendFinished]:
+    """Pass on what the backend says; return the text and how it ended."""
+    pieces: list[str] = []
+    async with aclosing(means.backend.generate(resolved)) as events:
+        async for event in events:
+            match event:
+                case StageEntered(stage):
+                    clock.enter(stage)
+                    if stage is Stage.DECODE:
+                        means.metrics.time_to_first_token.observe(clock.elapsed)
+                case TextDelta(text):
+                    pieces.append(text)
+                    publish(event)
+                case BackendFinished():
+                    return "".join(pieces), event
+    raise BackendUnavailable("the model's server ended the answer without finishing it")

@@ -1,0 +1,103 @@
+"""Turns on the model: who waits, in which order, and how many are before whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from idefics2_service.errors import QueueFull
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+
+@dataclass(eq=False)
+class _Waiter:
+    """One request in the line."""
+
+    tell_position: Callable[[int], None]
+    turn: asyncio.Future[None]
+    position: int = -1
+
+
+class Turns:
+    """`max_running` turns at a time, first come, first served."""
+
+    def __init__(self, max_running: int, max_waiting: int) -> None:
+        """Begin with an empty line."""
+        self._max_running = max_running
+        self._max_waiting = max_waiting
+        self._line: deque[_Waiter] = deque()
+        self.num_running = 0
+
+    @property
+    def num_waiting(self) -> int:
+        """How many are in the line."""
+        return len(self._line)
+
+    def check_room(self) -> None:
+        """Refuse at once what could not wait either.
+
+        Raises:
+            QueueFull: the line is full.
+
+        """
+        if self.num_running >= self._max_running and self.num_waiting >= self._max_waiting:
+            message = f"{self.num_waiting} requests are waiting; at most {self._max_waiting} may"
+            raise QueueFull(message, bound=str(self._max_waiting), value=str(self.num_waiting))
+
+    @asynccontextmanager
+    async def take(self, tell_position: Callable[[int], None]) -> AsyncIterator[None]:
+        """Wait for a turn and hold it; `tell_position` hears how many are before this one, on each change.
+
+        Raises:
+            QueueFull: the line is full.
+
+        """
+        await self._wait(tell_position)
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    async def _wait(self, tell_position: Callable[[int], None]) -> None:
+        if self.num_running < self._max_running:
+            self.num_running += 1
+            tell_position(0)
+            return
+        self.check_room()
+        waiter = _Waiter(tell_position, asyncio.get_running_loop().create_future())
+        self._line.append(waiter)
+        self._tell_positions()
+        try:
+            await waiter.turn
+        except asyncio.CancelledError:
+            self._leave(waiter)
+            raise
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Take back the place, or the turn that was given in the same moment."""
+        if waiter in self._line:
+            self._line.remove(waiter)
+            self._tell_positions()
+        else:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Pass a turn on to the first in the line who still waits."""
+        while self._line:
+            waiter = self._line.popleft()
+            if not waiter.turn.cancelled():
+                waiter.turn.set_result(None)
+                self._tell_positions()
+                return
+        self.num_running -= 1
+
+    def _tell_positions(self) -> None:
+        for position, waiter in enumerate(self._line):
+            if waiter.position != position:
+                waiter.position = position
+                waiter.tell_position(position)

@@ -1,0 +1,121 @@
+"""What a request is, in plain types: no face's wire format and no backend's."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass
+
+
+class Stage(enum.Enum):
+    """Where a request stands."""
+
+    RESOLVING = "RESOLVING"
+    QUEUED = "QUEUED"
+    PREFILL = "PREFILL"
+    DECODE = "DECODE"
+
+
+class FinishReason(enum.Enum):
+    """Why an answer ended."""
+
+    END_OF_TURN = "END_OF_TURN"
+    STOP_STRING = "STOP_STRING"
+    LENGTH = "LENGTH"
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """An image as the caller gave it: a URL or the bytes of a file, never both."""
+
+    field: str
+    """The name of the request's field, for errors: `image_url` or `images[0].data`."""
+    url: str | None = None
+    data: bytes | None = None
+
+
+@dataclass(frozen=True)
+class GenerateInput:
+    """A request as a face read it, unchecked. None: the caller left it out."""
+
+    prompt: str
+    images: tuple[ImageSource, ...]
+    max_new_tokens: int | None = None
+    repetition_penalty: float | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    split_images: bool | None = None
+    max_image_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class ValidRequest:
+    """A request within all bounds, defaults applied. Only `validation` makes one."""
+
+    prompt: str
+    images: tuple[ImageSource, ...]
+    max_new_tokens: int
+    repetition_penalty: float
+    temperature: float
+    top_p: float
+    top_k: int
+    """0: no such limit."""
+    seed: int
+    stop: tuple[str, ...]
+    split_images: bool | None
+    max_image_bytes: int
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """The bytes of an image whose header was read: format and size are known, pixels are not."""
+
+    field: str
+    data: bytes = dataclasses.field(repr=False)
+    format: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class ResolvedRequest:
+    """A valid request with its images in hand: what a backend works on."""
+
+    request_id: str
+    request: ValidRequest
+    images: tuple[ImageFile, ...]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one request."""
+
+    num_prompt_tokens: int
+    num_image_tokens: int
+    num_generated_tokens: int
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    """What a request would cost."""
+
+    num_prompt_tokens: int
+    num_image_tokens: int
+    num_image_patches: int
+    max_context_tokens: int
+
+
+@dataclass(frozen=True)
+class GenerateOutput:
+    """A complete answer."""
+
+    output: str
+    finish_reason: FinishReason
+    usage: Usage
+    stage_seconds: dict[str, float]
+    """Seconds by lower-case stage name, and `total`."""
+    request_id: str
+    seed: int

@@ -1,0 +1,60 @@
+"""From an error of the service to the status that a gRPC caller gets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import any_pb2, duration_pb2, message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from idefics2_service.errors import InvalidInput, QueueFull, ServiceError
+
+if TYPE_CHECKING:
+    import grpc
+
+    ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+DOMAIN = "idefics2"
+
+
+def make_status(error: ServiceError) -> status_pb2.Status:
+    """Write an error with exactly one ErrorInfo, and what else its kind calls for."""
+    details: list[message.Message] = [
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    ]
+    if isinstance(error, InvalidInput):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+        violation.reason = error.reason  # type: ignore[attr-defined]  # the stubs are older than it
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(error, QueueFull):
+        quota = error_details_pb2.QuotaFailure.Violation(subject="queue", description=error.message)
+        details.append(error_details_pb2.QuotaFailure(violations=[quota]))
+    if error.retry_after_seconds is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(_milliseconds(error.retry_after_seconds))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status_pb2.Status(
+        code=code_pb2.Code.Value(error.code),
+        message=error.message,
+        details=[_pack(detail) for detail in details],
+    )
+
+
+async def abort(context: ServicerContext, error: ServiceError) -> None:
+    """End a call with `error`; never returns normally."""
+    if error.retry_after_seconds is not None:
+        pushback = str(_milliseconds(error.retry_after_seconds))
+        context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback),))
+    status = rpc_status.to_status(make_status(error))
+    await context.abort_with_status(status)  # type: ignore[attr-defined]  # the stubs lack it
+
+
+def _pack(detail: message.Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

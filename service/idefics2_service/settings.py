@@ -1,0 +1,167 @@
+"""Everything an operator can set: one table, read once, strictly.
+
+Each setting is the environment variable `IDEFICS2_<SECTION>_<FIELD>`. `python -m idefics2_service
+settings` prints the table that stands in README.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from idefics2_service.errors import SettingInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PREFIX = "IDEFICS2_"
+FOREIGN_PREFIXES = (f"{PREFIX}CLIENT_", f"{PREFIX}MODEL_")  # the Python client's and the engine's
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GrpcSettings(_Section):
+    """The gRPC face."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(50051, description="port to listen on; 0 takes a free one")
+    max_receive_bytes: Count = Field(24 * 2**20, description="largest message a caller may send")
+    drain_timeout_seconds: Seconds = Field(3.0, description="how long running calls may go on at shutdown")
+
+
+class HttpSettings(_Section):
+    """The HTTP port: metrics and health."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(8080, description="port to listen on; 0 takes a free one")
+
+
+class ApiSettings(_Section):
+    """Who may call."""
+
+    key: SecretStr | None = Field(
+        None,
+        description="the API key, `<id>.<secret>`; unset: made at the first start, kept in `data.folder`",
+    )
+
+
+class DataSettings(_Section):
+    """What lives longer than the process."""
+
+    folder: Path = Field(
+        Path("~/.local/state/idefics2"), description="folder of the service's own files; made where missing"
+    )
+
+
+class TritonSettings(_Section):
+    """NVIDIA Triton."""
+
+    url: str = Field(
+        "", description="`host:port` of a Triton that runs elsewhere; empty starts the embedded one"
+    )
+    model_name: str = Field("idefics2", description="the model's name in Triton")
+    model_repository: Path | None = Field(
+        None, description="model repository of the embedded Triton; unset: `triton_models/` of the checkout"
+    )
+    start_timeout_seconds: Seconds = Field(
+        600.0, description="how long the embedded Triton may take to start"
+    )
+    stop_timeout_seconds: Seconds = Field(3.0, description="how long the embedded Triton may take to stop")
+    canary_interval_seconds: Seconds = Field(
+        0.5, description="pause between two health requests through the engine"
+    )
+    canary_timeout_seconds: Seconds = Field(
+        3.0, description="a health request that takes longer means it is lost"
+    )
+
+
+class QueueSettings(_Section):
+    """Turns on the model."""
+
+    max_running: Count = Field(8, description="requests on the model at a time; the others wait in line")
+    max_waiting: Count = Field(256, description="requests that may wait; one more gets QUEUE_FULL")
+
+
+class LimitSettings(_Section):
+    """What one request may ask for."""
+
+    max_prompt_bytes: Count = Field(32_768, description="longest prompt")
+    max_new_tokens: Count = Field(4096, description="largest max_new_tokens")
+    max_images: Count = Field(8, description="most images of one request")
+    max_image_bytes: Count = Field(20_000_000, description="largest image file")
+    max_image_pixels: Count = Field(40_000_000, description="largest image, width x height")
+
+
+class LogSettings(_Section):
+    """The log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level that is written"
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`json`, `console`, or by whether a terminal reads it"
+    )
+
+
+class Settings(_Section):
+    """All sections."""
+
+    grpc: GrpcSettings = GrpcSettings()
+    http: HttpSettings = HttpSettings()
+    api: ApiSettings = ApiSettings()
+    data: DataSettings = DataSettings()
+    triton: TritonSettings = TritonSettings()
+    queue: QueueSettings = QueueSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], overrides: Mapping[str, Any] = {}) -> Settings:  # never written
+        """Read the environment, overruled by `overrides`, which maps `section.field` to a value.
+
+        Raises:
+            SettingInvalid: a variable is unknown or its value is bad; the message names it.
+
+        """
+        values: dict[str, dict[str, Any]] = {}
+        for name, text in environ.items():
+            if name.startswith(PREFIX) and not name.startswith(FOREIGN_PREFIXES):
+                section, _, field = name.removeprefix(PREFIX).lower().partition("_")
+                values.setdefault(section, {})[field] = text
+        for path, value in overrides.items():
+            section, _, field = path.partition(".")
+            values.setdefault(section, {})[field] = value
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise SettingInvalid("; ".join(_explain(detail) for detail in error.errors())) from error
+
+
+def describe() -> Iterator[tuple[str, str, str]]:
+    """Yield name, default and meaning of every setting, in the order of the table."""
+    for section_name, section in Settings.model_fields.items():
+        kind = section.annotation
+        if kind is None or not issubclass(kind, _Section):
+            continue
+        for field_name, field in kind.model_fields.items():
+            default = "" if field.default in (None, "") else str(field.default)
+            yield _variable(section_name, field_name), default, field.description or ""
+
+
+def _variable(*path: str) -> str:
+    return PREFIX + "_".join(path).upper()
+
+
+def _explain(detail: Any) -> str:  # pydantic's ErrorDetails
+    name = _variable(*(str(part) for part in detail["loc"]))
+    if detail["type"] == "extra_forbidden":
+        return f"{name} is not a setting of this service"
+    return f"{name}: {detail['msg']}, not {detail['input']!r}"

@@ -1,0 +1,1 @@
+"""NVIDIA Triton: the backend that talks to one, and the embedded server that runs one here."""

@@ -1,0 +1,198 @@
+"""The embedded Triton: the real tritonserver of the wheel, with this repository's model."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import structlog
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from idefics2_service.errors import StartFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from idefics2_service.settings import TritonSettings
+
+logger = structlog.get_logger(__name__)
+
+SECONDS_BETWEEN_PROBES = 0.05
+LINES_OF_LOG_SHOWN = 15
+NVIDIA_DEVICE = Path("/dev/nvidiactl")
+OPTIONS_WITHOUT_GPU = ("--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0")
+# The python backend as the wheel carries it, in pieces: library, utilities, and a stub for each Python.
+_BACKEND_FILES = (
+    "backends/python/libtriton_python.so",
+    "backends/python/triton_python_backend_utils.py",
+    f"python_backend_stubs/{sys.version_info.major}.{sys.version_info.minor}/triton_python_backend_stub",
+)
+
+
+class TritonServer:
+    """One tritonserver on loopback with the model loaded; can be started again after it was stopped."""
+
+    def __init__(self, settings: TritonSettings, environment: Mapping[str, str]) -> None:
+        """Set up, start nothing; the server sees `environment`, so `IDEFICS2_MODEL_*` reach the engine."""
+        self._settings = settings
+        self._environment = environment
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> str:
+        """Start it, wait until the model answers, and return `host:port` of its gRPC endpoint.
+
+        Raises:
+            StartFailed: something it needs is missing, it died, or it took longer than
+                `start_timeout_seconds`.
+
+        """
+        folder = Path(tempfile.mkdtemp(prefix="idefics2-triton-"))
+        grpc_port, http_port, metrics_port = _free_ports(3)
+        url = f"127.0.0.1:{grpc_port}"
+        options = [f"--grpc-port={grpc_port}", f"--http-port={http_port}", f"--metrics-port={metrics_port}"]
+        log = self._launch(folder, options)
+        logger.info("starting triton", log=str(log), url=url)
+        await self._wait_until_ready(url, log)
+        return url
+
+    def _launch(self, folder: Path, options: list[str]) -> Path:
+        """Start the processes; return the path of their log."""
+        timeouts = self._settings
+        prefix = f"idefics2_{os.getpid()}_{secrets.token_hex(4)}_"
+        guard = [
+            *(sys.executable, "-m", "idefics2_service.triton.guard", "--folder", str(folder)),
+            *("--shared-memory-prefix", prefix, "--grace-seconds", str(timeouts.stop_timeout_seconds)),
+        ]
+        server = [
+            str(_wheel() / "bin/tritonserver"),
+            f"--model-repository={_find_repository(self._settings.model_repository)}",
+            f"--backend-directory={_make_backend_folder(folder)}",
+            *("--disable-auto-complete-config", "--model-control-mode=explicit"),
+            f"--load-model={self._settings.model_name}",
+            *("--grpc-address=127.0.0.1", "--http-address=127.0.0.1", "--metrics-address=127.0.0.1"),
+            *options,
+            f"--exit-timeout-secs={int(timeouts.stop_timeout_seconds)}",
+            f"--backend-config=python,shm-region-prefix-name={prefix}",
+            f"--backend-config=python,stub-timeout-seconds={int(timeouts.start_timeout_seconds)}",
+            *([] if NVIDIA_DEVICE.exists() else OPTIONS_WITHOUT_GPU),
+        ]
+        log = folder / "triton.log"
+        with log.open("wb") as output:
+            # Not asyncio's: that one forks, which gRPC's threads do not like.
+            self._guard = subprocess.Popen(  # noqa: S603  # all of it is ours
+                [*guard, "--", *server],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._server_environment(),
+                start_new_session=True,
+            )
+        return log
+
+    async def stop(self, *, at_once: bool = False) -> None:
+        """End it with all its processes, shared memory and files, with or without grace."""
+        guard, self._guard = self._guard, None
+        if guard is None or guard.stdin is None:
+            return
+        with suppress(BrokenPipeError):  # it ended by itself
+            if at_once:
+                guard.stdin.write(b"!")
+            guard.stdin.close()
+        await asyncio.to_thread(guard.wait)
+
+    async def _wait_until_ready(self, url: str, log: Path) -> None:
+        # Opened now: the guard removes the folder when the server ends, but what it wrote can be read.
+        with log.open(errors="replace") as output:
+            try:
+                async with asyncio.timeout(self._settings.start_timeout_seconds):
+                    while not await self._is_ready(url):  # noqa: ASYNC110  # nothing tells us
+                        await asyncio.sleep(SECONDS_BETWEEN_PROBES)
+            except (TimeoutError, StartFailed) as error:
+                await self.stop(at_once=True)
+                tail = "".join(output.readlines()[-LINES_OF_LOG_SHOWN:])
+                reason = str(error) or f"it was not ready after {self._settings.start_timeout_seconds:g} s"
+                raise StartFailed(f"tritonserver did not start: {reason}. It said:\n{tail}") from error
+
+    async def _is_ready(self, url: str) -> bool:
+        if self._guard is None or self._guard.poll() is not None:
+            raise StartFailed("it ended")
+        async with grpc.aio.insecure_channel(url) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            request = service_pb2.ModelReadyRequest(name=self._settings.model_name)
+            try:
+                return bool((await stub.ModelReady(request, timeout=1)).ready)
+            except grpc.aio.AioRpcError:
+                return False
+
+    def _server_environment(self) -> dict[str, str]:
+        """Let the stub find this Python: its packages by PATH, its library by LD_LIBRARY_PATH."""
+        library_folders = [str(_libpython_folder()), self._environment.get("LD_LIBRARY_PATH", "")]
+        return {
+            **self._environment,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{self._environment.get('PATH', '')}",
+            "LD_LIBRARY_PATH": os.pathsep.join(filter(None, library_folders)),
+        }
+
+
+def _wheel() -> Path:
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or spec.origin is None:
+        message = (
+            "the embedded Triton is not installed: pip install 'idefics2-serving[embedded]', "
+            "or set IDEFICS2_TRITON_URL to a Triton that runs elsewhere"
+        )
+        raise StartFailed(message)
+    return Path(spec.origin).parent / "tritonserver"
+
+
+def _make_backend_folder(folder: Path) -> Path:
+    """Lay the python backend's pieces beside each other, as links: copies would not find their libraries."""
+    python = folder / "backends/python"
+    python.mkdir(parents=True)
+    for name in _BACKEND_FILES:
+        piece = _wheel() / name
+        if not piece.exists():
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            message = f"the embedded Triton has no {piece.name} for Python {version}; use Python 3.11"
+            raise StartFailed(message)
+        (python / piece.name).symlink_to(piece)
+    return python.parent
+
+
+def _find_repository(configured: Path | None) -> Path:
+    repository = configured or Path(__file__).parents[3] / "triton_models"
+    if not (repository / "idefics2/config.pbtxt").is_file():
+        message = f"IDEFICS2_TRITON_MODEL_REPOSITORY: there is no model idefics2 in {repository}"
+        raise StartFailed(message)
+    return repository.resolve()
+
+
+def _libpython_folder() -> Path:
+    folder, name = sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("INSTSONAME")
+    if not (Path(folder) / name).exists() or not name.endswith((".so", ".so.1.0")):
+        message = (
+            f"the embedded Triton needs Python's shared library, and {folder}/{name} is not one: install it "
+            "(Debian: libpython3.11) or use a Python that was built with --enable-shared"
+        )
+        raise StartFailed(message)
+    return Path(folder)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Find ports that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
+    return ports

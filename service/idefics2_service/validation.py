@@ -1,0 +1,112 @@
+"""The only way to a ValidRequest."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from typing import TYPE_CHECKING
+
+from idefics2_service.errors import FileEmpty, ImageMissing, ValueOutOfRange
+from idefics2_service.prompts import check_prompt, num_bytes
+from idefics2_service.requests import GenerateInput, ImageSource, ValidRequest
+
+if TYPE_CHECKING:
+    from idefics2_service.settings import LimitSettings
+
+DEFAULT_MAX_NEW_TOKENS = 512
+DEFAULT_REPETITION_PENALTY = 1.2
+DEFAULT_TEMPERATURE = 0.4
+DEFAULT_TOP_P = 0.8
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 10.0
+MAX_REPETITION_PENALTY = 10.0
+MAX_TOP_K = 1000
+MAX_STOPS, MAX_STOP_BYTES = 8, 128
+MAX_SEED = 2**64 - 1
+
+
+def validate(given: GenerateInput, limits: LimitSettings) -> ValidRequest:
+    """Check everything that can be checked without reading a file, and apply the defaults.
+
+    Raises:
+        InvalidInput: the first field that is wrong.
+
+    """
+    check_prompt(given.prompt, limits.max_prompt_bytes)
+    _check_images(given.images, limits.max_images)
+    _check_stop(given.stop)
+    return ValidRequest(
+        prompt=given.prompt,
+        images=given.images,
+        max_new_tokens=_whole(
+            "max_new_tokens", given.max_new_tokens, DEFAULT_MAX_NEW_TOKENS, limits.max_new_tokens
+        ),
+        repetition_penalty=_check_repetition_penalty(given.repetition_penalty),
+        temperature=_check_temperature(given.temperature),
+        top_p=_check_top_p(given.top_p),
+        top_k=0 if given.top_k is None else _whole("top_k", given.top_k, 0, MAX_TOP_K),
+        seed=_check_seed(given.seed),
+        stop=given.stop,
+        split_images=given.split_images,
+        max_image_bytes=_whole(
+            "max_image_bytes", given.max_image_bytes, limits.max_image_bytes, limits.max_image_bytes
+        ),
+    )
+
+
+def _whole(field: str, given: int | None, default: int, maximum: int) -> int:
+    """Check a whole number from 1 to `maximum`."""
+    value = default if given is None else given
+    if not 1 <= value <= maximum:
+        raise ValueOutOfRange.of(field, f"1 to {maximum}", value)
+    return value
+
+
+def _check_repetition_penalty(given: float | None) -> float:
+    value = DEFAULT_REPETITION_PENALTY if given is None else given
+    if not 0 < value <= MAX_REPETITION_PENALTY:  # also refuses NaN, as below
+        raise ValueOutOfRange.of("repetition_penalty", f"above 0, up to {MAX_REPETITION_PENALTY:g}", value)
+    return value
+
+
+def _check_temperature(given: float | None) -> float:
+    value = DEFAULT_TEMPERATURE if given is None else given
+    if value != 0 and not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:
+        bound = f"0 for the most likely token, or {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}"
+        raise ValueOutOfRange.of("temperature", bound, value)
+    return math.fabs(value)  # -0.0 is 0
+
+
+def _check_top_p(given: float | None) -> float:
+    value = DEFAULT_TOP_P if given is None else given
+    if not 0 < value <= 1:
+        raise ValueOutOfRange.of("top_p", "above 0, up to 1", value)
+    return value
+
+
+def _check_seed(given: int | None) -> int:
+    value = secrets.randbits(64) if given is None else given
+    if not 0 <= value <= MAX_SEED:
+        raise ValueOutOfRange.of("seed", f"0 to {MAX_SEED}", value)
+    return value
+
+
+def _check_images(images: tuple[ImageSource, ...], max_images: int) -> None:
+    if not images:
+        raise ImageMissing("there is no image: set image_url or images", field="image_url")
+    if len(images) > max_images:
+        raise ValueOutOfRange.of("images", f"at most {max_images} images in all", len(images))
+    for image in images:
+        if image.url is None and image.data is None:
+            raise ImageMissing(f"{image.field} has neither url nor data", field=image.field)
+        if not (image.url or image.data):
+            raise FileEmpty(f"{image.field} is empty", field=image.field)
+
+
+def _check_stop(stop: tuple[str, ...]) -> None:
+    if len(stop) > MAX_STOPS:
+        raise ValueOutOfRange.of("stop", f"at most {MAX_STOPS} texts", len(stop))
+    for index, text in enumerate(stop):
+        field = f"stop[{index}]"
+        if not 1 <= (size := num_bytes(text, field)) <= MAX_STOP_BYTES:
+            raise ValueOutOfRange.of(field, f"1 to {MAX_STOP_BYTES} bytes", size)

@@ -1,0 +1,46 @@
+"""The bounds of the sampling parameters, for callers who come without the front service."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from idefics2_engine.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from idefics2_engine.requests import SamplingParams
+
+MAX_TOP_K = 1000
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 10.0
+MAX_REPETITION_PENALTY = 10.0
+
+
+def check_sampling(params: SamplingParams, max_new_tokens: int) -> None:
+    """Refuse what would hang, divide by zero or sample from nothing.
+
+    Raises:
+        InvalidRequest: VALUE_OUT_OF_RANGE; field, bound and value are in the message.
+
+    """
+    temperature, penalty = params.temperature, params.repetition_penalty
+    checks = (
+        ("max_new_tokens", f"1 to {max_new_tokens}", 1 <= params.max_new_tokens <= max_new_tokens),
+        (
+            "repetition_penalty",
+            f"above 0, up to {MAX_REPETITION_PENALTY:g}",
+            0 < penalty <= MAX_REPETITION_PENALTY,
+        ),
+        (
+            "temperature",
+            f"0, or {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}",
+            temperature == 0 or MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE,
+        ),
+        ("top_p", "above 0, up to 1", 0 < params.top_p <= 1),
+        ("top_k", f"0 to {MAX_TOP_K}", 0 <= params.top_k <= MAX_TOP_K),
+        ("stop", "texts that are not empty", all(params.stop)),
+    )
+    for field, bound, holds in checks:
+        value = getattr(params, field)
+        if not holds or (isinstance(value, float) and not math.isfinite(value)):
+            message = f"{field} must be {bound}, not {value}"
+            raise InvalidRequest("VALUE_OUT_OF_RANGE", message, field)

@@ -1,0 +1,72 @@
+"""What an operator can set of one engine, and where each value comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+ENVIRONMENT_PREFIX = "IDEFICS2_MODEL_"
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Settings of one engine, in the units that their names say."""
+
+    checkpoint: str = "checkpoints/tiny"
+    """A folder, absolute or below the model's own, or the name of a checkpoint on the hub."""
+    device: str = "auto"
+    """`auto` takes the GPU that Triton assigns and the CPU where there is none."""
+    dtype: str = "auto"
+    """`auto` is bfloat16 on a GPU and float32 on a CPU."""
+    max_running: int = 8
+    """Requests that are decoded together; the others wait."""
+    max_context_tokens: int = 0
+    """Prompt and answer together; 0 is what the checkpoint was trained for."""
+    max_new_tokens: int = 4096
+    max_images: int = 8
+    max_image_pixels: int = 40_000_000
+    max_prompt_bytes: int = 32_768
+    num_threads: int = 0
+    """CPU threads of torch; 0 leaves torch's own choice."""
+
+    @classmethod
+    def read(
+        cls, parameters: Mapping[str, str], environ: Mapping[str, str], model_folder: Path
+    ) -> EngineConfig:
+        """Read config.pbtxt's parameters, each overruled by its environment variable.
+
+        Raises:
+            ValueError: a parameter is unknown or not of its type; the message names it.
+
+        """
+        overruled = {
+            key.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+            for key, value in environ.items()
+            if key.startswith(ENVIRONMENT_PREFIX)
+        }
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        values: dict[str, str | int] = {}
+        for name, text in {**parameters, **overruled}.items():
+            if name not in fields:
+                message = f"unknown engine parameter {name!r}; known are {', '.join(fields)}"
+                raise ValueError(message)
+            values[name] = text if fields[name].type == "str" else _whole_number(name, text)
+        config = cls(**values)  # type: ignore[arg-type]  # each value was read by its field's type
+        inside = model_folder / config.checkpoint
+        return dataclasses.replace(config, checkpoint=str(inside)) if inside.is_dir() else config
+
+
+def _whole_number(name: str, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        message = f"engine parameter {name!r} must be a whole number of 0 or more, not {text!r}"
+        raise ValueError(message)
+    return value

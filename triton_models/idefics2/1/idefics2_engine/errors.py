@@ -1,0 +1,33 @@
+"""What can go wrong with one request.
+
+    EngineError
+     ├── InvalidRequest   the caller's fault; names the field
+     └── EngineFault      ours; the log holds the traceback
+
+`reason` is a value of the proto's ErrorReason, so that a front can pass it on unread.
+"""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """A request that ends without an answer."""
+
+    def __init__(self, reason: str, message: str, field: str = "") -> None:
+        """Keep the machine's word, the person's sentence and the field at fault, if there is one."""
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.field = field
+
+
+class InvalidRequest(EngineError):
+    """The request itself cannot be answered; another one can."""
+
+
+class EngineFault(EngineError):
+    """The engine failed this request alone."""
+
+    def __init__(self, message: str) -> None:
+        """Say no more than `message`: it reaches the caller."""
+        super().__init__("INTERNAL_ERROR", message)

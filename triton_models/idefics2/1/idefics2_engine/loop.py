@@ -1,0 +1,120 @@
+"""The thread that owns the engine, and the way into it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from idefics2_engine.errors import EngineError
+from idefics2_engine.requests import Alive, Cancelled, Counted, Event, Failed, Request, is_last
+
+if TYPE_CHECKING:
+    from idefics2_engine.engine import Engine
+    from idefics2_engine.processor import Processor
+
+logger = logging.getLogger(__name__)
+
+Emit = Callable[[str, Event], None]
+
+
+class EngineLoop:
+    """Takes requests from any thread and tells `emit` what happens to each, in order.
+
+    Every request that is submitted gets exactly one last event, whatever happens to it. Images are
+    decoded beside the engine's thread, so that they do not hold up running answers.
+    """
+
+    def __init__(self, engine: Engine, emit: Emit, num_preparing: int = 2) -> None:
+        """Start the thread; `emit` is called from several threads and must not block."""
+        self._engine = engine
+        self._emit = emit
+        self._open: set[str] = set()
+        self._lock = threading.Lock()
+        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._preparing = ThreadPoolExecutor(num_preparing, thread_name_prefix="prepare")
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: Request) -> None:
+        """Take a request; its id must not be in use."""
+        with self._lock:
+            self._open.add(request.request_id)
+        self._preparing.submit(self._prepare, request)
+
+    def cancel(self, request_id: str) -> None:
+        """End a request within one step, wherever it stands; an unknown one is ignored."""
+        self._inbox.put(lambda: self._cancel(request_id))
+
+    def ping(self, request_id: str) -> None:
+        """Answer `Alive` from the engine's own thread: the proof that it moves."""
+        with self._lock:
+            self._open.add(request_id)
+        self._inbox.put(lambda: self._tell(request_id, Alive()))
+
+    def count(self, request_id: str, count: Callable[[Processor], Counted]) -> None:
+        """Answer what `count` makes of the processor, beside the engine's thread."""
+        with self._lock:
+            self._open.add(request_id)
+        self._preparing.submit(
+            self._guard, request_id, lambda: self._tell(request_id, count(self._engine.processor))
+        )
+
+    def close(self) -> None:
+        """Stop the thread after its current step and fail what is still open."""
+        self._preparing.shutdown(wait=True, cancel_futures=True)
+        self._inbox.put(None)
+        self._thread.join()
+        for request_id in list(self._open):
+            self._tell(request_id, Failed("BACKEND_UNAVAILABLE", "the model is being unloaded"))
+
+    def _run(self) -> None:
+        while self._take_inbox():
+            for request_id, event in self._engine.step():
+                self._tell(request_id, event)
+
+    def _take_inbox(self) -> bool:
+        """Do all that is asked for, waiting for it when there is nothing else; False to stop."""
+        while self._engine.is_idle or not self._inbox.empty():
+            action = self._inbox.get()
+            if action is None:
+                return False
+            action()
+        return True
+
+    def _prepare(self, request: Request) -> None:
+        def prepare() -> None:
+            prepared = self._engine.processor.prepare(request)
+            self._inbox.put(lambda: self._engine.add(prepared) if self._is_open(request.request_id) else None)
+
+        self._guard(request.request_id, prepare)
+
+    def _guard(self, request_id: str, action: Callable[[], None]) -> None:
+        """Do what one request asks for; whatever it raises ends that request alone."""
+        try:
+            action()
+        except EngineError as error:
+            self._tell(request_id, Failed(error.reason, error.message, error.field))
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            self._tell(request_id, Failed("INTERNAL_ERROR", "the engine failed to prepare the request"))
+
+    def _cancel(self, request_id: str) -> None:
+        self._engine.cancel(request_id)
+        self._tell(request_id, Cancelled())
+
+    def _is_open(self, request_id: str) -> bool:
+        with self._lock:
+            return request_id in self._open
+
+    def _tell(self, request_id: str, event: Event) -> None:
+        """Pass an event on, unless the request's last one is out already."""
+        with self._lock:
+            if request_id not in self._open:
+                return
+            if is_last(event):
+                self._open.discard(request_id)
+        self._emit(request_id, event)

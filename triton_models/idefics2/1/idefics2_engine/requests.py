@@ -1,0 +1,94 @@
+"""What goes into the engine and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How tokens are chosen; bounds as in proto/idefics2/v1/generation.proto."""
+
+    max_new_tokens: int = 512
+    repetition_penalty: float = 1.2
+    temperature: float = 0.4
+    top_p: float = 0.8
+    top_k: int = 0
+    """0: no such limit."""
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question about `images`, each the bytes of a file."""
+
+    request_id: str
+    prompt: str
+    images: tuple[bytes, ...]
+    sampling: SamplingParams = SamplingParams()
+    split_images: bool | None = None
+    """None: as the checkpoint was set up."""
+
+
+@dataclass(frozen=True)
+class StageEntered:
+    """The request enters a stage."""
+
+    stage: Literal["PREFILL", "DECODE"]
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """Text to append: whole characters, never empty, never part of a stop string."""
+
+    text: str
+    num_generated_tokens: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The answer is complete."""
+
+    finish_reason: Literal["END_OF_TURN", "STOP_STRING", "LENGTH"]
+    num_prompt_tokens: int
+    num_image_tokens: int
+    num_generated_tokens: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """There will be no answer; `reason` is a value of the proto's ErrorReason."""
+
+    reason: str
+    message: str
+    field: str = ""
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The request was cancelled and holds nothing any more."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a request would cost."""
+
+    num_prompt_tokens: int
+    num_image_tokens: int
+    num_image_patches: int
+    max_context_tokens: int
+
+
+@dataclass(frozen=True)
+class Alive:
+    """The engine's loop came by: the answer to a ping."""
+
+
+Event = StageEntered | TextDelta | Finished | Failed | Cancelled | Counted | Alive
+
+
+def is_last(event: Event) -> bool:
+    """Tell whether nothing follows `event`."""
+    return not isinstance(event, StageEntered | TextDelta)

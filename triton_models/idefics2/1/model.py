@@ -1,0 +1,181 @@
+"""Triton's side of the engine: tensors in, events out, and nothing left open.
+
+`execute` only enqueues. The engine's own thread steps; senders send. Every request that `execute`
+was given is in `_streams` until its last response, with FINAL, is out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from idefics2_engine.bounds import check_sampling
+from idefics2_engine.config import EngineConfig
+from idefics2_engine.engine import Engine
+from idefics2_engine.errors import InvalidRequest
+from idefics2_engine.loop import EngineLoop
+from idefics2_engine.outbox import Outbox
+from idefics2_engine.requests import Event, Failed, Request, SamplingParams, TextDelta, is_last
+
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+SECONDS_BETWEEN_CANCEL_CHECKS = 0.25  # a check is a round trip to the server, as dear as a send
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Stream:
+    """The way back to one caller."""
+
+    public_id: str
+    sender: Any
+    checked_at: float = field(default_factory=time.monotonic)
+
+
+class TritonPythonModel:
+    """One instance: one engine on one device."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the checkpoint; Triton calls the model ready when this returns."""
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+        parameters = {
+            key: value["string_value"]
+            for key, value in json.loads(args["model_config"]).get("parameters", {}).items()
+        }
+        self._config = EngineConfig.read(parameters, _environment(args), Path(args["model_repository"]))
+        self._streams: dict[str, Stream] = {}
+        self._lock = threading.Lock()
+        self._outbox = Outbox(self._send)
+        engine = Engine(self._config)
+        engine.warm_up()
+        self._loop = EngineLoop(engine, self._outbox.put)
+
+    def execute(self, requests: list[Any]) -> None:
+        """Take requests; each is answered later, by itself, whatever becomes of the others."""
+        for request in requests:
+            stream_id = uuid.uuid4().hex
+            with self._lock:
+                self._streams[stream_id] = Stream(request.request_id(), request.get_response_sender())
+            try:
+                self._begin(stream_id, request)
+            except InvalidRequest as error:
+                self._outbox.put(stream_id, Failed(error.reason, error.message, error.field))
+            except Exception:
+                logger.exception("could not read request %s", request.request_id())
+                failed = Failed("REQUEST_MALFORMED", "the tensors of the request cannot be read")
+                self._outbox.put(stream_id, failed)
+
+    def finalize(self) -> None:
+        """Answer everything that is open, then let go of the engine."""
+        self._loop.close()
+        self._outbox.close()
+
+    def _begin(self, stream_id: str, request: Any) -> None:  # Triton is untyped
+        tensors = _Tensors(request)
+        operation = tensors.text("operation", "generate")
+        if operation == "generate":
+            self._loop.submit(self._read_request(stream_id, tensors))
+        elif operation == "cancel":
+            self._cancel(tensors.text("target", ""))
+            self._loop.ping(stream_id)
+        elif operation == "ping":
+            self._loop.ping(stream_id)
+        elif operation == "count":
+            sizes = [(w, h) for w, h in np.reshape(tensors.values("image_size"), (-1, 2)).tolist()]
+            prompt, split = tensors.text("prompt", ""), tensors.value("split_images", None)
+            self._loop.count(stream_id, lambda p: p.count(prompt, sizes, split_images=split))
+        else:
+            message = f"operation must be generate, cancel, count or ping, not {operation!r}"
+            raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "operation")
+
+    def _read_request(self, stream_id: str, tensors: _Tensors) -> Request:
+        default = SamplingParams()
+        sampling = SamplingParams(
+            max_new_tokens=tensors.value("max_new_tokens", default.max_new_tokens),
+            repetition_penalty=tensors.value("repetition_penalty", default.repetition_penalty),
+            temperature=tensors.value("temperature", default.temperature),
+            top_p=tensors.value("top_p", default.top_p),
+            top_k=tensors.value("top_k", default.top_k),
+            seed=tensors.value("seed", uuid.uuid4().int >> 64),
+            stop=tuple(text.decode() for text in tensors.values("stop")),
+        )
+        check_sampling(sampling, self._config.max_new_tokens)
+        return Request(
+            request_id=stream_id,
+            prompt=tensors.text("prompt", ""),
+            images=tuple(tensors.values("image")),
+            sampling=sampling,
+            split_images=tensors.value("split_images", None),
+        )
+
+    def _cancel(self, public_id: str) -> None:
+        with self._lock:
+            targets = [key for key, stream in self._streams.items() if stream.public_id == public_id]
+        for stream_id in targets:
+            self._loop.cancel(stream_id)
+
+    def _send(self, stream_id: str, events: list[Event]) -> None:
+        """Send events as one response; the last one closes the stream even if sending fails."""
+        done = is_last(events[-1])
+        with self._lock:
+            stream = self._streams.pop(stream_id) if done else self._streams[stream_id]
+        try:
+            stream.sender.send(_response(events, done=done), flags=FINAL if done else 0)
+        except Exception:
+            self._loop.cancel(stream_id)
+            raise
+        if not done and time.monotonic() - stream.checked_at > SECONDS_BETWEEN_CANCEL_CHECKS:
+            stream.checked_at = time.monotonic()
+            if stream.sender.is_cancelled():
+                self._loop.cancel(stream_id)
+
+
+class _Tensors:
+    """The inputs of one request; those that it does not have are None."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def values(self, name: str) -> list[Any]:
+        tensor = pb_utils.get_input_tensor_by_name(self._request, name)
+        return [] if tensor is None else list(tensor.as_numpy().reshape(-1).tolist())
+
+    def value(self, name: str, default: Any) -> Any:
+        values = self.values(name)
+        return values[0] if values else default
+
+    def text(self, name: str, default: str) -> str:
+        value = self.value(name, default.encode())
+        try:
+            return str(value, "utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidRequest("TEXT_NOT_UNICODE", f"{name} is not valid UTF-8", name) from error
+
+
+def _response(events: list[Event], *, done: bool) -> Any:
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    told = json.dumps([{"type": type(event).__name__, **asdict(event)} for event in events])
+    return pb_utils.InferenceResponse(
+        [
+            pb_utils.Tensor("text", np.array([[text.encode()]], dtype=np.object_)),
+            pb_utils.Tensor("events", np.array([[told.encode()]], dtype=np.object_)),
+            pb_utils.Tensor("done", np.array([[done]], dtype=np.bool_)),
+        ]
+    )
+
+
+def _environment(args: dict[str, str]) -> dict[str, str]:
+    """Read the process's environment; name the GPU that Triton assigned where none is named."""
+    environment = dict(os.environ)
+    if args["model_instance_kind"] == "GPU":
+        environment.setdefault("IDEFICS2_MODEL_DEVICE", f"cuda:{args['model_instance_device_id']}")
+    return environment
