@@ -49,6 +49,7 @@ class GenerateInput:
     stop: tuple[str, ...] = ()
     split_images: bool | None = None
     max_image_bytes: int | None = None
+    min_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class ValidRequest:
     stop: tuple[str, ...]
     split_images: bool | None
     max_image_bytes: int
+    min_new_tokens: int
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class GrpcSettings(_Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(50051, description="port to listen on; 0 takes a free one")
-    max_receive_bytes: Count = Field(24 * 2**20, description="largest message a caller may send")
+    max_receive_bytes: Count = Field(28 * 2**20, description="largest message a caller may send")
     drain_timeout_seconds: Seconds = Field(3.0, description="how long running calls may go on at shutdown")
 
 

@@ -35,12 +35,14 @@ def validate(given: GenerateInput, limits: LimitSettings) -> ValidRequest:
     check_prompt(given.prompt, limits.max_prompt_bytes)
     _check_images(given.images, limits.max_images)
     _check_stop(given.stop)
+    max_new_tokens = _whole(
+        "max_new_tokens", given.max_new_tokens, DEFAULT_MAX_NEW_TOKENS, limits.max_new_tokens
+    )
     return ValidRequest(
         prompt=given.prompt,
         images=given.images,
-        max_new_tokens=_whole(
-            "max_new_tokens", given.max_new_tokens, DEFAULT_MAX_NEW_TOKENS, limits.max_new_tokens
-        ),
+        max_new_tokens=max_new_tokens,
+        min_new_tokens=_check_min_new_tokens(given.min_new_tokens, max_new_tokens),
         repetition_penalty=_check_repetition_penalty(given.repetition_penalty),
         temperature=_check_temperature(given.temperature),
         top_p=_check_top_p(given.top_p),
@@ -59,6 +61,13 @@ def _whole(field: str, given: int | None, default: int, maximum: int) -> int:
     value = default if given is None else given
     if not 1 <= value <= maximum:
         raise ValueOutOfRange.of(field, f"1 to {maximum}", value)
+    return value
+
+
+def _check_min_new_tokens(given: int | None, max_new_tokens: int) -> int:
+    value = 0 if given is None else given
+    if not 0 <= value <= max_new_tokens:
+        raise ValueOutOfRange.of("min_new_tokens", f"0 to max_new_tokens ({max_new_tokens})", value)
     return value
 
 

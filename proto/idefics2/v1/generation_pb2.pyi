@@ -99,6 +99,7 @@ class GenerateRequest(message.Message):
     IMAGES_FIELD_NUMBER: builtins.int
     SPLIT_IMAGES_FIELD_NUMBER: builtins.int
     MAX_IMAGE_BYTES_FIELD_NUMBER: builtins.int
+    MIN_NEW_TOKENS_FIELD_NUMBER: builtins.int
     image_url: builtins.str
     """The image to ask about: a data URI (`data:image/png;base64,...`, strict base64), or an http(s) URL,
     or the URL of an uploaded file. Required unless `images` holds one.
@@ -141,6 +142,10 @@ class GenerateRequest(message.Message):
     """Refuses images larger than this, in bytes: 1 to 20,000,000. Default 20,000,000.
     FILE_TOO_LARGE, VALUE_OUT_OF_RANGE.
     """
+    min_new_tokens: builtins.int
+    """The model may not end its turn before this many tokens; stop strings still end the answer. 0 to
+    `max_new_tokens`. Default 0. VALUE_OUT_OF_RANGE.
+    """
     @builtins.property
     def stop(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
@@ -169,15 +174,18 @@ class GenerateRequest(message.Message):
         images: abc.Iterable[Image] | None = ...,
         split_images: builtins.bool | None = ...,
         max_image_bytes: builtins.int | None = ...,
+        min_new_tokens: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_max_image_bytes", b"_max_image_bytes", "_max_new_tokens", b"_max_new_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_split_images", b"_split_images", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "max_image_bytes", b"max_image_bytes", "max_new_tokens", b"max_new_tokens", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "split_images", b"split_images", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_max_image_bytes", b"_max_image_bytes", "_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_split_images", b"_split_images", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "max_image_bytes", b"max_image_bytes", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "split_images", b"split_images", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_image_bytes", b"_max_image_bytes", "_max_new_tokens", b"_max_new_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_split_images", b"_split_images", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "image_url", b"image_url", "images", b"images", "max_image_bytes", b"max_image_bytes", "max_new_tokens", b"max_new_tokens", "prompt", b"prompt", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "split_images", b"split_images", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_image_bytes", b"_max_image_bytes", "_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_split_images", b"_split_images", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "image_url", b"image_url", "images", b"images", "max_image_bytes", b"max_image_bytes", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "prompt", b"prompt", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "split_images", b"split_images", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_image_bytes: _TypeAlias = typing.Literal["max_image_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_image_bytes: _TypeAlias = typing.Literal["_max_image_bytes", b"_max_image_bytes"]  # noqa: Y015
     _WhichOneofReturnType__max_new_tokens: _TypeAlias = typing.Literal["max_new_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_new_tokens: _TypeAlias = typing.Literal["_max_new_tokens", b"_max_new_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__min_new_tokens: _TypeAlias = typing.Literal["min_new_tokens"]  # noqa: Y015
+    _WhichOneofArgType__min_new_tokens: _TypeAlias = typing.Literal["_min_new_tokens", b"_min_new_tokens"]  # noqa: Y015
     _WhichOneofReturnType__repetition_penalty: _TypeAlias = typing.Literal["repetition_penalty"]  # noqa: Y015
     _WhichOneofArgType__repetition_penalty: _TypeAlias = typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = typing.Literal["seed"]  # noqa: Y015
@@ -194,6 +202,8 @@ class GenerateRequest(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_image_bytes) -> _WhichOneofReturnType__max_image_bytes | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_new_tokens) -> _WhichOneofReturnType__max_new_tokens | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_new_tokens) -> _WhichOneofReturnType__min_new_tokens | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
     @typing.overload

@@ -38,6 +38,9 @@ class GenerationServiceStub:
     Every call answers with the initial metadata `x-request-id`: the caller's own where it sent one
     (1 to 128 characters of `A-Z a-z 0-9 . _ -`), otherwise one made by the service.
 
+    A message has at most 28 MiB, room for one image of the largest size as a data URI; a larger one is
+    answered RESOURCE_EXHAUSTED, without details, before it is read.
+
     Cancelling a call, or letting its deadline pass, stops the work on the model within one step.
     """
 
@@ -76,6 +79,9 @@ class GenerationServiceServicer:
 
     Every call answers with the initial metadata `x-request-id`: the caller's own where it sent one
     (1 to 128 characters of `A-Z a-z 0-9 . _ -`), otherwise one made by the service.
+
+    A message has at most 28 MiB, room for one image of the largest size as a data URI; a larger one is
+    answered RESOURCE_EXHAUSTED, without details, before it is read.
 
     Cancelling a call, or letting its deadline pass, stops the work on the model within one step.
     """
@@ -142,6 +148,9 @@ class GenerationService:
 
     Every call answers with the initial metadata `x-request-id`: the caller's own where it sent one
     (1 to 128 characters of `A-Z a-z 0-9 . _ -`), otherwise one made by the service.
+
+    A message has at most 28 MiB, room for one image of the largest size as a data URI; a larger one is
+    answered RESOURCE_EXHAUSTED, without details, before it is read.
 
     Cancelling a call, or letting its deadline pass, stops the work on the model within one step.
     """

@@ -32,6 +32,7 @@ def read_generate_request(message: generation_pb2.GenerateRequest) -> GenerateIn
         stop=tuple(message.stop),
         split_images=message.split_images if given("split_images") else None,
         max_image_bytes=message.max_image_bytes if given("max_image_bytes") else None,
+        min_new_tokens=message.min_new_tokens if given("min_new_tokens") else None,
     )
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import structlog
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2_grpc
 
 from idefics2_service.backend import BackendEvent, BackendFinished
 from idefics2_service.errors import BackendUnavailable, ServiceError
 from idefics2_service.triton import tensors
+from idefics2_service.triton.conversation import Conversation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+
+    from tritonclient.grpc import service_pb2
 
     from idefics2_service.metrics import Metrics
     from idefics2_service.requests import ImageFile, ResolvedRequest, TokenCount
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
-END = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
 SECONDS_TO_ABANDON = 5.0  # how long a cancelled answer may take to end before its stream is cut
 SECONDS_BETWEEN_PINGS_WHILE_LOST = 0.1
 _CHANNEL_OPTIONS = (
@@ -37,11 +39,6 @@ _CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
-# A write on a call that ended raises any of these.
-_CALL_ERRORS = (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
-
-Call = grpc.aio.StreamStreamCall[service_pb2.ModelInferRequest, service_pb2.ModelStreamInferResponse]
-
 
 class TritonBackend:
     """One stream per request; a canary through the engine's own thread says whether it is healthy."""
@@ -52,7 +49,7 @@ class TritonBackend:
         self._metrics = metrics
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
-        self._calls: set[Call] = set()
+        self._open: set[Conversation] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._health = asyncio.Condition()
         self._is_healthy = False
@@ -93,18 +90,17 @@ class TritonBackend:
         # Callers choose request ids, so two may be alike: the model gets one that is not.
         model_id = f"{request.request_id}/{secrets.token_hex(4)}"
         message = tensors.generate_request(self._settings.model_name, model_id, request)
-        call = self._begin()
+        conversation = self._begin(message)
         ended = False
         try:
-            async with aclosing(self._converse(call, message, request.images)) as events:
-                async for event in events:
-                    ended = isinstance(event, BackendFinished)
-                    yield cast("BackendEvent", event)
+            async for event in _read_events(conversation, request.images):
+                ended = isinstance(event, BackendFinished)
+                yield cast("BackendEvent", event)
         except ServiceError:
             ended = True
             raise
         finally:
-            self._spawn(self._end(call, cancel="" if ended else model_id))
+            self._spawn(self._end(conversation, cancel="" if ended else model_id))
 
     async def count_tokens(
         self, prompt: str, images: tuple[ImageFile, ...], *, split_images: bool | None
@@ -112,63 +108,32 @@ class TritonBackend:
         """As Backend.count_tokens."""
         model = self._settings.model_name
         message = tensors.count_request(model, prompt, images, split_images=split_images)
-        return cast("TokenCount", await self._ask(message, images))
+        return cast("TokenCount", await self._ask(message))
 
-    async def _ask(
-        self, message: service_pb2.ModelInferRequest, images: Sequence[ImageFile] = ()
-    ) -> tensors.ModelEvent:
+    async def _ask(self, message: service_pb2.ModelInferRequest) -> tensors.ModelEvent:
         """Send a request that is answered at once, by one event."""
-        call = self._begin()
+        conversation = self._begin(message)
         try:
-            async with aclosing(self._converse(call, message, images)) as events:
-                return await anext(events)
+            return await anext(_read_events(conversation, ()))
         finally:
-            self._spawn(self._end(call))
+            self._spawn(self._end(conversation))
 
-    def _begin(self) -> Call:
+    def _begin(self, message: service_pb2.ModelInferRequest) -> Conversation:
         if self._stub is None:
             raise BackendUnavailable("the model's server is not connected")
-        call: Call = self._stub.ModelStreamInfer()
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
-        return call
+        conversation = Conversation(self._stub, message)
+        self._open.add(conversation)
+        return conversation
 
-    async def _converse(
-        self, call: Call, message: service_pb2.ModelInferRequest, images: Sequence[ImageFile]
-    ) -> AsyncGenerator[tensors.ModelEvent, None]:
-        """Send one request on its own stream and yield the events of its answer."""
-        try:
-            await call.write(message)
-            await call.done_writing()
-            while True:
-                response: Any = await call.read()
-                if response is END:
-                    return
-                if response.error_message:  # the model itself never uses it: Triton speaks
-                    raise BackendUnavailable(f"the model's server says: {response.error_message}")
-                for event in tensors.read_events(response.infer_response, images):
-                    yield event
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise BackendUnavailable("the model's server was lost") from None  # `_set_health` cut the stream
-        except _CALL_ERRORS as error:
-            raise BackendUnavailable("the model's server does not answer") from error
-
-    async def _end(self, call: Call, cancel: str = "") -> None:
-        """Read a stream to its end, after asking the model to stop where `cancel` names a request.
-
-        Triton may crash when a stream is cut while its last response is on the way, so cutting is the last
-        resort.
-        """
-        with suppress(*_CALL_ERRORS, ServiceError, TimeoutError):
+    async def _end(self, conversation: Conversation, cancel: str = "") -> None:
+        """Let a conversation end by itself, after asking the model to stop where `cancel` names a request."""
+        with suppress(ServiceError, TimeoutError):
             async with asyncio.timeout(SECONDS_TO_ABANDON):
-                if cancel and not call.done():
+                if cancel:
                     await self._ask(tensors.cancel_request(self._settings.model_name, cancel))
-                while not call.done() and await call.read() is not END:
-                    pass
-        call.cancel()
+                await conversation.wait_until_ended()
+        conversation.cut()
+        self._open.discard(conversation)
 
     async def _watch(self) -> None:
         """Send the canary for ever."""
@@ -195,11 +160,19 @@ class TritonBackend:
             self._is_healthy = healthy
             self._health.notify_all()
         if not healthy:
-            for call in list(self._calls):
-                call.cancel()
+            for conversation in self._open:
+                conversation.cut()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Let `work` go on by itself, until `close` at most."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+async def _read_events(
+    conversation: Conversation, images: Sequence[ImageFile]
+) -> AsyncIterator[tensors.ModelEvent]:
+    async for response in conversation.responses():
+        for event in tensors.read_events(response, images):
+            yield event

@@ -64,6 +64,7 @@ def generate_request(
         .texts("prompt", request.prompt.encode())
         .texts("image", *(image.data for image in resolved.images))
         .numbers("max_new_tokens", "INT32", request.max_new_tokens)
+        .numbers("min_new_tokens", "INT32", request.min_new_tokens)
         .numbers("repetition_penalty", "FP64", request.repetition_penalty)
         .numbers("temperature", "FP64", request.temperature)
         .numbers("top_p", "FP64", request.top_p)

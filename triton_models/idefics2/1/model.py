@@ -101,6 +101,7 @@ class TritonPythonModel:
         default = SamplingParams()
         sampling = SamplingParams(
             max_new_tokens=tensors.value("max_new_tokens", default.max_new_tokens),
+            min_new_tokens=tensors.value("min_new_tokens", default.min_new_tokens),
             repetition_penalty=tensors.value("repetition_penalty", default.repetition_penalty),
             temperature=tensors.value("temperature", default.temperature),
             top_p=tensors.value("top_p", default.top_p),

@@ -25,6 +25,7 @@ def check_sampling(params: SamplingParams, max_new_tokens: int) -> None:
     temperature, penalty = params.temperature, params.repetition_penalty
     checks = (
         ("max_new_tokens", f"1 to {max_new_tokens}", 1 <= params.max_new_tokens <= max_new_tokens),
+        ("min_new_tokens", "0 to max_new_tokens", 0 <= params.min_new_tokens <= params.max_new_tokens),
         (
             "repetition_penalty",
             f"above 0, up to {MAX_REPETITION_PENALTY:g}",

@@ -2,45 +2,58 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from typing import Any
 
-from tokenizers.decoders import DecodeStream
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+_SPACE = "\u2581"  # how SentencePiece writes a space
 
 
 class Detokenizer:
     """Holds back what may yet change: half characters, and the beginning of a stop string.
 
-    What `add` and `finish` return, joined, is the answer: the tokens decoded together, cut before the
-    first stop string.
+    What `add` and `finish` return, joined, is the answer: the tokens decoded together and cut before the
+    first stop string. It equals transformers' `decode` but for bytes that are no UTF-8: there `decode`
+    also replaces valid characters next to them, which may have been shown already.
     """
 
-    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:  # untyped
-        """Begin an answer; `tokenizer` is transformers' fast one."""
+    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
+        """Begin an answer; `tokenizer` is transformers', of the SentencePiece kind with byte fallback."""
         self.stopped = False
         self._tokenizer = tokenizer
+        added = tokenizer.added_tokens_decoder.items()
+        self._special_ids = frozenset(token_id for token_id, token in added if token.special)
         self._stop = stop
-        self._stream = DecodeStream(skip_special_tokens=True)
-        self._token_ids: list[int] = []
-        self._num_decoded_characters = 0
+        self._bytes = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._is_first = True
         self._held = ""
 
     def add(self, token_id: int) -> str:
         """Take the next token and return the text that is certain now, perhaps none."""
-        self._token_ids.append(token_id)
-        piece = self._stream.step(self._tokenizer.backend_tokenizer, token_id) or ""
-        return self._release(piece)
+        return self._release(self._decode(token_id))
 
     def finish(self) -> str:
         """Return what is left when no token will follow."""
         if self.stopped:
             return ""
-        whole = self._tokenizer.decode(self._token_ids, skip_special_tokens=True)
-        text = self._release(whole[self._num_decoded_characters :])
+        text = self._release(self._bytes.decode(b"", final=True))
         held, self._held = self._held, ""
         return text if self.stopped else text + held
 
+    def _decode(self, token_id: int) -> str:
+        if token_id in self._special_ids:
+            return ""
+        piece: str = self._tokenizer.convert_ids_to_tokens(token_id)
+        if byte := _BYTE.fullmatch(piece):
+            self._is_first = False
+            return self._bytes.decode(bytes.fromhex(byte[1]))
+        text = self._bytes.decode(b"", final=True) + piece.replace(_SPACE, " ")
+        text = text.removeprefix(" ") if self._is_first else text
+        self._is_first = False
+        return text
+
     def _release(self, piece: str) -> str:
-        self._num_decoded_characters += len(piece)
         text = self._held + piece
         found = [place for stop in self._stop if (place := text.find(stop)) >= 0]
         if found:

@@ -67,7 +67,7 @@ class Engine:
     def add(self, prepared: PreparedRequest) -> None:
         """Let a request join at the next step that has room for it."""
         sampling = prepared.request.sampling
-        sampler = Sampler(sampling, self._bad_words_ids, self._eos_token_ids)
+        sampler = Sampler(sampling, prepared.num_prompt_tokens, self._bad_words_ids, self._eos_token_ids)
         detokenizer = Detokenizer(self.processor.tokenizer, sampling.stop)
         self.scheduler.add(Sequence(prepared, sampler, detokenizer))
 

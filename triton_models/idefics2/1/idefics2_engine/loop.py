@@ -14,7 +14,7 @@ from idefics2_engine.requests import Alive, Cancelled, Counted, Event, Failed, R
 
 if TYPE_CHECKING:
     from idefics2_engine.engine import Engine
-    from idefics2_engine.processor import Processor
+    from idefics2_engine.processor import PreparedRequest, Processor
 
 logger = logging.getLogger(__name__)
 
@@ -86,11 +86,17 @@ class EngineLoop:
         return True
 
     def _prepare(self, request: Request) -> None:
+        """Make tensors of a request, then let the engine's thread add it."""
+
         def prepare() -> None:
             prepared = self._engine.processor.prepare(request)
-            self._inbox.put(lambda: self._engine.add(prepared) if self._is_open(request.request_id) else None)
+            self._inbox.put(lambda: self._guard(request.request_id, lambda: self._add(prepared)))
 
         self._guard(request.request_id, prepare)
+
+    def _add(self, prepared: PreparedRequest) -> None:
+        if self._is_open(prepared.request.request_id):  # not if it was cancelled meanwhile
+            self._engine.add(prepared)
 
     def _guard(self, request_id: str, action: Callable[[], None]) -> None:
         """Do what one request asks for; whatever it raises ends that request alone."""
@@ -100,7 +106,7 @@ class EngineLoop:
             self._tell(request_id, Failed(error.reason, error.message, error.field))
         except Exception:
             logger.exception("request %s failed", request_id)
-            self._tell(request_id, Failed("INTERNAL_ERROR", "the engine failed to prepare the request"))
+            self._tell(request_id, Failed("INTERNAL_ERROR", "the engine failed to begin the request"))
 
     def _cancel(self, request_id: str) -> None:
         self._engine.cancel(request_id)

@@ -18,6 +18,8 @@ class SamplingParams:
     """0: no such limit."""
     seed: int = 0
     stop: tuple[str, ...] = ()
+    min_new_tokens: int = 0
+    """The turn does not end before so many tokens."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import LogitsProcessorList
 from transformers.generation.logits_process import (
+    MinNewTokensLengthLogitsProcessor,
     NoBadWordsLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
@@ -24,7 +25,11 @@ class Sampler:
     """Chooses the tokens of one request: the same seed gives the same tokens in any batch."""
 
     def __init__(
-        self, params: SamplingParams, bad_words_ids: list[list[int]] | None, eos_token_ids: list[int]
+        self,
+        params: SamplingParams,
+        num_prompt_tokens: int,
+        bad_words_ids: list[list[int]] | None,
+        eos_token_ids: list[int],
     ) -> None:
         """Line up transformers' processors in transformers' order, without those that change nothing."""
         self._greedy = params.temperature == 0
@@ -34,6 +39,10 @@ class Sampler:
             self._processors.append(RepetitionPenaltyLogitsProcessor(params.repetition_penalty))
         if bad_words_ids:
             self._processors.append(NoBadWordsLogitsProcessor(bad_words_ids, eos_token_ids))
+        if params.min_new_tokens:
+            self._processors.append(
+                MinNewTokensLengthLogitsProcessor(num_prompt_tokens, params.min_new_tokens, eos_token_ids)
+            )
         if self._greedy:
             return
         if params.temperature != 1:

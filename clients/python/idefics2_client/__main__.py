@@ -1,0 +1,53 @@
+"""`idefics2`: the command line."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from idefics2_client import outcome
+from idefics2_client.arguments import parse_arguments
+from idefics2_client.display import strip_controls
+from idefics2_client.errors import Cancelled, Idefics2Error
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status, one of `outcome.DESCRIPTION`."""
+    arguments = parse_arguments(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an answer may hold letters that the locale lacks
+    try:
+        return _run(arguments)
+    except BrokenPipeError:
+        # Nobody reads on. What is still buffered would fail again when Python closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return outcome.FAILED
+
+
+def _run(arguments: Namespace) -> int:
+    try:
+        arguments.run(arguments)
+    except KeyboardInterrupt:
+        _report(Cancelled("interrupted", code="CANCELLED"), as_json=arguments.json)
+        return outcome.INTERRUPTED
+    except Idefics2Error as error:
+        _report(error, as_json=arguments.json)
+        return outcome.exit_status(error)
+    return outcome.ANSWERED
+
+
+def _report(error: Idefics2Error, *, as_json: bool) -> None:
+    """Tell a person, and a program that asked for it."""
+    sys.stderr.write(f"idefics2: {strip_controls(outcome.describe_error(error))}\n")
+    if as_json:
+        outcome.write_json(sys.stdout, outcome.write_error(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

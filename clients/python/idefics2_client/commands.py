@@ -1,0 +1,81 @@
+"""What the command line does: ask, and count."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, cast
+
+from idefics2_client.client import Client
+from idefics2_client.display import Display, JsonDisplay
+from idefics2_client.errors import ServiceFailed
+from idefics2_client.images import MAX_IMAGE_BYTES
+from idefics2_client.live import LiveDisplay
+from idefics2_client.outcome import write_json, write_numbers
+from idefics2_client.requests import Options
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from idefics2_client.images import ImageSource
+
+
+class _Call(Options):
+    image: ImageSource
+    prompt: str
+    timeout_seconds: float | None
+
+
+def ask(arguments: Namespace) -> None:
+    """Show the answer while it is made.
+
+    Raises:
+        Idefics2Error: there is none, or only a part of it.
+
+    """
+    finished = False
+    with (
+        Client(arguments.target, arguments.api_key) as client,
+        _choose_display(arguments) as display,
+        closing(client.stream(**_read_call(arguments))) as events,
+    ):
+        for event in events:
+            display.show(event)
+            finished |= event.HasField("finished")
+    if not finished:
+        raise ServiceFailed("the service ended the stream before the answer was complete")
+
+
+def count(arguments: Namespace) -> None:
+    """Print what the request would cost.
+
+    Raises:
+        Idefics2Error: it would be refused, or the service does not answer.
+
+    """
+    with Client(arguments.target, arguments.api_key) as client:
+        counts = write_numbers(client.count_tokens(**_read_call(arguments)))
+    if arguments.json:
+        write_json(sys.stdout, counts)
+    else:
+        sys.stdout.writelines(f"{name}: {str(value).lower()}\n" for name, value in counts.items())
+        sys.stdout.flush()
+
+
+def _choose_display(arguments: Namespace) -> Display:
+    if arguments.json:
+        return JsonDisplay(sys.stdout, sys.stderr)
+    on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
+    return (LiveDisplay if on_terminal else Display)(sys.stdout, sys.stderr)
+
+
+def _read_call(arguments: Namespace) -> _Call:
+    given = {name: value for name, value in vars(arguments).items() if name in _Call.__annotations__}
+    given["image"] = _read_source(arguments.image)
+    given["images"] = [_read_source(image) for image in arguments.images]
+    return cast("_Call", given)
+
+
+def _read_source(argument: str) -> ImageSource:
+    """Take `-` for standard input, read as far as it matters."""
+    return sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1) if argument == "-" else argument

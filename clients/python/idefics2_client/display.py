@@ -1,0 +1,90 @@
+"""How a request is shown while it runs: the answer on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING, Self, TextIO
+
+from idefics2_client.outcome import name_stage, write_json, write_response
+
+if TYPE_CHECKING:
+    from idefics2.v1.generation_pb2 import Event, GenerateResponse
+
+
+def strip_controls(text: str) -> str:
+    """Drop what a terminal would obey, newline and tab apart: nobody vouches for a model's text."""
+    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
+
+
+class Display:
+    """For a pipe or a file: the answer's text as it comes, progress as lines."""
+
+    def __init__(self, out: TextIO, err: TextIO) -> None:
+        """Write the answer to `out`, progress to `err`."""
+        self._out, self._err = out, err
+        self._line_is_open = False
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the line that an error or Ctrl-C left open."""
+        if self._line_is_open:
+            self._end_line()
+
+    def show(self, event: Event) -> None:
+        """Show one event; a kind that is not known shows nothing."""
+        match event.WhichOneof("event"):
+            case "queue_position":
+                self.show_queue_position(event.queue_position.position)
+            case "stage_entered":
+                self.show_stage(name_stage(event.stage_entered.stage))
+            case "log_line":
+                self.show_log_line(strip_controls(event.log_line.message))
+            case "text_delta":
+                self.show_text(event.text_delta.text)
+            case "finished":
+                self.show_answer(event.finished.response)
+
+    def show_queue_position(self, position: int) -> None:
+        """Say how many are before this request."""
+        self._note(f"queue position: {position}")
+
+    def show_stage(self, stage: str) -> None:
+        """Say what begins."""
+        self._note(f"stage: {stage}")
+
+    def show_log_line(self, line: str) -> None:
+        """Pass on what the service says."""
+        self._note(f"log: {line}")
+
+    def show_text(self, text: str) -> None:
+        """Append to the answer."""
+        self._line_is_open = True
+        self._out.write(strip_controls(text) if self._out.isatty() else text)
+        self._out.flush()
+
+    def show_answer(self, _: GenerateResponse) -> None:
+        """End the answer, whose text has all been shown."""
+        self._end_line()
+
+    def _end_line(self) -> None:
+        self._line_is_open = False
+        self._out.write("\n")
+        self._out.flush()
+
+    def _note(self, line: str) -> None:
+        self._err.write(f"{line}\n")
+        self._err.flush()
+
+
+class JsonDisplay(Display):
+    """For a program: one JSON object at the end."""
+
+    def show_text(self, text: str) -> None:
+        """Wait for the whole answer."""
+
+    def show_answer(self, response: GenerateResponse) -> None:
+        """Write the answer and all that is known of it."""
+        write_json(self._out, write_response(response))

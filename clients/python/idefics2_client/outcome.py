@@ -1,0 +1,103 @@
+"""How a command ends: exit status, line for a person, JSON object for a program."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, TextIO
+
+from idefics2.v1 import generation_pb2
+
+from idefics2_client.errors import (
+    AuthenticationFailed,
+    DeadlineExceeded,
+    Idefics2Error,
+    InvalidRequest,
+    Overloaded,
+    ServiceUnavailable,
+)
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+ANSWERED = 0
+FAILED = 1
+REFUSED = 2  # argparse's own, for bad usage
+KEY_REFUSED = 3
+NOT_NOW = 4
+INTERRUPTED = 130  # as a shell has it for SIGINT
+
+_STATUSES: dict[type[Idefics2Error], int] = {
+    InvalidRequest: REFUSED,
+    AuthenticationFailed: KEY_REFUSED,
+    Overloaded: NOT_NOW,
+    ServiceUnavailable: NOT_NOW,
+    DeadlineExceeded: NOT_NOW,
+}
+
+DESCRIPTION = """\
+exit status:
+  0    answered
+  1    failed, for none of the reasons below
+  2    bad usage, or the input was refused or cannot be read
+  3    the API key is missing or was refused
+  4    not available now: not running, too busy, or the timeout passed
+  130  interrupted by Ctrl-C
+"""
+
+
+def exit_status(error: Idefics2Error) -> int:
+    """Choose the status of a command that ends with this error."""
+    return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), FAILED)
+
+
+def describe_error(error: Idefics2Error) -> str:
+    """Say on one line what is wrong, with which field, and what to do."""
+    line = " ".join(error.message.split())
+    if error.field and error.field not in line:
+        line = f"{error.field}: {line}"
+    if isinstance(error, AuthenticationFailed):
+        line += " (set IDEFICS2_API_KEY or FAL_KEY, or give --api-key)"
+    if error.retry_after_seconds:
+        line += f" (try again in {error.retry_after_seconds:g} s)"
+    return line
+
+
+def write_error(error: Idefics2Error) -> dict[str, object]:
+    """Write an error for a program."""
+    names = ("code", "reason", "message", "field", "request_id")
+    return {"error": {name: getattr(error, name) for name in names}}
+
+
+def write_response(response: generation_pb2.GenerateResponse) -> dict[str, object]:
+    """Write an answer for a program."""
+    return {
+        "output": response.output,
+        "finish_reason": name_finish_reason(response.finish_reason),
+        "usage": write_numbers(response.usage),
+        "stage_seconds": write_numbers(response.stage_seconds),
+        "request_id": response.request_id,
+        "seed": response.seed,
+    }
+
+
+def write_numbers(message: Message) -> dict[str, object]:
+    """Write a flat message, zeros included."""
+    return {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
+
+
+def write_json(out: TextIO, value: dict[str, object]) -> None:
+    """Write one object on one line, in ASCII, which is safe on every terminal and in every locale."""
+    out.write(json.dumps(value) + "\n")
+    out.flush()
+
+
+def name_stage(stage: generation_pb2.Stage.ValueType) -> str:
+    """Name a stage as people write it; one that is newer than this program by its number."""
+    known = generation_pb2.Stage.DESCRIPTOR.values_by_number.get(stage)
+    return known.name.removeprefix("STAGE_").lower() if known else str(stage)
+
+
+def name_finish_reason(reason: generation_pb2.FinishReason.ValueType) -> str:
+    """Name a reason as people write it; one that is newer than this program by its number."""
+    known = generation_pb2.FinishReason.DESCRIPTOR.values_by_number.get(reason)
+    return known.name.removeprefix("FINISH_REASON_").lower() if known else str(reason)

@@ -1,0 +1,94 @@
+"""From a caller's arguments to the message on the wire."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypedDict
+
+from idefics2.v1 import generation_pb2
+
+from idefics2_client.errors import InvalidRequest
+from idefics2_client.images import make_images
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from idefics2_client.images import ImageSource
+
+
+class Options(TypedDict, total=False):
+    """What may be said beside image and prompt.
+
+    Left out or None, an option stays unset on the wire and the service's default holds: None is not 0. The
+    service checks the bounds.
+    """
+
+    max_new_tokens: int | None
+    """How many tokens may be generated at most, 1 to 4,096. Default 512."""
+    min_new_tokens: int | None
+    """How many tokens must be generated before the model may end its turn. Default 0."""
+    repetition_penalty: float | None
+    """1 changes nothing, higher repeats less. Above 0, up to 10. Default 1.2."""
+    temperature: float | None
+    """Higher is more random; 0 always takes the most likely token. 0, or 0.001 to 10. Default 0.4."""
+    top_p: float | None
+    """Samples among the likeliest tokens that add up to this. Above 0, up to 1. Default 0.8."""
+    top_k: int | None
+    """Samples among this many likeliest tokens, 1 to 1,000. Default: no such limit."""
+    seed: int | None
+    """The same request with the same seed gives the same answer. 0 to 2**64 - 1. Default: drawn anew."""
+    stop: Sequence[str] | None
+    """The answer ends before the first of these texts: at most 8, each of 1 to 128 bytes."""
+    images: Sequence[ImageSource] | None
+    """Further images, after the first one in this order: at most 8 with it."""
+    split_images: bool | None
+    """True reads each image in five pieces: more detail, five times the tokens. Default: the model's."""
+    max_image_bytes: int | None
+    """Refuses images larger than this many bytes, 1 to 20,000,000. Default 20,000,000."""
+
+
+def make_request(image: ImageSource, prompt: str, options: Options) -> generation_pb2.GenerateRequest:
+    """Write a request; reads the files of its images, so it blocks.
+
+    Raises:
+        ImageUnreadable: the file of an image is missing or cannot be read.
+        InvalidRequest: an image is too large, a number too large for the wire, or a text not Unicode.
+        TypeError: there is no such option, or a value is of another type.
+
+    """
+    _check_names(options)
+    with _naming("images"):
+        image_url, images = make_images([image, *(options.get("images") or ())])
+    request = generation_pb2.GenerateRequest(images=images)
+    fields = {"image_url": image_url, "prompt": prompt, **options, "images": None}
+    for field, value in fields.items():
+        with _naming(field):
+            # By way of a message of one field: that treats None as unset, and lists and numbers alike.
+            request.MergeFrom(generation_pb2.GenerateRequest(**{field: value}))  # type: ignore[arg-type]
+    return request
+
+
+def _check_names(options: Options) -> None:
+    """Refuse what a type checker would."""
+    if unknown := options.keys() - Options.__annotations__.keys():
+        raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
+    for field in ("stop", "images"):
+        if isinstance(options.get(field), str | bytes):
+            raise TypeError(f"{field} must be a list, not one {type(options.get(field)).__name__}")
+
+
+@contextmanager
+def _naming(field: str) -> Iterator[None]:
+    """Say which field it is that protobuf cannot hold."""
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(f"{field}: {error}") from error
+    except ValueError as error:
+        is_text = isinstance(error, UnicodeEncodeError)
+        raise InvalidRequest(
+            f"{field} must be valid Unicode" if is_text else f"{field}: {str(error).lower()}",
+            code="INVALID_ARGUMENT",
+            reason="TEXT_NOT_UNICODE" if is_text else "VALUE_OUT_OF_RANGE",
+            field=field,
+        ) from error

@@ -1,0 +1,68 @@
+"""One request to Triton, on a stream of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from idefics2_service.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tritonclient.grpc import service_pb2
+
+END = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
+# What a write or a read on a call that ended raises.
+CALL_ERRORS = (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
+
+
+class Conversation:
+    """Sends one message and reads the stream to its end, whoever stops listening.
+
+    grpc.aio cuts a call when a task that waits for its next message is cancelled, and Triton may crash
+    when a stream is cut while its last response is on the way. So nobody waits on the call but a task of
+    its own.
+    """
+
+    def __init__(self, stub: Any, message: service_pb2.ModelInferRequest) -> None:
+        """Begin at once."""
+        self._call = stub.ModelStreamInfer()
+        self._responses: asyncio.Queue[Any] = asyncio.Queue()
+        self._reading = asyncio.create_task(self._read(message))
+
+    async def responses(self) -> AsyncIterator[service_pb2.ModelInferResponse]:
+        """Yield the responses to the last.
+
+        Raises:
+            BackendUnavailable: Triton refused the request, or is lost.
+
+        """
+        while (response := await self._responses.get()) is not END:
+            if isinstance(response, BackendUnavailable):
+                raise response
+            if response.error_message:  # our model never uses it: this is Triton's own word
+                raise BackendUnavailable(f"the model's server says: {response.error_message}")
+            yield response.infer_response
+
+    async def wait_until_ended(self) -> None:
+        """Return when the stream has ended, one way or another."""
+        await asyncio.wait((self._reading,))
+
+    def cut(self) -> None:
+        """End it at once: for when Triton does not answer any more."""
+        self._call.cancel()
+
+    async def _read(self, message: service_pb2.ModelInferRequest) -> None:
+        try:
+            await self._call.write(message)
+            await self._call.done_writing()
+            while (response := await self._call.read()) is not END:
+                self._responses.put_nowait(response)
+            self._responses.put_nowait(END)
+        except (asyncio.CancelledError, *CALL_ERRORS) as error:
+            lost = BackendUnavailable("the model's server was lost, or does not answer")
+            lost.__cause__ = error
+            self._responses.put_nowait(lost)

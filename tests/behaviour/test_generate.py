@@ -1,0 +1,158 @@
+"""What a caller of Generate and GenerateStream is promised."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from fakes.script import Answer
+from harness import describe_red_circle, read_refusal, red_circle_answer, talk_without_end
+from idefics2.v1 import generation_pb2
+from pictures import RED_CIRCLE, draw_red_circle, encode, red_circle
+
+if TYPE_CHECKING:
+    from harness import Harness
+
+
+async def test_an_image_and_a_question_get_a_true_answer(service: Harness) -> None:
+    service.expect(red_circle_answer())
+    response = await service.generate(describe_red_circle())
+    assert response.output == RED_CIRCLE
+    assert response.finish_reason == generation_pb2.FINISH_REASON_END_OF_TURN
+    assert (response.usage.num_prompt_tokens, response.usage.num_image_tokens) == (30, 18)
+    assert response.usage.num_generated_tokens == 9
+
+
+async def test_the_stream_tells_every_stage_in_order_and_ends_with_the_same_answer(service: Harness) -> None:
+    service.expect(red_circle_answer())
+    events = [event async for event in service.stream(describe_red_circle())]
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    stages = [event.stage_entered.stage for event in events if event.HasField("stage_entered")]
+    assert stages == [
+        generation_pb2.STAGE_RESOLVING,
+        generation_pb2.STAGE_QUEUED,
+        generation_pb2.STAGE_PREFILL,
+        generation_pb2.STAGE_DECODE,
+    ]
+    assert [event.queue_position.position for event in events if event.HasField("queue_position")] == [0]
+    assert "".join(event.text_delta.text for event in events) == RED_CIRCLE
+    assert events[-1].finished.response.output == RED_CIRCLE
+    assert all(event.HasField("time") for event in events)
+
+
+async def test_seconds_per_stage_add_up_to_the_total(service: Harness) -> None:
+    service.expect(red_circle_answer())
+    seconds = (await service.generate(describe_red_circle())).stage_seconds
+    parts = seconds.resolving + seconds.queued + seconds.prefill + seconds.decode
+    assert 0 < parts <= seconds.total
+
+
+async def test_a_data_uri_is_an_image(service: Harness) -> None:
+    service.expect(red_circle_answer())
+    uri = "data:image/png;base64," + base64.b64encode(red_circle()).decode()
+    response = await service.generate(describe_red_circle(image_url=uri, images=[]))
+    assert response.output == RED_CIRCLE
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+async def test_every_accepted_format_is_read(service: Harness, kind: str) -> None:
+    service.expect(red_circle_answer())
+    image = generation_pb2.Image(data=encode(draw_red_circle(), kind))
+    assert (await service.generate(describe_red_circle(images=[image]))).output == RED_CIRCLE
+
+
+async def test_zero_is_not_unset(service: Harness) -> None:
+    service.expect(red_circle_answer(), red_circle_answer())
+    first = await service.generate(describe_red_circle(temperature=0, seed=1))
+    second = await service.generate(describe_red_circle(temperature=0, seed=2))
+    assert first.output == second.output  # greedy: the seed does not matter
+
+
+async def test_the_seed_is_told_and_repeats_the_answer(service: Harness) -> None:
+    service.expect(Answer(("x",), "LENGTH"), Answer(("x",), "LENGTH"))
+    first = await service.generate(talk_without_end(seed=None, max_new_tokens=12, min_new_tokens=0))
+    again = await service.generate(talk_without_end(seed=first.seed, max_new_tokens=12, min_new_tokens=0))
+    assert again.output == first.output
+    assert again.seed == first.seed
+
+
+async def test_the_answer_ends_at_max_new_tokens(service: Harness) -> None:
+    service.expect(Answer(("A", " red"), "LENGTH"))
+    response = await service.generate(describe_red_circle(max_new_tokens=2))
+    assert response.output == "A red"
+    assert response.finish_reason == generation_pb2.FINISH_REASON_LENGTH
+
+
+async def test_the_answer_ends_before_a_stop_string(service: Harness) -> None:
+    service.expect(Answer(("A", " red", " circle"), "STOP_STRING"))
+    response = await service.generate(describe_red_circle(stop=[" on a"]))
+    assert response.output == "A red circle"
+    assert response.finish_reason == generation_pb2.FINISH_REASON_STOP_STRING
+
+
+async def test_the_callers_request_id_is_kept(service: Harness) -> None:
+    service.expect(red_circle_answer())
+    metadata = (*service.metadata, ("x-request-id", "order-66"))
+    call = service.stub.Generate(describe_red_circle(), metadata=metadata)
+    assert (await call).request_id == "order-66"
+    assert dict(await call.initial_metadata())["x-request-id"] == "order-66"
+
+
+async def test_tokens_are_counted_without_running(service: Harness) -> None:
+    count = await service.stub.CountTokens(describe_red_circle(), metadata=service.metadata)
+    assert (count.num_prompt_tokens, count.num_image_tokens, count.num_image_patches) == (30, 18, 48)
+    assert count.max_context_tokens == 2048
+    assert count.fits
+
+
+async def test_counting_tells_what_would_not_fit(service: Harness) -> None:
+    request = describe_red_circle(max_new_tokens=2048)
+    assert not (await service.stub.CountTokens(request, metadata=service.metadata)).fits
+
+
+async def test_many_callers_at_once_each_get_their_own_answer(service: Harness) -> None:
+    service.expect(*[red_circle_answer()] * 20)
+    responses = await asyncio.gather(*(service.generate(describe_red_circle()) for _ in range(20)))
+    assert {response.output for response in responses} == {RED_CIRCLE}
+    assert len({response.request_id for response in responses}) == 20
+
+
+async def test_a_caller_that_goes_away_frees_its_work(service: Harness) -> None:
+    """Eight answers without end fill the engine; once they are left, the next request is answered."""
+    service.expect(*[Answer(("x",), holds=True)] * 8, red_circle_answer())
+    calls = [service.stream(talk_without_end(seed=seed)) for seed in range(8)]
+    for call in calls:
+        while not (await call.read()).HasField("text_delta"):
+            pass
+        call.cancel()
+    assert (await service.generate(describe_red_circle())).output == RED_CIRCLE
+    if not service.is_real:
+        while service.script.num_cancelled < 8:
+            service.script.cancelled.clear()
+            await service.script.cancelled.wait()
+
+
+async def test_a_deadline_ends_the_call_and_the_next_one_works(service: Harness) -> None:
+    service.expect(Answer(("x",), holds=True), red_circle_answer())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.generate(talk_without_end(), timeout=0.3)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (await service.generate(describe_red_circle())).output == RED_CIRCLE
+
+
+async def test_more_than_the_context_holds_is_refused(service: Harness) -> None:
+    message = "prompt and images have 30 tokens, too many"
+    service.expect(Answer(failure=("CONTEXT_EXCEEDED", message, "images[0]")))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.generate(describe_red_circle(max_new_tokens=2048))
+    assert read_refusal(caught.value).reason == "CONTEXT_EXCEEDED"
+
+
+async def test_split_images_cost_five_times_the_tokens(service: Harness) -> None:
+    if not service.is_real:
+        service.expect(Answer(("x",)))
+    response = await service.generate(describe_red_circle(split_images=True))
+    assert response.usage.num_image_tokens == (86 if service.is_real else 18)

@@ -1,0 +1,115 @@
+"""What the client promises, over a real connection."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from fakes.generation_server import Hang, finished, make_response, queue_position, stage, text
+from idefics2.v1.generation_pb2 import CountTokensResponse, GenerateRequest
+from idefics2_client import AuthenticationFailed, Client, ServiceUnavailable
+
+if TYPE_CHECKING:
+    from fakes.generation_server import GenerationServer
+
+URL = "https://example.com/cat.png"
+
+
+def test_generate_returns_the_whole_answer(server: GenerationServer, client: Client) -> None:
+    server.expect(make_response("A cat."))
+    assert client.generate(URL, "What?", temperature=0) == make_response("A cat.")
+    assert server.requests == [GenerateRequest(image_url=URL, prompt="What?", temperature=0)]
+
+
+def test_stream_yields_every_event_in_order(server: GenerationServer, client: Client) -> None:
+    events = [stage("QUEUED"), queue_position(0), stage("DECODE"), text("A cat."), finished("A cat.")]
+    server.expect(*events)
+    assert list(client.stream(URL, "What?", seed=7)) == events
+    assert server.requests == [GenerateRequest(image_url=URL, prompt="What?", seed=7)]
+
+
+def test_count_tokens_returns_the_counts(server: GenerationServer, client: Client) -> None:
+    server.expect(CountTokensResponse(num_prompt_tokens=80, fits=True))
+    counts = client.count_tokens(URL, "What?", max_new_tokens=9)
+    assert counts == CountTokensResponse(num_prompt_tokens=80, fits=True)
+    assert server.requests == [GenerateRequest(image_url=URL, prompt="What?", max_new_tokens=9)]
+
+
+def test_closing_a_stream_cancels_the_call(server: GenerationServer, client: Client) -> None:
+    server.expect(text("A"), Hang())
+    events = client.stream(URL, "What?")
+    assert next(events) == text("A")
+    events.close()
+    server.wait_until_cancelled()
+
+
+def test_closing_the_client_cancels_its_calls(server: GenerationServer) -> None:
+    server.expect(text("A"), Hang())
+    with Client(server.target) as client:
+        events = client.stream(URL, "What?")
+        next(events)
+    server.wait_until_cancelled()
+    events.close()
+
+
+def test_a_stream_that_nobody_reads_is_never_called(server: GenerationServer, client: Client) -> None:
+    client.stream(URL, "What?").close()
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "environment", "sent"),
+    [
+        ("a.1", {"IDEFICS2_API_KEY": "b.2", "FAL_KEY": "c.3"}, "Key a.1"),
+        (None, {"IDEFICS2_API_KEY": "b.2", "FAL_KEY": "c.3"}, "Key b.2"),
+        (None, {"IDEFICS2_API_KEY": "", "FAL_KEY": "c.3\n"}, "Key c.3"),
+        (None, {}, None),
+    ],
+)
+def test_the_key_is_the_first_of_argument_and_variables(
+    server: GenerationServer,
+    monkeypatch: pytest.MonkeyPatch,
+    argument: str | None,
+    environment: dict[str, str],
+    sent: str | None,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    server.expect(make_response(""))
+    with Client(server.target, argument) as client:
+        client.generate(URL, "What?")
+    assert server.metadata[0].get("authorization") == sent
+
+
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown() -> None:
+    with pytest.raises(AuthenticationFailed) as caught:
+        Client(api_key="geheim\nschlüssel")
+    assert "geheim" not in str(caught.value)
+
+
+def test_the_target_is_the_argument_else_the_variable_else_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client() as client:
+        assert client.target == "127.0.0.1:50051"
+    monkeypatch.setenv("IDEFICS2_CLIENT_TARGET", "gpu:1")
+    with Client() as client:
+        assert client.target == "gpu:1"
+    with Client("gpu:2") as client:
+        assert client.target == "gpu:2"
+
+
+def test_a_server_that_is_not_there_is_named_with_what_to_do() -> None:
+    with Client("127.0.0.1:1") as client, pytest.raises(ServiceUnavailable) as caught:
+        client.generate(URL, "What?")
+    assert "127.0.0.1:1" in caught.value.message
+    assert "idefics2-service serve" in caught.value.message
+    assert "IDEFICS2_CLIENT_TARGET" in caught.value.message
+    assert isinstance(caught.value.__cause__, grpc.RpcError)
+
+
+def test_importing_the_client_imports_neither_rich_nor_the_service() -> None:
+    program = "import sys, idefics2_client; print({'rich', 'torch', 'idefics2_service'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "set()\n"

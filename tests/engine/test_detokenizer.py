@@ -1,0 +1,89 @@
+"""Text deltas: whole characters, nothing of a stop string, and joined the whole answer."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from idefics2_engine.detokenizer import Detokenizer
+
+TEXTS = [
+    "A red circle on a white background.",
+    "  two spaces, and a tail  ",
+    "line\nline\n\nline",
+    "Zażółć gęślą jaźń",
+    "日本語のテキスト",
+    "emoji 👩‍👩‍👧 and 𝔘𝔫𝔦𝔠𝔬𝔡𝔢",
+    "",
+]
+
+
+def detokenize(tokenizer: Any, ids: list[int], *stop: str) -> list[str]:
+    """Return the deltas of an answer of these tokens."""
+    detokenizer = Detokenizer(tokenizer, stop)
+    deltas = []
+    for token_id in ids:
+        deltas.append(detokenizer.add(token_id))
+        if detokenizer.stopped:
+            return deltas
+    return [*deltas, detokenizer.finish()]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_deltas_joined_equal_transformers_decode(tokenizer: Any, text: str) -> None:
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert "".join(detokenize(tokenizer, ids)) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_random_tokens_without_bytes_decode_as_transformers_does(tokenizer: Any) -> None:
+    draw = random.Random(7)  # noqa: S311  # not a secret
+    plain = [i for i in range(len(tokenizer)) if not tokenizer.convert_ids_to_tokens(i).startswith("<0x")]
+    for _ in range(200):
+        ids = draw.choices(plain, k=30)
+        assert "".join(detokenize(tokenizer, ids)) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_a_character_is_never_split(tokenizer: Any) -> None:
+    ids = tokenizer("日本 👩‍👩‍👧", add_special_tokens=False)["input_ids"]
+    assert len(ids) > len("日本 👩‍👩‍👧")  # several tokens a character
+    assert not any("\ufffd" in delta for delta in detokenize(tokenizer, ids))
+
+
+def test_bytes_that_are_no_text_become_replacement_characters_and_change_nothing_before(
+    tokenizer: Any,
+) -> None:
+    ids = [tokenizer.convert_tokens_to_ids(f"<0x{byte:02X}>") for byte in (0x47, 0xF0, 0x47)]
+    assert detokenize(tokenizer, ids) == ["G", "", "\ufffdG", ""]
+
+
+@pytest.mark.parametrize(
+    ("stop", "kept"),
+    [
+        (" white", "A red circle on a"),
+        ("circle on", "A red "),
+        ("d c", "A re"),
+        ("A", ""),
+        (".", "A red circle on a white background"),
+        ("blue", "A red circle on a white background."),
+        ("background. More", "A red circle on a white background."),
+    ],
+)
+def test_the_answer_ends_before_the_stop_string(tokenizer: Any, stop: str, kept: str) -> None:
+    ids = tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
+    assert "".join(detokenize(tokenizer, ids, stop)) == kept
+
+
+def test_of_several_stop_strings_the_first_in_the_text_counts(tokenizer: Any) -> None:
+    ids = tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
+    assert "".join(detokenize(tokenizer, ids, "white", "red", "circle")) == "A "
+
+
+def test_no_delta_holds_the_beginning_of_a_stop_string_that_comes(tokenizer: Any) -> None:
+    ids = tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
+    shown = ""
+    for delta in detokenize(tokenizer, ids, "circle on a white"):
+        shown += delta
+        assert TEXTS[0].startswith(shown)
+        assert not shown.endswith("c")
+    assert shown == "A red "

@@ -1,0 +1,143 @@
+"""The service under test, with one of three things behind it."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from fakes.backend import FakeBackend
+from fakes.script import Answer, Script
+from fakes.triton import FakeTriton
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from idefics2.v1 import generation_pb2, generation_pb2_grpc
+from idefics2_service.app import App
+from pictures import DESCRIBE, RED_CIRCLE_PIECES, red_circle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from idefics2_service.settings import Settings
+
+Request = generation_pb2.GenerateRequest
+
+
+@dataclass
+class Harness:
+    """A running service and the way to call it."""
+
+    app: App
+    stub: Any
+    channel: grpc.aio.Channel
+    script: Script
+    is_real: bool
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The key."""
+        return (("authorization", f"Key {self.app.api_key}"),)
+
+    def expect(self, *answers: Answer) -> None:
+        """Tell a fake what the real model would answer by itself."""
+        if not self.is_real:
+            self.script.add(*answers)
+
+    def check_script(self) -> None:
+        """Fail if a fake was told more than it was asked."""
+        self.script.check_used_up()
+
+    async def generate(self, request: Request, **options: Any) -> generation_pb2.GenerateResponse:
+        """Call Generate."""
+        response = await self.stub.Generate(request, **{"metadata": self.metadata, **options})
+        assert isinstance(response, generation_pb2.GenerateResponse)
+        return response
+
+    def stream(self, request: Request, **options: Any) -> Any:
+        """Call GenerateStream."""
+        return self.stub.GenerateStream(request, **{"metadata": self.metadata, **options})
+
+
+@asynccontextmanager
+async def run_harness(app: App, script: Script, *, is_real: bool) -> AsyncIterator[Harness]:
+    """Run `app` and connect to it."""
+    async with app, grpc.aio.insecure_channel(app.grpc_address) as channel:
+        await app.wait_until_serving()
+        stub = generation_pb2_grpc.GenerationServiceStub(channel)
+        yield Harness(app, stub, channel, script, is_real)
+
+
+@asynccontextmanager
+async def run_on_fake_backend(settings: Settings) -> AsyncIterator[Harness]:
+    """Run the service over FakeBackend."""
+    script = Script()
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        yield harness
+
+
+@asynccontextmanager
+async def run_on_fake_triton(settings: Settings) -> AsyncIterator[Harness]:
+    """Run the service over FakeTriton, through the real TritonBackend."""
+    script = Script()
+    async with AsyncExitStack() as stack:
+        triton = await stack.enter_async_context(FakeTriton(script))
+        pointed = settings.model_copy(
+            update={"triton": settings.triton.model_copy(update={"url": triton.url})}
+        )
+        yield await stack.enter_async_context(run_harness(App(pointed), script, is_real=False))
+
+
+def describe_red_circle(**fields: Any) -> Request:
+    """Ask what a red circle is, without randomness; `fields` are set on top."""
+    fields = {"temperature": 0, "images": [generation_pb2.Image(data=red_circle())], **fields}
+    return Request(**{"prompt": DESCRIBE, **fields})
+
+
+def red_circle_answer() -> Answer:
+    """What the model says to `describe_red_circle`."""
+    return Answer(RED_CIRCLE_PIECES)
+
+
+def talk_without_end(**fields: Any) -> Request:
+    """Ask for something that goes on for thousands of steps, and is never the same for two seeds."""
+    wild = {"temperature": 10, "top_p": 1, "max_new_tokens": 1500, "min_new_tokens": 1500, "seed": 11}
+    return describe_red_circle(**{**wild, **fields})
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error as a caller sees it."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    metadata: dict[str, str]
+    field: str
+    num_error_infos: int
+    retry_seconds: float | None
+
+
+def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
+    """Read status and details."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what it needs
+    assert status is not None, f"no details: {error}"
+    infos, field, retry = [], "", None
+    for detail in status.details:
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        delay = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            infos.append(info)
+        elif detail.Unpack(bad):
+            field = bad.field_violations[0].field
+        elif detail.Unpack(delay):
+            retry = delay.retry_delay.ToTimedelta().total_seconds()
+    return Refusal(
+        code=error.code(),
+        message=status.message,
+        reason=infos[0].reason,
+        metadata=dict(infos[0].metadata),
+        field=field,
+        num_error_infos=len(infos),
+        retry_seconds=retry,
+    )
