@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fakes.script import Script
-from harness import Harness, run_harness
+from harness import Harness, MakeSettings, run_harness
+from idefics2_service import logs
 from idefics2_service.app import App
-from idefics2_service.settings import Settings
+from idefics2_service.settings import LogSettings, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 # Nothing of the machine's own settings reaches a test.
 for _name in [name for name in os.environ if name.startswith("IDEFICS2_") or name == "FAL_KEY"]:
     del os.environ[_name]
 
-MakeSettings = Callable[..., Settings] if TYPE_CHECKING else object
+logs.configure(LogSettings(level="info", format="json"))
+
 API_KEY = "test.0123456789abcdef0123456789abcdef"
 
 # Fast ones first: a broken rule shows before a server is started.

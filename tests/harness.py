@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,15 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from idefics2.v1 import generation_pb2, generation_pb2_grpc
 from idefics2_service.app import App
+from idefics2_service.settings import Settings
 from pictures import DESCRIBE, RED_CIRCLE_PIECES, red_circle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from idefics2_service.settings import Settings
 
 Request = generation_pb2.GenerateRequest
+MakeSettings = Callable[..., Settings]
 
 
 @dataclass

@@ -11,6 +11,9 @@ import structlog
 if TYPE_CHECKING:
     from idefics2_service.settings import LogSettings
 
+# Without local variables: they hold prompts and images.
+_TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
 
 def configure(settings: LogSettings) -> None:
     """Set up structlog and hand it what libraries log."""
@@ -21,9 +24,9 @@ def configure(settings: LogSettings) -> None:
     ]
     as_console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if as_console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [structlog.processors.ExceptionRenderer(_TRACEBACK), structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import Harness, run_on_fake_backend, run_on_fake_triton
+from harness import Harness, MakeSettings, run_on_fake_backend, run_on_fake_triton
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from conftest import MakeSettings
 
 
 @pytest.fixture

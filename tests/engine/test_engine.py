@@ -10,8 +10,8 @@ import torch
 from idefics2_engine.errors import InvalidRequest
 from idefics2_engine.requests import Failed, Finished, Request, SamplingParams, TextDelta, is_last
 from idefics2_engine.sampler import Sampler
-from PIL import Image
 from pictures import draw_red_circle, encode, red_circle
+from PIL import Image
 from transformers import LogitsProcessorList
 from transformers.generation.logits_process import (
     RepetitionPenaltyLogitsProcessor,
@@ -67,7 +67,9 @@ def generate_with_transformers(engine: Engine, request: Request, **options: Any)
             max_new_tokens=request.sampling.max_new_tokens,
             **options,
         )
-    text = engine.processor.tokenizer.decode(output[0, prepared.num_prompt_tokens :], skip_special_tokens=True)
+    text = engine.processor.tokenizer.decode(
+        output[0, prepared.num_prompt_tokens :], skip_special_tokens=True
+    )
     assert isinstance(text, str)
     return text
 
@@ -147,7 +149,9 @@ def test_a_request_that_breaks_a_step_fails_alone(engine: Engine, monkeypatch: p
         return logits * float("nan") if is_broken else logits
 
     monkeypatch.setattr(engine.runner, "forward", break_one)
-    requests = [Request(name, "Describe the image.", (red_circle(),), GREEDY) for name in ("a", "broken", "b")]
+    requests = [
+        Request(name, "Describe the image.", (red_circle(),), GREEDY) for name in ("a", "broken", "b")
+    ]
     events = run(engine, *requests)
     assert isinstance(events["broken"][-1], Failed)
     assert text_of(events["a"]) == text_of(events["b"]) == "A red circle on a white background."

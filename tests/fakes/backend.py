@@ -43,8 +43,8 @@ class FakeBackend:
         answer = self._script.take()
         if answer.failure:
             reason, message, field = answer.failure
-            index = int(field.removeprefix("images[").removesuffix("]"))
-            raise error_for(reason, message, request.images[index].field)
+            named = request.images[int(field.removeprefix("images[").removesuffix("]"))].field
+            raise error_for(reason, message.replace(field, named), named)
         yield StageEntered(Stage.PREFILL)
         yield StageEntered(Stage.DECODE)
         for count, piece in enumerate(answer.pieces, 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -30,7 +30,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.url = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self.generate_requests: list[service_pb2.ModelInferRequest] = []
 
-    async def __aenter__(self) -> FakeTriton:
+    async def __aenter__(self) -> Self:
         """Listen."""
         await self._server.start()
         return self

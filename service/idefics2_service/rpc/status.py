@@ -43,11 +43,11 @@ def make_status(error: ServiceError) -> status_pb2.Status:
 
 async def abort(context: ServicerContext, error: ServiceError) -> None:
     """End a call with `error`; never returns normally."""
-    if error.retry_after_seconds is not None:
-        pushback = str(_milliseconds(error.retry_after_seconds))
-        context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback),))
     status = rpc_status.to_status(make_status(error))
-    await context.abort_with_status(status)  # type: ignore[attr-defined]  # the stubs lack it
+    trailing = list(status.trailing_metadata)
+    if error.retry_after_seconds is not None:
+        trailing.append(("grpc-retry-pushback-ms", str(_milliseconds(error.retry_after_seconds))))
+    await context.abort(status.code, status.details, tuple(trailing))
 
 
 def _pack(detail: message.Message) -> any_pb2.Any:

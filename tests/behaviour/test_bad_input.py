@@ -1,0 +1,204 @@
+"""What is wrong is refused by name, and the next request works."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from fakes.script import Answer
+from harness import Harness, describe_red_circle, read_refusal, red_circle_answer
+from idefics2.v1 import generation_pb2
+from pictures import RED_CIRCLE, draw_red_circle, encode, red_circle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><circle r="4"/></svg>'
+
+
+def image(data: bytes) -> dict[str, Any]:
+    """Inline bytes as the request's only image."""
+    return {"images": [generation_pb2.Image(data=data)]}
+
+
+def url(text: str) -> dict[str, Any]:
+    """An image_url as the request's only image."""
+    return {"image_url": text, "images": []}
+
+
+def png_header(width: int, height: int) -> bytes:
+    """Make a PNG that promises `width` x `height` pixels and holds none."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+# What is set on top of a good request, the reason it is refused with, and the field that is named.
+REFUSED_BY_THE_FRONT: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no prompt": ({"prompt": ""}, "PROMPT_MISSING", "prompt"),
+    "a prompt of white space": ({"prompt": " \n\t"}, "PROMPT_MISSING", "prompt"),
+    "a prompt of 1 MB": ({"prompt": "x" * 2**20}, "PROMPT_TOO_LARGE", "prompt"),
+    "a literal image marker": ({"prompt": "see <image> here"}, "PROMPT_HAS_SPECIAL_TOKEN", "prompt"),
+    "a literal image boundary": (
+        {"prompt": "<fake_token_around_image>"},
+        "PROMPT_HAS_SPECIAL_TOKEN",
+        "prompt",
+    ),
+    "a literal end of turn": ({"prompt": "x<end_of_utterance>"}, "PROMPT_HAS_SPECIAL_TOKEN", "prompt"),
+    "no image": ({"images": []}, "IMAGE_MISSING", "image_url"),
+    "an image without a source": ({"images": [generation_pb2.Image()]}, "IMAGE_MISSING", "images[0]"),
+    "an empty image": (image(b""), "FILE_EMPTY", "images[0].data"),
+    "an empty second image": (
+        {"images": [generation_pb2.Image(data=red_circle()), generation_pb2.Image(data=b"")]},
+        "FILE_EMPTY",
+        "images[1].data",
+    ),
+    "nine images": (
+        {"images": [generation_pb2.Image(data=red_circle())] * 9},
+        "VALUE_OUT_OF_RANGE",
+        "images",
+    ),
+    "text as an image": (image(b"I am no picture."), "FILE_NOT_AN_IMAGE", "images[0].data"),
+    "an SVG": (image(SVG), "FILE_NOT_AN_IMAGE", "images[0].data"),
+    "an SVG as a data URI": (
+        url("data:image/svg+xml;base64," + base64.b64encode(SVG).decode()),
+        "FILE_NOT_AN_IMAGE",
+        "image_url",
+    ),
+    "a PNG of 30,000 x 30,000": (image(png_header(30_000, 30_000)), "FILE_TOO_MANY_PIXELS", "images[0].data"),
+    "a PNG that ends in its header": (image(red_circle()[:20]), "FILE_UNDECODABLE", "images[0].data"),
+    "a WEBP cut in half": (
+        image(encode(draw_red_circle(), "WEBP")[:99]),
+        "FILE_UNDECODABLE",
+        "images[0].data",
+    ),
+    "an image above the caller's own limit": (
+        {"max_image_bytes": 100},
+        "FILE_TOO_LARGE",
+        "images[0].data",
+    ),
+    "an image above 20 MB": (image(red_circle() + bytes(20_000_000)), "FILE_TOO_LARGE", "images[0].data"),
+    "a data URI with bad base64": (url("data:image/png;base64,!!!!"), "FILE_DATA_URI_INVALID", "image_url"),
+    "a data URI with cut base64": (
+        url("data:image/png;base64,iVBORw0KG"),
+        "FILE_DATA_URI_INVALID",
+        "image_url",
+    ),
+    "a data URI without a comma": (url("data:image/png;base64"), "FILE_DATA_URI_INVALID", "image_url"),
+    "an empty data URI": (url("data:image/png;base64,"), "FILE_EMPTY", "image_url"),
+    "a web address": (url("https://example.com/cat.png"), "FILE_URL_UNSUPPORTED", "image_url"),
+    "a file's path": (url("/etc/passwd"), "FILE_URL_UNSUPPORTED", "image_url"),
+    "a file address": (url("file:///etc/passwd"), "FILE_URL_UNSUPPORTED", "image_url"),
+    "nine stop strings": ({"stop": ["x"] * 9}, "VALUE_OUT_OF_RANGE", "stop"),
+    "an empty stop string": ({"stop": ["x", ""]}, "VALUE_OUT_OF_RANGE", "stop[1]"),
+    "a stop string of 129 bytes": ({"stop": ["x" * 129]}, "VALUE_OUT_OF_RANGE", "stop[0]"),
+}
+OUT_OF_RANGE: dict[str, list[Any]] = {
+    "max_new_tokens": [0, -1, 10**9, 4097],
+    "min_new_tokens": [-1, 513],
+    "temperature": [-1, math.nan, math.inf, -math.inf, 10.1, 1e-9],
+    "top_p": [0, 1.5, math.nan, -0.1],
+    "top_k": [0, -1, 1001],
+    "repetition_penalty": [0, -1, math.nan, math.inf],
+    "max_image_bytes": [0, -1, 20_000_001],
+}
+
+
+async def refuse(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Make a call that must fail, and return how it does."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(*arguments)
+    refusal = read_refusal(caught.value)
+    assert refusal.code is INVALID
+    assert refusal.num_error_infos == 1
+    return refusal
+
+
+async def check_next_request_works(service: Harness) -> None:
+    service.expect(red_circle_answer())
+    assert (await service.generate(describe_red_circle())).output == RED_CIRCLE
+
+
+@pytest.mark.parametrize("case", REFUSED_BY_THE_FRONT)
+async def test_bad_input_is_refused_by_name(service: Harness, case: str) -> None:
+    fields, reason, field = REFUSED_BY_THE_FRONT[case]
+    refusal = await refuse(service.generate, describe_red_circle(**fields))
+    assert (refusal.reason, refusal.field) == (reason, field)
+    assert field.split("[")[0] in refusal.message
+    await check_next_request_works(service)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in OUT_OF_RANGE.items() for value in values]
+)
+async def test_a_number_out_of_range_is_refused_with_bound_and_value(
+    service: Harness, field: str, value: float
+) -> None:
+    refusal = await refuse(service.generate, describe_red_circle(**{field: value}))
+    assert (refusal.reason, refusal.field) == ("VALUE_OUT_OF_RANGE", field)
+    assert refusal.metadata["value"] in refusal.message
+    assert refusal.metadata["bound"] in refusal.message
+    assert math.isclose(float(refusal.metadata["value"]), value) or math.isnan(value)
+    await check_next_request_works(service)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+async def test_a_truncated_picture_is_refused_by_name(service: Harness, kind: str) -> None:
+    whole = encode(draw_red_circle((600, 400)), kind)
+    service.expect(Answer(failure=("FILE_UNDECODABLE", "images[0] is damaged", "images[0]")))
+    refusal = await refuse(service.generate, describe_red_circle(**image(whole[: len(whole) * 2 // 3])))
+    assert (refusal.reason, refusal.field) == ("FILE_UNDECODABLE", "images[0].data")
+    assert "images[0].data" in refusal.message
+    await check_next_request_works(service)
+
+
+async def test_the_stream_refuses_as_the_plain_call_does(service: Harness) -> None:
+    async def read_all(request: generation_pb2.GenerateRequest) -> None:
+        async for _ in service.stream(request):
+            pass
+
+    refusal = await refuse(read_all, describe_red_circle(prompt=""))
+    assert (refusal.reason, refusal.field) == ("PROMPT_MISSING", "prompt")
+
+
+async def test_counting_refuses_as_generating_does(service: Harness) -> None:
+    call = service.stub.CountTokens(describe_red_circle(**image(SVG)), metadata=service.metadata)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    assert read_refusal(caught.value).reason == "FILE_NOT_AN_IMAGE"
+
+
+def raw_field(number: int, data: bytes) -> bytes:
+    """Write one length-delimited field."""
+    assert len(data) < 128
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "field"),
+    [
+        (raw_field(2, b"a \xed\xa0\x80 b"), "TEXT_NOT_UNICODE", "prompt"),  # U+D800, a lone surrogate
+        (raw_field(1, b"data:\xff"), "TEXT_NOT_UNICODE", "image_url"),
+        (raw_field(12, b"\xed\xbf\xbf"), "TEXT_NOT_UNICODE", "stop"),
+        (raw_field(13, raw_field(1, b"\xff")), "TEXT_NOT_UNICODE", "images.url"),
+        (b"\xff\xff\xff\xff", "REQUEST_MALFORMED", ""),
+    ],
+)
+async def test_bytes_that_are_no_text_or_no_message_are_refused_by_name(
+    service: Harness, message: bytes, reason: str, field: str
+) -> None:
+    call = service.channel.unary_unary("/idefics2.v1.GenerationService/Generate")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(message, metadata=service.metadata)
+    refusal = read_refusal(caught.value)
+    assert (refusal.code, refusal.reason, refusal.field) == (INVALID, reason, field)
+    await check_next_request_works(service)

@@ -1,0 +1,211 @@
+"""What the service promises around a call: keys, health, queue, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from fakes.backend import FakeBackend
+from fakes.script import Answer, Script
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from harness import (
+    Harness,
+    MakeSettings,
+    describe_red_circle,
+    read_refusal,
+    red_circle_answer,
+    run_harness,
+    talk_without_end,
+)
+from idefics2.v1 import generation_pb2
+from idefics2_service.app import App
+from idefics2_service.events import StageEntered
+from idefics2_service.requests import Stage
+from pictures import RED_CIRCLE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from idefics2_service.backend import BackendEvent
+    from idefics2_service.requests import ResolvedRequest
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def fetch(service: Harness, path: str) -> tuple[int, str]:
+    """GET a path of the HTTP port; return status and text."""
+
+    def get() -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://{service.app.http_address}{path}") as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    return await asyncio.to_thread(get)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "reason"),
+    [
+        (None, "API_KEY_MISSING"),
+        ("Key nobody.0123456789abcdef", "API_KEY_INVALID"),
+        ("Key test.00000000000000000000000000000000", "API_KEY_INVALID"),
+        ("Basic dGVzdA==", "API_KEY_INVALID"),
+        ("Key", "API_KEY_INVALID"),
+    ],
+)
+async def test_nobody_calls_without_a_key(service: Harness, authorization: str | None, reason: str) -> None:
+    metadata = (("authorization", authorization),) if authorization else ()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.generate(describe_red_circle(), metadata=metadata)
+    refusal = read_refusal(caught.value)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
+
+
+async def test_bearer_is_as_good_as_key(service: Harness) -> None:
+    service.expect(red_circle_answer())
+    metadata = (("authorization", f"Bearer {service.app.api_key}"),)
+    assert (await service.generate(describe_red_circle(), metadata=metadata)).output == RED_CIRCLE
+
+
+async def test_a_method_that_does_not_exist_is_refused_with_details(service: Harness) -> None:
+    call = service.channel.unary_unary("/idefics2.v1.GenerationService/Paint")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(b"", metadata=service.metadata)
+    refusal = read_refusal(caught.value)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNKNOWN")
+
+
+@pytest.mark.parametrize("name", ["", "idefics2.v1.GenerationService"])
+async def test_health_is_served_without_a_key(service: Harness, name: str) -> None:
+    stub = health_pb2_grpc.HealthStub(service.channel)
+    async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=name)):
+        if answer.status == SERVING:
+            break
+    assert (await fetch(service, "/healthz/live"))[0] == 200
+    assert (await fetch(service, "/healthz/ready"))[0] == 200
+
+
+async def test_metrics_tell_of_answers_and_refusals(service: Harness) -> None:
+    service.expect(red_circle_answer())
+    await service.generate(describe_red_circle())
+    with pytest.raises(grpc.aio.AioRpcError):
+        await service.generate(describe_red_circle(prompt=""))
+    status, text = await fetch(service, "/metrics")
+    assert status == 200
+    samples = {line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")}
+    labels = 'grpc_method="Generate",grpc_service="idefics2.v1.GenerationService"'
+    assert f'grpc_server_handled_total{{grpc_code="OK",{labels}}}' in samples
+    assert f'grpc_server_handled_total{{grpc_code="INVALID_ARGUMENT",{labels}}}' in samples
+    assert 'idefics2_requests_total{reason="OK"}' in samples
+    assert "idefics2_time_to_first_token_seconds_count" in samples
+    assert 'idefics2_stage_seconds_count{stage="prefill"}' in samples
+    assert "idefics2_backend_healthy 1.0" in text or service.app.metrics.backend_healthy
+
+
+async def read_until(call: grpc.aio.UnaryStreamCall, field: str) -> generation_pb2.Event:  # type: ignore[type-arg]
+    """Read events until one has `field`."""
+    while True:
+        event = await call.read()
+        assert isinstance(event, generation_pb2.Event), "the stream ended"
+        if event.HasField(field):  # type: ignore[arg-type]
+            return event
+
+
+async def test_who_waits_is_told_how_many_are_before_and_gets_the_next_turn(
+    make_settings: MakeSettings,
+) -> None:
+    script = Script()
+    script.add(Answer(("x",), holds=True), red_circle_answer(), red_circle_answer())
+    app = App(make_settings(queue__max_running=1), FakeBackend(script))
+    async with run_harness(app, script, is_real=False) as service:
+        first = service.stream(talk_without_end())
+        await read_until(first, "text_delta")
+        second, third = service.stream(describe_red_circle()), None
+        assert (await read_until(second, "queue_position")).queue_position.position == 0
+        third = service.stream(describe_red_circle())
+        assert (await read_until(third, "queue_position")).queue_position.position == 1
+        first.cancel()
+        assert (await read_until(second, "finished")).finished.response.output == RED_CIRCLE
+        assert (await read_until(third, "queue_position")).queue_position.position == 0
+        assert (await read_until(third, "finished")).finished.response.output == RED_CIRCLE
+        script.check_used_up()
+
+
+async def test_one_more_than_may_wait_is_refused_with_a_time_to_come_back(
+    make_settings: MakeSettings,
+) -> None:
+    script = Script()
+    script.add(Answer(("x",), holds=True))
+    app = App(make_settings(queue__max_running=1, queue__max_waiting=1), FakeBackend(script))
+    async with run_harness(app, script, is_real=False) as service:
+        running, waiting = service.stream(talk_without_end()), service.stream(talk_without_end())
+        await read_until(running, "text_delta")
+        await read_until(waiting, "queue_position")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.generate(describe_red_circle())
+        refusal = read_refusal(caught.value)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+        assert refusal.retry_seconds == 1
+        trailing = dict(caught.value.trailing_metadata() or ())
+        assert trailing["grpc-retry-pushback-ms"] == "1000"
+        waiting.cancel()
+        running.cancel()
+
+
+async def test_a_lost_backend_makes_health_say_so_and_calls_unavailable(make_settings: MakeSettings) -> None:
+    script = Script()
+    script.add(red_circle_answer())
+    backend = FakeBackend(script)
+    async with run_harness(App(make_settings(), backend), script, is_real=False) as service:
+        watch = health_pb2_grpc.HealthStub(service.channel).Watch(health_pb2.HealthCheckRequest())
+        statuses = (answer.status async for answer in watch)
+        while await anext(statuses) != SERVING:
+            pass
+        await backend.set_healthy(healthy=False)
+        while await anext(statuses) != NOT_SERVING:
+            pass
+        assert (await fetch(service, "/healthz/ready"))[0] == 503
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.generate(describe_red_circle())
+        refusal = read_refusal(caught.value)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "BACKEND_UNAVAILABLE")
+        assert refusal.retry_seconds == 1
+        await backend.set_healthy(healthy=True)
+        while await anext(statuses) != SERVING:
+            pass
+        assert (await service.generate(describe_red_circle())).output == RED_CIRCLE
+        watch.cancel()
+
+
+@pytest.mark.parametrize("service", ["on_fake_backend", "on_fake_triton"], indirect=True)
+async def test_a_backend_that_is_lost_on_the_way_is_unavailable(service: Harness) -> None:
+    service.script.add(Answer(("A", " red"), is_lost=True), red_circle_answer())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.generate(describe_red_circle())
+    assert read_refusal(caught.value).reason == "BACKEND_UNAVAILABLE"
+    assert (await service.generate(describe_red_circle())).output == RED_CIRCLE
+
+
+async def test_a_fault_of_ours_says_no_more_than_the_requests_id(make_settings: MakeSettings) -> None:
+    class Broken(FakeBackend):
+        async def generate(self, _: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
+            yield StageEntered(Stage.PREFILL)
+            raise ZeroDivisionError("a secret")
+
+    app = App(make_settings(), Broken(Script()))
+    async with run_harness(app, Script(), is_real=False) as service:
+        metadata = (*service.metadata, ("x-request-id", "order-66"))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.generate(describe_red_circle(), metadata=metadata)
+        refusal = read_refusal(caught.value)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL_ERROR")
+        assert "order-66" in refusal.message
+        assert "secret" not in refusal.message
