@@ -74,7 +74,6 @@ class TritonSettings(_Section):
     start_timeout_seconds: Seconds = Field(
         600.0, description="how long the embedded Triton may take to start"
     )
-    stop_timeout_seconds: Seconds = Field(3.0, description="how long the embedded Triton may take to stop")
     canary_interval_seconds: Seconds = Field(
         0.5, description="pause between two health requests through the engine"
     )

@@ -196,7 +196,7 @@ def raw_field(number: int, data: bytes) -> bytes:
 async def test_bytes_that_are_no_text_or_no_message_are_refused_by_name(
     service: Harness, message: bytes, reason: str, field: str
 ) -> None:
-    call = service.channel.unary_unary("/idefics2.v1.GenerationService/Generate")
+    call = service.channel.unary_unary("/idefics2.v1.GenerationService/Generate", None, None)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(message, metadata=service.metadata)
     refusal = read_refusal(caught.value)

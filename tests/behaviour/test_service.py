@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -28,13 +28,20 @@ from idefics2_service.requests import Stage
 from pictures import RED_CIRCLE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from idefics2_service.backend import BackendEvent
     from idefics2_service.requests import ResolvedRequest
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def watch_health(service: Harness, name: str = "") -> AsyncIterator[int]:
+    """Yield each status as it changes."""
+    stub: Any = health_pb2_grpc.HealthStub(service.channel)
+    async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=name)):
+        yield answer.status
 
 
 async def fetch(service: Harness, path: str) -> tuple[int, str]:
@@ -76,7 +83,7 @@ async def test_bearer_is_as_good_as_key(service: Harness) -> None:
 
 
 async def test_a_method_that_does_not_exist_is_refused_with_details(service: Harness) -> None:
-    call = service.channel.unary_unary("/idefics2.v1.GenerationService/Paint")
+    call = service.channel.unary_unary("/idefics2.v1.GenerationService/Paint", None, None)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(b"", metadata=service.metadata)
     refusal = read_refusal(caught.value)
@@ -85,9 +92,8 @@ async def test_a_method_that_does_not_exist_is_refused_with_details(service: Har
 
 @pytest.mark.parametrize("name", ["", "idefics2.v1.GenerationService"])
 async def test_health_is_served_without_a_key(service: Harness, name: str) -> None:
-    stub = health_pb2_grpc.HealthStub(service.channel)
-    async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=name)):
-        if answer.status == SERVING:
+    async for status in watch_health(service, name):
+        if status == SERVING:
             break
     assert (await fetch(service, "/healthz/live"))[0] == 200
     assert (await fetch(service, "/healthz/ready"))[0] == 200
@@ -128,7 +134,7 @@ async def test_who_waits_is_told_how_many_are_before_and_gets_the_next_turn(
     async with run_harness(app, script, is_real=False) as service:
         first = service.stream(talk_without_end())
         await read_until(first, "text_delta")
-        second, third = service.stream(describe_red_circle()), None
+        second = service.stream(describe_red_circle())
         assert (await read_until(second, "queue_position")).queue_position.position == 0
         third = service.stream(describe_red_circle())
         assert (await read_until(third, "queue_position")).queue_position.position == 1
@@ -146,15 +152,16 @@ async def test_one_more_than_may_wait_is_refused_with_a_time_to_come_back(
     script.add(Answer(("x",), holds=True))
     app = App(make_settings(queue__max_running=1, queue__max_waiting=1), FakeBackend(script))
     async with run_harness(app, script, is_real=False) as service:
-        running, waiting = service.stream(talk_without_end()), service.stream(talk_without_end())
+        running = service.stream(talk_without_end())
         await read_until(running, "text_delta")
+        waiting = service.stream(talk_without_end())
         await read_until(waiting, "queue_position")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await service.generate(describe_red_circle())
         refusal = read_refusal(caught.value)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
         assert refusal.retry_seconds == 1
-        trailing = dict(caught.value.trailing_metadata() or ())
+        trailing: dict[str, Any] = dict(caught.value.trailing_metadata())  # type: ignore[arg-type]
         assert trailing["grpc-retry-pushback-ms"] == "1000"
         waiting.cancel()
         running.cancel()
@@ -165,8 +172,7 @@ async def test_a_lost_backend_makes_health_say_so_and_calls_unavailable(make_set
     script.add(red_circle_answer())
     backend = FakeBackend(script)
     async with run_harness(App(make_settings(), backend), script, is_real=False) as service:
-        watch = health_pb2_grpc.HealthStub(service.channel).Watch(health_pb2.HealthCheckRequest())
-        statuses = (answer.status async for answer in watch)
+        statuses = watch_health(service)
         while await anext(statuses) != SERVING:
             pass
         await backend.set_healthy(healthy=False)
@@ -182,7 +188,6 @@ async def test_a_lost_backend_makes_health_say_so_and_calls_unavailable(make_set
         while await anext(statuses) != SERVING:
             pass
         assert (await service.generate(describe_red_circle())).output == RED_CIRCLE
-        watch.cancel()
 
 
 @pytest.mark.parametrize("service", ["on_fake_backend", "on_fake_triton"], indirect=True)

@@ -33,7 +33,6 @@ class ServiceLost(Exception):
 class Service:
     """A running `idefics2-service serve`."""
 
-    pid: int
     start_seconds: float
     """From the start of the process to the ready file."""
     address: str
@@ -56,7 +55,7 @@ def run_service(*options: str) -> Iterator[Service]:
         try:
             _wait_until_ready(process, ready, log)
             facts, seconds = json.loads(ready.read_text()), time.perf_counter() - started
-            yield Service(process.pid, seconds, facts["grpc"], facts["api_key"])
+            yield Service(seconds, facts["grpc"], facts["api_key"])
         finally:
             _stop(process)
 

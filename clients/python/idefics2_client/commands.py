@@ -10,7 +10,7 @@ from idefics2_client.client import Client
 from idefics2_client.display import Display, JsonDisplay
 from idefics2_client.errors import ServiceFailed
 from idefics2_client.images import MAX_IMAGE_BYTES
-from idefics2_client.live import LiveDisplay
+from idefics2_client.live import LiveDisplay, can_redraw
 from idefics2_client.outcome import write_json, write_numbers
 from idefics2_client.requests import Options
 
@@ -65,8 +65,8 @@ def count(arguments: Namespace) -> None:
 def _choose_display(arguments: Namespace) -> Display:
     if arguments.json:
         return JsonDisplay(sys.stdout, sys.stderr)
-    on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
-    return (LiveDisplay if on_terminal else Display)(sys.stdout, sys.stderr)
+    kind = LiveDisplay if can_redraw(sys.stdout, sys.stderr) else Display
+    return kind(sys.stdout, sys.stderr)
 
 
 def _read_call(arguments: Namespace) -> _Call:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from idefics2_client.outcome import name_stage, write_json, write_response
 
 if TYPE_CHECKING:
-    from idefics2.v1.generation_pb2 import Event, GenerateResponse
+    from idefics2.v1.generation_pb2 import Event, GenerateResponse, TextDelta
 
 
 def strip_controls(text: str) -> str:
@@ -43,7 +43,7 @@ class Display:
             case "log_line":
                 self.show_log_line(strip_controls(event.log_line.message))
             case "text_delta":
-                self.show_text(event.text_delta.text)
+                self.show_text(event.text_delta)
             case "finished":
                 self.show_answer(event.finished.response)
 
@@ -59,10 +59,10 @@ class Display:
         """Pass on what the service says."""
         self._note(f"log: {line}")
 
-    def show_text(self, text: str) -> None:
+    def show_text(self, delta: TextDelta) -> None:
         """Append to the answer."""
         self._line_is_open = True
-        self._out.write(strip_controls(text) if self._out.isatty() else text)
+        self._out.write(strip_controls(delta.text) if self._out.isatty() else delta.text)
         self._out.flush()
 
     def show_answer(self, _: GenerateResponse) -> None:
@@ -82,7 +82,7 @@ class Display:
 class JsonDisplay(Display):
     """For a program: one JSON object at the end."""
 
-    def show_text(self, text: str) -> None:
+    def show_text(self, _: TextDelta) -> None:
         """Wait for the whole answer."""
 
     def show_answer(self, response: GenerateResponse) -> None:

@@ -75,7 +75,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         if service in OPEN_SERVICES:
             return handler
         if handler is None:
-            return grpc.unary_unary_rpc_method_handler(self._refuse(service, method))
+            return grpc.unary_unary_rpc_method_handler(_refuse)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 self._wrap_stream(handler, service, method), response_serializer=handler.response_serializer
@@ -98,13 +98,6 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
                     _parse(handler.request_deserializer, data), context
                 ):
                     yield message
-
-        return answer
-
-    def _refuse(self, service: str, method: str) -> Any:
-        async def answer(_: bytes, context: ServicerContext) -> None:
-            async with self._answering(service, "unknown", context):
-                raise MethodUnknown(f"this server has no method {service}/{method}")
 
         return answer
 
@@ -133,6 +126,11 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         finally:
             self._metrics.handled.labels(service, method, code).inc()
             self._metrics.handling.labels(service, method).observe(time.monotonic() - started)
+
+
+async def _refuse(_: bytes, context: ServicerContext) -> None:
+    """Answer a call of a method that does not exist; reflection's clients probe for one, without a key."""
+    await abort(context, MethodUnknown("this server has no such method"))
 
 
 def _request_id(metadata: dict[str, str]) -> str:

@@ -36,10 +36,10 @@ class EmbeddedTriton:
         await self._backend.connect(await self._server.start())
         await self._backend.wait_until_healthy()
 
-    async def stop(self, *, at_once: bool = False) -> None:
+    async def stop(self) -> None:
         """End both."""
         await self._backend.close()
-        await self._server.stop(at_once=at_once)
+        await self._server.stop()
 
     async def keep_running(self) -> None:
         """Start it again whenever it is lost, for ever.
@@ -50,7 +50,7 @@ class EmbeddedTriton:
         while True:
             await self._backend.wait_until_healthy(healthy=False)
             logger.warning("triton is lost, starting it again")
-            await self.stop(at_once=True)
+            await self.stop()
             try:
                 await self.start()
             except StartFailed as error:

@@ -1,10 +1,10 @@
 """Runs one process tree and leaves nothing behind: `python -m idefics2_service.triton.guard`.
 
-The guard stands between the service and the embedded Triton. It ends the tree when its standard input
-closes, which also happens when the service is killed with -9; it kills what the tree leaves alive
-(Triton's stubs outlive a killed server) and removes its shared memory and its folder. A byte on
-standard input ends the tree at once, without grace. Imports nothing but the standard library, so that
-it starts at once.
+The guard stands between the service and the embedded Triton. When its standard input closes, which also
+happens when the service is killed with -9, it kills the whole tree (Triton's stubs outlive a killed
+server) and removes its shared memory and its folder. It kills without grace: a Triton that is asked to
+end takes four seconds, hangs on open streams, and by then the service has ended every answer. Imports
+nothing but the standard library, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def main() -> int:
     tree = subprocess.Popen(  # noqa: S603  # the command line is the service's own
         arguments.command, stdin=subprocess.DEVNULL, start_new_session=True
     )
-    threading.Thread(target=_stop_when_told, args=(tree, arguments.grace_seconds), daemon=True).start()
+    threading.Thread(target=_kill_at_end_of_input, args=(tree,), daemon=True).start()
     status = tree.wait()
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):  # what a server that died by itself leaves alive
         os.killpg(tree.pid, signal.SIGKILL)
     for region in SHARED_MEMORY.glob(f"{arguments.shared_memory_prefix}*"):
         region.unlink(missing_ok=True)
@@ -41,18 +41,14 @@ def main() -> int:
     return status
 
 
-def _stop_when_told(tree: subprocess.Popen[bytes], grace_seconds: float) -> None:
-    at_once = os.read(sys.stdin.fileno(), 1)
-    if not at_once:
-        tree.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            tree.wait(grace_seconds)
-    tree.kill()
+def _kill_at_end_of_input(tree: subprocess.Popen[bytes]) -> None:
+    sys.stdin.buffer.read()
+    with suppress(ProcessLookupError):
+        os.killpg(tree.pid, signal.SIGKILL)
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--grace-seconds", type=float, required=True)
     parser.add_argument("--shared-memory-prefix", required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("command", nargs="+")

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,11 +67,10 @@ class TritonServer:
 
     def _launch(self, folder: Path, options: list[str]) -> Path:
         """Start the processes; return the path of their log."""
-        timeouts = self._settings
         prefix = f"idefics2_{os.getpid()}_{secrets.token_hex(4)}_"
         guard = [
             *(sys.executable, "-m", "idefics2_service.triton.guard", "--folder", str(folder)),
-            *("--shared-memory-prefix", prefix, "--grace-seconds", str(timeouts.stop_timeout_seconds)),
+            *("--shared-memory-prefix", prefix),
         ]
         server = [
             str(_wheel() / "bin/tritonserver"),
@@ -82,9 +80,8 @@ class TritonServer:
             f"--load-model={self._settings.model_name}",
             *("--grpc-address=127.0.0.1", "--http-address=127.0.0.1", "--metrics-address=127.0.0.1"),
             *options,
-            f"--exit-timeout-secs={int(timeouts.stop_timeout_seconds)}",
             f"--backend-config=python,shm-region-prefix-name={prefix}",
-            f"--backend-config=python,stub-timeout-seconds={int(timeouts.start_timeout_seconds)}",
+            f"--backend-config=python,stub-timeout-seconds={int(self._settings.start_timeout_seconds)}",
             *([] if NVIDIA_DEVICE.exists() else OPTIONS_WITHOUT_GPU),
         ]
         log = folder / "triton.log"
@@ -100,15 +97,12 @@ class TritonServer:
             )
         return log
 
-    async def stop(self, *, at_once: bool = False) -> None:
-        """End it with all its processes, shared memory and files, with or without grace."""
+    async def stop(self) -> None:
+        """End it at once, with all its processes, shared memory and files."""
         guard, self._guard = self._guard, None
         if guard is None or guard.stdin is None:
             return
-        with suppress(BrokenPipeError):  # it ended by itself
-            if at_once:
-                guard.stdin.write(b"!")
-            guard.stdin.close()
+        guard.stdin.close()
         await asyncio.to_thread(guard.wait)
 
     async def _wait_until_ready(self, url: str, log: Path) -> None:
@@ -119,7 +113,7 @@ class TritonServer:
                     while not await self._is_ready(url):  # noqa: ASYNC110  # nothing tells us
                         await asyncio.sleep(SECONDS_BETWEEN_PROBES)
             except (TimeoutError, StartFailed) as error:
-                await self.stop(at_once=True)
+                await self.stop()
                 tail = "".join(output.readlines()[-LINES_OF_LOG_SHOWN:])
                 reason = str(error) or f"it was not ready after {self._settings.start_timeout_seconds:g} s"
                 raise StartFailed(f"tritonserver did not start: {reason}. It said:\n{tail}") from error

@@ -5,23 +5,29 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 import pytest
+from clients.python.screen import Screen
 from fakes.generation_server import (
     PATIENCE_SECONDS,
     Gate,
     Hang,
     finished,
     log_line,
+    make_status,
     queue_position,
     stage,
     text,
 )
+from idefics2.v1.generation_pb2 import Event, TextDelta
+from idefics2_client.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +35,8 @@ if TYPE_CHECKING:
     from fakes.generation_server import GenerationServer
 
 URL = "https://example.com/cat.png"
-HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+TERMINAL = {"TERM": "xterm", "COLUMNS": "60", "LINES": "8"}
+SUMMARY = "11 tokens · 5.0 tokens/s · 2.5 s · end_of_turn\n"
 
 
 class Terminal:
@@ -44,16 +51,22 @@ class Terminal:
         """All so far."""
         return self._written.decode(errors="replace").replace("\r\n", "\n")
 
-    def read_until(self, expected: str) -> None:
-        """Read on until `expected` has come up."""
-        while expected not in self.seen:
-            assert self._read(), f"the program ended without {expected!r}: {self.seen!r}"
+    @property
+    def screen(self) -> Screen:
+        """What it looks like now."""
+        return Screen(self.seen, width=int(os.environ["COLUMNS"]), height=int(os.environ["LINES"]))
 
-    def read_to_end(self) -> str:
-        """Read until the program has ended; return all that it ever wrote."""
+    def read_until(self, *rows: str) -> None:
+        """Read on until the screen ends with rows that match these patterns."""
+        pattern = re.compile("\n".join(("", *rows)))
+        while not pattern.fullmatch("\n".join(("", *self.screen.rows[-len(rows) :]))):
+            assert self._read(), f"the program ended without {rows}: {self.screen.rows}"
+
+    def read_to_end(self) -> Screen:
+        """Read until the program has ended; return how it left the terminal."""
         while self._read():
             pass
-        return self.seen
+        return self.screen
 
     def _read(self) -> bytes:
         piece = b""
@@ -61,6 +74,11 @@ class Terminal:
             piece = os.read(self._descriptor, 4096)
         self._written += piece
         return piece
+
+
+def delta(piece: str, num_generated_tokens: int) -> Event:
+    """Write a piece of the answer, with which it has so many tokens."""
+    return Event(text_delta=TextDelta(text=piece, num_generated_tokens=num_generated_tokens))
 
 
 @pytest.fixture(autouse=True)
@@ -71,13 +89,19 @@ def _interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TERMINAL.items():
+        monkeypatch.setenv(name, value)
+
+
 @contextmanager
 def running(
     server: GenerationServer, *options: str, command: str = "ask", output: int | IO[bytes] = subprocess.PIPE
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `idefics2 ask` with all its output going to `output`, or to two pipes."""
     arguments = [sys.executable, "-W", "error", "-m", "idefics2_client", command, URL, "What?", *options]
-    environment = os.environ | {"IDEFICS2_CLIENT_TARGET": server.target, "TERM": "xterm", "COLUMNS": "100"}
+    environment = os.environ | {"IDEFICS2_CLIENT_TARGET": server.target}
     with subprocess.Popen(
         arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
     ) as program:
@@ -100,63 +124,189 @@ def on_terminal(server: GenerationServer) -> Iterator[tuple[subprocess.Popen[byt
 
 
 def test_a_terminal_sees_stage_queue_and_time_then_the_answer_as_it_comes(server: GenerationServer) -> None:
-    queued, started = Gate(), Gate()
+    queued, begun = Gate(), Gate()
     server.expect(
         stage("QUEUED"),
         queue_position(3),
         queued,
         log_line("warming [up]"),
         stage("DECODE"),
-        text("A [bold]c"),
+        delta("A [bold]c", 3),
         log_line("held back"),
-        started,
-        text("at[/bold]."),
+        begun,
+        delta("at[/bold].", 6),
         finished("A [bold]cat[/bold]."),
     )
     with on_terminal(server) as (program, terminal):
-        terminal.read_until("queued · 3 before you · ")
+        terminal.read_until(r". queued · 3 before you · \d+\.\d s")
+        assert not terminal.screen.has_cursor
         queued.open()
-        terminal.read_until("A [bold]c")
-        assert "held back" not in terminal.seen
-        started.open()
-        seen = terminal.read_to_end()
+        terminal.read_until(r"warming \[up\]", r"A \[bold\]c", r". decode · \d+\.\d s · 3 tokens")
+        begun.open()
+        screen = terminal.read_to_end()
         assert program.wait(PATIENCE_SECONDS) == 0
-    assert "warming [up]" in seen
-    assert "A [bold]cat[/bold].\n" in seen
-    assert "11 tokens · 5.0 tokens/s · 2.5 s · end_of_turn" in seen
-    assert "held back" in seen
-    assert seen.rindex(SHOW_CURSOR) > seen.rindex(HIDE_CURSOR)
+    assert screen.text == f"warming [up]\nA [bold]cat[/bold].\n{SUMMARY}held back\n"
+    assert screen.has_cursor
 
 
-def test_the_moving_line_is_gone_before_the_answer_begins(server: GenerationServer) -> None:
-    server.expect(stage("DECODE"), text("A cat."), finished("A cat."))
+def test_the_speed_is_seen_while_the_answer_is_open(server: GenerationServer) -> None:
+    one, two, rest = Gate(), Gate(), Gate()
+    server.expect(
+        stage("DECODE"),
+        delta("A", 1),
+        one,
+        delta(" black", 2),
+        two,
+        delta(" cat", 5),
+        rest,
+        finished("A black cat"),
+    )
     with on_terminal(server) as (_, terminal):
-        before, after = terminal.read_to_end().split("A cat.")
-    assert before.endswith("\x1b[2K")  # erases the line
-    assert "decode" not in after
+        terminal.read_until("A", r". decode · \d+\.\d s · 1 token")
+        one.open()
+        terminal.read_until("A black", r". decode · \d+\.\d s · 2 tokens · \d+\.\d tokens/s")
+        two.open()
+        terminal.read_until("A black cat", r". decode · \d+\.\d s · 5 tokens · \d+\.\d tokens/s")
+        rest.open()
+        assert terminal.read_to_end().text == f"A black cat\n{SUMMARY}"
+
+
+def test_the_speed_counts_what_came_since_the_first_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 12.0, 14.0, 15.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    status = Status()
+    status.count_tokens(4)
+    status.count_tokens(10)
+    assert str(status) == "connecting · 5.0 s · 10 tokens · 3.0 tokens/s"
+
+
+def test_a_line_longer_than_the_screen_shows_its_end_and_survives_whole(server: GenerationServer) -> None:
+    words, rest = [f"{number} 猫, " for number in range(200)], Gate()
+    answer = "".join([*words, "and so on."])
+    deltas = [delta(word, number) for number, word in enumerate(words, 1)]
+    server.expect(*deltas, rest, delta("and so on.", 201), finished(answer))
+    with on_terminal(server) as (_, terminal):
+        terminal.read_until(".{50,}", ".{50,}", ".*199 猫, ", ".* 200 tokens · .* tokens/s")
+        assert len(terminal.screen.rows) == 7  # of 8: nothing has scrolled away half drawn
+        rest.open()
+        assert terminal.read_to_end().text == f"{answer}\n{SUMMARY}"
+
+
+def test_lines_stay_as_they_are_completed(server: GenerationServer) -> None:
+    long, seen = "so long " * 70, Gate()
+    answer = f"A cat\n\n  {long}\nand a dog\n\nEnd"
+    server.expect(
+        delta("A cat\n\n", 3),
+        delta(f"  {long}\nand", 150),
+        seen,
+        delta(" a dog\n\nEnd", 160),
+        finished(answer),
+    )
+    with on_terminal(server) as (_, terminal):
+        terminal.read_until(".*so long ", "and", ".* 150 tokens · .*")
+        assert terminal.screen.text.startswith(f"A cat\n\n  {long}\nand\n")
+        seen.open()
+        assert terminal.read_to_end().text == f"{answer}\n{SUMMARY}"
+
+
+def test_an_answer_too_quick_to_be_drawn_loses_nothing(server: GenerationServer) -> None:
+    server.expect(log_line("go"), delta("A\ncat", 2), finished("A\ncat"))
+    with on_terminal(server) as (_, terminal):
+        assert terminal.read_to_end().text == f"go\nA\ncat\n{SUMMARY}"
+
+
+def test_tabs_are_as_wide_as_on_the_terminal(server: GenerationServer) -> None:
+    first, rest = Gate(), Gate()
+    server.expect(delta("\ta" * 15, 30), first, delta("b", 31), rest, finished("\ta" * 15 + "b"))
+    with on_terminal(server) as (_, terminal):
+        terminal.read_until(" {8}a.*", " {4}a.*", " a", ".* 30 tokens")
+        first.open()
+        terminal.read_until(" {8}a.*", " {4}a.*", " ab", ".* 31 tokens .*")
+        assert len(terminal.screen.rows) == 4
+        rest.open()
+        terminal.read_to_end()
+    assert "\ta" * 15 + "b\n" in terminal.seen
+
+
+def test_a_narrow_terminal_cuts_the_status_not_the_answer(
+    server: GenerationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    first, rest = Gate(), Gate()
+    server.expect(
+        stage("DECODE"),
+        delta("A black cat on ", 4),
+        first,
+        delta("a mat.", 6),
+        rest,
+        finished("A black cat on a mat."),
+    )
+    with on_terminal(server) as (_, terminal):
+        terminal.read_until("A black cat on ", r". decode · \d\.\d s · 4 to…")
+        first.open()
+        terminal.read_until("A black cat on a mat.", r". decode · \d\.\d s · 6 to…")
+        assert len(terminal.screen.rows) == 2
+        rest.open()
+        assert terminal.read_to_end().text == f"A black cat on a mat.\n{SUMMARY}"
 
 
 def test_a_model_cannot_command_the_terminal(server: GenerationServer) -> None:
-    answer = "\x1b]0;title\x07\x1b[2Jred\x9b31m\ttab\rback"
-    server.expect(text(answer), finished(answer))
+    answer, seen = "\x1b]0;title\x07\x1b[2Jred\x9b31m\ttab\rback", Gate()
+    server.expect(delta(answer, 9), seen, delta(f"\n{answer}", 18), finished(f"{answer}\n{answer}"))
     with on_terminal(server) as (program, terminal):
-        seen = terminal.read_to_end()
+        terminal.read_until(r"\]0;title\[2Jred31m +tabback", ".* 9 tokens")
+        seen.open()
+        terminal.read_to_end()
         assert program.wait(PATIENCE_SECONDS) == 0
-    assert "]0;title[2Jred31m\ttabback\n" in seen
-    assert "\x1b]0;" not in seen
-    assert "\x1b[2J" not in seen
+    assert terminal.seen.count("]0;title[2Jred31m\ttabback\n") == 2
+    assert "\x1b]" not in terminal.seen
+    assert "\x1b[2J" not in terminal.seen
 
 
-def test_an_error_on_a_terminal_leaves_it_as_it_was(server: GenerationServer) -> None:
+def test_an_error_in_mid_answer_leaves_the_text_so_far(server: GenerationServer) -> None:
+    server.expect(delta("A\ncat", 2), make_status("UNAVAILABLE", "ENGINE_NOT_READY", "it is restarting"))
+    with on_terminal(server) as (program, terminal):
+        screen = terminal.read_to_end()
+        assert program.wait(PATIENCE_SECONDS) == 4
+    assert screen.text == "A\ncat\nidefics2: it is restarting\n"
+    assert screen.has_cursor
+
+
+def test_ctrl_c_in_mid_answer_leaves_the_text_so_far(server: GenerationServer) -> None:
+    server.expect(delta("A\nblack", 2), log_line("held back"), delta(" cat", 3), Hang())
+    with on_terminal(server) as (program, terminal):
+        terminal.read_until("A", "black cat", ".* 3 tokens · .*")
+        program.send_signal(signal.SIGINT)
+        screen = terminal.read_to_end()
+        assert program.wait(PATIENCE_SECONDS) == 130
+    assert screen.text == "A\nblack cat\nheld back\nidefics2: interrupted\n"
+    assert screen.has_cursor
+    server.wait_until_cancelled()
+
+
+def test_ctrl_c_before_the_answer_leaves_the_terminal_as_it_was(server: GenerationServer) -> None:
     server.expect(stage("QUEUED"), Hang())
     with on_terminal(server) as (program, terminal):
-        terminal.read_until("queued")
+        terminal.read_until(".*queued.*")
         program.send_signal(signal.SIGINT)
-        seen = terminal.read_to_end()
+        screen = terminal.read_to_end()
         assert program.wait(PATIENCE_SECONDS) == 130
-    assert seen.endswith("idefics2: interrupted\n")
-    assert seen.rindex(SHOW_CURSOR) > seen.rindex(HIDE_CURSOR)
+    assert screen.text == "idefics2: interrupted\n"
+    assert screen.has_cursor
     server.wait_until_cancelled()
+
+
+def test_a_terminal_that_cannot_take_back_gets_the_answer_as_it_comes(
+    server: GenerationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    read = Gate()
+    server.expect(delta("A ", 1), read, delta("cat.", 2), finished("A cat."))
+    with on_terminal(server) as (_, terminal):
+        terminal.read_until("A ")
+        read.open()
+        assert terminal.read_to_end().text == "A cat.\n"
+        assert "\x1b" not in terminal.seen
 
 
 def test_ctrl_c_cancels_the_call_and_ends_with_130(server: GenerationServer) -> None:

@@ -1,0 +1,122 @@
+"""The programs as a user starts them, and what they leave on the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE_SECONDS = 60
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # what the service must leave empty
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the ready file says."""
+
+    grpc: str
+    http: str
+    api_key: str
+
+
+class Service:
+    """`idefics2-service serve` as a process of its own."""
+
+    def __init__(self, folder: Path, *options: str, **variables: str) -> None:
+        """Start it; its files go to `folder`."""
+        self._ready_file = folder / "ready.json"
+        self.log = folder / "service.log"
+        command = [
+            *(sys.executable, "-m", "idefics2_service", "serve", "--grpc-port", "0", "--http-port", "0"),
+            *("--ready-file", str(self._ready_file), *options),
+        ]
+        environment = {"IDEFICS2_DATA_FOLDER": str(folder), "IDEFICS2_LOG_FORMAT": "json", **variables}
+        with self.log.open("wb") as log:
+            # A session of its own: Ctrl-C reaches it and not the tests.
+            self.process = subprocess.Popen(
+                command, stderr=log, env={**os.environ, **environment}, start_new_session=True
+            )
+
+    def wait_until_ready(self) -> Ready:
+        """Return what it says when everything answers."""
+        for _ in patience(f"ready file of {self.log}"):
+            assert self.process.poll() is None, self.log.read_text()
+            if self._ready_file.exists():
+                return Ready(**json.loads(self._ready_file.read_text()))
+        raise AssertionError
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Send a signal and wait for the end; return the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_SECONDS)
+
+    def tree(self) -> list[psutil.Process]:
+        """List its descendants: guard, tritonserver, stub."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def stub(self) -> psutil.Process:
+        """Find the process that hosts the model."""
+        (stub,) = (process for process in self.tree() if "stub" in process.name())
+        return stub
+
+    def shared_memory(self) -> list[str]:
+        """List its regions, whichever of its Tritons made them."""
+        return [path.name for path in SHARED_MEMORY.glob(f"idefics2_{self.process.pid}_*")]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A service that answers."""
+
+    service: Service
+    ready: Ready
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a client's environment must say."""
+        return {"IDEFICS2_CLIENT_TARGET": self.ready.grpc, "IDEFICS2_API_KEY": self.ready.api_key}
+
+    @property
+    def triton_urls(self) -> list[str]:
+        """Where its Tritons listened, the latest last."""
+        lines = (json.loads(line) for line in self.service.log.read_text().splitlines() if line[:1] == "{")
+        return [line["url"] for line in lines if "url" in line]
+
+
+@contextmanager
+def running_service(folder: Path, *options: str, **variables: str) -> Iterator[Service]:
+    """Run a service, and let nothing of it survive the block."""
+    service = Service(folder, *options, **variables)
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.stop(signal.SIGTERM)
+
+
+def patience(what: str) -> Iterator[None]:
+    """Look again and again for something that nothing tells of; give up after a while."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        yield
+        time.sleep(0.02)
+    message = f"waited {PATIENCE_SECONDS} s for {what}"
+    raise TimeoutError(message)
+
+
+def wait_until_gone(processes: list[psutil.Process]) -> None:
+    """Wait until none of them is alive."""
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)
+    assert not alive, alive
