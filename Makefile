@@ -1,24 +1,63 @@
-# `make help` lists the targets. Everything runs in .venv, which `make setup` makes from nothing.
+# `make help` lists the targets. Everything runs in .venv, which is made from nothing where it is missing.
 .DEFAULT_GOAL := help
 PYTHON ?= python3.11
 BIN := .venv/bin
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# Stamps, so that a target that needs the environment makes it once.
 INSTALLED := .venv/.installed
+PROTOS := $(wildcard proto/idefics2/v1/*.proto)
+GENERATE = $(BIN)/python -m grpc_tools.protoc -Iproto $(PROTOS) \
+  --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1)
+SOURCE_ROOTS := proto:service:clients/python:triton_models/idefics2/1:tests
 
-$(INSTALLED): pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON) (or make PYTHON=...)"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[service,embedded,dev]'
-	@touch $@
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo serve test verify fix proto bench help
+.PHONY: setup demo serve test test-fast verify fix proto bench help
 
 setup: $(INSTALLED) ## install everything into .venv
 
+$(INSTALLED): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); or name another: make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[service,embedded,dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## start everything, ask about the pictures that ship, stop
+	$(BIN)/python clients/examples/demo.py
+
+serve: $(INSTALLED) ## serve on this machine until Ctrl-C
+	$(BIN)/idefics2-service serve
+
+test: $(INSTALLED) ## run all tests
+	$(BIN)/python -m pytest
+
+test-fast: $(INSTALLED) ## run the tests that need no Triton
+	$(BIN)/python -m pytest tests/unit tests/clients tests/engine
+
+verify: $(INSTALLED) ## check style, types, imports, the wire contract and the documents
+	ruff check
+	ruff format --check
+	mypy
+	PYTHONPATH=$(SOURCE_ROOTS) lint-imports --no-cache
+	buf lint
+	buf format --diff --exit-code
+	git rev-parse --quiet --verify main >/dev/null && buf breaking --against '.git#branch=main' || true
+	rm -rf .cache/proto && mkdir -p .cache/proto
+	$(call GENERATE,.cache/proto)
+	for file in $$(cd .cache/proto && find . -type f); do cmp .cache/proto/$$file proto/$$file || exit 1; done
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/tables.py --check README.md
+	$(BIN)/python -m pytest --quiet tests/documents
+
+fix: $(INSTALLED) ## mend what can be mended: style, order of imports, README's tables
+	ruff check --fix
+	ruff format
+	buf format --write
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/tables.py --write README.md
+
 proto: $(INSTALLED) ## generate the wire code from proto/
-	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --grpc_python_out=proto \
-	  --mypy_out=readable_stubs:proto --mypy_grpc_out=proto $(wildcard proto/idefics2/v1/*.proto)
+	$(call GENERATE,proto)
+
+bench: $(INSTALLED) ## measure, and keep the figures in tests/bench/results/
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/path.py
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/recovery.py
 
 help: ## show this
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12

@@ -43,10 +43,11 @@ class Service:
             *("--ready-file", str(self._ready_file), *options),
         ]
         environment = {"IDEFICS2_DATA_FOLDER": str(folder), "IDEFICS2_LOG_FORMAT": "json", **variables}
+        self.start_time = time.perf_counter()
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C reaches it and not the tests.
             self.process = subprocess.Popen(
-                command, stderr=log, env={**os.environ, **environment}, start_new_session=True
+                command, stderr=log, env={**clean_environment(), **environment}, start_new_session=True
             )
 
     def wait_until_ready(self) -> Ready:
@@ -103,7 +104,15 @@ def running_service(folder: Path, *options: str, **variables: str) -> Iterator[S
         yield service
     finally:
         if service.process.poll() is None:
-            service.stop(signal.SIGTERM)
+            try:
+                service.stop(signal.SIGTERM)
+            finally:
+                service.process.kill()  # does nothing where it has ended
+
+
+def clean_environment() -> dict[str, str]:
+    """Read the environment without the machine's own settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("IDEFICS2_")}
 
 
 def patience(what: str) -> Iterator[None]:

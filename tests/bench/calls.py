@@ -1,4 +1,4 @@
-"""One and the same question, asked through the front and asked of Triton directly.
+"""One and the same question, asked through the front and asked of Triton directly; and an endless one.
 
 Both ways send a message that was made beforehand, and stop the clock when the end of the answer is known.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from idefics2.v1 import generation_pb2, generation_pb2_grpc
+from harness import describe_red_circle, talk_without_end
+from idefics2.v1 import generation_pb2_grpc
 from idefics2_service.backend import BackendFinished
 from idefics2_service.events import TextDelta
 from idefics2_service.files import resolve
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import grpc
 
 MAX_CALL_SECONDS = 10.0
+MAX_ENDLESS_SECONDS = 30.0  # more than it may take to be told that it will not end
 
 
 class WrongAnswer(Exception):
@@ -33,10 +35,10 @@ class FrontCalls:
     """Calls through the front."""
 
     def __init__(self, channel: grpc.aio.Channel, api_key: str) -> None:
-        image = generation_pb2.Image(data=red_circle())
-        self._request = generation_pb2.GenerateRequest(prompt=DESCRIBE, images=[image], temperature=0)
+        self._request, self._endless_request = describe_red_circle(), talk_without_end()
         self._stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
-        self._options = {"metadata": (("authorization", f"Key {api_key}"),), "timeout": MAX_CALL_SECONDS}
+        metadata = (("authorization", f"Key {api_key}"),)
+        self._options: dict[str, Any] = {"metadata": metadata, "timeout": MAX_CALL_SECONDS}
 
     async def answer(self) -> float:
         """Call Generate; return the seconds it took."""
@@ -55,6 +57,15 @@ class FrontCalls:
                 text += event.text_delta.text
         _check(text)
         return deltas
+
+    async def begin_endless(self) -> Any:
+        """Call GenerateStream for an answer that does not end; return the call once text comes."""
+        call = self._stub.GenerateStream(
+            self._endless_request, **{**self._options, "timeout": MAX_ENDLESS_SECONDS}
+        )
+        while not (await call.read()).HasField("text_delta"):
+            pass
+        return call
 
 
 class TritonCalls:

@@ -11,17 +11,18 @@ import asyncio
 import signal
 import statistics
 import sys
+import time
 from dataclasses import dataclass
 
 import grpc
 from bench.calls import FrontCalls, TritonCalls, resolve_request
-from bench.processes import run_service, run_triton
-from bench.results import Row, write
+from bench.programs import run_service, run_triton
+from bench.results import Row, make_row, write
 from bench.tables import render
 from idefics2_service import logs
 from idefics2_service.settings import LogSettings
 
-COMMAND = "make bench"
+TITLE = "How long a caller waits"
 NUM_STARTS = 3
 NUM_WARM_UPS = 20
 NUM_STREAMS = 100
@@ -48,18 +49,18 @@ def main() -> int:
     logs.configure(LogSettings(level="warning"))
     # Ended from outside, we end what we started, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    starts = measure_starts()
+    starts = asyncio.run(measure_starts())
     calls = asyncio.run(measure_calls())
-    print("\n" + render(write("path", make_rows(starts, calls))))
+    print("\n" + render(write("path", TITLE, make_rows(starts, calls))))
     return 0
 
 
-def measure_starts() -> list[float]:
+async def measure_starts() -> list[float]:
     """Start the service again and again; return seconds of all starts but the first, which fills caches."""
     starts = []
     for number in range(NUM_STARTS + 1):
-        with run_service() as service:
-            starts.append(service.start_seconds)
+        async with run_service() as started:
+            starts.append(time.perf_counter() - started.service.start_time)
         print(f"start {number + 1}: {starts[-1]:.2f} s", flush=True)
     return starts[1:]
 
@@ -67,16 +68,16 @@ def measure_starts() -> list[float]:
 async def measure_calls() -> Calls:
     """Ask one question many times, never two at a time."""
     async with asyncio.timeout(MAX_CALLS_SECONDS), run_triton() as url:
-        with run_service("--triton-url", url) as service:
-            async with (
-                grpc.aio.insecure_channel(service.address) as front_channel,
-                grpc.aio.insecure_channel(url) as triton_channel,
-            ):
-                front = FrontCalls(front_channel, service.api_key)
-                triton = TritonCalls(triton_channel, await resolve_request())
-                await measure_pairs(front, triton, NUM_WARM_UPS)
-                first_token, token = await measure_streams(front)
-                return Calls(first_token, token, await measure_pairs(front, triton, NUM_PAIRS))
+        async with (
+            run_service("--triton-url", url) as started,
+            grpc.aio.insecure_channel(started.ready.grpc) as front_channel,
+            grpc.aio.insecure_channel(url) as triton_channel,
+        ):
+            front = FrontCalls(front_channel, started.ready.api_key)
+            triton = TritonCalls(triton_channel, await resolve_request())
+            await measure_pairs(front, triton, NUM_WARM_UPS)
+            first_token, token = await measure_streams(front)
+            return Calls(first_token, token, await measure_pairs(front, triton, NUM_PAIRS))
 
 
 async def measure_streams(front: FrontCalls) -> tuple[list[float], list[float]]:
@@ -125,21 +126,6 @@ def summarize(name: str, samples: list[float]) -> float:
     median = statistics.median(samples)
     print(f"{name}: median {median:.2f} ms, p10 {low:.2f}, p90 {high:.2f}, of {len(samples)}")
     return median
-
-
-def make_row(name: str, value: float, unit: str, *, bound: float | None = None, **sides: float) -> Row:
-    """Make a row; `bound` is what the value shall stay below, `sides` may be its peer and ratio."""
-    rounded = {side: round(figure, 3) for side, figure in sides.items()}
-    return Row(
-        name=name,
-        value=round(value, 3),
-        unit=unit,
-        peer=rounded.get("peer"),
-        ratio=rounded.get("ratio"),
-        goal=None if bound is None else f"< {bound:g} {unit}",
-        goal_met=None if bound is None else value < bound,
-        command=COMMAND,
-    )
 
 
 if __name__ == "__main__":

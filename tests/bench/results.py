@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+COMMAND = "make bench"
 FOLDER = Path(__file__).parent / "results"
 
 
@@ -50,6 +51,8 @@ class Machine:
 class Results:
     """One run of one benchmark."""
 
+    title: str
+    """What was measured, for a reader."""
     machine: Machine
     commit: str
     """Ends in `-dirty` where files differed from it."""
@@ -58,10 +61,25 @@ class Results:
     rows: tuple[Row, ...]
 
 
-def write(name: str, rows: tuple[Row, ...]) -> Results:
+def make_row(name: str, value: float, unit: str, *, bound: float | None = None, **sides: float) -> Row:
+    """Make a row; `bound` is what the value shall stay below, `sides` may be its peer and ratio."""
+    rounded = {side: round(figure, 3) for side, figure in sides.items()}
+    return Row(
+        name=name,
+        value=round(value, 3),
+        unit=unit,
+        peer=rounded.get("peer"),
+        ratio=rounded.get("ratio"),
+        goal=None if bound is None else f"< {bound:g} {unit}",
+        goal_met=None if bound is None else value < bound,
+        command=COMMAND,
+    )
+
+
+def write(name: str, title: str, rows: tuple[Row, ...]) -> Results:
     """Keep `rows` as results/<name>.json, with the machine and the commit of now."""
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    results = Results(_describe_machine(), _find_commit(), date, rows)
+    results = Results(title, _describe_machine(), _find_commit(), date, rows)
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{name}.json").write_text(json.dumps(asdict(results), indent=2) + "\n")
     return results
@@ -71,7 +89,7 @@ def read(name: str) -> Results:
     """Read what `write` kept."""
     kept = json.loads((FOLDER / f"{name}.json").read_text())
     machine, rows = Machine(**kept["machine"]), tuple(Row(**row) for row in kept["rows"])
-    return Results(machine, kept["commit"], kept["date"], rows)
+    return Results(kept["title"], machine, kept["commit"], kept["date"], rows)
 
 
 def find_names() -> list[str]:

@@ -57,10 +57,11 @@ def put(text: str, tables: str) -> str:
 
 
 def render(results: Results) -> str:
-    """Write one run as Markdown: a table, and below it what it was measured on."""
+    """Write one run as Markdown: its title, a table, and below it what it was measured on."""
     rows = "\n".join(_render_row(row) for row in results.rows)
     day = results.date.partition("T")[0]
-    return f"{HEAD}\n{rows}\n\n{_render_machine(results.machine)}; commit {results.commit}, {day}."
+    place = f"{_render_machine(results.machine)}; commit {results.commit}, {day}."
+    return f"**{results.title}**\n\n{HEAD}\n{rows}\n\n{place}"
 
 
 def _render_row(row: Row) -> str:

@@ -219,9 +219,9 @@ def test_tabs_are_as_wide_as_on_the_terminal(server: GenerationServer) -> None:
     first, rest = Gate(), Gate()
     server.expect(delta("\ta" * 15, 30), first, delta("b", 31), rest, finished("\ta" * 15 + "b"))
     with on_terminal(server) as (_, terminal):
-        terminal.read_until(" {8}a.*", " {4}a.*", " a", ".* 30 tokens")
+        terminal.read_until(" {8}a.*", " {4}a.*", "a", ".* 30 tokens")
         first.open()
-        terminal.read_until(" {8}a.*", " {4}a.*", " ab", ".* 31 tokens .*")
+        terminal.read_until(" {8}a.*", " {4}a.*", "ab", ".* 31 tokens .*")
         assert len(terminal.screen.rows) == 4
         rest.open()
         terminal.read_to_end()

@@ -1,0 +1,39 @@
+"""The programs under measurement, as an operator starts them: the service, and a Triton for its own."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from idefics2_service.settings import Settings
+from idefics2_service.triton.server import TritonServer
+from processes import Started, clean_environment, running_service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+MAX_TRITON_START_SECONDS = 30.0
+
+
+@asynccontextmanager
+async def run_service(*options: str) -> AsyncIterator[Started]:
+    """Run `idefics2-service serve` in a folder that goes with it; yield it as soon as it answers."""
+    with (
+        tempfile.TemporaryDirectory(prefix="idefics2-bench-") as folder,
+        running_service(Path(folder), *options) as service,
+    ):
+        yield Started(service, await asyncio.to_thread(service.wait_until_ready))
+
+
+@asynccontextmanager
+async def run_triton() -> AsyncIterator[str]:
+    """Run a Triton as the service would; yield `host:port` of its gRPC endpoint."""
+    settings = Settings.read({}, {"triton.start_timeout_seconds": MAX_TRITON_START_SECONDS})
+    server = TritonServer(settings.triton, clean_environment())
+    try:
+        yield await server.start()
+    finally:
+        await server.stop()
