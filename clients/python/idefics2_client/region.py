@@ -79,6 +79,6 @@ class Region:
         for row in rows[-max(options.size.height - 2, 1) :]:
             yield Text(row, no_wrap=True, overflow="ignore")
         status = Text(str(self._status))
-        status.truncate(900, overflow="ellipsis")  # the spinner and a space
+        status.truncate(options.max_width - 2, overflow="ellipsis")  # the spinner and a space
         self._spinner.update(text=status)
         yield self._spinner
