@@ -39,7 +39,7 @@ verify: $(INSTALLED) ## check style, types, imports, the wire contract and the d
 	PYTHONPATH=$(SOURCE_ROOTS) lint-imports --no-cache
 	buf lint
 	buf format --diff --exit-code
-	git rev-parse --quiet --verify main >/dev/null && buf breaking --against '.git#branch=main' || true
+	if git rev-parse --quiet --verify main >/dev/null; then buf breaking --against '.git#branch=main'; fi
 	rm -rf .cache/proto && mkdir -p .cache/proto
 	$(call GENERATE,.cache/proto)
 	for file in $$(cd .cache/proto && find . -type f); do cmp .cache/proto/$$file proto/$$file || exit 1; done

@@ -42,7 +42,14 @@ class Service:
             *(sys.executable, "-m", "idefics2_service", "serve", "--grpc-port", "0", "--http-port", "0"),
             *("--ready-file", str(self._ready_file), *options),
         ]
-        environment = {"IDEFICS2_DATA_FOLDER": str(folder), "IDEFICS2_LOG_FORMAT": "json", **variables}
+        self._temporary = folder / "temporary"
+        self._temporary.mkdir()
+        environment = {
+            "IDEFICS2_DATA_FOLDER": str(folder),
+            "IDEFICS2_LOG_FORMAT": "json",
+            "TMPDIR": str(self._temporary),
+            **variables,
+        }
         self.start_time = time.perf_counter()
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C reaches it and not the tests.
@@ -75,6 +82,10 @@ class Service:
     def shared_memory(self) -> list[str]:
         """List its regions, whichever of its Tritons made them."""
         return [path.name for path in SHARED_MEMORY.glob(f"idefics2_{self.process.pid}_*")]
+
+    def leftovers(self) -> list[str]:
+        """List its regions and what it keeps in the temporary folder."""
+        return [*self.shared_memory(), *(path.name for path in self._temporary.iterdir())]
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,8 @@ def wait_until_ready(service: subprocess.Popen[bytes], ready_file: Path) -> dict
 def ask(ready: dict[str, str], image: str, prompt: str, truth: str) -> bool:
     """Ask one question on the command line; tell whether the answer is true."""
     print(f'$ idefics2 ask {image} "{prompt}"', flush=True)
-    command = [sys.executable, "-m", "idefics2_client", "ask", str(IMAGES / image), prompt, "--temperature", "0"]
+    program = (sys.executable, "-m", "idefics2_client", "ask")
+    command = (*program, str(IMAGES / image), prompt, "--temperature", "0")
     variables = {"IDEFICS2_CLIENT_TARGET": ready["grpc"], "IDEFICS2_API_KEY": ready["api_key"]}
     done = subprocess.run(
         command, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=60

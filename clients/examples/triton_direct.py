@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 
 
 def make_inputs(prompt: str, image: bytes) -> list[InferInput]:
@@ -37,7 +37,7 @@ def make_inputs(prompt: str, image: bytes) -> list[InferInput]:
 def main() -> int:
     """Ask one question; return the exit status."""
     url, path, prompt = sys.argv[1:]
-    responses: queue.Queue[tuple[object, object]] = queue.Queue()
+    responses: queue.Queue[tuple[InferResult, Exception | None]] = queue.Queue()
     with InferenceServerClient(url) as client:
         client.start_stream(lambda result, error: responses.put((result, error)))
         client.async_stream_infer("idefics2", make_inputs(prompt, Path(path).read_bytes()))

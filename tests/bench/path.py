@@ -67,17 +67,18 @@ async def measure_starts() -> list[float]:
 
 async def measure_calls() -> Calls:
     """Ask one question many times, never two at a time."""
-    async with asyncio.timeout(MAX_CALLS_SECONDS), run_triton() as url:
-        async with (
-            run_service("--triton-url", url) as started,
-            grpc.aio.insecure_channel(started.ready.grpc) as front_channel,
-            grpc.aio.insecure_channel(url) as triton_channel,
-        ):
-            front = FrontCalls(front_channel, started.ready.api_key)
-            triton = TritonCalls(triton_channel, await resolve_request())
-            await measure_pairs(front, triton, NUM_WARM_UPS)
-            first_token, token = await measure_streams(front)
-            return Calls(first_token, token, await measure_pairs(front, triton, NUM_PAIRS))
+    async with (
+        asyncio.timeout(MAX_CALLS_SECONDS),
+        run_triton() as url,
+        run_service("--triton-url", url) as started,
+        grpc.aio.insecure_channel(started.ready.grpc) as front_channel,
+        grpc.aio.insecure_channel(url) as triton_channel,
+    ):
+        front = FrontCalls(front_channel, started.ready.api_key)
+        triton = TritonCalls(triton_channel, await resolve_request())
+        await measure_pairs(front, triton, NUM_WARM_UPS)
+        first_token, token = await measure_streams(front)
+        return Calls(first_token, token, await measure_pairs(front, triton, NUM_PAIRS))
 
 
 async def measure_streams(front: FrontCalls) -> tuple[list[float], list[float]]:

@@ -142,7 +142,7 @@ async def wait_for(status: int, health: Any) -> None:
 async def read_to_end(call: Any) -> grpc.StatusCode:
     """Read an answer until it ends or fails; return the status."""
     try:
-        while await call.read() is not grpc.aio.EOF:
+        while await call.read():
             pass
     except grpc.aio.AioRpcError as error:
         return error.code()

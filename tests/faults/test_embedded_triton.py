@@ -110,14 +110,16 @@ async def test_a_server_that_dies_is_replaced(started: Started, caller: Caller) 
 async def test_stopping_ends_everything_even_in_mid_answer(
     started: Started, caller: Caller, number: signal.Signals
 ) -> None:
-    await caller.begin_endless()
+    call = await caller.begin_endless()
     tree = started.service.tree()
     status = await asyncio.to_thread(started.service.stop, number)
     assert status == (-number if number is signal.SIGKILL else 0)
     wait_until_gone(tree)
-    for _ in patience("shared memory to be given back"):
-        if not started.service.shared_memory():
+    for _ in patience("shared memory and folders to be removed"):
+        if not started.service.leftovers():
             break
+    with pytest.raises(grpc.aio.AioRpcError):
+        await read_to_end(call)
 
 
 async def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ async def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:
         tree = service.tree()
         assert await asyncio.to_thread(service.stop) == 0
         wait_until_gone(tree)
-        assert not service.shared_memory()
+        assert service.leftovers() == []
 
 
 async def test_a_second_service_beside_the_first_does_not_disturb_it(

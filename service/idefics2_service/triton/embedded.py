@@ -49,7 +49,7 @@ class EmbeddedTriton:
         """
         while True:
             await self._backend.wait_until_healthy(healthy=False)
-            logger.warning("triton is lost, starting it again")
+            logger.warning("triton is lost, starting it again", triton_log=self._server.read_log_tail())
             await self.stop()
             try:
                 await self.start()

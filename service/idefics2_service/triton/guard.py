@@ -31,18 +31,23 @@ def main() -> int:
     tree = subprocess.Popen(  # noqa: S603  # the command line is the service's own
         arguments.command, stdin=subprocess.DEVNULL, start_new_session=True
     )
-    threading.Thread(target=_kill_at_end_of_input, args=(tree,), daemon=True).start()
+    told = threading.Event()
+    threading.Thread(target=_kill_at_end_of_input, args=(tree, told), daemon=True).start()
     status = tree.wait()
     with suppress(ProcessLookupError):  # what a server that died by itself leaves alive
         os.killpg(tree.pid, signal.SIGKILL)
     for region in SHARED_MEMORY.glob(f"{arguments.shared_memory_prefix}*"):
         region.unlink(missing_ok=True)
-    shutil.rmtree(arguments.folder, ignore_errors=True)
+    if told.is_set():  # otherwise the service still wants to read why its server died
+        shutil.rmtree(arguments.folder, ignore_errors=True)
     return status
 
 
-def _kill_at_end_of_input(tree: subprocess.Popen[bytes]) -> None:
-    sys.stdin.buffer.read()
+def _kill_at_end_of_input(tree: subprocess.Popen[bytes], told: threading.Event) -> None:
+    # Past Python's buffer: a daemon thread may not hold its lock when the interpreter ends.
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    told.set()
     with suppress(ProcessLookupError):
         os.killpg(tree.pid, signal.SIGKILL)
 

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -47,6 +48,7 @@ class TritonServer:
         self._settings = settings
         self._environment = environment
         self._guard: subprocess.Popen[bytes] | None = None
+        self._folder = Path()
 
     async def start(self) -> str:
         """Start it, wait until the model answers, and return `host:port` of its gRPC endpoint.
@@ -56,17 +58,31 @@ class TritonServer:
                 `start_timeout_seconds`.
 
         """
-        folder = Path(tempfile.mkdtemp(prefix="idefics2-triton-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="idefics2-triton-"))
         grpc_port, http_port, metrics_port = _free_ports(3)
         url = f"127.0.0.1:{grpc_port}"
         options = [f"--grpc-port={grpc_port}", f"--http-port={http_port}", f"--metrics-port={metrics_port}"]
-        log = self._launch(folder, options)
-        logger.info("starting triton", log=str(log), url=url)
-        await self._wait_until_ready(url, log)
+        try:
+            self._launch(self._folder, options)
+            logger.info("starting triton", log=str(self._log), url=url)
+            await self._wait_until_ready(url)
+        except StartFailed:
+            await self.stop()
+            raise
         return url
 
-    def _launch(self, folder: Path, options: list[str]) -> Path:
-        """Start the processes; return the path of their log."""
+    @property
+    def _log(self) -> Path:
+        return self._folder / "triton.log"
+
+    def read_log_tail(self) -> str:
+        """Return the last lines that it wrote: the log goes away with the server."""
+        if not self._log.exists():
+            return ""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-LINES_OF_LOG_SHOWN:])
+
+    def _launch(self, folder: Path, options: list[str]) -> None:
+        """Start the processes."""
         prefix = f"idefics2_{os.getpid()}_{secrets.token_hex(4)}_"
         guard = [
             *(sys.executable, "-m", "idefics2_service.triton.guard", "--folder", str(folder)),
@@ -84,8 +100,7 @@ class TritonServer:
             f"--backend-config=python,stub-timeout-seconds={int(self._settings.start_timeout_seconds)}",
             *([] if NVIDIA_DEVICE.exists() else OPTIONS_WITHOUT_GPU),
         ]
-        log = folder / "triton.log"
-        with log.open("wb") as output:
+        with self._log.open("wb") as output:
             # Not asyncio's: that one forks, which gRPC's threads do not like.
             self._guard = subprocess.Popen(  # noqa: S603  # all of it is ours
                 [*guard, "--", *server],
@@ -95,28 +110,25 @@ class TritonServer:
                 env=self._server_environment(),
                 start_new_session=True,
             )
-        return log
 
     async def stop(self) -> None:
         """End it at once, with all its processes, shared memory and files."""
         guard, self._guard = self._guard, None
-        if guard is None or guard.stdin is None:
-            return
-        guard.stdin.close()
-        await asyncio.to_thread(guard.wait)
+        if guard is not None and guard.stdin is not None:
+            guard.stdin.close()
+            await asyncio.to_thread(guard.wait)
+        if self._folder.name:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _wait_until_ready(self, url: str, log: Path) -> None:
-        # Opened now: the guard removes the folder when the server ends, but what it wrote can be read.
-        with log.open(errors="replace") as output:
-            try:
-                async with asyncio.timeout(self._settings.start_timeout_seconds):
-                    while not await self._is_ready(url):  # noqa: ASYNC110  # nothing tells us
-                        await asyncio.sleep(SECONDS_BETWEEN_PROBES)
-            except (TimeoutError, StartFailed) as error:
-                await self.stop()
-                tail = "".join(output.readlines()[-LINES_OF_LOG_SHOWN:])
-                reason = str(error) or f"it was not ready after {self._settings.start_timeout_seconds:g} s"
-                raise StartFailed(f"tritonserver did not start: {reason}. It said:\n{tail}") from error
+    async def _wait_until_ready(self, url: str) -> None:
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_seconds):
+                while not await self._is_ready(url):  # noqa: ASYNC110  # nothing tells us
+                    await asyncio.sleep(SECONDS_BETWEEN_PROBES)
+        except (TimeoutError, StartFailed) as error:
+            reason = str(error) or f"it was not ready after {self._settings.start_timeout_seconds:g} s"
+            tail = self.read_log_tail()
+            raise StartFailed(f"tritonserver did not start: {reason}. It said:\n{tail}") from error
 
     async def _is_ready(self, url: str) -> bool:
         if self._guard is None or self._guard.poll() is not None:

@@ -57,8 +57,18 @@ class EngineConfig:
                 raise ValueError(message)
             values[name] = text if fields[name].type == "str" else _whole_number(name, text)
         config = cls(**values)  # type: ignore[arg-type]  # each value was read by its field's type
-        inside = model_folder / config.checkpoint
-        return dataclasses.replace(config, checkpoint=str(inside)) if inside.is_dir() else config
+        return dataclasses.replace(config, checkpoint=_find_checkpoint(config.checkpoint, model_folder))
+
+
+def _find_checkpoint(name: str, model_folder: Path) -> str:
+    """Return the path of a folder; a name that may be the hub's stays as it is."""
+    folder = model_folder / name  # an absolute name stands for itself
+    if folder.is_dir():
+        return str(folder)
+    if name.startswith(("/", ".")):
+        message = f"engine parameter 'checkpoint': there is no folder {name!r}"
+        raise ValueError(message)
+    return name
 
 
 def _whole_number(name: str, text: str) -> int:

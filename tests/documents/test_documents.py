@@ -1,0 +1,72 @@
+"""What the documents say is so."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from idefics2_engine.config import EngineConfig
+from idefics2_service.__main__ import settings_table
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
+
+
+def read(name: str) -> str:
+    """Read a document."""
+    return (ROOT / name).read_text()
+
+
+def between(text: str, name: str) -> str:
+    """Return what stands between the markers `<!-- name -->` and `<!-- /name -->`."""
+    return text.partition(f"<!-- {name} -->")[2].partition(f"<!-- /{name} -->")[0].strip()
+
+
+def test_the_table_of_settings_is_what_the_program_prints() -> None:
+    assert between(read("README.md"), "settings") == settings_table()
+
+
+def test_the_table_of_engine_settings_names_every_parameter_with_its_default() -> None:
+    rows = re.findall(r"^\| `IDEFICS2_MODEL_(\w+)` \| `([^`]*)` \|", read("README.md"), re.MULTILINE)
+    documented = {name.lower(): default for name, default in rows}
+    config = read("triton_models/idefics2/config.pbtxt")
+    pattern = r'parameters: \{ key: "(\w+)" value: \{ string_value: "([^"]*)" \} \}'
+    assert documented == dict(re.findall(pattern, config))
+    assert documented == {name: str(value) for name, value in vars(EngineConfig()).items()}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_make_target_that_is_named_exists(document: str) -> None:
+    named = set(re.findall(r"(?:^|`|HEAD )make ([a-z][a-z-]*)", read(document), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    assert named <= targets
+
+
+def test_every_path_of_the_map_exists() -> None:
+    code_map = read("ARCHITECTURE.md").partition("## Map of the code")[2].partition("## Invariants")[0]
+    paths = re.findall(r"^\| `([^`]+)` \|", code_map, re.MULTILINE)
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_module_that_owns_a_noun_of_the_request_is_on_the_map() -> None:
+    code_map = read("ARCHITECTURE.md")
+    for module in (ROOT / "service/idefics2_service").glob("*.py"):
+        if module.stem not in {"__init__", "__main__", "requests", "prompts", "keys", "metrics", "logs"}:
+            assert f"`service/idefics2_service/{module.name}`" in code_map
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = {re.split(r"[\[<>=]", dependency)[0] for group in groups for dependency in group}
+    table = read("CONTRIBUTING.md").partition("## Dependencies")[2]
+    named = set(re.findall(r"`([a-z0-9*-]+)`", table))
+    missing = {name for name in names if name not in named and not name.startswith("types-")}
+    assert missing == set()
+
+
+def test_the_model_adaptor_stays_thin() -> None:
+    assert len(read("triton_models/idefics2/1/model.py").splitlines()) <= 200

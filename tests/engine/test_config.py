@@ -1,0 +1,93 @@
+"""How an operator sets the engine, and what is said of a mistake."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from idefics2_engine.config import EngineConfig
+
+FOLDER = Path(__file__).parents[2] / "triton_models/idefics2"
+TEXTS = ("checkpoint", "device", "dtype")
+NUMBERS = tuple(field.name for field in dataclasses.fields(EngineConfig) if field.name not in TEXTS)
+
+
+def test_with_nothing_set_the_defaults_hold() -> None:
+    config = EngineConfig.read({}, {}, FOLDER)
+    assert dataclasses.replace(config, checkpoint="checkpoints/tiny") == EngineConfig()
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_parameter_sets_its_number_and_nothing_else(name: str) -> None:
+    config = EngineConfig.read({name: "7"}, {}, Path("/nowhere"))
+    assert config == dataclasses.replace(EngineConfig(), **{name: 7})
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_parameter_sets_its_text_and_nothing_else(name: str) -> None:
+    config = EngineConfig.read({name: "7"}, {}, Path("/nowhere"))
+    assert config == dataclasses.replace(EngineConfig(), **{name: "7"})
+
+
+@pytest.mark.parametrize("name", [*NUMBERS, *TEXTS])
+def test_the_environment_overrules_the_parameters(name: str) -> None:
+    environ = {f"IDEFICS2_MODEL_{name.upper()}": "9"}
+    config = EngineConfig.read({name: "7", "max_running": "3"}, environ, Path("/nowhere"))
+    assert str(getattr(config, name)) == "9"
+    assert config.max_running == (9 if name == "max_running" else 3)
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    environ = {"IDEFICS2_QUEUE_MAX_RUNNING": "x", "IDEFICS2_API_KEY": "y", "MAX_RUNNING": "z", "PATH": "/bin"}
+    assert EngineConfig.read({}, environ, Path("/nowhere")) == EngineConfig()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "environ", "named"),
+    [
+        ({"max_runing": "8"}, {}, "max_runing"),
+        ({}, {"IDEFICS2_MODEL_MAX_RUNING": "8"}, "max_runing"),
+        ({"": "8"}, {}, "''"),
+        ({}, {"IDEFICS2_MODEL_READ": "8"}, "read"),
+    ],
+)
+def test_an_unknown_parameter_is_named_beside_those_that_are_known(
+    parameters: dict[str, str], environ: dict[str, str], named: str
+) -> None:
+    with pytest.raises(ValueError, match="unknown engine parameter") as caught:
+        EngineConfig.read(parameters, environ, FOLDER)
+    said, _, known = str(caught.value).partition(";")
+    assert named in said
+    assert all(name in known for name in (*NUMBERS, *TEXTS))
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("text", ["", "many", "-1", "1.5", "1e3", "0x10", "nan"])
+def test_a_bad_number_is_named_with_its_parameter(name: str, text: str) -> None:
+    for parameters, environ in (({name: text}, {}), ({}, {f"IDEFICS2_MODEL_{name.upper()}": text})):
+        with pytest.raises(ValueError, match="must be a whole number") as caught:
+            EngineConfig.read(parameters, environ, FOLDER)
+        assert repr(name) in str(caught.value)
+        assert repr(text) in str(caught.value)
+
+
+def test_a_good_value_overrules_a_bad_one() -> None:
+    config = EngineConfig.read({"max_running": "many"}, {"IDEFICS2_MODEL_MAX_RUNNING": "2"}, FOLDER)
+    assert config.max_running == 2
+
+
+def test_a_checkpoint_may_be_below_the_models_folder(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints/mine").mkdir(parents=True)
+    config = EngineConfig.read({"checkpoint": "checkpoints/mine"}, {}, tmp_path)
+    assert config.checkpoint == str(tmp_path / "checkpoints/mine")
+    assert Path(EngineConfig.read({}, {}, FOLDER).checkpoint, "config.json").is_file()
+
+
+def test_a_checkpoint_may_be_anywhere(tmp_path: Path) -> None:
+    assert EngineConfig.read({"checkpoint": str(tmp_path)}, {}, FOLDER).checkpoint == str(tmp_path)
+
+
+def test_a_checkpoint_that_is_no_folder_is_a_name_on_the_hub() -> None:
+    name = "HuggingFaceM4/idefics2-8b"
+    assert EngineConfig.read({"checkpoint": name}, {}, FOLDER).checkpoint == name
