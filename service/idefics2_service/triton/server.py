@@ -148,6 +148,7 @@ class TritonServer:
             **self._environment,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{self._environment.get('PATH', '')}",
             "LD_LIBRARY_PATH": os.pathsep.join(filter(None, library_folders)),
+            "TMPDIR": str(self._folder),  # so that what libraries put there goes away too
         }
 
 
