@@ -3,30 +3,30 @@
 isort:skip_file
 """
 
-from collections import abc as abc
-from google.protobuf import descriptor as descriptor
-from google.protobuf import message as message
-from google.protobuf import timestamp_pb2 as timestamp_pb2
-from google.protobuf.internal import containers as containers
-from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
-from idefics2.v1 import error_reason_pb2 as error_reason_pb2
-import builtins as builtins
+from collections import abc as _abc
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from idefics2.v1 import error_reason_pb2 as _error_reason_pb2
+import builtins as _builtins
 import sys
-import typing as typing
+import typing as _typing
 
 if sys.version_info >= (3, 11):
     from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-DESCRIPTOR: descriptor.FileDescriptor
+DESCRIPTOR: _descriptor.FileDescriptor
 
 class _Stage:
-    ValueType = typing.NewType("ValueType", builtins.int)
+    ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _StageEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType], builtins.type):
-    DESCRIPTOR: descriptor.EnumDescriptor
+class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     STAGE_UNSPECIFIED: _Stage.ValueType  # 0
     """Never sent."""
     STAGE_RESOLVING: _Stage.ValueType  # 1
@@ -51,13 +51,14 @@ STAGE_PREFILL: Stage.ValueType  # 3
 """The model reads images and prompt."""
 STAGE_DECODE: Stage.ValueType  # 4
 """The model writes the answer."""
+Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 class _FinishReason:
-    ValueType = typing.NewType("ValueType", builtins.int)
+    ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _FinishReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FinishReason.ValueType], builtins.type):
-    DESCRIPTOR: descriptor.EnumDescriptor
+class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
     FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
     """Never sent."""
     FINISH_REASON_END_OF_TURN: _FinishReason.ValueType  # 1
@@ -78,82 +79,83 @@ FINISH_REASON_STOP_STRING: FinishReason.ValueType  # 2
 """One of `stop` came up."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 3
 """`max_new_tokens` were generated."""
+Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
-@typing.final
-class GenerateRequest(message.Message):
+@_typing.final
+class GenerateRequest(_message.Message):
     """What to generate. Fields 1 to 6 are those of the hosted endpoint; all others are optional additions
     that never change the meaning of the six. Unset and zero are different for every `optional` field.
     """
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    IMAGE_URL_FIELD_NUMBER: builtins.int
-    PROMPT_FIELD_NUMBER: builtins.int
-    MAX_NEW_TOKENS_FIELD_NUMBER: builtins.int
-    REPETITION_PENALTY_FIELD_NUMBER: builtins.int
-    TEMPERATURE_FIELD_NUMBER: builtins.int
-    TOP_P_FIELD_NUMBER: builtins.int
-    TOP_K_FIELD_NUMBER: builtins.int
-    SEED_FIELD_NUMBER: builtins.int
-    STOP_FIELD_NUMBER: builtins.int
-    IMAGES_FIELD_NUMBER: builtins.int
-    SPLIT_IMAGES_FIELD_NUMBER: builtins.int
-    MAX_IMAGE_BYTES_FIELD_NUMBER: builtins.int
-    MIN_NEW_TOKENS_FIELD_NUMBER: builtins.int
-    image_url: builtins.str
+    IMAGE_URL_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    MAX_NEW_TOKENS_FIELD_NUMBER: _builtins.int
+    REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    SPLIT_IMAGES_FIELD_NUMBER: _builtins.int
+    MAX_IMAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MIN_NEW_TOKENS_FIELD_NUMBER: _builtins.int
+    image_url: _builtins.str
     """The image to ask about: a data URI (`data:image/png;base64,...`, strict base64), or an http(s) URL,
     or the URL of an uploaded file. Required unless `images` holds one.
     Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
     40,000,000 pixels after decoding.
     IMAGE_MISSING, FILE_*.
     """
-    prompt: builtins.str
+    prompt: _builtins.str
     """The question or instruction. 1 to 32,768 bytes of UTF-8, not only white space. It must not contain
     `<image>`, `<fake_token_around_image>` or `<end_of_utterance>`.
     PROMPT_MISSING, PROMPT_TOO_LARGE, PROMPT_HAS_SPECIAL_TOKEN, CONTEXT_EXCEEDED, TEXT_NOT_UNICODE.
     """
-    max_new_tokens: builtins.int
+    max_new_tokens: _builtins.int
     """How many tokens may be generated at most, 1 to 4,096. Default 512. VALUE_OUT_OF_RANGE."""
-    repetition_penalty: builtins.float
+    repetition_penalty: _builtins.float
     """Divides the score of tokens that occur in the prompt or in the answer so far: 1 changes nothing,
     higher repeats less. Above 0, up to 10. Default 1.2. VALUE_OUT_OF_RANGE.
     """
-    temperature: builtins.float
+    temperature: _builtins.float
     """Higher is more random. 0 always takes the most likely token; otherwise 0.001 to 10. Default 0.4.
     VALUE_OUT_OF_RANGE.
     """
-    top_p: builtins.float
+    top_p: _builtins.float
     """Samples among the most likely tokens whose probabilities add up to this. Above 0, up to 1; 1 keeps all.
     Default 0.8. VALUE_OUT_OF_RANGE.
     """
-    top_k: builtins.int
+    top_k: _builtins.int
     """Samples among this many most likely tokens only, 1 to 1,000. Default: no such limit.
     VALUE_OUT_OF_RANGE.
     """
-    seed: builtins.int
+    seed: _builtins.int
     """The same request with the same seed gives the same answer, whatever else is running. Default: drawn
     anew for each request and told in the answer.
     """
-    split_images: builtins.bool
+    split_images: _builtins.bool
     """True encodes each image as a whole and as four crops of it: more detail at five times the tokens.
     Default: as the checkpoint was set up.
     """
-    max_image_bytes: builtins.int
+    max_image_bytes: _builtins.int
     """Refuses images larger than this, in bytes: 1 to 20,000,000. Default 20,000,000.
     FILE_TOO_LARGE, VALUE_OUT_OF_RANGE.
     """
-    min_new_tokens: builtins.int
+    min_new_tokens: _builtins.int
     """The model may not end its turn before this many tokens; stop strings still end the answer. 0 to
     `max_new_tokens`. Default 0. VALUE_OUT_OF_RANGE.
     """
-    @builtins.property
-    def stop(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
         1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
         """
 
-    @builtins.property
-    def images(self) -> containers.RepeatedCompositeFieldContainer[Image]:
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
         """More images, or images as bytes. They follow `image_url`, where that is set, and come before the
         prompt in the order given. At most 8 images in all.
         IMAGE_MISSING, FILE_*, VALUE_OUT_OF_RANGE.
@@ -162,439 +164,465 @@ class GenerateRequest(message.Message):
     def __init__(
         self,
         *,
-        image_url: builtins.str = ...,
-        prompt: builtins.str = ...,
-        max_new_tokens: builtins.int | None = ...,
-        repetition_penalty: builtins.float | None = ...,
-        temperature: builtins.float | None = ...,
-        top_p: builtins.float | None = ...,
-        top_k: builtins.int | None = ...,
-        seed: builtins.int | None = ...,
-        stop: abc.Iterable[builtins.str] | None = ...,
-        images: abc.Iterable[Image] | None = ...,
-        split_images: builtins.bool | None = ...,
-        max_image_bytes: builtins.int | None = ...,
-        min_new_tokens: builtins.int | None = ...,
+        image_url: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+        max_new_tokens: _builtins.int | None = ...,
+        repetition_penalty: _builtins.float | None = ...,
+        temperature: _builtins.float | None = ...,
+        top_p: _builtins.float | None = ...,
+        top_k: _builtins.int | None = ...,
+        seed: _builtins.int | None = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
+        images: _abc.Iterable[Global___Image] | None = ...,
+        split_images: _builtins.bool | None = ...,
+        max_image_bytes: _builtins.int | None = ...,
+        min_new_tokens: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_max_image_bytes", b"_max_image_bytes", "_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_split_images", b"_split_images", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "max_image_bytes", b"max_image_bytes", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "split_images", b"split_images", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_image_bytes", b"_max_image_bytes", "_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_split_images", b"_split_images", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "image_url", b"image_url", "images", b"images", "max_image_bytes", b"max_image_bytes", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "prompt", b"prompt", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "split_images", b"split_images", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_image_bytes", b"_max_image_bytes", "_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_split_images", b"_split_images", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "max_image_bytes", b"max_image_bytes", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "split_images", b"split_images", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_image_bytes", b"_max_image_bytes", "_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_split_images", b"_split_images", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "image_url", b"image_url", "images", b"images", "max_image_bytes", b"max_image_bytes", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "prompt", b"prompt", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "split_images", b"split_images", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__max_image_bytes: _TypeAlias = typing.Literal["max_image_bytes"]  # noqa: Y015
-    _WhichOneofArgType__max_image_bytes: _TypeAlias = typing.Literal["_max_image_bytes", b"_max_image_bytes"]  # noqa: Y015
-    _WhichOneofReturnType__max_new_tokens: _TypeAlias = typing.Literal["max_new_tokens"]  # noqa: Y015
-    _WhichOneofArgType__max_new_tokens: _TypeAlias = typing.Literal["_max_new_tokens", b"_max_new_tokens"]  # noqa: Y015
-    _WhichOneofReturnType__min_new_tokens: _TypeAlias = typing.Literal["min_new_tokens"]  # noqa: Y015
-    _WhichOneofArgType__min_new_tokens: _TypeAlias = typing.Literal["_min_new_tokens", b"_min_new_tokens"]  # noqa: Y015
-    _WhichOneofReturnType__repetition_penalty: _TypeAlias = typing.Literal["repetition_penalty"]  # noqa: Y015
-    _WhichOneofArgType__repetition_penalty: _TypeAlias = typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
-    _WhichOneofReturnType__seed: _TypeAlias = typing.Literal["seed"]  # noqa: Y015
-    _WhichOneofArgType__seed: _TypeAlias = typing.Literal["_seed", b"_seed"]  # noqa: Y015
-    _WhichOneofReturnType__split_images: _TypeAlias = typing.Literal["split_images"]  # noqa: Y015
-    _WhichOneofArgType__split_images: _TypeAlias = typing.Literal["_split_images", b"_split_images"]  # noqa: Y015
-    _WhichOneofReturnType__temperature: _TypeAlias = typing.Literal["temperature"]  # noqa: Y015
-    _WhichOneofArgType__temperature: _TypeAlias = typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
-    _WhichOneofReturnType__top_k: _TypeAlias = typing.Literal["top_k"]  # noqa: Y015
-    _WhichOneofArgType__top_k: _TypeAlias = typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
-    _WhichOneofReturnType__top_p: _TypeAlias = typing.Literal["top_p"]  # noqa: Y015
-    _WhichOneofArgType__top_p: _TypeAlias = typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
-    @typing.overload
+    _WhichOneofReturnType__max_image_bytes: _TypeAlias = _typing.Literal["max_image_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_image_bytes: _TypeAlias = _typing.Literal["_max_image_bytes", b"_max_image_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__max_new_tokens: _TypeAlias = _typing.Literal["max_new_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_new_tokens: _TypeAlias = _typing.Literal["_max_new_tokens", b"_max_new_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__min_new_tokens: _TypeAlias = _typing.Literal["min_new_tokens"]  # noqa: Y015
+    _WhichOneofArgType__min_new_tokens: _TypeAlias = _typing.Literal["_min_new_tokens", b"_min_new_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
+    _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__split_images: _TypeAlias = _typing.Literal["split_images"]  # noqa: Y015
+    _WhichOneofArgType__split_images: _TypeAlias = _typing.Literal["_split_images", b"_split_images"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
+    _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_image_bytes) -> _WhichOneofReturnType__max_image_bytes | None: ...
-    @typing.overload
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_new_tokens) -> _WhichOneofReturnType__max_new_tokens | None: ...
-    @typing.overload
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_new_tokens) -> _WhichOneofReturnType__min_new_tokens | None: ...
-    @typing.overload
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
-    @typing.overload
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
-    @typing.overload
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__split_images) -> _WhichOneofReturnType__split_images | None: ...
-    @typing.overload
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
-    @typing.overload
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
-    @typing.overload
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
 
-@typing.final
-class Image(message.Message):
+Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class Image(_message.Message):
     """One image."""
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    URL_FIELD_NUMBER: builtins.int
-    DATA_FIELD_NUMBER: builtins.int
-    url: builtins.str
+    URL_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
     """As GenerateRequest.image_url."""
-    data: builtins.bytes
+    data: _builtins.bytes
     """The bytes of the file itself. FILE_EMPTY where there are none."""
     def __init__(
         self,
         *,
-        url: builtins.str = ...,
-        data: builtins.bytes = ...,
+        url: _builtins.str = ...,
+        data: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["data", b"data", "source", b"source", "url", b"url"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["data", b"data", "source", b"source", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "source", b"source", "url", b"url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "source", b"source", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = typing.Literal["url", "data"]  # noqa: Y015
-    _WhichOneofArgType_source: _TypeAlias = typing.Literal["source", b"source"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["url", "data"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
-@typing.final
-class GenerateResponse(message.Message):
+Global___Image: _TypeAlias = Image  # noqa: Y015
+
+@_typing.final
+class GenerateResponse(_message.Message):
     """A complete answer."""
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    OUTPUT_FIELD_NUMBER: builtins.int
-    FINISH_REASON_FIELD_NUMBER: builtins.int
-    USAGE_FIELD_NUMBER: builtins.int
-    STAGE_SECONDS_FIELD_NUMBER: builtins.int
-    REQUEST_ID_FIELD_NUMBER: builtins.int
-    SEED_FIELD_NUMBER: builtins.int
-    output: builtins.str
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    STAGE_SECONDS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    output: _builtins.str
     """The answer, without the prompt, without special tokens. May be empty."""
-    finish_reason: FinishReason.ValueType
+    finish_reason: Global___FinishReason.ValueType
     """Why it ended."""
-    request_id: builtins.str
+    request_id: _builtins.str
     """The request's id, as in the metadata `x-request-id`."""
-    seed: builtins.int
+    seed: _builtins.int
     """The seed it was generated with: the caller's, or the one drawn by the service."""
-    @builtins.property
-    def usage(self) -> Usage:
+    @_builtins.property
+    def usage(self) -> Global___Usage:
         """What it used."""
 
-    @builtins.property
-    def stage_seconds(self) -> StageSeconds:
+    @_builtins.property
+    def stage_seconds(self) -> Global___StageSeconds:
         """How long it took."""
 
     def __init__(
         self,
         *,
-        output: builtins.str = ...,
-        finish_reason: FinishReason.ValueType = ...,
-        usage: Usage | None = ...,
-        stage_seconds: StageSeconds | None = ...,
-        request_id: builtins.str = ...,
-        seed: builtins.int = ...,
+        output: _builtins.str = ...,
+        finish_reason: Global___FinishReason.ValueType = ...,
+        usage: Global___Usage | None = ...,
+        stage_seconds: Global___StageSeconds | None = ...,
+        request_id: _builtins.str = ...,
+        seed: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["stage_seconds", b"stage_seconds", "usage", b"usage"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["finish_reason", b"finish_reason", "output", b"output", "request_id", b"request_id", "seed", b"seed", "stage_seconds", b"stage_seconds", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stage_seconds", b"stage_seconds", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "output", b"output", "request_id", b"request_id", "seed", b"seed", "stage_seconds", b"stage_seconds", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-@typing.final
-class Usage(message.Message):
+Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class Usage(_message.Message):
     """Tokens of one request. Each is 0 or more."""
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NUM_PROMPT_TOKENS_FIELD_NUMBER: builtins.int
-    NUM_IMAGE_TOKENS_FIELD_NUMBER: builtins.int
-    NUM_GENERATED_TOKENS_FIELD_NUMBER: builtins.int
-    num_prompt_tokens: builtins.int
+    NUM_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    NUM_IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
+    NUM_GENERATED_TOKENS_FIELD_NUMBER: _builtins.int
+    num_prompt_tokens: _builtins.int
     """All tokens the model read, those of images included."""
-    num_image_tokens: builtins.int
+    num_image_tokens: _builtins.int
     """The part of `num_prompt_tokens` that stands for images."""
-    num_generated_tokens: builtins.int
+    num_generated_tokens: _builtins.int
     """Tokens generated, the one that ended the answer included."""
     def __init__(
         self,
         *,
-        num_prompt_tokens: builtins.int = ...,
-        num_image_tokens: builtins.int = ...,
-        num_generated_tokens: builtins.int = ...,
+        num_prompt_tokens: _builtins.int = ...,
+        num_image_tokens: _builtins.int = ...,
+        num_generated_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["num_generated_tokens", b"num_generated_tokens", "num_image_tokens", b"num_image_tokens", "num_prompt_tokens", b"num_prompt_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_generated_tokens", b"num_generated_tokens", "num_image_tokens", b"num_image_tokens", "num_prompt_tokens", b"num_prompt_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-@typing.final
-class StageSeconds(message.Message):
+Global___Usage: _TypeAlias = Usage  # noqa: Y015
+
+@_typing.final
+class StageSeconds(_message.Message):
     """Seconds that one request spent in each stage, and in all. Each is 0 or more."""
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESOLVING_FIELD_NUMBER: builtins.int
-    QUEUED_FIELD_NUMBER: builtins.int
-    PREFILL_FIELD_NUMBER: builtins.int
-    DECODE_FIELD_NUMBER: builtins.int
-    TOTAL_FIELD_NUMBER: builtins.int
-    resolving: builtins.float
+    RESOLVING_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    PREFILL_FIELD_NUMBER: _builtins.int
+    DECODE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    resolving: _builtins.float
     """Reading its images from where they are."""
-    queued: builtins.float
+    queued: _builtins.float
     """Waiting for a turn on the model."""
-    prefill: builtins.float
+    prefill: _builtins.float
     """From its turn to its first token: decoding the image, vision tower, prompt, transport."""
-    decode: builtins.float
+    decode: _builtins.float
     """From its first token to its last."""
-    total: builtins.float
+    total: _builtins.float
     """From the call's arrival to the end of the answer."""
     def __init__(
         self,
         *,
-        resolving: builtins.float = ...,
-        queued: builtins.float = ...,
-        prefill: builtins.float = ...,
-        decode: builtins.float = ...,
-        total: builtins.float = ...,
+        resolving: _builtins.float = ...,
+        queued: _builtins.float = ...,
+        prefill: _builtins.float = ...,
+        decode: _builtins.float = ...,
+        total: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["decode", b"decode", "prefill", b"prefill", "queued", b"queued", "resolving", b"resolving", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "prefill", b"prefill", "queued", b"queued", "resolving", b"resolving", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-@typing.final
-class Event(message.Message):
+Global___StageSeconds: _TypeAlias = StageSeconds  # noqa: Y015
+
+@_typing.final
+class Event(_message.Message):
     """One thing that happened to a request. The events of a request are a list that only grows: numbered
     from 1 without gaps, `finished` always last, and nothing after it.
     """
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    SEQUENCE_FIELD_NUMBER: builtins.int
-    TIME_FIELD_NUMBER: builtins.int
-    QUEUE_POSITION_FIELD_NUMBER: builtins.int
-    STAGE_ENTERED_FIELD_NUMBER: builtins.int
-    LOG_LINE_FIELD_NUMBER: builtins.int
-    TEXT_DELTA_FIELD_NUMBER: builtins.int
-    FINISHED_FIELD_NUMBER: builtins.int
-    sequence: builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    STAGE_ENTERED_FIELD_NUMBER: _builtins.int
+    LOG_LINE_FIELD_NUMBER: _builtins.int
+    TEXT_DELTA_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
     """The number of this event, from 1."""
-    @builtins.property
-    def time(self) -> timestamp_pb2.Timestamp:
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, by the service's clock."""
 
-    @builtins.property
-    def queue_position(self) -> QueuePosition:
+    @_builtins.property
+    def queue_position(self) -> Global___QueuePosition:
         """How many requests will get their turn before this one; sent when it changes. 0: it is the next."""
 
-    @builtins.property
-    def stage_entered(self) -> StageEntered:
+    @_builtins.property
+    def stage_entered(self) -> Global___StageEntered:
         """It entered another stage."""
 
-    @builtins.property
-    def log_line(self) -> LogLine:
+    @_builtins.property
+    def log_line(self) -> Global___LogLine:
         """A line for a person to read."""
 
-    @builtins.property
-    def text_delta(self) -> TextDelta:
+    @_builtins.property
+    def text_delta(self) -> Global___TextDelta:
         """The next piece of the answer."""
 
-    @builtins.property
-    def finished(self) -> Finished:
+    @_builtins.property
+    def finished(self) -> Global___Finished:
         """It ended."""
 
     def __init__(
         self,
         *,
-        sequence: builtins.int = ...,
-        time: timestamp_pb2.Timestamp | None = ...,
-        queue_position: QueuePosition | None = ...,
-        stage_entered: StageEntered | None = ...,
-        log_line: LogLine | None = ...,
-        text_delta: TextDelta | None = ...,
-        finished: Finished | None = ...,
+        sequence: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        queue_position: Global___QueuePosition | None = ...,
+        stage_entered: Global___StageEntered | None = ...,
+        log_line: Global___LogLine | None = ...,
+        text_delta: Global___TextDelta | None = ...,
+        finished: Global___Finished | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["event", b"event", "finished", b"finished", "log_line", b"log_line", "queue_position", b"queue_position", "stage_entered", b"stage_entered", "text_delta", b"text_delta", "time", b"time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["event", b"event", "finished", b"finished", "log_line", b"log_line", "queue_position", b"queue_position", "sequence", b"sequence", "stage_entered", b"stage_entered", "text_delta", b"text_delta", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "finished", b"finished", "log_line", b"log_line", "queue_position", b"queue_position", "stage_entered", b"stage_entered", "text_delta", b"text_delta", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "finished", b"finished", "log_line", b"log_line", "queue_position", b"queue_position", "sequence", b"sequence", "stage_entered", b"stage_entered", "text_delta", b"text_delta", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = typing.Literal["queue_position", "stage_entered", "log_line", "text_delta", "finished"]  # noqa: Y015
-    _WhichOneofArgType_event: _TypeAlias = typing.Literal["event", b"event"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["queue_position", "stage_entered", "log_line", "text_delta", "finished"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
-@typing.final
-class QueuePosition(message.Message):
+Global___Event: _TypeAlias = Event  # noqa: Y015
+
+@_typing.final
+class QueuePosition(_message.Message):
     """A place in the queue."""
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    POSITION_FIELD_NUMBER: builtins.int
-    position: builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
     """How many requests are before this one, 0 or more."""
     def __init__(
         self,
         *,
-        position: builtins.int = ...,
+        position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-@typing.final
-class StageEntered(message.Message):
+Global___QueuePosition: _TypeAlias = QueuePosition  # noqa: Y015
+
+@_typing.final
+class StageEntered(_message.Message):
     """A stage begins."""
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    STAGE_FIELD_NUMBER: builtins.int
-    stage: Stage.ValueType
+    STAGE_FIELD_NUMBER: _builtins.int
+    stage: Global___Stage.ValueType
     """The stage that begins."""
     def __init__(
         self,
         *,
-        stage: Stage.ValueType = ...,
+        stage: Global___Stage.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["stage", b"stage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-@typing.final
-class LogLine(message.Message):
+Global___StageEntered: _TypeAlias = StageEntered  # noqa: Y015
+
+@_typing.final
+class LogLine(_message.Message):
     """A line of a request's log, for a person to read."""
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    MESSAGE_FIELD_NUMBER: builtins.int
-    message: builtins.str
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    message: _builtins.str
     """The line, without a newline. Never contains a key, a prompt or a signed URL."""
     def __init__(
         self,
         *,
-        message: builtins.str = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-@typing.final
-class TextDelta(message.Message):
+Global___LogLine: _TypeAlias = LogLine  # noqa: Y015
+
+@_typing.final
+class TextDelta(_message.Message):
     """A piece of an answer."""
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    TEXT_FIELD_NUMBER: builtins.int
-    NUM_GENERATED_TOKENS_FIELD_NUMBER: builtins.int
-    text: builtins.str
+    TEXT_FIELD_NUMBER: _builtins.int
+    NUM_GENERATED_TOKENS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
     """Text to append to what came before: whole characters, never empty. The deltas of a request joined are
     its `output`.
     """
-    num_generated_tokens: builtins.int
+    num_generated_tokens: _builtins.int
     """How many tokens have been generated so far."""
     def __init__(
         self,
         *,
-        text: builtins.str = ...,
-        num_generated_tokens: builtins.int = ...,
+        text: _builtins.str = ...,
+        num_generated_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["num_generated_tokens", b"num_generated_tokens", "text", b"text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_generated_tokens", b"num_generated_tokens", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-@typing.final
-class Finished(message.Message):
+Global___TextDelta: _TypeAlias = TextDelta  # noqa: Y015
+
+@_typing.final
+class Finished(_message.Message):
     """The end of a request."""
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    RESPONSE_FIELD_NUMBER: builtins.int
-    FAILURE_FIELD_NUMBER: builtins.int
-    @builtins.property
-    def response(self) -> GenerateResponse:
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___GenerateResponse:
         """The complete answer."""
 
-    @builtins.property
-    def failure(self) -> Failure:
+    @_builtins.property
+    def failure(self) -> Global___Failure:
         """Why there is none."""
 
     def __init__(
         self,
         *,
-        response: GenerateResponse | None = ...,
-        failure: Failure | None = ...,
+        response: Global___GenerateResponse | None = ...,
+        failure: Global___Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "response", b"response", "result", b"result"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "response", b"response", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "response", b"response", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "response", b"response", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = typing.Literal["response", "failure"]  # noqa: Y015
-    _WhichOneofArgType_result: _TypeAlias = typing.Literal["result", b"result"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "failure"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
-@typing.final
-class Failure(message.Message):
+Global___Finished: _TypeAlias = Finished  # noqa: Y015
+
+@_typing.final
+class Failure(_message.Message):
     """An error as an event, for those who watch a request: the same that a status and its details say to
     those who wait for it.
     """
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    CODE_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    MESSAGE_FIELD_NUMBER: builtins.int
-    FIELD_FIELD_NUMBER: builtins.int
-    code: builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
     """The status code's number, as in google.rpc.Code; never 0."""
-    reason: error_reason_pb2.ErrorReason.ValueType
+    reason: _error_reason_pb2.ErrorReason.ValueType
     """Why, never unspecified."""
-    message: builtins.str
+    message: _builtins.str
     """For a person to read; may be reworded."""
-    field: builtins.str
+    field: _builtins.str
     """The field of the request that is at fault, for example `images[0].data`. Empty if there is none."""
     def __init__(
         self,
         *,
-        code: builtins.int = ...,
-        reason: error_reason_pb2.ErrorReason.ValueType = ...,
-        message: builtins.str = ...,
-        field: builtins.str = ...,
+        code: _builtins.int = ...,
+        reason: _error_reason_pb2.ErrorReason.ValueType = ...,
+        message: _builtins.str = ...,
+        field: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["code", b"code", "field", b"field", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "field", b"field", "message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-@typing.final
-class CountTokensResponse(message.Message):
+Global___Failure: _TypeAlias = Failure  # noqa: Y015
+
+@_typing.final
+class CountTokensResponse(_message.Message):
     """What a request would cost."""
 
-    DESCRIPTOR: descriptor.Descriptor
+    DESCRIPTOR: _descriptor.Descriptor
 
-    NUM_PROMPT_TOKENS_FIELD_NUMBER: builtins.int
-    NUM_IMAGE_TOKENS_FIELD_NUMBER: builtins.int
-    NUM_IMAGE_PATCHES_FIELD_NUMBER: builtins.int
-    MAX_CONTEXT_TOKENS_FIELD_NUMBER: builtins.int
-    FITS_FIELD_NUMBER: builtins.int
-    num_prompt_tokens: builtins.int
+    NUM_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    NUM_IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
+    NUM_IMAGE_PATCHES_FIELD_NUMBER: _builtins.int
+    MAX_CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    FITS_FIELD_NUMBER: _builtins.int
+    num_prompt_tokens: _builtins.int
     """All tokens the model would read, those of images included."""
-    num_image_tokens: builtins.int
+    num_image_tokens: _builtins.int
     """The part of `num_prompt_tokens` that stands for images."""
-    num_image_patches: builtins.int
+    num_image_patches: _builtins.int
     """Patches that the vision tower would encode, over all images and crops: the measure of what an image costs."""
-    max_context_tokens: builtins.int
+    max_context_tokens: _builtins.int
     """How many tokens the model's context holds, prompt and answer together."""
-    fits: builtins.bool
+    fits: _builtins.bool
     """True if the prompt and `max_new_tokens` (512 where unset) fit into it, so that Generate would not
     answer CONTEXT_EXCEEDED.
     """
     def __init__(
         self,
         *,
-        num_prompt_tokens: builtins.int = ...,
-        num_image_tokens: builtins.int = ...,
-        num_image_patches: builtins.int = ...,
-        max_context_tokens: builtins.int = ...,
-        fits: builtins.bool = ...,
+        num_prompt_tokens: _builtins.int = ...,
+        num_image_tokens: _builtins.int = ...,
+        num_image_patches: _builtins.int = ...,
+        max_context_tokens: _builtins.int = ...,
+        fits: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["fits", b"fits", "max_context_tokens", b"max_context_tokens", "num_image_patches", b"num_image_patches", "num_image_tokens", b"num_image_tokens", "num_prompt_tokens", b"num_prompt_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fits", b"fits", "max_context_tokens", b"max_context_tokens", "num_image_patches", b"num_image_patches", "num_image_tokens", b"num_image_tokens", "num_prompt_tokens", b"num_prompt_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountTokensResponse: _TypeAlias = CountTokensResponse  # noqa: Y015
