@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import AutoProcessor
-from transformers.models.idefics2.image_processing_pil_idefics2 import get_resize_output_image_size
+from transformers import AutoTokenizer
+from transformers.models.idefics2.image_processing_pil_idefics2 import (
+    Idefics2ImageProcessorPil,
+    get_resize_output_image_size,
+)
+from transformers.models.idefics2.processing_idefics2 import Idefics2Processor
 
 from idefics2_engine.errors import InvalidRequest
 from idefics2_engine.images import decode_image
@@ -49,7 +53,7 @@ class Processor:
 
     def __init__(self, config: EngineConfig, max_context_tokens: int, patch_size: int) -> None:
         """Load the checkpoint's processor; `patch_size` is the vision tower's, in pixels."""
-        processor = AutoProcessor.from_pretrained(config.checkpoint, backend="pil")
+        processor = _load(config.checkpoint)
         self.tokenizer = processor.tokenizer
         self.max_context_tokens = max_context_tokens
         self._config = config
@@ -149,6 +153,16 @@ class Processor:
         crops = images.split_images(picture) if images.do_image_splitting else [picture]
         resized = [get_resize_output_image_size(crop, images.size) for crop in crops]
         return sum((h // self._patch_size) * (w // self._patch_size) for h, w in resized)
+
+
+def _load(checkpoint: str) -> Any:
+    """Load the checkpoint's processor, always over Pillow: with torchvision installed, answers might move."""
+    parts = [
+        Idefics2ImageProcessorPil.from_pretrained(checkpoint),
+        AutoTokenizer.from_pretrained(checkpoint),
+    ]
+    settings, rest = Idefics2Processor.get_processor_dict(checkpoint)
+    return Idefics2Processor.from_args_and_dict(parts, settings, **rest)
 
 
 def _with_splitting(processor: Any, *, split: bool) -> Any:
