@@ -62,8 +62,10 @@ class Generation:
             ServiceError: it was not taken; what happens later is told by its last event.
 
         """
+        request = self._admit(given)
+        self._means.turns.check_room()
         history = History()
-        task = self._start(request_id, self._admit(given), deadline, history)
+        task = self._start(request_id, request, deadline, history)
         try:
             yield history.watch()
         finally:
@@ -93,13 +95,12 @@ class Generation:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _admit(self, given: GenerateInput) -> ValidRequest:
-        """Check a request and that there is room for it."""
+        """Check a request, and that there is somebody to answer it."""
         request = validate(given, self._means.limits)
         if self._stopping:
             raise ServiceStopping("this replica is shutting down")
         if not self._means.backend.is_healthy:
             raise BackendUnavailable("the model's server is not ready")
-        self._means.turns.check_room()
         return request
 
     def _start(

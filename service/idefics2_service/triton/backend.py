@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 SECONDS_TO_ABANDON = 5.0  # how long a cancelled answer may take to end before its stream is cut
+SECONDS_BETWEEN_CANCELS = 0.2
 SECONDS_BETWEEN_PINGS_WHILE_LOST = 0.1
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),  # what is sent was bounded by the face; what comes is ours
@@ -82,11 +83,14 @@ class TritonBackend:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._set_health(healthy=False)
-        if self._channel is not None:
-            await self._channel.close(None)
+        channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            await channel.close(None)
 
     async def generate(self, request: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
         """As Backend.generate."""
+        if not self._is_healthy:  # it may have been lost while the request waited for its turn
+            raise BackendUnavailable("the model's server is not ready")
         # Callers choose request ids, so two may be alike: the model gets one that is not.
         model_id = f"{request.request_id}/{secrets.token_hex(4)}"
         message = tensors.generate_request(self._settings.model_name, model_id, request)
@@ -129,8 +133,10 @@ class TritonBackend:
         """Let a conversation end by itself, after asking the model to stop where `cancel` names a request."""
         with suppress(ServiceError, TimeoutError):
             async with asyncio.timeout(SECONDS_TO_ABANDON):
-                if cancel:
+                while cancel and not conversation.has_ended:
+                    # Again and again: on a stream of its own, it may overtake the request it means.
                     await self._ask(tensors.cancel_request(self._settings.model_name, cancel))
+                    await conversation.wait_until_ended(SECONDS_BETWEEN_CANCELS)
                 await conversation.wait_until_ended()
         conversation.cut()
         self._open.discard(conversation)

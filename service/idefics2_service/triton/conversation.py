@@ -47,9 +47,14 @@ class Conversation:
                 raise BackendUnavailable(f"the model's server says: {response.error_message}")
             yield response.infer_response
 
-    async def wait_until_ended(self) -> None:
-        """Return when the stream has ended, one way or another."""
-        await asyncio.wait((self._reading,))
+    @property
+    def has_ended(self) -> bool:
+        """Whether the stream has ended, one way or another."""
+        return self._reading.done()
+
+    async def wait_until_ended(self, timeout_seconds: float | None = None) -> None:
+        """Return when the stream has ended, or after `timeout_seconds`."""
+        await asyncio.wait((self._reading,), timeout=timeout_seconds)
 
     def cut(self) -> None:
         """End it at once: for when Triton does not answer any more."""
