@@ -18,16 +18,21 @@ def test_with_nothing_set_the_defaults_hold() -> None:
     assert dataclasses.replace(config, checkpoint="checkpoints/tiny") == EngineConfig()
 
 
+def with_one(name: str, value: object) -> EngineConfig:
+    """Change one default."""
+    return EngineConfig(**{**dataclasses.asdict(EngineConfig()), name: value})
+
+
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_parameter_sets_its_number_and_nothing_else(name: str) -> None:
     config = EngineConfig.read({name: "7"}, {}, Path("/nowhere"))
-    assert config == dataclasses.replace(EngineConfig(), **{name: 7})
+    assert config == with_one(name, 7)
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_parameter_sets_its_text_and_nothing_else(name: str) -> None:
     config = EngineConfig.read({name: "7"}, {}, Path("/nowhere"))
-    assert config == dataclasses.replace(EngineConfig(), **{name: "7"})
+    assert config == with_one(name, "7")
 
 
 @pytest.mark.parametrize("name", [*NUMBERS, *TEXTS])
@@ -91,3 +96,10 @@ def test_a_checkpoint_may_be_anywhere(tmp_path: Path) -> None:
 def test_a_checkpoint_that_is_no_folder_is_a_name_on_the_hub() -> None:
     name = "HuggingFaceM4/idefics2-8b"
     assert EngineConfig.read({"checkpoint": name}, {}, FOLDER).checkpoint == name
+
+
+@pytest.mark.parametrize("name", ["/not/there", "./not/there", "../not/there"])
+def test_a_checkpoint_that_can_only_be_a_folder_must_be_there(name: str) -> None:
+    with pytest.raises(ValueError, match="checkpoint") as caught:
+        EngineConfig.read({"checkpoint": name}, {}, FOLDER)
+    assert repr(name) in str(caught.value)

@@ -1,0 +1,161 @@
+"""One tree of errors, the same on the wire, in the proto and in its own docstring."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+from google.rpc import code_pb2, error_details_pb2
+from idefics2.v1 import error_reason_pb2
+from idefics2_service import errors
+from idefics2_service.errors import (
+    InternalError,
+    InvalidInput,
+    QueueFull,
+    ServiceError,
+    SettingInvalid,
+    StartFailed,
+    ValueOutOfRange,
+    concrete_errors,
+    error_for,
+)
+from idefics2_service.rpc.status import make_status
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from google.rpc.status_pb2 import Status
+
+Detail = TypeVar("Detail", bound="Message")
+
+PROTO = Path(__file__).parents[2] / "proto/idefics2/v1/error_reason.proto"
+KINDS = list(concrete_errors())
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+
+
+def details_of(status: Status, kind: type[Detail]) -> list[Detail]:
+    """Unpack the details that are of one kind."""
+    found = []
+    for packed in status.details:
+        detail = kind()
+        if packed.Unpack(detail):
+            found.append(detail)
+    return found
+
+
+def proto_comments() -> dict[str, str]:
+    """Read the comment of each reason from the text of the proto."""
+    matches = re.finditer(r"((?:^ +//.*\n)+) +([A-Z_]+) = \d+;", PROTO.read_text(), re.MULTILINE)
+    return {
+        match[2]: " ".join(re.sub(r"^ *// ?", "", match[1], flags=re.MULTILINE).split()) for match in matches
+    }
+
+
+def all_classes(root: type[ServiceError] = ServiceError) -> set[str]:
+    """Name a class and all below it."""
+    return {root.__name__}.union(*(all_classes(child) for child in root.__subclasses__()))
+
+
+@each_kind
+def test_every_error_has_exactly_one_error_info_of_its_reason(kind: type[ServiceError]) -> None:
+    status = make_status(kind("what happened", field="prompt", bound="1", value="2"))
+    (info,) = details_of(status, error_details_pb2.ErrorInfo)
+    assert (info.domain, info.reason) == ("idefics2", kind.reason)
+    assert info.metadata == {"field": "prompt", "bound": "1", "value": "2"}
+    assert status.message == "what happened"
+
+
+@each_kind
+def test_every_error_has_a_canonical_code_that_is_not_ok(kind: type[ServiceError]) -> None:
+    status = make_status(kind("what happened"))
+    assert code_pb2.Code.Name(status.code) == kind.code != "OK"  # type: ignore[arg-type]
+
+
+@each_kind
+def test_a_field_is_named_where_the_input_is_at_fault_and_nowhere_else(kind: type[ServiceError]) -> None:
+    status = make_status(kind("what happened", field="images[0].data"))
+    violations = [
+        (violation.field, violation.description)
+        for bad in details_of(status, error_details_pb2.BadRequest)
+        for violation in bad.field_violations
+    ]
+    is_input = issubclass(kind, InvalidInput)
+    assert violations == [("images[0].data", "what happened")] * is_input
+    assert is_input == (kind.code == "INVALID_ARGUMENT")
+
+
+@each_kind
+def test_the_time_to_come_back_is_told_where_there_is_one_and_nowhere_else(kind: type[ServiceError]) -> None:
+    delays = details_of(make_status(kind("what happened")), error_details_pb2.RetryInfo)
+    expected = [] if kind.usual_retry_after_seconds is None else [kind.usual_retry_after_seconds]
+    assert [delay.retry_delay.ToTimedelta().total_seconds() for delay in delays] == expected
+    (later,) = details_of(
+        make_status(kind("what happened", retry_after_seconds=2.5)), error_details_pb2.RetryInfo
+    )
+    assert later.retry_delay.ToTimedelta().total_seconds() == 2.5
+
+
+@each_kind
+def test_a_quota_is_told_of_a_full_queue_and_of_nothing_else(kind: type[ServiceError]) -> None:
+    quotas = details_of(make_status(kind("the line is full")), error_details_pb2.QuotaFailure)
+    told = [violation.description for quota in quotas for violation in quota.violations]
+    assert told == ["the line is full"] * (kind is QueueFull)
+
+
+@each_kind
+def test_no_detail_is_of_a_kind_that_the_proto_does_not_promise(kind: type[ServiceError]) -> None:
+    promised = ("ErrorInfo", "BadRequest", "RetryInfo", "QuotaFailure")
+    details = [detail.TypeName() for detail in make_status(kind("what happened")).details]
+    assert len(details) == len(set(details))
+    assert set(details) <= {f"google.rpc.{name}" for name in promised}
+
+
+def test_reasons_are_those_of_the_proto_one_class_for_each() -> None:
+    reasons = [kind.reason for kind in KINDS]
+    assert len(reasons) == len(set(reasons))
+    assert {*reasons, "ERROR_REASON_UNSPECIFIED"} == set(error_reason_pb2.ErrorReason.keys())
+
+
+@each_kind
+def test_the_protos_comment_names_the_code_of_the_class(kind: type[ServiceError]) -> None:
+    comment = proto_comments()[kind.reason]
+    match = re.match(r"[A-Z_]+", comment)
+    assert match is not None
+    assert match[0] == kind.code
+    assert ("with RetryInfo" in comment) == (kind.usual_retry_after_seconds is not None)
+
+
+def test_every_reason_of_the_proto_has_a_comment() -> None:
+    assert set(proto_comments()) == set(error_reason_pb2.ErrorReason.keys())
+
+
+@each_kind
+def test_a_reason_leads_back_to_its_class(kind: type[ServiceError]) -> None:
+    error = error_for(kind.reason, "what happened", "prompt")
+    assert type(error) is kind
+    assert (error.message, error.field) == ("what happened", "prompt")
+
+
+@pytest.mark.parametrize("reason", ["", "ERROR_REASON_UNSPECIFIED", "NO_SUCH_REASON", "InternalError"])
+def test_a_reason_that_nobody_knows_is_a_fault_of_ours(reason: str) -> None:
+    assert type(error_for(reason, "what happened")) is InternalError
+
+
+def test_a_number_out_of_range_names_field_bound_and_value() -> None:
+    error = ValueOutOfRange.of("top_k", "1 to 1000", 0)
+    assert error.message == "top_k must be 1 to 1000, not 0"
+    assert error.metadata == {"field": "top_k", "bound": "1 to 1000", "value": "0"}
+
+
+def test_the_docstring_draws_every_class_and_no_other() -> None:
+    drawn = set(
+        re.findall(r"\b(?:[A-Z][a-z]+){2,}\b|\bUnavailable\b|\bUnauthenticated\b", errors.__doc__ or "")
+    )
+    never_sent = {SettingInvalid.__name__, StartFailed.__name__}
+    assert drawn - {"ErrorReason"} == all_classes() | never_sent
+
+
+def test_a_class_without_a_reason_only_groups_others() -> None:
+    kinds = {kind.__name__ for kind in KINDS}
+    assert all_classes() - kinds == {"ServiceError", "InvalidInput", "Unauthenticated", "Unavailable"}

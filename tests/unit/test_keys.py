@@ -1,0 +1,166 @@
+"""Who may call, and how the service comes by its own key."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+from idefics2_service import keys
+from idefics2_service.errors import ApiKeyInvalid, ApiKeyMissing, SettingInvalid
+from idefics2_service.keys import KeyRing, load_or_make_key, make_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = "0123456789abcdef"
+KEY = f"alice.{SECRET}"
+OTHER_KEY = "bob_2-b.ABCDEFGHIJKLMNOP_-"
+WRONG_SECRET = "f" * 16
+
+
+@pytest.mark.parametrize("scheme", ["Key", "key", "KEY", "Bearer", "bearer"])
+def test_a_known_key_is_let_in_by_its_id(scheme: str) -> None:
+    ring = KeyRing(KEY, OTHER_KEY)
+    assert ring.authenticate(f"{scheme} {KEY}") == "alice"
+    assert ring.authenticate(f"{scheme}  {OTHER_KEY} ") == "bob_2-b"
+
+
+@pytest.mark.parametrize("header", [None, ""])
+def test_no_header_is_a_missing_key(header: str | None) -> None:
+    with pytest.raises(ApiKeyMissing):
+        KeyRing(KEY).authenticate(header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"Key alice.{WRONG_SECRET}",
+        f"Key nobody.{SECRET}",
+        f"Key bob_2-b.{SECRET}",  # another one's secret
+        f"Key alice.{SECRET}0",
+        f"Key alice.{SECRET.upper()}",
+        f"Key Alice.{SECRET}",
+        f"Key {SECRET}",
+        f"Key alice.{SECRET[:15]}",
+        "Key alice.",
+        "Key ",
+        "Key",
+        KEY,
+        f"Basic {KEY}",
+        f"Key {KEY} {KEY}",
+        f"Key {KEY}\n.",
+        "Key alice." + hashlib.sha256(SECRET.encode()).hexdigest(),
+        f"Key älice.{SECRET}",
+    ],
+)
+def test_whatever_else_is_an_invalid_key(header: str) -> None:
+    with pytest.raises(ApiKeyInvalid) as caught:
+        KeyRing(KEY, OTHER_KEY).authenticate(header)
+    assert SECRET not in caught.value.message
+
+
+def test_an_unknown_id_and_a_wrong_secret_are_told_the_same() -> None:
+    messages = set()
+    for header in (f"Key nobody.{SECRET}", f"Key alice.{WRONG_SECRET}"):
+        with pytest.raises(ApiKeyInvalid) as caught:
+            KeyRing(KEY).authenticate(header)
+        messages.add((caught.value.message, str(caught.value.metadata)))
+    assert len(messages) == 1
+
+
+@pytest.mark.parametrize("caller", ["alice", "nobody"])
+def test_an_unknown_id_goes_the_same_way_as_a_wrong_secret(
+    caller: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring, hashed, compared = KeyRing(KEY), [], []
+
+    def compare(known: bytes, given: bytes) -> bool:
+        compared.append(given)
+        return hmac.compare_digest(known, given)
+
+    def make_hash(secret: str) -> bytes:
+        hashed.append(secret)
+        return hashlib.sha256(secret.encode()).digest()
+
+    class Watched:
+        compare_digest = staticmethod(compare)
+
+    monkeypatch.setattr(keys, "hmac", Watched)
+    monkeypatch.setattr(keys, "_hash", make_hash)
+    with pytest.raises(ApiKeyInvalid):
+        ring.authenticate(f"Key {caller}.{WRONG_SECRET}")
+    assert hashed == [WRONG_SECRET]
+    assert compared == [hashlib.sha256(WRONG_SECRET.encode()).digest()]
+
+
+def test_an_empty_ring_lets_nobody_in() -> None:
+    with pytest.raises(ApiKeyInvalid):
+        KeyRing().authenticate(f"Key {KEY}")
+
+
+def test_no_secret_is_kept_in_memory() -> None:
+    assert SECRET not in str(vars(KeyRing(KEY)))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "alice",
+        SECRET,
+        f".{SECRET}",
+        "alice.short",
+        f"al ice.{SECRET}",
+        f"{KEY}\n",
+        f"{'a' * 65}.{SECRET}",
+    ],
+)
+def test_a_key_of_another_form_is_refused_as_a_setting_and_not_repeated(key: str) -> None:
+    with pytest.raises(SettingInvalid) as caught:
+        KeyRing(key)
+    message = str(caught.value)
+    assert message.startswith("IDEFICS2_API_KEY ")
+    assert SECRET not in message
+
+
+def test_a_made_key_has_256_bits_of_secret_and_is_never_the_same() -> None:
+    made = {make_key() for _ in range(20)}
+    assert len(made) == 20
+    for key in made:
+        assert KeyRing(key).authenticate(f"Key {key}") == "local"
+        assert len(key.partition(".")[2]) >= 256 / 6
+
+
+def test_the_key_is_made_at_the_first_start_and_kept_at_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "there"
+    key = load_or_make_key(folder)
+    assert KeyRing(key).authenticate(f"Key {key}") == "local"
+    assert load_or_make_key(folder) == key
+    assert load_or_make_key(tmp_path / "elsewhere") != key
+
+
+def test_only_its_owner_can_read_the_key(tmp_path: Path) -> None:
+    load_or_make_key(tmp_path)
+    (path,) = tmp_path.iterdir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_key_that_an_operator_put_there_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "api_key").write_text(f"\n {OTHER_KEY} \n")
+    assert load_or_make_key(tmp_path) == OTHER_KEY
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, below: str) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("I am no folder.")
+    folder = blocked / below
+    with pytest.raises(SettingInvalid) as caught:
+        load_or_make_key(folder)
+    message = str(caught.value)
+    assert message.startswith("IDEFICS2_DATA_FOLDER: ")
+    assert str(folder) in message
+    assert blocked.read_text() == "I am no folder."

@@ -1,0 +1,193 @@
+"""Turns: first come, first served, never too many at a time, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+from idefics2_service.errors import QueueFull
+from idefics2_service.queue import Turns
+
+
+class Caller:
+    """Takes a turn in a task of its own and holds it until it is told to leave."""
+
+    def __init__(self, turns: Turns) -> None:
+        """Come to the line."""
+        self.positions: list[int] = []
+        self.has_turn = asyncio.Event()
+        self.leave = asyncio.Event()
+        self.task = asyncio.create_task(self._run(turns))
+
+    async def _run(self, turns: Turns) -> None:
+        async with turns.take(self.positions.append):
+            self.has_turn.set()
+            await self.leave.wait()
+
+    async def end(self) -> None:
+        """Give the turn back."""
+        self.leave.set()
+        await self.task
+
+    async def cancel(self) -> None:
+        """Be cancelled, wherever it stands."""
+        self.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.task
+
+
+async def let_others_run() -> None:
+    """Return when all that is ready now has had its turn."""
+    passed = asyncio.Event()
+    asyncio.get_running_loop().call_soon(passed.set)
+    await passed.wait()
+
+
+async def line_up(turns: Turns, number: int) -> list[Caller]:
+    """Let callers come one after the other."""
+    callers = []
+    for _ in range(number):
+        callers.append(Caller(turns))
+        await let_others_run()
+    return callers
+
+
+def check_empty(turns: Turns) -> None:
+    assert (turns.num_running, turns.num_waiting) == (0, 0)
+
+
+async def test_whoever_finds_a_free_turn_has_it_at_once() -> None:
+    turns = Turns(2, 0)
+    first, second = await line_up(turns, 2)
+    assert first.has_turn.is_set()
+    assert second.has_turn.is_set()
+    assert first.positions == second.positions == [0]
+    assert (turns.num_running, turns.num_waiting) == (2, 0)
+    await first.end()
+    await second.end()
+    check_empty(turns)
+
+
+async def test_turns_go_to_whoever_came_first() -> None:
+    turns = Turns(2, 10)
+    callers = await line_up(turns, 7)
+    for index, caller in enumerate(callers):
+        await asyncio.wait_for(caller.has_turn.wait(), 10)
+        assert [other.has_turn.is_set() for other in callers[index + 2 :]] == [False] * max(5 - index, 0)
+        assert turns.num_running == min(2, 7 - index)
+        assert turns.num_waiting == max(5 - index, 0)
+        await caller.end()
+    check_empty(turns)
+
+
+async def test_a_position_is_told_when_it_changes_and_only_then() -> None:
+    turns = Turns(1, 10)
+    running, second, third, fourth = await line_up(turns, 4)
+    assert [caller.positions for caller in (second, third, fourth)] == [[0], [1], [2]]
+    late = Caller(turns)
+    await let_others_run()
+    assert [caller.positions for caller in (second, third, fourth, late)] == [[0], [1], [2], [3]]
+    await third.cancel()
+    assert [caller.positions for caller in (second, third, fourth, late)] == [[0], [1], [2, 1], [3, 2]]
+    await running.end()
+    await second.has_turn.wait()
+    assert [caller.positions for caller in (second, fourth, late)] == [[0], [2, 1, 0], [3, 2, 1]]
+    await late.cancel()
+    await second.end()
+    await fourth.has_turn.wait()
+    assert [caller.positions for caller in (running, fourth, late)] == [[0], [2, 1, 0], [3, 2, 1]]
+    await fourth.end()
+    check_empty(turns)
+
+
+async def test_whoever_is_cancelled_in_the_line_leaves_it_to_the_others() -> None:
+    turns = Turns(1, 3)
+    running, second, third = await line_up(turns, 3)
+    await second.cancel()
+    assert (turns.num_running, turns.num_waiting) == (1, 1)
+    await running.end()
+    await asyncio.wait_for(third.has_turn.wait(), 10)
+    assert not second.has_turn.is_set()
+    await third.end()
+    check_empty(turns)
+
+
+async def test_whoever_is_cancelled_with_a_turn_gives_it_back() -> None:
+    turns = Turns(1, 3)
+    running, second = await line_up(turns, 2)
+    await running.cancel()
+    await asyncio.wait_for(second.has_turn.wait(), 10)
+    assert turns.num_running == 1
+    await second.end()
+    check_empty(turns)
+
+
+async def test_an_error_with_a_turn_gives_it_back() -> None:
+    turns = Turns(1, 0)
+    with pytest.raises(ZeroDivisionError):
+        async with turns.take(lambda _: None):
+            raise ZeroDivisionError
+    check_empty(turns)
+
+
+async def test_a_turn_that_is_given_to_one_who_is_cancelled_goes_on_to_the_next() -> None:
+    turns = Turns(1, 3)
+    async with turns.take(lambda _: None):
+        unlucky, next_one = await line_up(turns, 2)
+    # The turn is given, and nothing ran since: `unlucky` does not know of it yet.
+    assert not unlucky.has_turn.is_set()
+    assert turns.num_waiting == 1
+    await unlucky.cancel()
+    assert not unlucky.has_turn.is_set()
+    await asyncio.wait_for(next_one.has_turn.wait(), 10)
+    assert turns.num_running == 1
+    await next_one.end()
+    check_empty(turns)
+
+
+async def test_a_turn_that_is_given_to_the_last_one_who_is_cancelled_is_free_again() -> None:
+    turns = Turns(1, 3)
+    async with turns.take(lambda _: None):
+        (unlucky,) = await line_up(turns, 1)
+    await unlucky.cancel()
+    check_empty(turns)
+
+
+@pytest.mark.parametrize("max_waiting", [0, 2])
+async def test_one_more_than_may_wait_is_refused_with_bound_and_value(max_waiting: int) -> None:
+    turns = Turns(1, max_waiting)
+    callers = await line_up(turns, 1 + max_waiting)
+    refused = Caller(turns)
+    for check in (turns.check_room, refused.task.result):
+        await asyncio.wait([refused.task])
+        with pytest.raises(QueueFull) as caught:
+            check()
+        assert caught.value.metadata == {"bound": str(max_waiting), "value": str(max_waiting)}
+        assert caught.value.retry_after_seconds == 1
+    assert refused.positions == []
+    assert (turns.num_running, turns.num_waiting) == (1, max_waiting)
+    for caller in callers:
+        await caller.end()
+    check_empty(turns)
+
+
+async def test_there_is_room_again_when_someone_leaves_the_line() -> None:
+    turns = Turns(1, 1)
+    running, waiting = await line_up(turns, 2)
+    with pytest.raises(QueueFull):
+        turns.check_room()
+    await waiting.cancel()
+    turns.check_room()
+    (later,) = await line_up(turns, 1)
+    await running.end()
+    await asyncio.wait_for(later.has_turn.wait(), 10)
+    await later.end()
+    check_empty(turns)
+
+
+async def test_turns_that_are_free_leave_room_without_a_line() -> None:
+    turns = Turns(2, 0)
+    (running,) = await line_up(turns, 1)
+    turns.check_room()
+    await running.end()

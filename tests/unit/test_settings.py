@@ -1,0 +1,155 @@
+"""Settings are read strictly, and whoever makes a mistake is told its full name."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from idefics2_service.__main__ import settings_table
+from idefics2_service.errors import SettingInvalid
+from idefics2_service.settings import Settings, describe
+from pydantic import BaseModel, ValidationError
+
+SECRET = "someone.0123456789abcdef"
+
+
+def all_fields() -> dict[str, Any]:
+    """Map each variable's name to its field's default."""
+    settings = Settings()
+    return {
+        f"IDEFICS2_{section}_{field}".upper(): getattr(getattr(settings, section), field)
+        for section in Settings.model_fields
+        for field in type(getattr(settings, section)).model_fields
+    }
+
+
+def refuse(environ: dict[str, str], **overrides: Any) -> str:
+    """Read settings that are bad, and return what is said of them."""
+    with pytest.raises(SettingInvalid) as caught:
+        Settings.read(environ, {name.replace("__", "."): value for name, value in overrides.items()})
+    return str(caught.value)
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert Settings.read({}) == Settings()
+    assert Settings.read({"PATH": "/bin", "HOME": "/root", "FAL_KEY": "x"}) == Settings()
+
+
+def test_a_variable_sets_the_field_it_names_and_no_other() -> None:
+    settings = Settings.read(
+        {"IDEFICS2_QUEUE_MAX_RUNNING": "3", "IDEFICS2_GRPC_DRAIN_TIMEOUT_SECONDS": "0.5"}
+    )
+    assert settings.queue.max_running == 3
+    assert settings.grpc.drain_timeout_seconds == 0.5
+    assert settings.queue.max_waiting == Settings().queue.max_waiting
+    assert settings.http == Settings().http
+
+
+@pytest.mark.parametrize(
+    "name", ["IDEFICS2_QUEUE_MAX_RUNING", "IDEFICS2_GRPC_MAX_WAITING", "IDEFICS2_NONSENSE"]
+)
+def test_an_unknown_variable_is_named_in_full(name: str) -> None:
+    assert refuse({name: "1"}) == f"{name} is not a setting of this service"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("IDEFICS2_GRPC_PORT", "ssh"),
+        ("IDEFICS2_GRPC_PORT", "65536"),
+        ("IDEFICS2_HTTP_PORT", "-1"),
+        ("IDEFICS2_HTTP_PORT", ""),
+        ("IDEFICS2_QUEUE_MAX_RUNNING", "0"),
+        ("IDEFICS2_QUEUE_MAX_RUNNING", "1.5"),
+        ("IDEFICS2_QUEUE_MAX_WAITING", "many"),
+        ("IDEFICS2_LIMITS_MAX_IMAGE_BYTES", "20MB"),
+        ("IDEFICS2_TRITON_START_TIMEOUT_SECONDS", "0"),
+        ("IDEFICS2_TRITON_CANARY_INTERVAL_SECONDS", "-1"),
+        ("IDEFICS2_LOG_LEVEL", "loud"),
+        ("IDEFICS2_LOG_FORMAT", "xml"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_variable(name: str, text: str) -> None:
+    message = refuse({name: text})
+    assert message.startswith(f"{name}: ")
+    assert message.endswith(f", not {text!r}")
+    assert message.count("IDEFICS2_") == 1
+
+
+SECONDS = [name for name, default in all_fields().items() if isinstance(default, float)]
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "Infinity"])
+def test_a_number_that_is_none_or_has_no_end_is_refused_by_name(name: str, text: str) -> None:
+    assert name.endswith("_SECONDS")
+    assert refuse({name: text}).startswith(f"{name}: ")
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    message = refuse({"IDEFICS2_GRPC_PORT": "x", "IDEFICS2_LOG_LEVEL": "y", "IDEFICS2_QUEUE_SIZE": "1"})
+    parts = [part.split(":")[0].split(" ")[0] for part in message.split("; ")]
+    assert sorted(parts) == ["IDEFICS2_GRPC_PORT", "IDEFICS2_LOG_LEVEL", "IDEFICS2_QUEUE_SIZE"]
+
+
+def test_variables_of_the_client_and_of_the_engine_are_left_alone() -> None:
+    environ = {"IDEFICS2_CLIENT_TARGET": "host:1", "IDEFICS2_MODEL_DEVICE": "cpu", "IDEFICS2_MODEL_X": "?"}
+    assert Settings.read(environ) == Settings()
+
+
+def test_what_overrules_wins_over_the_environment() -> None:
+    environ = {"IDEFICS2_GRPC_PORT": "1234", "IDEFICS2_GRPC_HOST": "0.0.0.0"}  # noqa: S104  # not listened on
+    settings = Settings.read(environ, {"grpc.port": 5678, "triton.url": "host:8001"})
+    assert (settings.grpc.port, settings.triton.url) == (5678, "host:8001")
+    assert settings.grpc.host == environ["IDEFICS2_GRPC_HOST"]
+
+
+def test_what_overrules_is_read_as_strictly() -> None:
+    assert refuse({}, grpc__port=70_000).startswith("IDEFICS2_GRPC_PORT: ")
+    assert refuse({}, grpc__prt=1) == "IDEFICS2_GRPC_PRT is not a setting of this service"
+    assert refuse({}, grpc__drain_timeout_seconds=math.nan).startswith(
+        "IDEFICS2_GRPC_DRAIN_TIMEOUT_SECONDS: "
+    )
+
+
+def test_settings_do_not_change() -> None:
+    settings = Settings()
+    sections = [settings, *(getattr(settings, name) for name in Settings.model_fields)]
+    for section in sections:
+        assert isinstance(section, BaseModel)
+        for field in type(section).model_fields:
+            with pytest.raises(ValidationError):
+                setattr(section, field, getattr(section, field))
+
+
+def test_the_table_lists_every_setting_with_its_default_and_its_meaning() -> None:
+    rows = [line.split(" | ") for line in settings_table().splitlines()[2:]]
+    assert [row[0] for row in rows] == [f"| `{name}`" for name in all_fields()]
+    defaults = ["" if default is None else str(default) for default in all_fields().values()]
+    assert [row[1] for row in rows] == [default and f"`{default}`" for default in defaults]
+    assert all(len(row) == 3 and len(row[2]) > len(" |") for row in rows)
+
+
+def test_every_variable_of_the_table_can_be_set() -> None:
+    for name, default, _ in describe():
+        if default:
+            assert Settings.read({name: default}) == Settings(), name
+
+
+def test_no_secret_is_shown() -> None:
+    settings = Settings.read({"IDEFICS2_API_KEY": SECRET})
+    assert settings.api.key is not None
+    assert settings.api.key.get_secret_value() == SECRET
+    for text in (repr(settings), str(settings), f"{settings.api}", settings.model_dump_json()):
+        assert "0123456789abcdef" not in text
+
+
+def test_no_secret_is_shown_where_a_variable_is_misspelt() -> None:
+    message = refuse({"IDEFICS2_API_KYE": SECRET})
+    assert message == "IDEFICS2_API_KYE is not a setting of this service"
+
+
+def test_a_folder_is_read_as_a_path() -> None:
+    assert Settings.read({"IDEFICS2_DATA_FOLDER": "/srv/x"}).data.folder == Path("/srv/x")
