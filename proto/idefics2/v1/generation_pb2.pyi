@@ -339,9 +339,9 @@ class StageSeconds(_message.Message):
     resolving: _builtins.float
     """Reading its images from where they are."""
     queued: _builtins.float
-    """Waiting for a turn on the model."""
+    """Waiting for a turn on the model, and for the model to begin: its images are decoded meanwhile."""
     prefill: _builtins.float
-    """From its turn to its first token: decoding the image, vision tower, prompt, transport."""
+    """From there to its first token: vision tower and prompt."""
     decode: _builtins.float
     """From its first token to its last."""
     total: _builtins.float
