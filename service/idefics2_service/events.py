@@ -105,12 +105,10 @@ class History:
 
     async def watch(self, after: int = 0) -> AsyncIterator[Event]:
         """Yield the events after number `after`, then each new one, to the last."""
-        while True:
+        while not (self.is_complete and after >= len(self._events)):
             grown = self._grown
             for event in self._events[after:]:
                 after = event.sequence
                 yield event
-                if event.is_last:
-                    return
-            if after == len(self._events):
+            if after >= len(self._events) and not self.is_complete:
                 await grown.wait()

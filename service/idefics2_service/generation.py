@@ -114,7 +114,7 @@ class Generation:
         def publish_end(task: asyncio.Task[GenerateOutput]) -> None:
             # Not in the coroutine: a task that is cancelled before its first step never enters its `try`.
             self._tasks.discard(task)
-            error = _error_of(task, request_id)
+            error = self._error_of(task, request_id)
             if error is not None:
                 publish(Failed(error))
             self._record(request_id, history, time.monotonic() - started)
@@ -125,6 +125,18 @@ class Generation:
         self._tasks.add(task)
         task.add_done_callback(publish_end)
         return task
+
+    def _error_of(self, task: asyncio.Task[GenerateOutput], request_id: str) -> ServiceError | None:
+        """Say what a task that ended is an error of, if it is."""
+        if task.cancelled():
+            if self._stopping:
+                return ServiceStopping("this replica is shutting down")
+            return RequestCancelled("the request was cancelled")
+        error = task.exception()
+        if error is None or isinstance(error, ServiceError):
+            return error
+        logger.error("request failed", request_id=request_id, exc_info=error)
+        return InternalError(f"the service failed; its log has the details under {request_id}")
 
     def _record(self, request_id: str, history: History, seconds: float) -> None:
         """Count a request that ended, and write its line."""
@@ -137,14 +149,3 @@ class Generation:
                 reason, facts = error.reason, {"field": error.field} if error.field else {}
         self._means.metrics.requests.labels(reason).inc()
         logger.info("request ended", request_id=request_id, reason=reason, seconds=round(seconds, 4), **facts)
-
-
-def _error_of(task: asyncio.Task[GenerateOutput], request_id: str) -> ServiceError | None:
-    """Say what a task that ended is an error of, if it is."""
-    if task.cancelled():
-        return RequestCancelled("the request was cancelled")
-    error = task.exception()
-    if error is None or isinstance(error, ServiceError):
-        return error
-    logger.error("request failed", request_id=request_id, exc_info=error)
-    return InternalError(f"the service failed; its log has the details under {request_id}")

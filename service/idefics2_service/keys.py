@@ -6,12 +6,10 @@ import hashlib
 import hmac
 import re
 import secrets
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 from idefics2_service.errors import ApiKeyInvalid, ApiKeyMissing, SettingInvalid
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _KEY = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,64})\.(?P<secret>[A-Za-z0-9_-]{16,256})")
 _SCHEMES = ("key", "bearer")
@@ -74,12 +72,13 @@ def load_or_make_key(folder: Path) -> str:
     path = folder / "api_key"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(make_key() + "\n")
+        if not path.exists() or not path.stat().st_size:
+            with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:  # readable by us only
+                file.write(make_key() + "\n")
+            Path(file.name).replace(path)  # whole or not there
         return path.read_text().strip()
-    except OSError as error:
-        message = f"IDEFICS2_DATA_FOLDER: cannot keep the API key in {path}: {error.strerror}"
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"IDEFICS2_DATA_FOLDER: cannot keep the API key in {path}: {error}"
         raise SettingInvalid(message) from error
 
 

@@ -83,7 +83,7 @@ class Turns:
         if waiter in self._line:
             self._line.remove(waiter)
             self._tell_positions()
-        else:
+        elif not waiter.turn.cancelled():
             self._give_back()
 
     def _give_back(self) -> None:

@@ -130,18 +130,25 @@ class Settings(_Section):
             SettingInvalid: a variable is unknown or its value is bad; the message names it.
 
         """
+        ours = {
+            n: t for n, t in environ.items() if n.startswith(PREFIX) and not n.startswith(FOREIGN_PREFIXES)
+        }
+        known = {name for name, _, _ in describe()}
+        mistakes = [f"{name} is not a setting of this service" for name in ours if name not in known]
         values: dict[str, dict[str, Any]] = {}
-        for name, text in environ.items():
-            if name.startswith(PREFIX) and not name.startswith(FOREIGN_PREFIXES):
-                section, _, field = name.removeprefix(PREFIX).lower().partition("_")
-                values.setdefault(section, {})[field] = text
+        for name in ours.keys() & known:
+            section, _, field = name.removeprefix(PREFIX).lower().partition("_")
+            values.setdefault(section, {})[field] = ours[name]
         for path, value in overrides.items():
             section, _, field = path.partition(".")
             values.setdefault(section, {})[field] = value
         try:
-            return cls.model_validate(values)
+            settings = cls.model_validate(values)
         except ValidationError as error:
-            raise SettingInvalid("; ".join(_explain(detail) for detail in error.errors())) from error
+            mistakes += [_explain(detail) for detail in error.errors()]
+        if mistakes:
+            raise SettingInvalid("; ".join(mistakes))
+        return settings
 
 
 def describe() -> Iterator[tuple[str, str, str]]:

@@ -36,7 +36,10 @@ def validate(given: GenerateInput, limits: LimitSettings) -> ValidRequest:
     _check_images(given.images, limits.max_images)
     _check_stop(given.stop)
     max_new_tokens = _whole(
-        "max_new_tokens", given.max_new_tokens, DEFAULT_MAX_NEW_TOKENS, limits.max_new_tokens
+        "max_new_tokens",
+        given.max_new_tokens,
+        min(DEFAULT_MAX_NEW_TOKENS, limits.max_new_tokens),
+        limits.max_new_tokens,
     )
     return ValidRequest(
         prompt=given.prompt,

@@ -103,3 +103,9 @@ def test_a_checkpoint_that_can_only_be_a_folder_must_be_there(name: str) -> None
     with pytest.raises(ValueError, match="checkpoint") as caught:
         EngineConfig.read({"checkpoint": name}, {}, FOLDER)
     assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["max_running", "max_new_tokens", "max_images", "max_image_pixels"])
+def test_a_bound_of_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' must be a whole number of 1 or more, not '0'"):
+        EngineConfig.read({name: "0"}, {}, Path("/nowhere"))

@@ -243,3 +243,13 @@ def test_as_many_pixels_as_allowed_are_decoded_and_no_more() -> None:
     data = encode(Image.new("RGB", (30, 20), RED))
     assert decode(data, 600).size == (30, 20)
     assert refuse(data, 599).reason == "FILE_TOO_MANY_PIXELS"
+
+
+def test_more_pixels_than_pillow_would_open_are_refused_by_our_own_bound() -> None:
+    assert refuse(png(30_000, 30_000, 8, 2)).reason == "FILE_TOO_MANY_PIXELS"
+
+
+def test_the_transparent_grey_of_16_bits_becomes_white() -> None:
+    rows = b"".join(b"\0" + struct.pack(">2H", 0, 32767) for _ in range(2))
+    picture = png(2, 2, 16, 0, rows, tRNS=struct.pack(">H", 0))
+    assert pixels(decode(picture)) == [[(255, 255, 255), (127, 127, 127)]] * 2

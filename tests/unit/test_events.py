@@ -152,3 +152,10 @@ async def test_a_watcher_that_leaves_takes_nothing_from_the_others() -> None:
     fill(history, *MIDDLE[2:], LAST[0])
     assert await staying == list(history.events)
     assert len(history.events) == 6
+
+
+async def test_watching_after_the_last_event_ends_at_once() -> None:
+    history = History()
+    history.append(0, Failed(InternalError("gone")))
+    assert [event async for event in history.watch(1)] == []
+    assert [event async for event in history.watch(7)] == []

@@ -258,3 +258,8 @@ async def test_an_operator_sets_how_many_pixels_are_allowed() -> None:
     assert (await resolve(source, limits, 10**6)).width == 200
     with pytest.raises(FileTooManyPixels):
         await resolve(source, LimitSettings(max_image_pixels=200 * 150 - 1), 10**6)
+
+
+async def test_surplus_padding_of_base64_is_refused() -> None:
+    with pytest.raises(FileDataUriInvalid):
+        await resolve(ImageSource("image_url", url="data:;base64,iVBORw0K===="), LimitSettings(), 1000)

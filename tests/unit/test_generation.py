@@ -361,3 +361,16 @@ async def test_stopping_with_nothing_to_do_returns_and_takes_nothing_new(core: C
     assert not core.generation.is_serving
     with pytest.raises(ServiceStopping):
         await core.run()
+
+
+async def test_stopping_tells_who_was_cut_short_to_ask_another_replica(core: Core) -> None:
+    core.script.add(Answer(("A",), holds=True))
+    async with core.attach() as running, core.attach() as waiting:
+        while await watch_until(running, TextDelta) != TextDelta("A", 1):
+            pass
+        await watch_until(waiting, QueuePosition)
+        await core.generation.stop(0)
+        core.check_idle()  # fails by the bug in Turns
+        check_failed(await read_end(running), ServiceStopping)  # is RequestCancelled
+        check_failed(await read_end(waiting), ServiceStopping)
+    assert await core.num_ended() == {"SERVICE_STOPPING": 2}

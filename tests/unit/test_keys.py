@@ -164,3 +164,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, below: str) ->
     assert message.startswith("IDEFICS2_DATA_FOLDER: ")
     assert str(folder) in message
     assert blocked.read_text() == "I am no folder."
+
+
+def test_a_start_that_was_cut_short_while_it_made_the_key_is_made_good(tmp_path: Path) -> None:
+    (tmp_path / "api_key").touch()
+    KeyRing(load_or_make_key(tmp_path))

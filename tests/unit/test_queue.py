@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import suppress
 
 import pytest
@@ -191,3 +192,40 @@ async def test_turns_that_are_free_leave_room_without_a_line() -> None:
     (running,) = await line_up(turns, 1)
     turns.check_room()
     await running.end()
+
+
+async def test_whoever_is_cancelled_just_before_a_turn_comes_gives_back_no_turn_that_it_never_had() -> None:
+    turns = Turns(1, 3)
+    async with turns.take(lambda _: None):
+        (unlucky,) = await line_up(turns, 1)
+        unlucky.task.cancel()  # it has not run since when the turn is given back
+    await unlucky.cancel()
+    check_empty(turns)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_no_turn_is_lost_and_none_is_added_in_a_storm_of_takes_and_cancels(seed: int) -> None:
+    draw, turns, num_holding = random.Random(seed), Turns(3, 1000), 0  # noqa: S311  # not a secret
+
+    async def hold(num_rounds: int) -> None:
+        nonlocal num_holding
+        async with turns.take(lambda _: None):
+            num_holding += 1
+            assert num_holding <= 3
+            try:
+                for _ in range(num_rounds):
+                    await let_others_run()
+            finally:
+                num_holding -= 1
+
+    tasks: list[asyncio.Task[None]] = []
+    for _ in range(400):
+        tasks += [asyncio.create_task(hold(draw.randrange(4))) for _ in range(draw.randrange(3))]
+        for task in draw.sample(tasks, min(len(tasks), draw.randrange(3))):
+            task.cancel()
+        if draw.random() < 0.7:
+            await let_others_run()
+        assert 0 <= turns.num_running <= 3
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(end) for end in ends} == {type(None), asyncio.CancelledError}
+    check_empty(turns)

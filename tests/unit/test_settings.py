@@ -153,3 +153,10 @@ def test_no_secret_is_shown_where_a_variable_is_misspelt() -> None:
 
 def test_a_folder_is_read_as_a_path() -> None:
     assert Settings.read({"IDEFICS2_DATA_FOLDER": "/srv/x"}).data.folder == Path("/srv/x")
+
+
+@pytest.mark.parametrize("name", ["IDEFICS2_TRITN_URL", "IDEFICS2_GRPC", "IDEFICS2_grpc_PORT"])
+def test_a_variable_of_no_section_or_no_field_is_named_in_full(name: str) -> None:
+    with pytest.raises(SettingInvalid) as caught:
+        Settings.read({name: "1"})
+    assert str(caught.value) == f"{name} is not a setting of this service"

@@ -308,3 +308,8 @@ def test_the_engine_refuses_what_the_front_refuses(field: str, value: float) -> 
         check_sampling(SamplingParams(**{field: value}), LIMITS.max_new_tokens)  # type: ignore[arg-type]
     assert (caught.value.reason, caught.value.field) == ("VALUE_OUT_OF_RANGE", field)
     assert str(value) in caught.value.message
+
+
+def test_the_default_gives_way_to_a_smaller_limit_of_the_operator() -> None:
+    given = GenerateInput("Hello", (ImageSource("image_url", url="data:,x"),))
+    assert validate(given, LimitSettings(max_new_tokens=256)).max_new_tokens == 256

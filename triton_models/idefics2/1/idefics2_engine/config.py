@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENVIRONMENT_PREFIX = "IDEFICS2_MODEL_"
+_MAY_BE_ZERO = ("max_context_tokens", "num_threads")  # where 0 leaves the choice to others
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def _whole_number(name: str, text: str) -> int:
         value = int(text)
     except ValueError:
         value = -1
-    if value < 0:
-        message = f"engine parameter {name!r} must be a whole number of 0 or more, not {text!r}"
+    least = 0 if name in _MAY_BE_ZERO else 1
+    if value < least:
+        message = f"engine parameter {name!r} must be a whole number of {least} or more, not {text!r}"
         raise ValueError(message)
     return value

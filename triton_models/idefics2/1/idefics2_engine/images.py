@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -11,6 +10,7 @@ from PIL import Image, ImageOps
 from idefics2_engine.errors import InvalidRequest
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+Image.MAX_IMAGE_PIXELS = None  # the bound is our own, below, and an error instead of a warning
 _MIN_SIDE = 2  # image splitting halves each side, and no crop may be empty
 
 
@@ -22,10 +22,7 @@ def decode_image(data: bytes, max_pixels: int, field: str) -> Image.Image:
 
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of what it can read all the same (a bomb is bounded below, by our own limit).
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:
         message = f"{field} is not a picture of a known format ({', '.join(FORMATS)})"
         raise InvalidRequest("FILE_NOT_AN_IMAGE", message, field) from error
@@ -44,7 +41,7 @@ def _flatten(image: Image.Image) -> Image.Image:
     """Make 8-bit RGB, on white where the picture is transparent."""
     image.load()
     if image.mode in {"I;16", "I;16B", "I;16L", "I"}:  # Pillow would clip 16 bits to white
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+        image = _halve_depth(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -54,3 +51,13 @@ def _flatten(image: Image.Image) -> Image.Image:
         width, height = (max(side, _MIN_SIDE) for side in image.size)
         image = image.resize((width, height), Image.Resampling.NEAREST)
     return image
+
+
+def _halve_depth(image: Image.Image) -> Image.Image:
+    """Make 8-bit grey of 16-bit grey, with its transparent colour as an alpha channel."""
+    levels = np.asarray(image).clip(0, 65535)
+    halved = Image.fromarray((levels // 257).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        halved.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
+    return halved
