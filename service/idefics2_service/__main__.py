@@ -57,13 +57,29 @@ async def _serve(settings: Settings, ready_file: Path | None) -> None:
         asyncio.get_running_loop().add_signal_handler(
             number, cast("asyncio.Task[None]", asyncio.current_task()).cancel
         )
+    if ready_file is not None:
+        _forget(ready_file)
     try:
         async with App(settings) as app:
             await app.wait_until_serving()
+            logger.info("serving")
             _announce(app, ready_file)
             await asyncio.Event().wait()
     except asyncio.CancelledError:
         logger.info("stopped")
+    finally:
+        if ready_file is not None:
+            _forget(ready_file)
+
+
+def _forget(ready_file: Path) -> None:
+    """Remove what an earlier start, or this one, said: nothing is ready."""
+    try:
+        ready_file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StartFailed(f"--ready-file {ready_file}: {error.strerror}") from error
+    if not ready_file.parent.is_dir():
+        raise StartFailed(f"--ready-file {ready_file}: there is no folder {ready_file.parent}")
 
 
 def _announce(app: App, ready_file: Path | None) -> None:

@@ -78,12 +78,12 @@ class App:
             await self._grpc.start()
             stack.push_async_callback(self._grpc.stop)
             await self._start_backend(stack)
-            self._run(stack, self._follow_health())
             # First at the end: say so, take nothing new, let running answers finish.
             stack.push_async_callback(self._generation.stop, self._settings.grpc.drain_timeout_seconds)
             stack.push_async_callback(self._grpc.set_serving, serving=False)
+            self._run(stack, self._follow_health())
             self._stack = stack.pop_all()
-        logger.info("serving", grpc=self.grpc_address, http=self.http_address, backend=self._backend.name)
+        logger.info("listening", grpc=self.grpc_address, http=self.http_address, backend=self._backend.name)
         return self
 
     async def __aexit__(
@@ -120,12 +120,19 @@ class App:
     def _run(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
         """Let `work` run until the stack unwinds."""
         task = asyncio.create_task(work)
+        task.add_done_callback(_log_failure)
 
         async def cancel() -> None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
         stack.push_async_callback(cancel)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """Say so if something that shall run for ever does not."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("a part of the service ended", exc_info=error)
 
 
 def _api_key(settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import io
@@ -46,6 +47,11 @@ async def resolve(source: ImageSource, limits: LimitSettings, max_image_bytes: i
         InvalidInput: FILE_*; the message names the field, and format, size and bound where known.
 
     """
+    # In a thread: a crafted header may take a decoder seconds, and everybody else's requests go on.
+    return await asyncio.to_thread(_resolve, source, limits, max_image_bytes)
+
+
+def _resolve(source: ImageSource, limits: LimitSettings, max_image_bytes: int) -> ImageFile:
     data = source.data if source.data is not None else _read_url(source, max_image_bytes)
     if not data:
         raise FileEmpty(f"{source.field} is empty", field=source.field)

@@ -62,8 +62,12 @@ class Generation:
             ServiceError: it was not taken; what happens later is told by its last event.
 
         """
-        request = self._admit(given)
-        self._means.turns.check_room()
+        try:
+            request = self._admit(given)
+            self._means.turns.check_room()
+        except ServiceError as error:
+            self._record(request_id, Failed(error), 0)
+            raise
         history = History()
         task = self._start(request_id, request, deadline, history)
         try:
@@ -117,7 +121,7 @@ class Generation:
             error = self._error_of(task, request_id)
             if error is not None:
                 publish(Failed(error))
-            self._record(request_id, history, time.monotonic() - started)
+            self._record(request_id, history.events[-1].happening, time.monotonic() - started)
 
         task = asyncio.create_task(
             lifecycle.run(request_id, request, deadline, self._means, publish), name=request_id
@@ -138,9 +142,9 @@ class Generation:
         logger.error("request failed", request_id=request_id, exc_info=error)
         return InternalError(f"the service failed; its log has the details under {request_id}")
 
-    def _record(self, request_id: str, history: History, seconds: float) -> None:
-        """Count a request that ended, and write its line."""
-        match history.events[-1].happening:
+    def _record(self, request_id: str, last: Happening, seconds: float) -> None:
+        """Count a request that ended or was not taken, and write its line."""
+        match last:
             case Finished(output):
                 reason, usage = "OK", output.usage
                 self._means.metrics.record_output(output)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import tempfile
-from pathlib import Path
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from idefics2_service.errors import ApiKeyInvalid, ApiKeyMissing, SettingInvalid
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _KEY = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,64})\.(?P<secret>[A-Za-z0-9_-]{16,256})")
 _SCHEMES = ("key", "bearer")
@@ -73,9 +78,11 @@ def load_or_make_key(folder: Path) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists() or not path.stat().st_size:
-            with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:  # readable by us only
+            path.unlink(missing_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=folder) as file, suppress(FileExistsError):
                 file.write(make_key() + "\n")
-            Path(file.name).replace(path)  # whole or not there
+                file.flush()
+                os.link(file.name, path)  # whole or not there, and the first of two starts wins
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         message = f"IDEFICS2_DATA_FOLDER: cannot keep the API key in {path}: {error}"

@@ -90,7 +90,7 @@ class ScriptedEngine:
         self.added: list[str] = []
         self.stepping, self.preparing = Gate(), Gate()
 
-    def prepare(self, request: Request) -> Prepared:
+    def prepare(self, request: Request, _: object = None) -> Prepared:
         """As Processor.prepare."""
         if request.images:
             self.preparing.pass_by()

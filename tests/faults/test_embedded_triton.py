@@ -118,8 +118,18 @@ async def test_stopping_ends_everything_even_in_mid_answer(
     for _ in patience("shared memory and folders to be removed"):
         if not started.service.leftovers():
             break
-    with pytest.raises(grpc.aio.AioRpcError):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
         await read_to_end(call)
+    if number is not signal.SIGKILL:
+        assert read_refusal(caught.value).reason == "SERVICE_STOPPING"
+
+
+async def test_a_guard_that_dies_is_stood_in_for_by_the_service(started: Started) -> None:
+    tree = started.service.tree()
+    next(process for process in tree if "guard" in " ".join(process.cmdline())).kill()
+    assert await asyncio.to_thread(started.service.stop) == 0
+    wait_until_gone(tree)
+    assert started.service.leftovers() == []
 
 
 async def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:

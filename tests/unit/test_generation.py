@@ -298,7 +298,7 @@ async def test_what_is_not_taken_is_refused_before_it_begins(core: Core) -> None
     assert not core.generation.is_serving
     with pytest.raises(BackendUnavailable):
         await core.run()
-    assert await core.num_ended() == {}
+    assert await core.num_ended() == {"PROMPT_MISSING": 1, "BACKEND_UNAVAILABLE": 1}
     core.check_idle()
 
 
@@ -339,7 +339,7 @@ async def test_stopping_lets_what_runs_finish_and_takes_nothing_new(core: Core) 
         await stopping
         assert isinstance(await read_end(running), Finished)
         assert isinstance(await read_end(waiting), Finished)
-    assert await core.num_ended() == {"OK": 2}
+    assert await core.num_ended() == {"OK": 2, "SERVICE_STOPPING": 1}
     core.check_idle()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -164,6 +165,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, below: str) ->
     assert message.startswith("IDEFICS2_DATA_FOLDER: ")
     assert str(folder) in message
     assert blocked.read_text() == "I am no folder."
+
+
+def test_of_many_first_starts_at_once_all_have_the_same_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(load_or_make_key, [tmp_path] * 64))
+    assert len(keys) == 1
 
 
 def test_a_start_that_was_cut_short_while_it_made_the_key_is_made_good(tmp_path: Path) -> None:

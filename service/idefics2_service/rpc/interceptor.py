@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -94,10 +94,10 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
     def _wrap_stream(self, handler: Any, service: str, method: str) -> Any:
         async def answer(data: bytes, context: ServicerContext) -> AsyncIterator[Any]:
             async with self._answering(service, method, context):
-                async for message in handler.unary_stream(
-                    _parse(handler.request_deserializer, data), context
-                ):
-                    yield message
+                request = _parse(handler.request_deserializer, data)
+                async with aclosing(handler.unary_stream(request, context)) as messages:
+                    async for message in messages:
+                        yield message
 
         return answer
 
@@ -112,7 +112,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
             key_id = self._keys.authenticate(metadata.get("authorization"))
             current_caller.set(Caller(request_id, key_id))
             yield
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # the caller left: while we worked, or while we sent
             code = "CANCELLED"
             raise
         except ServiceError as error:

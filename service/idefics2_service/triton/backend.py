@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -118,7 +117,9 @@ class TritonBackend:
         """Send a request that is answered at once, by one event."""
         conversation = self._begin(message)
         try:
-            return await anext(_read_events(conversation, ()))
+            async for event in _read_events(conversation, ()):
+                return event
+            raise BackendUnavailable("the model's server ended a request without answering it")
         finally:
             self._spawn(self._end(conversation))
 
@@ -131,15 +132,18 @@ class TritonBackend:
 
     async def _end(self, conversation: Conversation, cancel: str = "") -> None:
         """Let a conversation end by itself, after asking the model to stop where `cancel` names a request."""
-        with suppress(ServiceError, TimeoutError):
+        try:
             async with asyncio.timeout(SECONDS_TO_ABANDON):
                 while cancel and not conversation.has_ended:
                     # Again and again: on a stream of its own, it may overtake the request it means.
                     await self._ask(tensors.cancel_request(self._settings.model_name, cancel))
                     await conversation.wait_until_ended(SECONDS_BETWEEN_CANCELS)
                 await conversation.wait_until_ended()
-        conversation.cut()
-        self._open.discard(conversation)
+        except (ServiceError, TimeoutError) as error:
+            logger.debug("conversation was cut", error=repr(error))
+        finally:
+            conversation.cut()
+            self._open.discard(conversation)
 
     async def _watch(self) -> None:
         """Send the canary for ever."""
@@ -153,8 +157,8 @@ class TritonBackend:
         try:
             async with asyncio.timeout(self._settings.canary_timeout_seconds):
                 await self._ask(tensors.ping_request(self._settings.model_name))
-        except (ServiceError, TimeoutError) as error:
-            logger.debug("canary did not come back", error=str(error))
+        except Exception as error:  # noqa: BLE001  # nothing may end the watch
+            logger.debug("canary did not come back", error=repr(error))
             return False
         return True
 

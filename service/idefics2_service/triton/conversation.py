@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import structlog
 
 from idefics2_service.errors import BackendUnavailable
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tritonclient.grpc import service_pb2
+
+logger = structlog.get_logger(__name__)
 
 END = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
 # What a write or a read on a call that ended raises.
@@ -44,7 +47,8 @@ class Conversation:
             if isinstance(response, BackendUnavailable):
                 raise response
             if response.error_message:  # our model never uses it: this is Triton's own word
-                raise BackendUnavailable(f"the model's server says: {response.error_message}")
+                logger.warning("triton refused a request", error=response.error_message)
+                raise BackendUnavailable("the model's server failed the request")
             yield response.infer_response
 
     @property

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 SECONDS_BETWEEN_STARTS = 1.0
+SECONDS_TO_FIRST_CANARY = 15.0
 
 
 class EmbeddedTriton:
@@ -34,7 +35,12 @@ class EmbeddedTriton:
 
         """
         await self._backend.connect(await self._server.start())
-        await self._backend.wait_until_healthy()
+        try:
+            async with asyncio.timeout(SECONDS_TO_FIRST_CANARY):
+                await self._backend.wait_until_healthy()
+        except TimeoutError as error:
+            message = f"the model is loaded, but no canary came back within {SECONDS_TO_FIRST_CANARY:g} s"
+            raise StartFailed(message) from error
 
     async def stop(self) -> None:
         """End both."""
@@ -53,6 +59,6 @@ class EmbeddedTriton:
             await self.stop()
             try:
                 await self.start()
-            except StartFailed as error:
-                logger.error("triton did not start", error=str(error))  # noqa: TRY400  # expected, no traceback
+            except Exception as error:  # noqa: BLE001  # whatever it is, trying again is the only way on
+                logger.error("triton did not start", error=str(error))  # noqa: TRY400  # it says what is wrong
                 await asyncio.sleep(SECONDS_BETWEEN_STARTS)

@@ -21,6 +21,8 @@ from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # where Triton puts its regions; we only remove ours
 
+GROUP_FILE = "process-group"
+
 
 def main() -> int:
     """Run the command until it ends or standard input does; return its exit status."""
@@ -31,16 +33,26 @@ def main() -> int:
     tree = subprocess.Popen(  # noqa: S603  # the command line is the service's own
         arguments.command, stdin=subprocess.DEVNULL, start_new_session=True
     )
+    (arguments.folder / GROUP_FILE).write_text(str(tree.pid))
     told = threading.Event()
     threading.Thread(target=_kill_at_end_of_input, args=(tree, told), daemon=True).start()
     status = tree.wait()
-    with suppress(ProcessLookupError):  # what a server that died by itself leaves alive
-        os.killpg(tree.pid, signal.SIGKILL)
-    for region in SHARED_MEMORY.glob(f"{arguments.shared_memory_prefix}*"):
-        region.unlink(missing_ok=True)
-    if told.is_set():  # otherwise the service still wants to read why its server died
-        shutil.rmtree(arguments.folder, ignore_errors=True)
+    clean_up(arguments.folder, arguments.shared_memory_prefix, keep_folder=not told.is_set())
     return status
+
+
+def clean_up(folder: Path, shared_memory_prefix: str, *, keep_folder: bool = False) -> None:
+    """Kill what is left of the tree that runs in `folder`, and remove its shared memory and the folder.
+
+    Also for the service, after a guard that was killed itself. A server that died by itself leaves a folder
+    with a log that the service still wants to read.
+    """
+    with suppress(FileNotFoundError, ValueError, ProcessLookupError):
+        os.killpg(int((folder / GROUP_FILE).read_text()), signal.SIGKILL)
+    for region in SHARED_MEMORY.glob(f"{shared_memory_prefix}*"):
+        region.unlink(missing_ok=True)
+    if not keep_folder:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kill_at_end_of_input(tree: subprocess.Popen[bytes], told: threading.Event) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import importlib.util
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import structlog
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from idefics2_service.errors import StartFailed
+from idefics2_service.triton.guard import clean_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +49,7 @@ class TritonServer:
         self._environment = environment
         self._guard: subprocess.Popen[bytes] | None = None
         self._folder = Path()
+        self._prefix = ""
 
     async def start(self) -> str:
         """Start it, wait until the model answers, and return `host:port` of its gRPC endpoint.
@@ -58,14 +59,19 @@ class TritonServer:
                 `start_timeout_seconds`.
 
         """
-        self._folder = Path(tempfile.mkdtemp(prefix="idefics2-triton-"))
-        grpc_port, http_port, metrics_port = _free_ports(3)
-        url = f"127.0.0.1:{grpc_port}"
-        options = [f"--grpc-port={grpc_port}", f"--http-port={http_port}", f"--metrics-port={metrics_port}"]
         try:
-            self._launch(self._folder, options)
+            self._folder = Path(tempfile.mkdtemp(prefix="idefics2-triton-"))
+            grpc_port, http_port, metrics_port = _free_ports(3)
+            url = f"127.0.0.1:{grpc_port}"
+            self._launch(
+                self._folder,
+                [f"--grpc-port={grpc_port}", f"--http-port={http_port}", f"--metrics-port={metrics_port}"],
+            )
             logger.info("starting triton", log=str(self._log), url=url)
             await self._wait_until_ready(url)
+        except OSError as error:
+            await self.stop()
+            raise StartFailed(f"tritonserver cannot be started: {error}") from error
         except StartFailed:
             await self.stop()
             raise
@@ -83,7 +89,7 @@ class TritonServer:
 
     def _launch(self, folder: Path, options: list[str]) -> None:
         """Start the processes."""
-        prefix = f"idefics2_{os.getpid()}_{secrets.token_hex(4)}_"
+        self._prefix = prefix = f"idefics2_{os.getpid()}_{secrets.token_hex(4)}_"
         guard = [
             *(sys.executable, "-m", "idefics2_service.triton.guard", "--folder", str(folder)),
             *("--shared-memory-prefix", prefix),
@@ -117,8 +123,7 @@ class TritonServer:
         if guard is not None and guard.stdin is not None:
             guard.stdin.close()
             await asyncio.to_thread(guard.wait)
-        if self._folder.name:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            clean_up(self._folder, self._prefix)
 
     async def _wait_until_ready(self, url: str) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tritonclient.grpc import service_pb2
 
 from idefics2_service.backend import BackendEvent, BackendFinished
-from idefics2_service.errors import RequestCancelled, ServiceError, error_for
+from idefics2_service.errors import BackendUnavailable, RequestCancelled, ServiceError, error_for
 from idefics2_service.events import StageEntered, TextDelta
 from idefics2_service.requests import (
     FinishReason,
@@ -115,8 +115,12 @@ def read_events(
         ServiceError: an event says that there will be no answer; `images` tell which field is meant.
 
     """
-    index = next(i for i, output in enumerate(response.outputs) if output.name == "events")
-    for told in json.loads(response.raw_output_contents[index][4:]):
+    try:
+        index = next(i for i, output in enumerate(response.outputs) if output.name == "events")
+        events = json.loads(response.raw_output_contents[index][4:])
+    except (StopIteration, IndexError, ValueError) as error:
+        raise BackendUnavailable("the model's server sent what is not this model's answer") from error
+    for told in events:
         yield _read_event(told, images)
 
 

@@ -132,6 +132,8 @@ class TritonPythonModel:
         try:
             stream.sender.send(_response(events, done=done), flags=FINAL if done else 0)
         except Exception:
+            if done:  # without FINAL its caller would wait for ever
+                stream.sender.send(flags=FINAL)
             self._loop.cancel(stream_id)
             raise
         if not done and time.monotonic() - stream.checked_at > SECONDS_BETWEEN_CANCEL_CHECKS:

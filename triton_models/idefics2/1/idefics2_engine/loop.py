@@ -89,7 +89,7 @@ class EngineLoop:
         """Make tensors of a request, then let the engine's thread add it."""
 
         def prepare() -> None:
-            prepared = self._engine.processor.prepare(request)
+            prepared = self._engine.processor.prepare(request, lambda: self._is_open(request.request_id))
             self._inbox.put(lambda: self._guard(request.request_id, lambda: self._add(prepared)))
 
         self._guard(request.request_id, prepare)

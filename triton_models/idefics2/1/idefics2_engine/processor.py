@@ -14,12 +14,12 @@ from transformers.models.idefics2.image_processing_pil_idefics2 import (
 )
 from transformers.models.idefics2.processing_idefics2 import Idefics2Processor
 
-from idefics2_engine.errors import InvalidRequest
+from idefics2_engine.errors import EngineError, InvalidRequest
 from idefics2_engine.images import decode_image
 from idefics2_engine.requests import Counted, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import torch
 
@@ -62,18 +62,20 @@ class Processor:
         # The processor writes text for split images by its own attribute, whatever a call asks for.
         self._processors = {split: _with_splitting(processor, split=split) for split in (False, True)}
 
-    def prepare(self, request: Request) -> PreparedRequest:
-        """Decode the images and build the prompt.
+    def prepare(self, request: Request, is_wanted: Callable[[], bool] = lambda: True) -> PreparedRequest:
+        """Decode the images and build the prompt; look before each image whether it `is_wanted` still.
 
         Raises:
             InvalidRequest: an image cannot be decoded, a bound is passed, or the context is too short.
+            EngineError: it is not wanted any more.
 
         """
         self._check(request.prompt, len(request.images))
-        images = [
-            decode_image(data, self._config.max_image_pixels, f"images[{index}]")
-            for index, data in enumerate(request.images)
-        ]
+        images = []
+        for index, data in enumerate(request.images):
+            if not is_wanted():
+                raise EngineError("REQUEST_CANCELLED", "the request was cancelled")
+            images.append(decode_image(data, self._config.max_image_pixels, f"images[{index}]"))
         inputs = self._processor(split_images=request.split_images)(
             text=self._render(request.prompt, len(images)), images=[images], return_tensors="pt"
         )

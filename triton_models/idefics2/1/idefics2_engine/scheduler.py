@@ -23,8 +23,11 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def schedule(self) -> list[Sequence]:
-        """Admit who fits and return all who run, in the order of their arrival."""
-        while self.waiting and len(self.running) < self._max_running:
+        """Admit one who fits and return all who run, in the order of their arrival.
+
+        One at a time: reading an image takes as long as many tokens, and answers that run would stand still.
+        """
+        if self.waiting and len(self.running) < self._max_running:
             self.running.append(self.waiting.popleft())
         return list(self.running)
 
