@@ -76,8 +76,12 @@ class Service:
 
     def stub(self) -> psutil.Process:
         """Find the process that hosts the model."""
-        (stub,) = (process for process in self.tree() if "stub" in process.name())
+        (stub,) = self.named("stub")
         return stub
+
+    def named(self, word: str) -> list[psutil.Process]:
+        """List the descendants whose program has a word in its name."""
+        return [process for process in self.tree() if word in program_name(process)]
 
     def shared_memory(self) -> list[str]:
         """List its regions, whichever of its Tritons made them."""
@@ -119,6 +123,14 @@ def running_service(folder: Path, *options: str, **variables: str) -> Iterator[S
                 service.stop(signal.SIGTERM)
             finally:
                 service.process.kill()  # does nothing where it has ended
+
+
+def program_name(process: psutil.Process) -> str:
+    """Read the name of a process's program; nothing of a process that has ended meanwhile."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def clean_environment() -> dict[str, str]:

@@ -97,7 +97,8 @@ async def test_a_stub_that_dies_or_hangs_in_mid_answer_is_told_and_replaced(
 
 async def test_a_server_that_dies_is_replaced(started: Started, caller: Caller) -> None:
     before = started.service.tree()
-    next(process for process in before if process.name() == "tritonserver").kill()
+    (server,) = started.service.named("tritonserver")
+    server.kill()
     statuses = caller.statuses()
     seen = [await anext(statuses)]
     while seen[-2:] != [NOT_SERVING, SERVING]:
@@ -135,7 +136,7 @@ async def test_a_guard_that_dies_is_stood_in_for_by_the_service(started: Started
 async def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:
     with running_service(tmp_path) as service:
         for _ in patience("the stub to be started"):
-            if any("stub" in process.name() for process in service.tree()):
+            if service.named("stub"):
                 break
         tree = service.tree()
         assert await asyncio.to_thread(service.stop) == 0
