@@ -11,7 +11,18 @@ import pytest
 from fakes.script import Answer
 from harness import describe_red_circle, read_refusal, red_circle_answer, talk_without_end
 from idefics2.v1 import generation_pb2
-from pictures import RED_CIRCLE, draw_red_circle, encode, red_circle
+from pictures import (
+    MAX_CONTEXT_TOKENS,
+    NUM_IMAGE_TOKENS,
+    NUM_PATCHES,
+    NUM_PROMPT_TOKENS,
+    NUM_SPLIT_IMAGE_TOKENS,
+    RED_CIRCLE,
+    RED_CIRCLE_PIECES,
+    draw_red_circle,
+    encode,
+    red_circle,
+)
 
 if TYPE_CHECKING:
     from harness import Harness
@@ -32,8 +43,9 @@ async def test_an_image_and_a_question_get_a_true_answer(service: Harness) -> No
     response = await service.generate(describe_red_circle())
     assert response.output == RED_CIRCLE
     assert response.finish_reason == generation_pb2.FINISH_REASON_END_OF_TURN
-    assert (response.usage.num_prompt_tokens, response.usage.num_image_tokens) == (30, 18)
-    assert response.usage.num_generated_tokens == 9
+    usage = response.usage
+    assert (usage.num_prompt_tokens, usage.num_image_tokens) == (NUM_PROMPT_TOKENS, NUM_IMAGE_TOKENS)
+    assert usage.num_generated_tokens == len(RED_CIRCLE_PIECES) + 1
 
 
 async def test_the_stream_tells_every_stage_in_order_and_ends_with_the_same_answer(service: Harness) -> None:
@@ -113,8 +125,9 @@ async def test_the_callers_request_id_is_kept(service: Harness) -> None:
 
 async def test_tokens_are_counted_without_running(service: Harness) -> None:
     count = await service.stub.CountTokens(describe_red_circle(), metadata=service.metadata)
-    assert (count.num_prompt_tokens, count.num_image_tokens, count.num_image_patches) == (30, 18, 48)
-    assert count.max_context_tokens == 2048
+    assert (count.num_prompt_tokens, count.num_image_tokens) == (NUM_PROMPT_TOKENS, NUM_IMAGE_TOKENS)
+    assert count.num_image_patches == NUM_PATCHES
+    assert count.max_context_tokens == MAX_CONTEXT_TOKENS
     assert count.fits
 
 
@@ -159,7 +172,7 @@ async def test_a_deadline_ends_the_call_and_the_next_one_works(service: Harness)
 
 
 async def test_more_than_the_context_holds_is_refused(service: Harness) -> None:
-    message = "prompt and images have 30 tokens, too many"
+    message = f"prompt and images have {NUM_PROMPT_TOKENS} tokens, too many"
     service.expect(Answer(failure=("CONTEXT_EXCEEDED", message, "images[0]")))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await service.generate(describe_red_circle(max_new_tokens=2048))
@@ -170,4 +183,4 @@ async def test_more_than_the_context_holds_is_refused(service: Harness) -> None:
 @pytest.mark.parametrize("service", ["on_real_triton"], indirect=True)
 async def test_split_images_cost_five_times_the_tokens(service: Harness) -> None:
     response = await service.generate(describe_red_circle(split_images=True))
-    assert response.usage.num_image_tokens == 86  # 5 x 16, and the boundaries around them
+    assert response.usage.num_image_tokens == NUM_SPLIT_IMAGE_TOKENS

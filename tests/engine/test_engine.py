@@ -10,7 +10,14 @@ import torch
 from idefics2_engine.errors import InvalidRequest
 from idefics2_engine.requests import Failed, Finished, Request, SamplingParams, TextDelta, is_last
 from idefics2_engine.sampler import Sampler
-from pictures import draw_red_circle, encode, red_circle
+from pictures import (
+    NUM_IMAGE_TOKENS,
+    NUM_PROMPT_TOKENS,
+    RED_CIRCLE_PIECES,
+    draw_red_circle,
+    encode,
+    red_circle,
+)
 from PIL import Image
 from transformers import LogitsProcessorList
 from transformers.generation.logits_process import (
@@ -173,7 +180,9 @@ def test_every_request_has_one_last_event_that_counts_its_tokens(engine: Engine)
     request = Request("one", "Describe the image.", (red_circle(),), GREEDY)
     events = run(engine, request)["one"]
     assert [is_last(event) for event in events] == [False] * (len(events) - 1) + [True]
-    assert events[-1] == Finished("END_OF_TURN", 30, 18, 9)
+    assert events[-1] == Finished(
+        "END_OF_TURN", NUM_PROMPT_TOKENS, NUM_IMAGE_TOKENS, len(RED_CIRCLE_PIECES) + 1
+    )
 
 
 def test_counting_by_sizes_equals_what_is_prepared(engine: Engine) -> None:

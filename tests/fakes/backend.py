@@ -9,6 +9,7 @@ from idefics2_service.backend import BackendEvent, BackendFinished
 from idefics2_service.errors import BackendUnavailable, error_for
 from idefics2_service.events import StageEntered, TextDelta
 from idefics2_service.requests import FinishReason, ImageFile, ResolvedRequest, Stage, TokenCount, Usage
+from pictures import MAX_CONTEXT_TOKENS, NUM_IMAGE_TOKENS, NUM_PATCHES, NUM_PROMPT_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -56,7 +57,10 @@ class FakeBackend:
                 await asyncio.Event().wait()
             finally:
                 self._script.note_cancelled()
-        yield BackendFinished(FinishReason(answer.finish_reason), Usage(30, 18, len(answer.pieces) + 1))
+        yield BackendFinished(
+            FinishReason(answer.finish_reason),
+            Usage(NUM_PROMPT_TOKENS, NUM_IMAGE_TOKENS, len(answer.pieces) + 1),
+        )
 
     async def count_tokens(
         self, prompt: str, images: tuple[ImageFile, ...], *, split_images: bool | None
@@ -64,4 +68,6 @@ class FakeBackend:
         """As Backend.count_tokens."""
         assert prompt
         assert split_images is None
-        return TokenCount(30, 18 * len(images), 48 * len(images), 2048)
+        return TokenCount(
+            NUM_PROMPT_TOKENS, NUM_IMAGE_TOKENS * len(images), NUM_PATCHES * len(images), MAX_CONTEXT_TOKENS
+        )

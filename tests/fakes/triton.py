@@ -8,6 +8,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
+from pictures import MAX_CONTEXT_TOKENS, NUM_IMAGE_TOKENS, NUM_PATCHES, NUM_PROMPT_TOKENS
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             {
                 "type": "Finished",
                 "finish_reason": answer.finish_reason,
-                "num_prompt_tokens": 30,
-                "num_image_tokens": 18,
+                "num_prompt_tokens": NUM_PROMPT_TOKENS,
+                "num_image_tokens": NUM_IMAGE_TOKENS,
                 "num_generated_tokens": len(answer.pieces) + 1,
             }
         )
@@ -104,8 +105,8 @@ def respond(*events: Event) -> service_pb2.ModelStreamInferResponse:
 
 def _count(num_images: int) -> Event:
     return {
-        "num_prompt_tokens": 30,
-        "num_image_tokens": 18 * num_images,
-        "num_image_patches": 48 * num_images,
-        "max_context_tokens": 2048,
+        "num_prompt_tokens": NUM_PROMPT_TOKENS,
+        "num_image_tokens": NUM_IMAGE_TOKENS * num_images,
+        "num_image_patches": NUM_PATCHES * num_images,
+        "max_context_tokens": MAX_CONTEXT_TOKENS,
     }

@@ -28,7 +28,7 @@ from idefics2_service.metrics import Metrics
 from idefics2_service.queue import Turns
 from idefics2_service.requests import FinishReason, GenerateInput, ImageSource, Stage, Usage
 from idefics2_service.settings import LimitSettings
-from pictures import red_circle
+from pictures import MAX_CONTEXT_TOKENS, NUM_IMAGE_TOKENS, NUM_PROMPT_TOKENS, red_circle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -150,7 +150,10 @@ async def test_an_answer_is_told_from_its_first_stage_to_its_end(core: Core) -> 
     last = happenings[-1]
     assert isinstance(last, Finished)
     assert last.output.output == "at the gateA red"
-    assert (last.output.finish_reason, last.output.usage) == (FinishReason.LENGTH, Usage(30, 18, 3))
+    assert (last.output.finish_reason, last.output.usage) == (
+        FinishReason.LENGTH,
+        Usage(NUM_PROMPT_TOKENS, NUM_IMAGE_TOKENS, 3),
+    )
     assert (last.output.request_id, last.output.seed) == ("one", 7)
     assert set(last.output.stage_seconds) == {"resolving", "queued", "prefill", "decode", "total"}
     core.check_idle()
@@ -273,7 +276,7 @@ async def test_what_an_answer_used_is_measured_once(core: Core) -> None:
     for stage in ("resolving", "queued", "prefill", "decode", "total"):
         assert core.count_of("idefics2_stage_seconds", stage=stage) == 1
     assert core.count_of("idefics2_image_bytes", format="PNG") == 2
-    assert core.metrics.registry.get_sample_value("idefics2_request_prompt_tokens_sum") == 30
+    assert core.metrics.registry.get_sample_value("idefics2_request_prompt_tokens_sum") == NUM_PROMPT_TOKENS
     assert core.metrics.registry.get_sample_value("idefics2_request_generation_tokens_sum") == 3
 
 
@@ -313,12 +316,19 @@ async def test_one_more_than_may_wait_is_not_taken(core: Core) -> None:
             await core.generation.count_tokens(ask())  # needs no turn
 
 
-@pytest.mark.parametrize(("max_new_tokens", "fits"), [(1, True), (2018, True), (2019, False)])
+@pytest.mark.parametrize(
+    ("max_new_tokens", "fits"),
+    [
+        (1, True),
+        (MAX_CONTEXT_TOKENS - NUM_PROMPT_TOKENS, True),
+        (MAX_CONTEXT_TOKENS - NUM_PROMPT_TOKENS + 1, False),
+    ],
+)
 async def test_counting_tells_whether_the_answer_would_fit(
     core: Core, max_new_tokens: int, *, fits: bool
 ) -> None:
     count, told = await core.generation.count_tokens(ask(max_new_tokens=max_new_tokens))
-    assert (count.num_prompt_tokens, count.max_context_tokens) == (30, 2048)
+    assert (count.num_prompt_tokens, count.max_context_tokens) == (NUM_PROMPT_TOKENS, MAX_CONTEXT_TOKENS)
     assert told is fits
     assert await core.num_ended() == {}
 

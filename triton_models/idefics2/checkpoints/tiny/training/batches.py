@@ -1,0 +1,254 @@
+"""From examples to batches: conversations as tokens, and which of them are answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training import pool, tokens
+from training.palette import COLORS
+from training.questions import Asker, Question, ask_of_two
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from transformers import LlamaTokenizer
+
+    from training.scenes import Scene
+
+CHUNK = 16
+"""Pictures of one grid that go through the vision tower together."""
+MAX_TOKENS = 144
+"""Of one row; as many questions as fit are asked about a picture."""
+MAX_PAIR_TOKENS = 160
+MAX_SPLIT_TOKENS = 256
+_NUM_PAIRS, _NUM_TALKS = 10, 8
+_NUM_SPLIT_GROUPS, _NUM_SPLITS = 4, 4
+
+
+@dataclass
+class Seen:
+    """Pictures of one grid."""
+
+    pixels: Tensor
+    """[num_images, 3, rows * 16, columns * 16] uint8."""
+    patches: Tensor
+    """[num_images, rows * columns, 3] int64, or empty where there are no labels."""
+    slots: Tensor
+    """[num_images, 36, 4] int64, or empty."""
+    backgrounds: Tensor
+    """[num_images] int64."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.pixels.shape[2] // pool.PATCH, self.pixels.shape[3] // pool.PATCH
+
+
+@dataclass
+class Batch:
+    """What one step learns from."""
+
+    seen: list[Seen]
+    input_ids: Tensor
+    """[num_rows, num_tokens] int64."""
+    positions: Tensor
+    """[num_rows, num_tokens] int64."""
+    mask: Tensor
+    """[num_rows, 1, num_tokens, num_tokens] bool, true where a token may look."""
+    images: Tensor
+    """[num_image_blocks] int64: which picture stands in each block of image tokens, in their order."""
+    answers: Tensor
+    """[num_answer_tokens, 3] int64: row, place, and number of the answer of each token that is learned."""
+    kinds: list[str]
+    """The kind of each answer's question."""
+
+
+@dataclass
+class _Row:
+    ids: list[int] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    images: list[int] = field(default_factory=list)
+    answers: list[tuple[int, int]] = field(default_factory=list)
+    """Place and number of each token to be learned."""
+
+    def add(self, ids: list[int], segment: int, start: int | None = None) -> None:
+        """Append tokens; positions go on, or begin at `start`."""
+        first = start if start is not None else self.positions[-1] + 1 if self.positions else 0
+        self.ids += ids
+        self.segments += [segment] * len(ids)
+        self.positions += range(first, first + len(ids))
+
+
+class Writer:
+    """Makes batches from a pool."""
+
+    def __init__(self, examples: pool.Pool, tokenizer: LlamaTokenizer) -> None:
+        """Prepare the tokens that are the same in every conversation."""
+        self._pool = examples
+        self._tokenizer = tokenizer
+        self._cache: dict[str, list[int]] = {}
+        fake, image, self._end = tokenizer.convert_tokens_to_ids([tokens.FAKE, tokens.IMAGE, tokens.END])
+        self._fake, self._block = fake, [image] * pool.SLOTS**2
+        self._head = [1, *self._after("User:", first=True)]
+        self._cue = [self._end, *self._after("\nAssistant:")]
+
+    def see(self, chunks: list[NDArray[np.int64]], rng: np.random.Generator) -> list[Seen]:
+        """Gather the pictures of chunks, each a little brighter, darker or noisier than it was drawn."""
+        return [self._gather([self._pool.examples[i] for i in chunk], rng) for chunk in chunks]
+
+    def write(self, chunks: list[NDArray[np.int64]], rng: np.random.Generator) -> Batch:
+        """Make a batch that asks about the pictures of chunks, alone and together."""
+        seen = self.see(chunks, rng)
+        scenes = [self._pool.examples[i].scene for chunk in chunks for i in chunk]
+        kinds: list[str] = []
+        rows = [self._write_single(scene, index, rng, kinds) for index, scene in enumerate(scenes)]
+        for _ in range(_NUM_PAIRS):
+            rows.append(self._write_pair(scenes, [int(i) for i in rng.integers(len(scenes), size=2)], rng, kinds))
+        for _ in range(_NUM_TALKS):
+            index = int(rng.integers(len(scenes)))
+            rows.append(self._write_talk(scenes[index], index, rng, kinds))
+        return self._collate(seen, rows, kinds, MAX_PAIR_TOKENS)
+
+    def write_splits(self, rng: np.random.Generator) -> Batch:
+        """Make a batch of pictures that are shown as four quarters and the whole."""
+        groups = self._pool.split_groups
+        chances = [len(group) / sum(map(len, groups)) for group in groups]
+        seen, rows, kinds = [], [], []
+        for _ in range(_NUM_SPLIT_GROUPS):
+            group = groups[rng.choice(len(groups), p=chances)]
+            chosen = [self._pool.splits[i] for i in rng.choice(group, _NUM_SPLITS, replace=False)]
+            start = 5 * len(rows)
+            seen.append(self._as_seen(np.concatenate([crops for _, crops in chosen]), rng))
+            for offset, (scene, _) in enumerate(chosen):
+                rows.append(self._write_single(scene, start + 5 * offset, rng, kinds, num_images=5))
+        return self._collate(seen, rows, kinds, MAX_SPLIT_TOKENS)
+
+    def _gather(self, examples: list[pool.Example], rng: np.random.Generator) -> Seen:
+        height, width = (min(example.pixels.shape[axis] for example in examples) for axis in (0, 1))
+        rows, columns = height // pool.PATCH, width // pool.PATCH
+        height, width = rows * pool.PATCH, columns * pool.PATCH
+        seen = self._as_seen(np.stack([example.pixels[:height, :width] for example in examples]), rng)
+        patches = np.stack([example.patches[:rows, :columns].reshape(rows * columns, 3) for example in examples])
+        seen.patches = torch.from_numpy(patches.astype(np.int64))
+        seen.slots = torch.from_numpy(np.stack([example.slots for example in examples]).astype(np.int64))
+        names = [example.scene.background for example in examples]
+        seen.backgrounds = torch.tensor([COLORS.index(name) + 1 if name else 0 for name in names])
+        return seen
+
+    @staticmethod
+    def _as_seen(pixels: NDArray[np.uint8], rng: np.random.Generator) -> Seen:
+        height, width = (side // pool.PATCH * pool.PATCH for side in pixels.shape[1:3])
+        images = torch.from_numpy(np.ascontiguousarray(pixels[:, :height, :width].transpose(0, 3, 1, 2)))
+        gains = torch.from_numpy(rng.uniform(0.96, 1.03, (len(images), 1, 1, 1)).astype(np.float32))
+        images = (images * gains).clamp(0, 255).to(torch.uint8)
+        nothing = torch.empty(0, dtype=torch.int64)
+        return Seen(images, nothing, nothing, nothing)
+
+    def _after(self, text: str, *, first: bool = False) -> list[int]:
+        """Tokenize text that stands after a marker, or first of all."""
+        if (known := self._cache.get(text)) is not None:
+            return known
+        ids = self._tokenizer(text if first else tokens.END + text)["input_ids"][1 if first else 2 :]
+        if len(self._cache) < 400_000:
+            self._cache[text] = ids
+        return ids
+
+    def _question(self, text: str) -> list[int]:
+        return [*self._after(text), *self._cue]
+
+    def _answer(self, row: _Row, question: Question, segment: int, kinds: list[str]) -> None:
+        ids = [*self._after(" " + question.answer), self._end]
+        row.answers += [(len(row.ids) + n, len(kinds)) for n in range(len(ids))]
+        kinds.append(question.kind)
+        row.add(ids, segment)
+
+    def _show(self, row: _Row, images: list[int]) -> None:
+        """Append the tokens of pictures that stand side by side."""
+        for image in images:
+            row.add([self._fake, *self._block], 0)
+            row.images.append(image)
+        row.add([self._fake], 0)
+
+    def _write_single(
+        self, scene: Scene, index: int, rng: np.random.Generator, kinds: list[str], num_images: int = 1
+    ) -> _Row:
+        """Ask several questions about a picture; none sees another, each stands where the first would."""
+        row = _Row()
+        row.add(self._head, 0)
+        self._show(row, list(range(index, index + num_images)))
+        start, segment = len(row.ids), 1
+        budget = MAX_TOKENS if num_images == 1 else MAX_SPLIT_TOKENS
+        asker = Asker(scene, rng)
+        while True:
+            question = asker.ask()
+            asked = self._question(question.text)
+            if len(row.ids) + len(asked) + len(self._after(" " + question.answer)) + 1 > budget and segment > 1:
+                return row
+            row.add(asked, segment, start)
+            self._answer(row, question, segment, kinds)
+            segment += 1
+
+    def _write_pair(
+        self, scenes: list[Scene], chosen: list[int], rng: np.random.Generator, kinds: list[str]
+    ) -> _Row:
+        """Ask two or three questions about two pictures."""
+        row = _Row()
+        row.add(self._head, 0)
+        self._show(row, chosen)
+        start = len(row.ids)
+        for segment in (1, 2, 3):
+            question = ask_of_two(scenes[chosen[0]], scenes[chosen[1]], rng)
+            asked = self._question(question.text)
+            if len(row.ids) + len(asked) + len(self._after(" " + question.answer)) + 1 > MAX_PAIR_TOKENS and segment > 1:
+                break
+            row.add(asked, segment, start)
+            self._answer(row, question, segment, kinds)
+        return row
+
+    def _write_talk(self, scene: Scene, index: int, rng: np.random.Generator, kinds: list[str]) -> _Row:
+        """Ask as a conversation goes: the picture before or after the first question, then more questions."""
+        row = _Row()
+        asker = Asker(scene, rng)
+        question = asker.ask()
+        if rng.random() < 0.5:
+            row.add([1, *self._after("User: " + question.text, first=True)], 0)
+            self._show(row, [index])
+            row.add(self._cue, 0)
+        else:
+            row.add(self._head, 0)
+            self._show(row, [index])
+            row.add(self._question(question.text), 0)
+        self._answer(row, question, 0, kinds)
+        for _ in range(2):
+            question = asker.ask()
+            if len(row.ids) > MAX_TOKENS - 30:
+                break
+            row.add([*self._after("\nUser: " + question.text), *self._cue], 0)
+            self._answer(row, question, 0, kinds)
+        return row
+
+    @staticmethod
+    def _collate(seen: list[Seen], rows: list[_Row], kinds: list[str], length: int) -> Batch:
+        length = max(length, *(len(row.ids) for row in rows))  # mostly the same: kernels are made for one size
+        ids, positions = (np.zeros((len(rows), length), np.int64) for _ in range(2))
+        segments = np.full((len(rows), length), -1)
+        for number, row in enumerate(rows):
+            ids[number, : len(row.ids)] = row.ids
+            positions[number, : len(row.ids)] = row.positions
+            segments[number, : len(row.ids)] = row.segments
+        here, there = torch.from_numpy(segments)[:, :, None], torch.from_numpy(segments)[:, None, :]
+        mask = ((there == 0) | (there == here)) & torch.ones(length, length, dtype=torch.bool).tril()
+        return Batch(
+            seen=seen,
+            input_ids=torch.from_numpy(ids),
+            positions=torch.from_numpy(positions),
+            mask=mask[:, None],
+            images=torch.tensor([image for row in rows for image in row.images]),
+            answers=torch.tensor([(n, *answer) for n, row in enumerate(rows) for answer in row.answers]),
+            kinds=kinds,
+        )

@@ -1,0 +1,182 @@
+"""The small Idefics2: its shape, its first weights, and the aids that only training has."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # as everybody calls it
+from transformers import AttentionInterface, AttentionMaskInterface, Idefics2Config, Idefics2ForConditionalGeneration
+from transformers.masking_utils import sdpa_mask
+
+from training import pool, tokens
+from training.palette import COLORS
+
+ATTENTION = "sdpa_in_float32"
+_HIDDEN = 128
+_VISION_HIDDEN = 192
+
+
+def configure() -> Idefics2Config:
+    """Return the shape of the model: 3.2 million parameters."""
+    return Idefics2Config(
+        vision_config={
+            "hidden_size": _VISION_HIDDEN, "num_hidden_layers": 4, "num_attention_heads": 6, "intermediate_size": 512,
+            "image_size": pool.LONGEST, "patch_size": pool.PATCH,
+        },
+        perceiver_config={
+            "hidden_size": _HIDDEN, "resampler_n_latents": pool.SLOTS**2, "resampler_depth": 2, "resampler_n_heads": 4,
+            "resampler_head_dim": 32, "num_key_value_heads": 4, "rms_norm_eps": 1e-5,
+        },
+        text_config={
+            "model_type": "mistral", "hidden_size": _HIDDEN, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 32, "intermediate_size": 384, "vocab_size": tokens.NUM_PIECES + 3,
+            "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "sliding_window": None, "pad_token_id": 0,
+            "bos_token_id": 1, "eos_token_id": 2, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
+        },
+        image_token_id=tokens.NUM_PIECES + 1, pad_token_id=0, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False,
+    )  # fmt: skip
+
+
+def write_settings(folder: Path) -> None:
+    """Write the files that transformers reads beside the weights: processor and generation settings."""
+    end = tokens.NUM_PIECES + 2
+    processor = {
+        "image_processor": {
+            "do_convert_rgb": True, "do_image_splitting": False, "do_normalize": True, "do_pad": True, "do_rescale": True,
+            "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2, "rescale_factor": 1 / 255,
+            "image_processor_type": "Idefics2ImageProcessor",
+            "size": {"longest_edge": pool.LONGEST, "shortest_edge": pool.SHORTEST},
+        },
+        "image_seq_len": pool.SLOTS**2, "processor_class": "Idefics2Processor",
+    }  # fmt: skip
+    generation = {
+        "bad_words_ids": [[end - 2], [end - 1]], "bos_token_id": 1, "do_sample": False, "eos_token_id": [2, end],
+        "max_new_tokens": 64, "pad_token_id": 0,
+    }  # fmt: skip
+    for name, settings in (("processor_config.json", processor), ("generation_config.json", generation)):
+        (folder / name).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+def make_model() -> Idefics2ForConditionalGeneration:
+    """Make a model with first weights that learn quickly at this size."""
+    model = Idefics2ForConditionalGeneration(configure())
+    model.set_attn_implementation(ATTENTION)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2 and "embed" not in name and "latents" not in name:
+            nn.init.normal_(parameter, std=1 / math.sqrt(parameter.shape[1]))
+            if name.endswith(("o_proj.weight", "out_proj.weight", "fc2.weight", "down_proj.weight")) and ".layers." in name:
+                parameter.data /= math.sqrt(8)
+    nn.init.normal_(model.get_input_embeddings().weight, std=0.5)
+    vision = model.model.vision_model.embeddings
+    nn.init.normal_(vision.position_embedding.weight, std=0.5)
+    nn.init.normal_(vision.patch_embedding.weight, std=1 / math.sqrt(3 * pool.PATCH**2))
+    # transformers starts all latents alike, and alike they would stay for ever.
+    latents = model.model.connector.perceiver_resampler.latents
+    latents.data = nn.init.orthogonal_(torch.empty_like(latents)) * math.sqrt(latents.shape[1])
+    return model
+
+
+class Aids(nn.Module):
+    """What makes the vision tower and the latents learn early; the checkpoint does not keep it."""
+
+    def __init__(self) -> None:
+        """Make the linear readers of patches and latents."""
+        super().__init__()
+        self.classes = (pool.WRITTEN + 1, len(COLORS) + 1, len(pool.CHARACTERS) + 1)
+        self.of_patches = nn.Linear(_HIDDEN, sum(self.classes) + 2 * pool.SIDE)
+        self.of_slots = nn.Linear(_HIDDEN, sum(self.classes) + self.classes[-1] + len(COLORS) + 1)
+
+    def patch_loss(self, context: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
+        """Judge how well class, color, character, row and column of each patch can be read.
+
+        Args:
+            context: [num_images, num_patches, hidden], what the perceiver looks at.
+            labels: [num_images, num_patches, 3].
+            positions: [num_patches, 2], rows and columns.
+
+        """
+        read = self.of_patches(context.float()).split([*self.classes, pool.SIDE, pool.SIDE], -1)
+        wanted = [*labels.unbind(-1), *positions.expand(len(labels), -1, -1).unbind(-1)]
+        return sum(F.cross_entropy(r.flatten(0, 1), w.flatten()) for r, w in zip(read, wanted, strict=True))
+
+    def slot_loss(self, latents: Tensor, labels: Tensor, backgrounds: Tensor) -> Tensor:
+        """Judge how well each latent knows what has its center in the cell.
+
+        Args:
+            latents: [num_images, num_slots, hidden], what the text model reads.
+            labels: [num_images, num_slots, 4].
+            backgrounds: [num_images], 0 for none.
+
+        """
+        read = self.of_slots(latents.float()).split([*self.classes, self.classes[-1], len(COLORS) + 1], -1)
+        wanted = [*labels.unbind(-1), backgrounds[:, None].expand(labels.shape[:2])]
+        weights = (2.0, 2.0, 4.0, 4.0, 1.0)
+        return sum(
+            weight * F.cross_entropy(r.flatten(0, 1), w.flatten())
+            for weight, r, w in zip(weights, read, wanted, strict=True)
+        )
+
+
+def grid_positions(rows: int, columns: int) -> Tensor:
+    """Return [rows * columns, 2]: the row and column of the vision tower's position of each patch."""
+    row, column = (((torch.arange(n) / n * pool.SIDE + 1e-4).long()).clamp(max=pool.SIDE - 1) for n in (rows, columns))
+    return torch.stack(torch.meshgrid(row, column, indexing="ij"), -1).flatten(0, 1)
+
+
+@torch.no_grad()
+def point_latents(model: Idefics2ForConditionalGeneration, contexts: list[tuple[Tensor, Tensor]]) -> float:
+    """Let each latent look at its own cell from the start.
+
+    Keys are fitted by ridge regression to tell a patch's row and column, and queries to ask for those near
+    the cell.
+
+    Args:
+        model: the model, whose vision tower has learned already.
+        contexts: pairs of [num_images, num_patches, hidden] and [num_patches, 2], rows and columns.
+
+    Returns:
+        Which part of the position's variance the keys explain.
+
+    """
+    resampler = model.model.connector.perceiver_resampler
+    side, num_slots = pool.SIDE, pool.SLOTS
+    features = torch.cat([context.flatten(0, 1) for context, _ in contexts]).float()
+    positions = torch.cat([place.repeat(len(context), 1) for context, place in contexts])
+    features = F.rms_norm(features, features.shape[-1:], eps=1e-5)
+    wanted = torch.cat([F.one_hot(positions[:, 0], side), F.one_hot(positions[:, 1], side)], 1).float()
+    gram = features.T @ features + 1e-3 * len(features) * torch.eye(features.shape[1])
+    keys = torch.linalg.solve(gram, features.T @ wanted).T  # [2 * side, hidden]
+    explained = 1 - ((features @ keys.T - wanted) ** 2).sum() / ((wanted - wanted.mean(0)) ** 2).sum()
+    centers = (torch.arange(num_slots) + 0.5) * side / num_slots - 0.5
+    nearness = (-((torch.arange(side) - centers[:, None]) ** 2) / (2 * 0.75**2)).clamp(min=-6)
+    asked = torch.cat(
+        [nearness[:, None].expand(-1, num_slots, -1), nearness[None].expand(num_slots, -1, -1)], -1
+    ).reshape(num_slots**2, 2 * side)
+    latents = F.rms_norm(resampler.latents, resampler.latents.shape[-1:], eps=1e-5)
+    queries = (torch.linalg.pinv(latents) @ asked).T * math.sqrt(32)  # [2 * side, hidden]
+    for layer, num_heads in zip(resampler.layers, (3, 1), strict=True):
+        for head in range(num_heads):
+            layer.self_attn.k_proj.weight[32 * head : 32 * head + 2 * side] = keys
+            layer.self_attn.q_proj.weight[32 * head : 32 * head + 2 * side] = queries
+            layer.self_attn.q_proj.weight[32 * head + 2 * side : 32 * (head + 1)] = 0
+    return float(explained)
+
+
+def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: float) -> tuple[Tensor, None]:
+    """Attend in float32 even where all else is in bfloat16: on a CPU that is four times as fast."""
+    with torch.autocast(query.device.type, enabled=False):
+        groups = query.shape[1] // key.shape[1]
+        if groups > 1:
+            key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
+        attended = F.scaled_dot_product_attention(
+            query.float(), key.float(), value.float(), attn_mask=mask, scale=options.get("scaling")
+        )
+    return attended.transpose(1, 2).to(query.dtype), None
+
+
+AttentionInterface.register(ATTENTION, _attend)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)

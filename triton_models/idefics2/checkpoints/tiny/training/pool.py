@@ -1,0 +1,185 @@
+"""Pictures that are drawn once and learned from many times, with what is true of each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from training import drawing, lettering, scenes
+from training.palette import COLORS
+from training.scenes import LETTERS, SHAPES, Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+PATCH = 16
+LONGEST, SHORTEST = 128, 64
+SIDE = LONGEST // PATCH
+"""Patches on the longest side of a picture."""
+SLOTS = 6
+"""The perceiver's latents look at a grid of 6 x 6 cells."""
+CHARACTERS = "0123456789" + LETTERS
+WRITTEN = len(SHAPES) + 1
+"""The class of a patch on which something is written."""
+SHARD = 2_000
+_MIX = {"shapes": 0.62, "number": 0.1, "word": 0.1, "handwritten": 0.09, "photograph": 0.055, "plain": 0.035}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture as the vision tower gets it, and its labels."""
+
+    scene: Scene
+    pixels: NDArray[np.uint8]
+    """[height, width, 3], after the processor's resizing."""
+    patches: NDArray[np.uint8]
+    """[8, 8, 3]: class, color and character of each patch, 0 for none."""
+    slots: NDArray[np.uint8]
+    """[36, 4]: class, color, first and second character of what has its center in a cell."""
+
+
+def resized(picture: Image.Image) -> Image.Image:
+    """Resize as Idefics2's processor does."""
+    width, height = picture.size
+    ratio = width / height
+    if width >= height and width > LONGEST:
+        width, height = LONGEST, int(LONGEST / ratio)
+    elif height > width and height > LONGEST:
+        width, height = int(LONGEST * ratio), LONGEST
+    return picture.resize((max(width, SHORTEST), max(height, SHORTEST)), Image.Resampling.BILINEAR)
+
+
+def sample_scene(rng: np.random.Generator, kind: str, *, held_out: bool = False) -> tuple[Scene, Image.Image | None]:
+    """Draw a scene of a kind, with the handwritten digit that belongs to it."""
+    if kind == "handwritten":
+        image, label = lettering.handwritten(int(rng.integers(lettering.num_digits(held_out=held_out))), held_out=held_out)
+        return scenes.sample_handwritten(rng, label), image
+    return _SAMPLERS[kind](rng), None
+
+
+_SAMPLERS = {
+    "shapes": scenes.sample_shapes,
+    "number": scenes.sample_number,
+    "word": scenes.sample_word,
+    "photograph": scenes.sample_photograph,
+    "plain": scenes.sample_plain,
+}
+
+
+def make_example(rng: np.random.Generator) -> Example:
+    """Draw one picture with its labels."""
+    kind = str(rng.choice(list(_MIX), p=list(_MIX.values())))
+    scene, digit = sample_scene(rng, kind)
+    drawn = drawing.draw(scene, rng, digit=digit)
+    pixels = np.asarray(resized(drawn.picture))
+    height, width = pixels.shape[:2]
+    rows, columns = height // PATCH, width // PATCH
+    looks = _looks(scene)
+    patches = np.zeros((SIDE, SIDE, 3), np.uint8)
+    labels = np.asarray(drawn.labels.resize((width, height), Image.Resampling.NEAREST))
+    cells = labels[: rows * PATCH, : columns * PATCH].reshape(rows, PATCH, columns, PATCH)
+    if looks:
+        shares = np.stack([(cells == number).mean((1, 3)) for number in range(1, len(looks) + 1)])
+        best = shares.argmax(0)
+        found = np.array([(0, 0, 0), *looks], np.uint8)[np.where(shares.max(0) > 0.12, best + 1, 0)]
+        patches[:rows, :columns] = found
+    slots = np.zeros((SLOTS * SLOTS, 4), np.uint8)
+    for (x, y), (shape, color, character) in zip(drawn.places, looks, strict=True):
+        column, row = (
+            int(min(max(v * side / (count * PATCH), 0), 0.999) * SLOTS)
+            for v, side, count in ((x, width, columns), (y, height, rows))
+        )
+        slot = slots[row * SLOTS + column]
+        if slot[0] == WRITTEN:
+            slot[3] = slot[3] or character
+        else:
+            slot[:] = (shape, color, character, 0)
+    return Example(scene, pixels, patches, slots)
+
+
+def make_split(rng: np.random.Generator) -> tuple[Scene, NDArray[np.uint8]] | None:
+    """Draw a picture as image splitting shows it: four quarters, then the whole; None where their sizes differ.
+
+    Returns:
+        The scene, and [5, height, width, 3].
+
+    """
+    scene, digit = sample_scene(rng, str(rng.choice(["shapes", "shapes", "shapes", "number", "handwritten"])))
+    ratio = [(256, 256), (256, 192), (384, 256), (256, 128), (192, 256)][rng.integers(5)]
+    scene = replace(scene, width=ratio[0], height=ratio[1])
+    picture = drawing.draw(scene, rng, digit=digit).picture
+    width, height = picture.size
+    x, y = width // 2, height // 2
+    corners = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
+    crops = [np.asarray(resized(crop)) for crop in (*(picture.crop(corner) for corner in corners), picture)]
+    return (scene, np.stack(crops)) if len({crop.shape for crop in crops}) == 1 else None
+
+
+def _looks(scene: Scene) -> list[tuple[int, int, int]]:
+    """List class, color and character of each thing, in the order of their labels."""
+    if scene.kind == "shapes":
+        return [(SHAPES.index(t.shape) + 1, COLORS.index(t.color) + 1, 0) for t in scene.things]
+    color = COLORS.index(scene.text_color) + 1 if scene.text_color else 0
+    return [(WRITTEN, color, CHARACTERS.index(character) + 1) for character in scene.text]
+
+
+def _make_shard(task: tuple[str, int, int]) -> None:
+    folder, seed, number = task
+    rng = np.random.default_rng([seed, number])
+    examples = [make_example(rng) for _ in range(SHARD)]
+    splits = [split for _ in range(SHARD // 25) if (split := make_split(rng))]
+    path = Path(folder, f"{number:04}.pickle")
+    unfinished = path.with_suffix(".new")
+    with unfinished.open("wb") as file:
+        pickle.dump((examples, splits), file, protocol=5)
+    unfinished.rename(path)
+
+
+def draw_pool(folder: Path, num_shards: int, seed: int, workers: int) -> Iterator[int]:
+    """Draw what is not drawn yet; yield how many shards there are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = [(str(folder), seed, n) for n in range(num_shards) if not (folder / f"{n:04}.pickle").exists()]
+    done = num_shards - len(tasks)
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for _ in pool.imap_unordered(_make_shard, tasks):
+            done += 1
+            yield done
+
+
+class Pool:
+    """All examples, by the grid of patches that they fill."""
+
+    def __init__(self, folder: Path, num_shards: int) -> None:
+        """Load the shards into memory: some 35 KB for each example."""
+        self.examples: list[Example] = []
+        self.splits: list[tuple[Scene, NDArray[np.uint8]]] = []
+        for number in range(num_shards):
+            with (folder / f"{number:04}.pickle").open("rb") as file:
+                examples, splits = pickle.load(file)  # noqa: S301  # our own
+            self.examples += examples
+            self.splits += splits
+        grids: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, example in enumerate(self.examples):
+            grids[example.pixels.shape[0] // PATCH, example.pixels.shape[1] // PATCH].append(index)
+        self._grids = {grid: np.array(members) for grid, members in sorted(grids.items())}
+        shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, (_, crops) in enumerate(self.splits):
+            shapes[crops.shape].append(index)
+        self.split_groups = [np.array(members) for _, members in sorted(shapes.items()) if len(members) >= 3]
+
+    def epoch(self, rng: np.random.Generator, chunk: int) -> list[NDArray[np.int64]]:
+        """Shuffle all examples into chunks of one grid each."""
+        chunks = []
+        for members in self._grids.values():
+            shuffled = rng.permutation(members)
+            chunks += [shuffled[start : start + chunk] for start in range(0, len(members) - chunk + 1, chunk)]
+        return [chunks[i] for i in rng.permutation(len(chunks))]
