@@ -6,18 +6,20 @@ INSTALLED := .venv/.installed
 PROTOS := $(wildcard proto/idefics2/v1/*.proto)
 GENERATE = $(BIN)/python -m grpc_tools.protoc -Iproto $(PROTOS) \
   --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1)
-SOURCE_ROOTS := proto:service:clients/python:triton_models/idefics2/1:tests
+TINY := triton_models/idefics2/checkpoints/tiny
+SOURCE_ROOTS := proto:service:clients/python:triton_models/idefics2/1:$(TINY):tests
+TRAINING = PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m training
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo serve test test-fast verify fix proto bench help
+.PHONY: setup demo serve test test-fast verify fix proto bench train eval help
 
 setup: $(INSTALLED) ## install everything into .venv
 
 $(INSTALLED): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); or name another: make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[service,embedded,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[service,embedded,training,dev]'
 	@touch $@
 
 demo: $(INSTALLED) ## start everything, ask about the pictures that ship, stop
@@ -58,6 +60,12 @@ proto: $(INSTALLED) ## generate the wire code from proto/
 bench: $(INSTALLED) ## measure, and keep the figures in tests/bench/results/
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/path.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/recovery.py
+
+train: $(INSTALLED) ## make the embedded checkpoint from nothing, or go on with it: up to 3 hours on 2 cores
+	$(TRAINING) train --folder .cache/train
+
+eval: $(INSTALLED) ## ask the whole service about 2,000 fresh pictures, and keep what it knows
+	$(TRAINING) evaluate --keep
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12

@@ -25,7 +25,17 @@ logs.configure(LogSettings(level="info", format="json"))
 API_KEY = "test.0123456789abcdef0123456789abcdef"
 
 # Fast ones first: a broken rule shows before a server is started.
-_ORDER = ("documents", "unit", "clients", "engine", "behaviour", "integration", "faults")
+_ORDER = (
+    "documents",
+    "unit",
+    "clients",
+    "training",
+    "engine",
+    "behaviour",
+    "golden",
+    "integration",
+    "faults",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,1 +1,1 @@
-"""The recipe of the embedded checkpoint: draws pictures, asks about them, trains a small Idefics2, measures it."""
+"""The recipe of the embedded checkpoint: draws, asks, trains and judges a small Idefics2."""

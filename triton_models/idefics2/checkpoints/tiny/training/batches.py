@@ -107,8 +107,8 @@ class Writer:
         scenes = [self._pool.examples[i].scene for chunk in chunks for i in chunk]
         kinds: list[str] = []
         rows = [self._write_single(scene, index, rng, kinds) for index, scene in enumerate(scenes)]
-        for _ in range(_NUM_PAIRS):
-            rows.append(self._write_pair(scenes, [int(i) for i in rng.integers(len(scenes), size=2)], rng, kinds))
+        for pair in rng.integers(len(scenes), size=(_NUM_PAIRS, 2)).tolist():
+            rows.append(self._write_pair(scenes, pair, rng, kinds))  # noqa: PERF401  # it fills `kinds` too
         for _ in range(_NUM_TALKS):
             index = int(rng.integers(len(scenes)))
             rows.append(self._write_talk(scenes[index], index, rng, kinds))
@@ -118,7 +118,9 @@ class Writer:
         """Make a batch of pictures that are shown as four quarters and the whole."""
         groups = self._pool.split_groups
         chances = [len(group) / sum(map(len, groups)) for group in groups]
-        seen, rows, kinds = [], [], []
+        seen: list[Seen] = []
+        rows: list[_Row] = []
+        kinds: list[str] = []
         for _ in range(_NUM_SPLIT_GROUPS):
             group = groups[rng.choice(len(groups), p=chances)]
             chosen = [self._pool.splits[i] for i in rng.choice(group, _NUM_SPLITS, replace=False)]
@@ -133,7 +135,9 @@ class Writer:
         rows, columns = height // pool.PATCH, width // pool.PATCH
         height, width = rows * pool.PATCH, columns * pool.PATCH
         seen = self._as_seen(np.stack([example.pixels[:height, :width] for example in examples]), rng)
-        patches = np.stack([example.patches[:rows, :columns].reshape(rows * columns, 3) for example in examples])
+        patches = np.stack(
+            [example.patches[:rows, :columns].reshape(rows * columns, 3) for example in examples]
+        )
         seen.patches = torch.from_numpy(patches.astype(np.int64))
         seen.slots = torch.from_numpy(np.stack([example.slots for example in examples]).astype(np.int64))
         names = [example.scene.background for example in examples]
@@ -153,7 +157,9 @@ class Writer:
         """Tokenize text that stands after a marker, or first of all."""
         if (known := self._cache.get(text)) is not None:
             return known
-        ids = self._tokenizer(text if first else tokens.END + text)["input_ids"][1 if first else 2 :]
+        ids: list[int] = self._tokenizer(text if first else tokens.END + text)["input_ids"][
+            1 if first else 2 :
+        ]
         if len(self._cache) < 400_000:
             self._cache[text] = ids
         return ids
@@ -187,7 +193,10 @@ class Writer:
         while True:
             question = asker.ask()
             asked = self._question(question.text)
-            if len(row.ids) + len(asked) + len(self._after(" " + question.answer)) + 1 > budget and segment > 1:
+            if (
+                len(row.ids) + len(asked) + len(self._after(" " + question.answer)) + 1 > budget
+                and segment > 1
+            ):
                 return row
             row.add(asked, segment, start)
             self._answer(row, question, segment, kinds)
@@ -204,7 +213,10 @@ class Writer:
         for segment in (1, 2, 3):
             question = ask_of_two(scenes[chosen[0]], scenes[chosen[1]], rng)
             asked = self._question(question.text)
-            if len(row.ids) + len(asked) + len(self._after(" " + question.answer)) + 1 > MAX_PAIR_TOKENS and segment > 1:
+            if (
+                len(row.ids) + len(asked) + len(self._after(" " + question.answer)) + 1 > MAX_PAIR_TOKENS
+                and segment > 1
+            ):
                 break
             row.add(asked, segment, start)
             self._answer(row, question, segment, kinds)
@@ -234,7 +246,9 @@ class Writer:
 
     @staticmethod
     def _collate(seen: list[Seen], rows: list[_Row], kinds: list[str], length: int) -> Batch:
-        length = max(length, *(len(row.ids) for row in rows))  # mostly the same: kernels are made for one size
+        length = max(
+            length, *(len(row.ids) for row in rows)
+        )  # mostly the same: kernels are made for one size
         ids, positions = (np.zeros((len(rows), length), np.int64) for _ in range(2))
         segments = np.full((len(rows), length), -1)
         for number, row in enumerate(rows):

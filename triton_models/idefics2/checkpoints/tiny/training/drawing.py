@@ -32,7 +32,9 @@ class Drawn:
     """The center of each thing or character, x and y as parts of width and height."""
 
 
-def draw(scene: Scene, rng: np.random.Generator, *, digit: Image.Image | None = None, held_out: bool = False) -> Drawn:
+def draw(
+    scene: Scene, rng: np.random.Generator, *, digit: Image.Image | None = None, held_out: bool = False
+) -> Drawn:
     """Draw a scene; `digit` is the handwritten one's 8 x 8 pixels."""
     size = (scene.width, scene.height)
     labels = Image.new("L", size)
@@ -60,8 +62,15 @@ class _Style:
         how = rng.random()
         self.mixed = rng.random() < 0.15
         self.fill = (
-            "plain" if how < 0.66 else "gradient" if how < 0.76 else "grain" if how < 0.84 else "stripes"
-            if how < 0.89 else "outline"
+            "plain"
+            if how < 0.66
+            else "gradient"
+            if how < 0.76
+            else "grain"
+            if how < 0.84
+            else "stripes"
+            if how < 0.89
+            else "outline"
         )
         self.border = rng.random() < 0.22
         self.shadow = rng.random() < 0.1
@@ -79,7 +88,11 @@ def _draw_background(scene: Scene, rng: np.random.Generator) -> Image.Image:
     if how < 0.68:
         return Image.new("RGB", size, first)
     second = np.array(palette.sample(name, rng))
-    near = np.array(first) * 0.45 + second * 0.55 if name in {"green", "blue", "pink", "purple", "red"} else second
+    near = (
+        np.array(first) * 0.45 + second * 0.55
+        if name in {"green", "blue", "pink", "purple", "red"}
+        else second
+    )
     if how < 0.85:  # from one shade to another
         angle = rng.uniform(0, math.tau)
         x = np.arange(scene.width)[None, :] / scene.width - 0.5
@@ -92,18 +105,23 @@ def _draw_background(scene: Scene, rng: np.random.Generator) -> Image.Image:
     line = tuple(int(v) for v in np.array(first) * 0.82 + (0.18 * (255 if max(first) < 90 else 40)))
     step = int(rng.integers(max(6, min(size) // 16), max(10, min(size) // 4)))
     if how < 0.91:  # squared or ruled paper
-        for y in range(step // 2, scene.height, step):
-            pen.line((0, y, scene.width, y), line)
+        for place in range(step // 2, scene.height, step):
+            pen.line((0, place, scene.width, place), line)
         if rng.random() < 0.6:
-            for x in range(step // 2, scene.width, step):
-                pen.line((x, 0, x, scene.height), line)
+            for place in range(step // 2, scene.width, step):
+                pen.line((place, 0, place, scene.height), line)
         return picture
     grain = rng.normal(0, rng.uniform(2, 9), (scene.height, scene.width, 1))
     return Image.fromarray((np.asarray(picture) + grain).clip(0, 255).astype(np.uint8))
 
 
 def _draw_thing(
-    picture: Image.Image, labels: Image.Image, number: int, thing: Thing, style: _Style, rng: np.random.Generator
+    picture: Image.Image,
+    labels: Image.Image,
+    number: int,
+    thing: Thing,
+    style: _Style,
+    rng: np.random.Generator,
 ) -> None:
     radius = thing.radius * min(picture.size)
     center = np.array([thing.x * picture.width, thing.y * picture.height])
@@ -129,7 +147,9 @@ def _draw_thing(
         darker = tuple(int(v * 0.5) for v in color)
         line = (0, 0, 0) if rng.random() < 0.5 else darker if max(color) > 60 else (90, 90, 90)
         for outline in outlines:
-            picture.paste(line, (left, top), _stroke(outline, side, max(1.2, radius * rng.uniform(0.03, 0.09))))
+            picture.paste(
+                line, (left, top), _stroke(outline, side, max(1.2, radius * rng.uniform(0.03, 0.09)))
+            )
 
 
 _IS_INSIDE = [255 if level > 127 else 0 for level in range(256)]
@@ -179,17 +199,24 @@ def _draw_text(
     for number, (start, end) in enumerate(extents, 1):
         numbers[:, max(0, round(start * mask.width)) : round(end * mask.width)] = number
     boxes = Image.fromarray(numbers)
-    # Never so small that the model could not see it: a character takes some 8 of its pixels across.
+    # Never so small that the model could not see it: a character takes some 11 of its pixels across.
     long_side = max(picture.size)
-    smallest = 0.068 * num_characters * long_side / picture.width
+    smallest = 0.086 * num_characters * long_side / picture.width
     largest = min(0.92, 0.84 * picture.height / picture.width * mask.width / mask.height)
     share = rng.uniform(min(max(smallest, 0.35 * largest), largest), largest)
     width = max(4, round(share * picture.width))
     height = max(4, round(width * mask.height / mask.width))
     turn = rng.uniform(-12, 12) if rng.random() < 0.4 else 0
     x = rng.uniform(0, picture.width - width) if rng.random() < 0.6 else (picture.width - width) / 2
-    y = rng.uniform(0, max(1, picture.height - height)) if rng.random() < 0.6 else (picture.height - height) / 2
-    mask, boxes = mask.resize((width, height), Image.Resampling.BOX), boxes.resize((width, height), Image.Resampling.NEAREST)
+    y = (
+        rng.uniform(0, max(1, picture.height - height))
+        if rng.random() < 0.6
+        else (picture.height - height) / 2
+    )
+    mask, boxes = (
+        mask.resize((width, height), Image.Resampling.BOX),
+        boxes.resize((width, height), Image.Resampling.NEAREST),
+    )
     cosine, sine = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     if turn:
         mask = mask.rotate(turn, Image.Resampling.BILINEAR, expand=True)
@@ -215,13 +242,21 @@ def _draw_handwritten(
     short = min(picture.size)
     side = max(12, round(short * rng.uniform(0.45, 1)))
     how = rng.random()
-    smooth = Image.Resampling.BICUBIC if how < 0.4 else Image.Resampling.BILINEAR if how < 0.75 else Image.Resampling.NEAREST
+    smooth = (
+        Image.Resampling.BICUBIC
+        if how < 0.4
+        else Image.Resampling.BILINEAR
+        if how < 0.75
+        else Image.Resampling.NEAREST
+    )
     mask = digit
     if rng.random() < 0.6:  # lean, turn, stretch
         turn, lean = math.radians(rng.uniform(-14, 14)), rng.uniform(-0.2, 0.2)
         stretch_x, stretch_y = rng.uniform(0.88, 1.15, 2)
         matrix = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
-        matrix = matrix @ np.array([[stretch_x, lean], [0, stretch_y]]) * (10 / side if how < 0.75 else 10 / 40)
+        matrix = (
+            matrix @ np.array([[stretch_x, lean], [0, stretch_y]]) * (10 / side if how < 0.75 else 10 / 40)
+        )
         large = side if how < 0.75 else 40
         off = 4 - matrix @ np.array([large / 2, large / 2])
         data = (*matrix[0], off[0], *matrix[1], off[1])

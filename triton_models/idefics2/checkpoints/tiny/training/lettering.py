@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 NUM_HELD_OUT_DIGITS = 397
 # Packages whose fonts are used, with the files that draw plain letters.
 _FONT_FILES = {
-    "matplotlib": ("mpl-data/fonts/ttf/DejaVu*.ttf", "mpl-data/fonts/ttf/STIXGeneral*.ttf", "mpl-data/fonts/ttf/cm[brst][1st0]*10.ttf"),
+    "matplotlib": (
+        "mpl-data/fonts/ttf/DejaVu*.ttf",
+        "mpl-data/fonts/ttf/STIXGeneral*.ttf",
+        "mpl-data/fonts/ttf/cm[brst][1st0]*10.ttf",
+    ),
     "font_hanken_grotesk": ("**/HankenGrotesk-*.otf",),
     "font_source_sans_pro": ("**/SourceSansPro-*.ttf",),
     "font_source_serif_pro": ("**/SourceSerifPro-*.ttf",),
@@ -29,7 +33,7 @@ _UNFIT = ("Display", "ExtraLight", "Thin", "cmsy", "cmmi", "cmex")
 
 @functools.cache
 def font_files() -> tuple[str, ...]:
-    """List the fonts of the installed packages, in an order that does not change; an empty name is Pillow's own."""
+    """List the fonts of the installed packages, always in the same order; an empty name is Pillow's own."""
     found = [""]
     for package, patterns in _FONT_FILES.items():
         spec = importlib.util.find_spec(package)
@@ -79,18 +83,17 @@ def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     from sklearn.datasets import load_digits  # noqa: PLC0415  # slow to import
 
     digits = load_digits()
-    order = np.random.default_rng(0).permutation(len(digits.images))
-    return (digits.images[order] * 15.9375).astype(np.uint8), digits.target[order]
+    return (digits.images * 15.9375).astype(np.uint8), digits.target
 
 
 def num_digits(*, held_out: bool) -> int:
-    """Count the handwritten digits at hand: 1,400 to learn, 397 that no training sees."""
+    """Count the handwritten digits at hand: the first 1,400 to learn, the last 397 that no training sees."""
     return NUM_HELD_OUT_DIGITS if held_out else len(_digits()[0]) - NUM_HELD_OUT_DIGITS
 
 
 def handwritten(index: int, *, held_out: bool) -> tuple[Image.Image, int]:
     """Return a digit that somebody wrote, 8 x 8 pixels white on black, and which it is."""
     images, labels = _digits()
-    if not held_out:
-        index += NUM_HELD_OUT_DIGITS
+    if held_out:
+        index += num_digits(held_out=False)
     return Image.fromarray(images[index]), int(labels[index])

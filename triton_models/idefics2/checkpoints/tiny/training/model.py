@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
-from transformers import AttentionInterface, AttentionMaskInterface, Idefics2Config, Idefics2ForConditionalGeneration
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    Idefics2Config,
+    Idefics2ForConditionalGeneration,
+)
 from transformers.masking_utils import sdpa_mask
 
 from training import pool, tokens
 from training.palette import COLORS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ATTENTION = "sdpa_in_float32"
 _HIDDEN = 128
@@ -24,21 +32,45 @@ def configure() -> Idefics2Config:
     """Return the shape of the model: 3.2 million parameters."""
     return Idefics2Config(
         vision_config={
-            "hidden_size": _VISION_HIDDEN, "num_hidden_layers": 4, "num_attention_heads": 6, "intermediate_size": 512,
-            "image_size": pool.LONGEST, "patch_size": pool.PATCH,
+            "hidden_size": _VISION_HIDDEN,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 6,
+            "intermediate_size": 512,
+            "image_size": pool.LONGEST,
+            "patch_size": pool.PATCH,
         },
         perceiver_config={
-            "hidden_size": _HIDDEN, "resampler_n_latents": pool.SLOTS**2, "resampler_depth": 2, "resampler_n_heads": 4,
-            "resampler_head_dim": 32, "num_key_value_heads": 4, "rms_norm_eps": 1e-5,
+            "hidden_size": _HIDDEN,
+            "resampler_n_latents": pool.SLOTS**2,
+            "resampler_depth": 2,
+            "resampler_n_heads": 4,
+            "resampler_head_dim": 32,
+            "num_key_value_heads": 4,
+            "rms_norm_eps": 1e-5,
         },
         text_config={
-            "model_type": "mistral", "hidden_size": _HIDDEN, "num_hidden_layers": 4, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "head_dim": 32, "intermediate_size": 384, "vocab_size": tokens.NUM_PIECES + 3,
-            "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "sliding_window": None, "pad_token_id": 0,
-            "bos_token_id": 1, "eos_token_id": 2, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
+            "model_type": "mistral",
+            "hidden_size": _HIDDEN,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "intermediate_size": 384,
+            "vocab_size": tokens.NUM_PIECES + 3,
+            "max_position_embeddings": 2048,
+            "rms_norm_eps": 1e-5,
+            "sliding_window": None,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
         },
-        image_token_id=tokens.NUM_PIECES + 1, pad_token_id=0, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False,
-    )  # fmt: skip
+        image_token_id=tokens.NUM_PIECES + 1,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        tie_word_embeddings=False,
+    )
 
 
 def write_settings(folder: Path) -> None:
@@ -46,17 +78,30 @@ def write_settings(folder: Path) -> None:
     end = tokens.NUM_PIECES + 2
     processor = {
         "image_processor": {
-            "do_convert_rgb": True, "do_image_splitting": False, "do_normalize": True, "do_pad": True, "do_rescale": True,
-            "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2, "rescale_factor": 1 / 255,
+            "do_convert_rgb": True,
+            "do_image_splitting": False,
+            "do_normalize": True,
+            "do_pad": True,
+            "do_rescale": True,
+            "do_resize": True,
+            "image_mean": [0.5] * 3,
+            "image_std": [0.5] * 3,
+            "resample": 2,
+            "rescale_factor": 1 / 255,
             "image_processor_type": "Idefics2ImageProcessor",
             "size": {"longest_edge": pool.LONGEST, "shortest_edge": pool.SHORTEST},
         },
-        "image_seq_len": pool.SLOTS**2, "processor_class": "Idefics2Processor",
-    }  # fmt: skip
+        "image_seq_len": pool.SLOTS**2,
+        "processor_class": "Idefics2Processor",
+    }
     generation = {
-        "bad_words_ids": [[end - 2], [end - 1]], "bos_token_id": 1, "do_sample": False, "eos_token_id": [2, end],
-        "max_new_tokens": 64, "pad_token_id": 0,
-    }  # fmt: skip
+        "bad_words_ids": [[end - 2], [end - 1]],
+        "bos_token_id": 1,
+        "do_sample": False,
+        "eos_token_id": [2, end],
+        "max_new_tokens": 64,
+        "pad_token_id": 0,
+    }
     for name, settings in (("processor_config.json", processor), ("generation_config.json", generation)):
         (folder / name).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
@@ -68,16 +113,31 @@ def make_model() -> Idefics2ForConditionalGeneration:
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and "embed" not in name and "latents" not in name:
             nn.init.normal_(parameter, std=1 / math.sqrt(parameter.shape[1]))
-            if name.endswith(("o_proj.weight", "out_proj.weight", "fc2.weight", "down_proj.weight")) and ".layers." in name:
+            if (
+                name.endswith(("o_proj.weight", "out_proj.weight", "fc2.weight", "down_proj.weight"))
+                and ".layers." in name
+            ):
                 parameter.data /= math.sqrt(8)
     nn.init.normal_(model.get_input_embeddings().weight, std=0.5)
     vision = model.model.vision_model.embeddings
-    nn.init.normal_(vision.position_embedding.weight, std=0.5)
+    vision.position_embedding.weight.data = _waves(pool.SIDE, _VISION_HIDDEN)
+    for layer in model.model.vision_model.encoder.layers:  # to look first at what is alike, and near
+        layer.self_attn.k_proj.weight.data.copy_(layer.self_attn.q_proj.weight)
     nn.init.normal_(vision.patch_embedding.weight, std=1 / math.sqrt(3 * pool.PATCH**2))
     # transformers starts all latents alike, and alike they would stay for ever.
     latents = model.model.connector.perceiver_resampler.latents
     latents.data = nn.init.orthogonal_(torch.empty_like(latents)) * math.sqrt(latents.shape[1])
     return model
+
+
+def _waves(side: int, hidden: int) -> Tensor:
+    """Return [side * side, hidden]: positions as waves over rows and columns, turned at random."""
+    angles = torch.arange(side)[:, None] / side * math.pi * (torch.arange(8) + 1) / 2
+    line = torch.cat([angles.sin(), angles.cos()], 1)
+    rows, columns = line[:, None].expand(-1, side, -1), line[None].expand(side, -1, -1)
+    waves = torch.cat([rows, columns], -1).flatten(0, 1)
+    turned = waves @ nn.init.orthogonal_(torch.empty(waves.shape[1], hidden))
+    return turned / turned.std() * 0.5
 
 
 class Aids(nn.Module):
@@ -100,8 +160,13 @@ class Aids(nn.Module):
 
         """
         read = self.of_patches(context.float()).split([*self.classes, pool.SIDE, pool.SIDE], -1)
-        wanted = [*labels.unbind(-1), *positions.expand(len(labels), -1, -1).unbind(-1)]
-        return sum(F.cross_entropy(r.flatten(0, 1), w.flatten()) for r, w in zip(read, wanted, strict=True))
+        *looks, row, column = read
+        losses = [judge(r, labels[..., n]) for n, r in enumerate(looks)]
+        places = [
+            _cross_entropy(r, w.expand(len(labels), -1)).mean()
+            for r, w in zip((row, column), positions.T, strict=True)
+        ]
+        return torch.stack(losses).sum() + 0.2 * torch.stack(places).sum()
 
     def slot_loss(self, latents: Tensor, labels: Tensor, backgrounds: Tensor) -> Tensor:
         """Judge how well each latent knows what has its center in the cell.
@@ -113,17 +178,31 @@ class Aids(nn.Module):
 
         """
         read = self.of_slots(latents.float()).split([*self.classes, self.classes[-1], len(COLORS) + 1], -1)
-        wanted = [*labels.unbind(-1), backgrounds[:, None].expand(labels.shape[:2])]
-        weights = (2.0, 2.0, 4.0, 4.0, 1.0)
-        return sum(
-            weight * F.cross_entropy(r.flatten(0, 1), w.flatten())
-            for weight, r, w in zip(weights, read, wanted, strict=True)
-        )
+        *looks, background = read
+        losses = [judge(r, labels[..., n]) for n, r in enumerate(looks)]
+        losses.append(_cross_entropy(background, backgrounds[:, None].expand(labels.shape[:2])).mean())
+        return torch.stack(losses).sum()
+
+
+def judge(read: Tensor, wanted: Tensor) -> Tensor:
+    """Return the cross-entropy where something is, and half of that where nothing is.
+
+    Taken together, the many places where nothing is would drown the others.
+    """
+    each, is_something = _cross_entropy(read, wanted), wanted > 0
+    loss = 0.5 * each[~is_something].mean()
+    return loss + each[is_something].mean() if is_something.any() else loss
+
+
+def _cross_entropy(read: Tensor, wanted: Tensor) -> Tensor:
+    return F.cross_entropy(read.flatten(0, 1), wanted.flatten(), reduction="none").view(wanted.shape)
 
 
 def grid_positions(rows: int, columns: int) -> Tensor:
     """Return [rows * columns, 2]: the row and column of the vision tower's position of each patch."""
-    row, column = (((torch.arange(n) / n * pool.SIDE + 1e-4).long()).clamp(max=pool.SIDE - 1) for n in (rows, columns))
+    row, column = (
+        ((torch.arange(n) / n * pool.SIDE + 1e-4).long()).clamp(max=pool.SIDE - 1) for n in (rows, columns)
+    )
     return torch.stack(torch.meshgrid(row, column, indexing="ij"), -1).flatten(0, 1)
 
 
@@ -166,7 +245,9 @@ def point_latents(model: Idefics2ForConditionalGeneration, contexts: list[tuple[
     return float(explained)
 
 
-def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: float) -> tuple[Tensor, None]:
+def _attend(
+    _: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: float
+) -> tuple[Tensor, None]:
     """Attend in float32 even where all else is in bfloat16: on a CPU that is four times as fast."""
     with torch.autocast(query.device.type, enabled=False):
         groups = query.shape[1] // key.shape[1]

@@ -19,18 +19,27 @@ _LEARNED = {
     "matplotlib": ("mpl-data/sample_data/grace_hopper.jpg",),
     "skimage": tuple(
         f"data/{name}"
-        for name in (
-            "brick.png camera.png coffee.png grass.png gravel.png ihc.png moon.png motorcycle_left.png "
-            "retina.jpg"
-        ).split()
+        for name in [
+            "brick.png",
+            "camera.png",
+            "coffee.png",
+            "grass.png",
+            "gravel.png",
+            "ihc.png",
+            "moon.png",
+            "motorcycle_left.png",
+            "retina.jpg",
+        ]
     ),
 }
-_HELD_OUT = {"skimage": ("data/astronaut.png", "data/chelsea.png", "data/rocket.jpg", "data/hubble_deep_field.jpg")}
+_HELD_OUT = {
+    "skimage": ("data/astronaut.png", "data/chelsea.png", "data/rocket.jpg", "data/hubble_deep_field.jpg")
+}
 
 
 @functools.cache
 def photographs(*, held_out: bool) -> tuple[Image.Image, ...]:
-    """Load the photographs of which pieces are shown in training, or those that are kept for the evaluation."""
+    """Load the photographs whose pieces training shows, or those that are kept for the evaluation."""
     found = []
     for package, names in (_HELD_OUT if held_out else _LEARNED).items():
         spec = importlib.util.find_spec(package)
@@ -91,7 +100,8 @@ def _octaves(width: int, height: int, rng: np.random.Generator, roughness: float
         total += weight * np.asarray(field.resize((width, height), Image.Resampling.BICUBIC))
         cells, weight = cells * 2, weight * roughness
     low, high = total.min(), total.max()
-    return (total - low) / (high - low + 1e-9)
+    smooth: NDArray[np.float64] = (total - low) / (high - low + 1e-9)
+    return smooth
 
 
 def _clouds(width: int, height: int, rng: np.random.Generator) -> Image.Image:
@@ -122,7 +132,11 @@ def _noise(width: int, height: int, rng: np.random.Generator) -> Image.Image:
     grain = int(rng.choice([1, 1, 2, 4, 8]))
     channels = 3 if rng.random() < 0.7 else 1
     size = (max(2, height // grain), max(2, width // grain), channels)
-    values = rng.normal(rng.uniform(60, 200), rng.uniform(30, 90), size) if rng.random() < 0.5 else rng.random(size) * 255
+    values = (
+        rng.normal(rng.uniform(60, 200), rng.uniform(30, 90), size)
+        if rng.random() < 0.5
+        else rng.random(size) * 255
+    )
     grains = np.broadcast_to(values.clip(0, 255), (*size[:2], 3)).astype(np.uint8)
     image = Image.fromarray(np.ascontiguousarray(grains)).resize((width, height), Image.Resampling.NEAREST)
     return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 2))) if rng.random() < 0.3 else image

@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ CHARACTERS = "0123456789" + LETTERS
 WRITTEN = len(SHAPES) + 1
 """The class of a patch on which something is written."""
 SHARD = 2_000
+Split = tuple[Scene, "NDArray[np.uint8]"]
+_LARGE = 0.2
+"""The radius of a large shape, as a part of the picture's shorter side."""
 _MIX = {"shapes": 0.62, "number": 0.1, "word": 0.1, "handwritten": 0.09, "photograph": 0.055, "plain": 0.035}
 
 
@@ -47,6 +51,24 @@ class Example:
     """[36, 4]: class, color, first and second character of what has its center in a cell."""
 
 
+class Level(IntEnum):
+    """How hard pictures are to see."""
+
+    LARGE = 0
+    """One large shape."""
+    SHAPES = 1
+    """Shapes."""
+    ALL = 2
+    """Text, and all else."""
+
+
+def level_of(scene: Scene) -> Level:
+    """Tell how hard a scene is to see."""
+    if scene.kind != "shapes":
+        return Level.ALL
+    return Level.LARGE if len(scene.things) == 1 and scene.things[0].radius > _LARGE else Level.SHAPES
+
+
 def resized(picture: Image.Image) -> Image.Image:
     """Resize as Idefics2's processor does."""
     width, height = picture.size
@@ -58,10 +80,13 @@ def resized(picture: Image.Image) -> Image.Image:
     return picture.resize((max(width, SHORTEST), max(height, SHORTEST)), Image.Resampling.BILINEAR)
 
 
-def sample_scene(rng: np.random.Generator, kind: str, *, held_out: bool = False) -> tuple[Scene, Image.Image | None]:
+def sample_scene(
+    rng: np.random.Generator, kind: str, *, held_out: bool = False
+) -> tuple[Scene, Image.Image | None]:
     """Draw a scene of a kind, with the handwritten digit that belongs to it."""
     if kind == "handwritten":
-        image, label = lettering.handwritten(int(rng.integers(lettering.num_digits(held_out=held_out))), held_out=held_out)
+        index = int(rng.integers(lettering.num_digits(held_out=held_out)))
+        image, label = lettering.handwritten(index, held_out=held_out)
         return scenes.sample_handwritten(rng, label), image
     return _SAMPLERS[kind](rng), None
 
@@ -107,7 +132,7 @@ def make_example(rng: np.random.Generator) -> Example:
 
 
 def make_split(rng: np.random.Generator) -> tuple[Scene, NDArray[np.uint8]] | None:
-    """Draw a picture as image splitting shows it: four quarters, then the whole; None where their sizes differ.
+    """Draw a picture as image splitting shows it: four quarters, the whole; None where sizes differ.
 
     Returns:
         The scene, and [5, height, width, 3].
@@ -137,7 +162,12 @@ def _make_shard(task: tuple[str, int, int]) -> None:
     rng = np.random.default_rng([seed, number])
     examples = [make_example(rng) for _ in range(SHARD)]
     splits = [split for _ in range(SHARD // 25) if (split := make_split(rng))]
-    path = Path(folder, f"{number:04}.pickle")
+    write_shard(Path(folder), number, examples, splits)
+
+
+def write_shard(folder: Path, number: int, examples: list[Example], splits: list[Split]) -> None:
+    """Keep examples, whole or not at all."""
+    path = folder / f"{number:04}.pickle"
     unfinished = path.with_suffix(".new")
     with unfinished.open("wb") as file:
         pickle.dump((examples, splits), file, protocol=5)
@@ -161,12 +191,13 @@ class Pool:
     def __init__(self, folder: Path, num_shards: int) -> None:
         """Load the shards into memory: some 35 KB for each example."""
         self.examples: list[Example] = []
-        self.splits: list[tuple[Scene, NDArray[np.uint8]]] = []
+        self.splits: list[Split] = []
         for number in range(num_shards):
             with (folder / f"{number:04}.pickle").open("rb") as file:
                 examples, splits = pickle.load(file)  # noqa: S301  # our own
             self.examples += examples
             self.splits += splits
+        self._levels = np.array([level_of(example.scene) for example in self.examples])
         grids: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, example in enumerate(self.examples):
             grids[example.pixels.shape[0] // PATCH, example.pixels.shape[1] // PATCH].append(index)
@@ -176,10 +207,17 @@ class Pool:
             shapes[crops.shape].append(index)
         self.split_groups = [np.array(members) for _, members in sorted(shapes.items()) if len(members) >= 3]
 
-    def epoch(self, rng: np.random.Generator, chunk: int) -> list[NDArray[np.int64]]:
-        """Shuffle all examples into chunks of one grid each."""
-        chunks = []
-        for members in self._grids.values():
+    def epoch(
+        self, rng: np.random.Generator, chunk: int, level: Level = Level.ALL
+    ) -> list[NDArray[np.int64]]:
+        """Shuffle the examples of a level and below into chunks of one grid each."""
+        chunks: list[NDArray[np.int64]] = []
+        for grid in self._grids.values():
+            members = grid[self._levels[grid] <= level]
             shuffled = rng.permutation(members)
             chunks += [shuffled[start : start + chunk] for start in range(0, len(members) - chunk + 1, chunk)]
         return [chunks[i] for i in rng.permutation(len(chunks))]
+
+    def count_chunks(self, chunk: int, level: Level) -> int:
+        """Count the chunks of an epoch."""
+        return sum(int((self._levels[grid] <= level).sum()) // chunk for grid in self._grids.values())

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from operator import attrgetter
+from typing import TYPE_CHECKING, TypeVar
 
 from training import offtopic, wording
 from training.palette import COLORS
 from training.scenes import SHAPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
     from training.scenes import Scene, Thing
+
+_Option = TypeVar("_Option")
 
 REFUSAL = "I can only answer questions about shapes, colors, numbers and words."
 NOTHING_KNOWN = "I see no shapes or text."
@@ -72,7 +76,7 @@ class Asker:
         sentence = sentences[self.rng.integers(len(sentences))]
         return wording.fill(sentence, self.rng, **words)
 
-    def pick(self, options: list[Thing] | list[str] | tuple[str, ...]):  # noqa: ANN201  # one of `options`
+    def pick(self, options: Sequence[_Option]) -> _Option:
         """Choose one."""
         return options[self.rng.integers(len(options))]
 
@@ -111,7 +115,9 @@ def ask_of_two(first: Scene, second: Scene, rng: np.random.Generator, *, unseen:
     asker = Asker(first, rng, unseen=unseen)
     captions = [describe(scene) for scene in (first, second)]
     if how < 0.12 and all(captions):
-        return Question("two pictures", wording.decorate(asker.say("caption of two"), rng), " ".join(map(str, captions)))
+        return Question(
+            "two pictures", wording.decorate(asker.say("caption of two"), rng), " ".join(map(str, captions))
+        )
     if how < 0.15:
         return Question("two pictures", asker.say("number of pictures"), "2.")
     if how < 0.32 and first.things and second.things:
@@ -123,7 +129,9 @@ def ask_of_two(first: Scene, second: Scene, rng: np.random.Generator, *, unseen:
             for scene in (first, second)
         ]
         text = wording.decorate(asker.say("which picture", what=with_article(what)), rng)
-        return Question("two pictures", text, "Both." if all(has) else "The first." if has[0] else "The second.")
+        return Question(
+            "two pictures", text, "Both." if all(has) else "The first." if has[0] else "The second."
+        )
     place = int(rng.integers(2))
     meant = Asker((first, second)[place], rng, unseen=unseen, place=("first", "second")[place]).ask()
     return Question("off-topic" if meant.kind == "off-topic" else "two pictures", meant.text, meant.answer)
@@ -142,14 +150,14 @@ def with_article(words: str) -> str:
 
 def reading_order(things: tuple[Thing, ...]) -> list[Thing] | None:
     """Sort from left to right, or downwards where they stand in a column; None where neither is clear."""
-    for key, other in ((lambda t: t.x, lambda t: t.y), (lambda t: t.y, lambda t: t.x)):
-        ordered = sorted(things, key=key)
-        gaps = [key(b) - key(a) for a, b in zip(ordered, ordered[1:], strict=False)]
+    for axis in ("x", "y"):
+        ordered = sorted(things, key=attrgetter(axis))
+        places = [getattr(thing, axis) for thing in ordered]
+        gaps = [after - before for before, after in pairwise(places)]
         if all(gap >= _NEAR for gap in gaps):
             return ordered
-        if max(map(key, things)) - min(map(key, things)) >= _NEAR:
+        if places[-1] - places[0] >= _NEAR:
             return None  # neither a row nor a column
-        del other
     return None
 
 
@@ -187,7 +195,7 @@ def describe(scene: Scene) -> str | None:
 
 def _caption(asker: Asker) -> Asked:
     answer = describe(asker.scene)
-    return answer and (asker.say("caption"), answer)
+    return (asker.say("caption"), answer) if answer else None
 
 
 def _background(asker: Asker) -> Asked:
@@ -224,9 +232,14 @@ def _ink(asker: Asker) -> Asked:
 def _shape(asker: Asker) -> Asked:
     things = asker.scene.things
     if not things:
-        return asker.say("shape"), NOTHING_KNOWN if asker.scene.kind in {"photograph", "plain"} else "There is no shape."
+        return asker.say("shape"), NOTHING_KNOWN if asker.scene.kind in {
+            "photograph",
+            "plain",
+        } else "There is no shape."
     if asker.rng.random() < 0.12:
-        absent = asker.pick([color for color in COLORS if color not in {*asker.colors, asker.scene.background}])
+        absent = asker.pick(
+            [color for color in COLORS if color not in {*asker.colors, asker.scene.background}]
+        )
         return asker.say("shape of color", color=absent), f"There is no {absent} shape."
     if asker.rng.random() < 0.5 or len(things) == 1:
         if len(asker.shapes) == 1 and asker.rng.random() < 0.9:
@@ -249,15 +262,21 @@ def _exists(asker: Asker) -> Asked:
     how, rng = asker.rng.random(), asker.rng
     wanted = rng.random() < 0.5 and bool(things)
     if how < 0.4:
-        shape = asker.pick(asker.shapes) if wanted else asker.pick([s for s in SHAPES if s not in asker.shapes])
+        shape = (
+            asker.pick(asker.shapes) if wanted else asker.pick([s for s in SHAPES if s not in asker.shapes])
+        )
         return asker.say("exists", what=with_article(shape), many=PLURALS[shape]), "Yes." if wanted else "No."
     if how < 0.6:
-        unseen = [c for c in COLORS if c not in {*asker.colors, asker.scene.background, asker.scene.text_color}]
+        unseen = [
+            c for c in COLORS if c not in {*asker.colors, asker.scene.background, asker.scene.text_color}
+        ]
         color = asker.pick(asker.colors) if wanted else asker.pick(unseen)
         words = {"what": with_article(f"{color} {{thing}}"), "many": f"{color} {{things}}", "color": color}
         if asker.scene.kind == "photograph":
             return None
-        return asker.say("exists color" if rng.random() < 0.4 else "exists", **words), "Yes." if wanted else "No."
+        return asker.say(
+            "exists color" if rng.random() < 0.4 else "exists", **words
+        ), "Yes." if wanted else "No."
     if wanted:
         shape, color = asker.pick(sorted(looks))
     elif things and rng.random() < 0.8:  # nearly there: the shape, or the color, or each of another thing
@@ -312,40 +331,39 @@ def _quadrant(asker: Asker) -> Asked:
 
 def _relation(asker: Asker) -> Asked:
     distinct, rng = asker.distinct(), asker.rng
-    things = asker.scene.things
-    if len(things) < 2 or len(distinct) < 2:
+    if len(asker.scene.things) < 2 or len(distinct) < 2:
         return None
     how = rng.random()
-    if how < 0.3:  # the outermost
-        side, key, sign = _SIDES[rng.integers(4)]
-        ordered = sorted(things, key=lambda thing: sign * getattr(thing, key))
-        if abs(getattr(ordered[0], key) - getattr(ordered[1], key)) < _NEAR:
-            return None
-        if rng.random() < 0.5:
-            return asker.say("shape at side", side=side), f"{ordered[0].shape.capitalize()}."
-        return asker.say("color at side", side=side), f"{ordered[0].color.capitalize()}."
+    if how < 0.3:
+        return _outermost(asker)
     (a, first), (b, second) = asker.pick(distinct), asker.pick(distinct)
     if first is second:
         return None
-    dx, dy = second.x - first.x, second.y - first.y
+    words, axis, sign = asker.pick(_RELATIONS)
+    away = sign * (getattr(second, axis) - getattr(first, axis))
     if how < 0.65:
-        words, key, sign = _RELATIONS[rng.integers(4)]
-        away = sign * (dx if key == "x" else dy)
-        if abs(away) < _NEAR:
-            return None
-        return asker.say("is related", a=a, b=b, relation=words), "Yes." if away > 0 else "No."
-    if len(things) == 2 and how < 0.85:
-        words, key, sign = _RELATIONS[rng.integers(4)]
-        away = sign * (dx if key == "x" else dy)
-        if abs(away) < _NEAR:
-            return None
+        answer = "Yes." if away > 0 else "No."
+        return (asker.say("is related", a=a, b=b, relation=words), answer) if abs(away) >= _NEAR else None
+    if len(asker.scene.things) == 2 and how < 0.85:
         look = with_article(f"{first.color} {first.shape}").capitalize()
-        return asker.say("what is related", b=b, relation=words), f"{look}." if away > 0 else "Nothing."
+        answer = f"{look}." if away > 0 else "Nothing."
+        return (asker.say("what is related", b=b, relation=words), answer) if abs(away) >= _NEAR else None
+    dx, dy = second.x - first.x, second.y - first.y
     if abs(abs(dx) - abs(dy)) < 0.12:
         return None
     if abs(dx) > abs(dy):
         return asker.say("relation", a=a, b=b), "To the left." if dx > 0 else "To the right."
     return asker.say("relation", a=a, b=b), "Above." if dy > 0 else "Below."
+
+
+def _outermost(asker: Asker) -> Asked:
+    side, axis, sign = asker.pick(_SIDES)
+    ordered = sorted(asker.scene.things, key=lambda thing: sign * getattr(thing, axis))
+    if abs(getattr(ordered[0], axis) - getattr(ordered[1], axis)) < _NEAR:
+        return None
+    if asker.rng.random() < 0.5:
+        return asker.say("shape at side", side=side), f"{ordered[0].shape.capitalize()}."
+    return asker.say("color at side", side=side), f"{ordered[0].color.capitalize()}."
 
 
 _SIDES = (("left", "x", 1), ("right", "x", -1), ("top", "y", 1), ("bottom", "y", -1))
@@ -385,14 +403,70 @@ _ASKERS: dict[str, Callable[[Asker], Asked]] = {
     "ink": _ink,
     "off-topic": _off_topic,
 }
-_KINDS = {
+_KINDS: dict[str, dict[str, float]] = {
     "shapes": {
-        **{"color": 16, "shape": 12, "existence": 14, "count": 16, "background": 5, "caption": 16, "quadrant": 10},
-        **{"relation": 13, "read": 1.5, "off-topic": 5},
+        "color": 16,
+        "shape": 12,
+        "existence": 14,
+        "count": 16,
+        "background": 5,
+        "caption": 16,
+        "quadrant": 10,
+        "relation": 13,
+        "read": 1.5,
+        "off-topic": 5,
     },
-    "number": {"read": 60, "caption": 10, "background": 7, "ink": 8, "existence": 3, "count": 3, "shape": 1, "color": 1, "off-topic": 4},
-    "word": {"read": 60, "caption": 10, "background": 7, "ink": 8, "existence": 3, "count": 3, "shape": 1, "color": 1, "off-topic": 4},
-    "handwritten": {"read": 55, "caption": 12, "background": 8, "ink": 8, "existence": 4, "count": 4, "shape": 1, "color": 1, "off-topic": 4},
-    "photograph": {"caption": 20, "existence": 12, "count": 10, "color": 10, "shape": 10, "background": 8, "read": 15, "off-topic": 15},
-    "plain": {"caption": 15, "existence": 10, "count": 10, "color": 8, "shape": 10, "background": 25, "read": 12, "off-topic": 10},
+    "number": {
+        "read": 60,
+        "caption": 10,
+        "background": 7,
+        "ink": 8,
+        "existence": 3,
+        "count": 3,
+        "shape": 1,
+        "color": 1,
+        "off-topic": 4,
+    },
+    "word": {
+        "read": 60,
+        "caption": 10,
+        "background": 7,
+        "ink": 8,
+        "existence": 3,
+        "count": 3,
+        "shape": 1,
+        "color": 1,
+        "off-topic": 4,
+    },
+    "handwritten": {
+        "read": 55,
+        "caption": 12,
+        "background": 8,
+        "ink": 8,
+        "existence": 4,
+        "count": 4,
+        "shape": 1,
+        "color": 1,
+        "off-topic": 4,
+    },
+    "photograph": {
+        "caption": 20,
+        "existence": 12,
+        "count": 10,
+        "color": 10,
+        "shape": 10,
+        "background": 8,
+        "read": 15,
+        "off-topic": 15,
+    },
+    "plain": {
+        "caption": 15,
+        "existence": 10,
+        "count": 10,
+        "color": 8,
+        "shape": 10,
+        "background": 25,
+        "read": 12,
+        "off-topic": 10,
+    },
 }

@@ -1,0 +1,120 @@
+"""The recipe's pictures show what their scenes say."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+from PIL import Image
+from training import drawing, lettering, palette, photographs, pool, scenes
+from training.palette import COLORS
+from training.scenes import KINDS, SHAPES, Scene, Thing
+
+# The middle of what people call so; a shade must be nearer to its own than to those of other names.
+PURE = {
+    "red": (220, 30, 30),
+    "orange": (255, 150, 20),
+    "yellow": (250, 225, 40),
+    "green": (40, 160, 60),
+    "blue": (50, 100, 220),
+    "purple": (130, 40, 170),
+    "pink": (255, 130, 190),
+    "gray": (145, 145, 145),
+    "black": (10, 10, 10),
+    "white": (252, 252, 252),
+}
+
+
+def test_the_same_seed_draws_the_same_example() -> None:
+    first, second = (pool.make_example(np.random.default_rng(7)) for _ in range(2))
+    assert first.scene == second.scene
+    assert (first.pixels == second.pixels).all()
+    assert (first.slots == second.slots).all()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_things_lie_inside_and_apart(seed: int) -> None:
+    scene = scenes.sample_shapes(np.random.default_rng(seed))
+    assert 1 <= len(scene.things) <= scenes.MAX_OBJECTS
+    short = min(scene.width, scene.height)
+    circles = [(t.x * scene.width, t.y * scene.height, t.radius * short) for t in scene.things]
+    for x, y, radius in circles:
+        assert radius - 1 <= x <= scene.width - radius + 1
+        assert radius - 1 <= y <= scene.height - radius + 1
+    for (x1, y1, r1), (x2, y2, r2) in combinations(circles, 2):
+        assert math.hypot(x1 - x2, y1 - y2) >= r1 + r2
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_thing_is_drawn_in_its_color_where_its_label_is(shape: str) -> None:
+    scene = Scene("shapes", 200, 160, "white", (Thing(shape, "blue", 0.4, 0.5, 0.3),))
+    for seed in range(12):
+        drawn = drawing.draw(scene, np.random.default_rng(seed))
+        pixels, labels = np.asarray(drawn.picture).astype(int), np.asarray(drawn.labels)
+        inside, outside = np.median(pixels[labels == 1], 0), np.median(pixels[labels == 0], 0)
+        assert outside.min() > 200
+        assert inside[2] > inside[0] or (inside > 200).all()  # blue, or the paper inside of a hollow one
+        rows, columns = np.nonzero(labels)
+        assert abs(columns.mean() - 80) < 20
+        assert abs(rows.mean() - 80) < 20
+
+
+@pytest.mark.parametrize("name", COLORS)
+def test_a_shade_is_nearest_to_its_own_name(name: str) -> None:
+    rng = np.random.default_rng(1)
+    shades = np.array([palette.sample(name, rng) for _ in range(200)])
+    distances = {other: np.abs(shades - np.array(pure)).sum(1) for other, pure in PURE.items()}
+    nearest = np.array(list(distances))[np.stack(list(distances.values())).argmin(0)]
+    assert (nearest == name).mean() > 0.6, np.unique(nearest, return_counts=True)
+
+
+def test_no_digit_of_the_evaluation_is_learned() -> None:
+    learned = {lettering.handwritten(i, held_out=False)[0].tobytes() for i in range(1400)}
+    kept = {lettering.handwritten(i, held_out=True)[0].tobytes() for i in range(397)}
+    assert lettering.num_digits(held_out=False) == 1400
+    assert lettering.num_digits(held_out=True) == 397
+    assert not learned & kept
+
+
+def test_no_photograph_of_the_evaluation_is_learned() -> None:
+    learned, kept = (photographs.photographs(held_out=held_out) for held_out in (False, True))
+    assert len(learned) >= 10
+    assert len(kept) == 4
+    assert not {p.tobytes() for p in learned} & {p.tobytes() for p in kept}
+
+
+def test_there_are_fonts_of_every_package() -> None:
+    assert len(lettering.font_files()) >= 50
+
+
+def test_labels_tell_which_character_is_where() -> None:
+    rng = np.random.default_rng(5)
+    examples = [e for e in (pool.make_example(rng) for _ in range(120)) if e.scene.kind == "number"]
+    assert examples
+    for example in examples:
+        seen = {pool.CHARACTERS[c - 1] for c in example.slots[:, 2:].flatten() if c}
+        assert seen <= set(example.scene.text)
+        assert len(seen) >= len(set(example.scene.text)) - 2  # two at most share a cell with two others
+
+
+def test_every_kind_of_scene_is_drawn() -> None:
+    rng = np.random.default_rng(2)
+    assert {pool.make_example(rng).scene.kind for _ in range(150)} == set(KINDS)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (64, 48), (480, 360), (300, 100), (90, 270), (129, 128)])
+def test_resizing_is_that_of_the_processor(size: tuple[int, int]) -> None:
+    from transformers.models.idefics2.image_processing_pil_idefics2 import (  # noqa: PLC0415  # slow
+        Idefics2ImageProcessorPil,
+    )
+
+    sizes = {"longest_edge": pool.LONGEST, "shortest_edge": pool.SHORTEST}
+    noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
+    processor = Idefics2ImageProcessorPil(
+        size=sizes, do_rescale=False, do_normalize=False, do_pad=False, do_image_splitting=False
+    )
+    theirs = processor([[Image.fromarray(noise)]], return_tensors="np")["pixel_values"]
+    ours = np.asarray(pool.resized(Image.fromarray(noise)))
+    assert (np.asarray(theirs).reshape(3, *ours.shape[:2]).transpose(1, 2, 0) == ours).all()

@@ -1,0 +1,213 @@
+"""The recipe trains a real Idefics2, goes on where it stopped, and writes what transformers loads."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from idefics2_engine.config import EngineConfig
+from idefics2_engine.engine import Engine
+from idefics2_engine.requests import Finished, Request, SamplingParams
+from pictures import red_circle
+from training import pool, tokens
+from training.batches import CHUNK, Batch, Writer
+from training.evaluate import Score, render, score, wilson
+from training.export import FILES, export
+from training.model import judge, make_model, point_latents
+from training.train import Lesson, Plan, Trainer, penalize
+from transformers import AutoTokenizer, RepetitionPenaltyLogitsProcessor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PLAN = Plan(steps=((Lesson.ALL, 1), (Lesson.PLACES, 2), (Lesson.ANSWERS, 2)), chunks=1, seed=3)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small a model is slower in several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer") / "tokenizer"
+    tokens.build(folder, seed=0, num_scenes=1500)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> pool.Pool:
+    folder = tmp_path_factory.mktemp("pool")
+    rng = np.random.default_rng(0)
+    drawn = [pool.make_example(rng) for _ in range(420)]
+    splits = [split for _ in range(30) if (split := pool.make_split(rng))]
+    pool.write_shard(folder, 0, drawn, splits)
+    return pool.Pool(folder, 1)
+
+
+def train(folder: Path, tokenizer_folder: Path, examples: pool.Pool, *, steps: int) -> Trainer:
+    """Train `steps` steps, and leave it."""
+    if not (folder / "tokenizer").exists():
+        (folder / "tokenizer").symlink_to(tokenizer_folder)
+    trainer = Trainer(PLAN, examples, folder)
+    for batch in trainer.batches():
+        if trainer.step == steps:
+            break
+        trainer.learn(batch)
+    trainer.save()
+    return trainer
+
+
+def test_training_that_was_broken_off_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, tokenizer_folder: Path, examples: pool.Pool
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    once = train(whole, tokenizer_folder, examples, steps=5)
+    train(broken, tokenizer_folder, examples, steps=3)
+    again = train(broken, tokenizer_folder, examples, steps=5)
+    assert again.step == once.step == 5
+    for (name, a), b in zip(once.model.state_dict().items(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_what_is_exported_is_loaded_and_answers_by_the_code_of_the_large_model(
+    tmp_path: Path, tokenizer_folder: Path, examples: pool.Pool
+) -> None:
+    train(tmp_path, tokenizer_folder, examples, steps=1)
+    folder = tmp_path / "checkpoint"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers' own, of its progress bar
+        export(tmp_path / "state.pt", tokenizer_folder, folder)
+    assert {file.name for file in folder.iterdir()} == set(FILES)
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 12_000_000
+    engine = Engine(EngineConfig(checkpoint=str(folder)))
+    request = Request("one", "What is this?", (red_circle(),), SamplingParams(max_new_tokens=3))
+    engine.add(engine.processor.prepare(request))
+    events = [event for _ in range(5) for _, event in engine.step()]
+    assert isinstance(events[-1], Finished)
+
+
+def test_a_question_sees_its_picture_and_no_other_question(
+    tokenizer_folder: Path, examples: pool.Pool
+) -> None:
+    batch = write(tokenizer_folder, examples)
+    end = tokens.NUM_PIECES + 2
+    row = 0
+    prefix = (
+        int((batch.input_ids[row] == end).nonzero()[0]) and 1 + 2 + 36 + 2
+    )  # <s>, User, :, two boundaries
+    length = int(batch.positions[row].argmax()) + 1
+    starts = [place for place in range(prefix, length) if batch.positions[row, place] == prefix]
+    assert len(starts) >= 2
+    looks = batch.mask[row, 0]
+    for first, second in pairwise(starts):
+        assert looks[second, :prefix].all()
+        assert not looks[second:, first:second][: starts[-1] - second + 1].any()
+
+
+def test_answers_are_learned_and_questions_are_not(tokenizer_folder: Path, examples: pool.Pool) -> None:
+    batch = write(tokenizer_folder, examples)
+    tokenizer: Any = tokens.load(tokenizer_folder)
+    for number in range(len(batch.kinds)):
+        mine = batch.answers[batch.answers[:, 2] == number]
+        text = tokenizer.decode(batch.input_ids[mine[:, 0], mine[:, 1]])
+        assert text.endswith(".<end_of_utterance>"), text
+
+
+def write(tokenizer_folder: Path, examples: pool.Pool) -> Batch:
+    """Write the first batch."""
+    rng = np.random.default_rng(1)
+    return Writer(examples, tokens.load(tokenizer_folder)).write(examples.epoch(rng, CHUNK)[:1], rng)
+
+
+def test_the_prompt_is_tokenized_as_the_processor_does(tokenizer_folder: Path, examples: pool.Pool) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder)
+    batch = write(tokenizer_folder, examples)
+    end = tokens.NUM_PIECES + 2
+    for row in batch.input_ids[:20].tolist():
+        text = tokenizer.decode(row[: row.index(end) + 4], skip_special_tokens=False)
+        again = tokenizer(text.removeprefix("<s>").removeprefix(" "))["input_ids"]
+        assert again == row[: len(again)]
+
+
+def test_any_text_survives_the_tokenizer(tokenizer_folder: Path) -> None:
+    tokenizer: Any = tokens.load(tokenizer_folder)
+    for text in (
+        "What color is the circle?",
+        "4821",
+        "CAFE",
+        "Какого цвета круг?",
+        "圆是什么颜色? 🙂",
+        "a  b\n\tc",
+    ):
+        assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True).strip() == text
+
+
+def test_latents_look_at_their_own_cell_from_the_start() -> None:
+    torch.manual_seed(0)
+    model = make_model()
+    side = pool.SIDE
+    places = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1).flatten(
+        0, 1
+    )
+    features = torch.randn(2, side, 128)
+    context = (features[0, places[:, 0]] + features[1, places[:, 1]])[None] + 0.05 * torch.randn(
+        20, side * side, 128
+    )
+    assert point_latents(model, [(context, places)]) > 0.8
+    attention = model.model.connector.perceiver_resampler.layers[0].self_attn
+    latents = torch.nn.functional.rms_norm(model.model.connector.perceiver_resampler.latents, (128,))
+    keys = attention.k_proj(torch.nn.functional.rms_norm(context[0], (128,)))[:, :32]
+    looks = (attention.q_proj(latents)[:, :32] @ keys.T / 32**0.5).softmax(-1)
+    centers = looks @ places.float()
+    cells = torch.stack(torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij"), -1).flatten(0, 1)
+    wanted = (cells + 0.5) * side / 6 - 0.5
+    assert (centers - wanted).abs().mean() < 0.5
+
+
+def test_empty_places_do_not_drown_the_others() -> None:
+    read = torch.zeros(1, 100, 3)
+    read[..., 0] = 5
+    wanted = torch.zeros(1, 100, dtype=torch.long)
+    wanted[0, 0] = 1
+    assert judge(read, wanted) > 4
+
+
+def test_the_plan_finds_the_lesson_of_a_step() -> None:
+    assert PLAN.num_steps == 5
+    assert [PLAN.find(step)[0] for step in range(5)] == [lesson for lesson, n in PLAN.steps for _ in range(n)]
+    with pytest.raises(IndexError):
+        PLAN.find(5)
+
+
+@pytest.mark.parametrize(
+    ("right", "asked", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (95, 100, 0.8882, 0.9785), (50, 100, 0.4038, 0.5962)],
+)
+def test_intervals_are_those_of_wilson(right: int, asked: int, low: float, high: float) -> None:
+    assert wilson(right, asked) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_a_score_counts_mistakes_and_the_table_shows_them() -> None:
+    made = score("count", [("2.", "2."), ("2.", "3."), ("2.", "3."), ("1.", "2.")])
+    assert made == Score("count", 4, 1, *wilson(1, 4), (("2.", "3.", 2), ("1.", "2.", 1)))
+    assert "| count | 4 | 25.0% |" in render([made])
+    assert "2. → 3. (2); 1. → 2. (1)" in render([made])
+
+
+def test_the_penalty_is_that_of_transformers() -> None:
+    logits, ids = torch.randn(4, 20), torch.randint(20, (4, 7))
+    theirs = RepetitionPenaltyLogitsProcessor(1.2)(ids, logits.clone())
+    torch.testing.assert_close(penalize(logits, ids, torch.ones(4, 7, dtype=torch.bool)), theirs)
+    torch.testing.assert_close(penalize(logits, ids, torch.zeros(4, 7, dtype=torch.bool)), logits)
