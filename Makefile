@@ -46,6 +46,7 @@ verify: $(INSTALLED) ## check style, types, imports, the wire contract and the d
 	$(call GENERATE,.cache/proto)
 	for file in $$(cd .cache/proto && find . -type f); do cmp .cache/proto/$$file proto/$$file || exit 1; done
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/tables.py --check README.md
+	$(TRAINING) card
 	$(BIN)/python -m pytest --quiet tests/documents
 
 fix: $(INSTALLED) ## mend what can be mended: style, order of imports, README's tables
@@ -62,7 +63,7 @@ bench: $(INSTALLED) ## measure, and keep the figures in tests/bench/results/
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/recovery.py
 
 train: $(INSTALLED) ## make the embedded checkpoint from nothing, or go on with it: up to 3 hours on 2 cores
-	$(TRAINING) train --folder .cache/train
+	$(TRAINING) train --folder .cache/train --checkpoint .cache/train/checkpoint
 
 eval: $(INSTALLED) ## ask the whole service about 2,000 fresh pictures, and keep what it knows
 	$(TRAINING) evaluate --keep

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 CHECKPOINT = HERE.parent
 EVALUATION = CHECKPOINT / "evaluation.json"
 CARD = CHECKPOINT / "README.md"
-BEGIN, END = "<!-- accuracy -->\n", "\n<!-- /accuracy -->"
+BEGIN, END = "<!-- accuracy -->", "<!-- /accuracy -->"
 NUM_SHARDS = 80
 """Of the pool: 160,000 pictures, some 6 GB of memory."""
 
@@ -56,7 +56,7 @@ def _train(arguments: argparse.Namespace) -> int:
             flush=True,
         )
     export(run / "state.pt", run / "tokenizer", arguments.checkpoint)
-    draw_curve(run / "log.jsonl", arguments.checkpoint / "training" / "curve.png")
+    draw_curve(run / "log.jsonl", arguments.checkpoint / "curve.png")
     return 0
 
 
@@ -91,7 +91,7 @@ def _put(card: str) -> str:
 
     before, _, rest = card.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{evaluate.render(evaluate.read(EVALUATION))}{END}{after}"
+    return f"{before}{BEGIN}\n{evaluate.render(evaluate.read(EVALUATION))}\n{END}{after}"
 
 
 def _parse_arguments() -> argparse.Namespace:

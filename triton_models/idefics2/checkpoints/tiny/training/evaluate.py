@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from idefics2.v1 import generation_pb2, generation_pb2_grpc
+from idefics2_service import logs
 from idefics2_service.app import App
-from idefics2_service.settings import Settings
+from idefics2_service.settings import LogSettings, Settings
 
 from training.cases import KINDS, Case, sample_cases
 
@@ -81,6 +82,7 @@ async def evaluate(count: int, seed: int, show: Callable[[int], None]) -> list[S
 
     """
     answers: dict[Case, str] = {}
+    logs.configure(LogSettings(level="warning"))
     with tempfile.TemporaryDirectory(prefix="idefics2-eval-") as folder:
         settings = Settings.read({}, {"grpc.port": 0, "http.port": 0, "data.folder": folder})
         async with App(settings) as app, grpc.aio.insecure_channel(app.grpc_address) as channel:
