@@ -72,7 +72,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         scores = asyncio.run(evaluate.evaluate(arguments.count, arguments.seed, show))
     print(evaluate.render(scores))
     if arguments.keep:
-        evaluate.write(scores, EVALUATION, seed=arguments.seed)
+        evaluate.write(scores, EVALUATION)
         CARD.write_text(_put(CARD.read_text()))
     return 0
 

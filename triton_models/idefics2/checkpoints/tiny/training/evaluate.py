@@ -127,16 +127,17 @@ def write_request(case: Case) -> generation_pb2.GenerateRequest:
     )
 
 
-def write(scores: list[Score], file: Path, *, seed: int) -> None:
-    """Keep scores as JSON."""
-    file.write_text(json.dumps({"seed": seed, "scores": [asdict(one) for one in scores]}, indent=1) + "\n")
+def write(scores: list[Score], file: Path) -> None:
+    """Keep scores as JSON, a line each."""
+    lines = ",\n".join(json.dumps(asdict(one), ensure_ascii=False) for one in scores)
+    file.write_text(f"[\n{lines}\n]\n")
 
 
 def read(file: Path) -> list[Score]:
     """Read what `write` kept."""
-    kept = json.loads(file.read_text())["scores"]
+    scores = json.loads(file.read_text())
     return [
-        Score(**{**one, "mistakes": tuple(tuple(mistake) for mistake in one["mistakes"])}) for one in kept
+        Score(**{**one, "mistakes": tuple(tuple(mistake) for mistake in one["mistakes"])}) for one in scores
     ]
 
 
