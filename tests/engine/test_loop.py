@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import threading
-from collections import Counter, defaultdict
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fakes.engine import ScriptedEngine, Told, call_from_threads, flush, running_loop
 from idefics2_engine.errors import EngineFault, InvalidRequest
 from idefics2_engine.loop import EngineLoop
 from idefics2_engine.requests import (
@@ -20,18 +17,13 @@ from idefics2_engine.requests import (
     Failed,
     Finished,
     Request,
-    SamplingParams,
     StageEntered,
     TextDelta,
-    is_last,
 )
-from pictures import draw_red_circle, encode
-from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
 
-    from idefics2_engine.engine import Engine
     from idefics2_engine.requests import Event
 
 PATIENCE_SECONDS = 60
@@ -39,147 +31,6 @@ FINISHED = Finished("END_OF_TURN", 1, 1, 1)
 BROKEN = Failed("INTERNAL_ERROR", "the engine failed in a step")
 COUNTED = Counted(1, 2, 3, 4)
 ENDLESS = repeat(TextDelta("x", 1))
-
-
-class Gate:
-    """Holds up whoever comes by while it is closed, and tells that somebody stands there."""
-
-    def __init__(self) -> None:
-        """Begin open."""
-        self._opened = threading.Event()
-        self._reached = threading.Event()
-        self.open()
-
-    def open(self) -> None:
-        """Let all pass."""
-        self._opened.set()
-
-    def close(self) -> None:
-        """Let nobody pass."""
-        self._reached.clear()
-        self._opened.clear()
-
-    def pass_by(self) -> None:
-        """Pass, or wait."""
-        if not self._opened.is_set():
-            self._reached.set()
-            assert self._opened.wait(PATIENCE_SECONDS)
-
-    def wait_until_reached(self) -> None:
-        """Return when somebody stands there."""
-        assert self._reached.wait(PATIENCE_SECONDS)
-
-
-@dataclass
-class Prepared:
-    """A request that is ready for the engine."""
-
-    request: Request
-
-
-class ScriptedEngine:
-    """Tells in each step the next event of each request, as a test wrote it down."""
-
-    def __init__(self) -> None:
-        """Begin with nothing written."""
-        self.processor = self
-        self.events: dict[str, Iterable[Event]] = {}
-        self.faults: dict[str, Exception] = {}
-        self.add_faults: dict[str, Exception] = {}
-        self.running: dict[str, Iterator[Event]] = {}
-        self.added: list[str] = []
-        self.stepping, self.preparing = Gate(), Gate()
-
-    def prepare(self, request: Request, _: object = None) -> Prepared:
-        """As Processor.prepare."""
-        if request.images:
-            self.preparing.pass_by()
-        if request.request_id in self.faults:
-            raise self.faults[request.request_id]
-        return Prepared(request)
-
-    def add(self, prepared: Prepared) -> None:
-        """As Engine.add."""
-        request_id = prepared.request.request_id
-        self.added.append(request_id)
-        if request_id in self.add_faults:
-            raise self.add_faults[request_id]
-        self.running[request_id] = iter(self.events[request_id])
-
-    def cancel(self, request_id: str) -> bool:
-        """As Engine.cancel."""
-        return self.running.pop(request_id, None) is not None
-
-    def step(self) -> Iterator[tuple[str, Event]]:
-        """As Engine.step."""
-        self.stepping.pass_by()
-        for request_id, events in list(self.running.items()):
-            event = next(events)
-            if is_last(event):
-                del self.running[request_id]
-            yield request_id, event
-
-    @property
-    def is_idle(self) -> bool:
-        """As Engine.is_idle."""
-        return not self.running
-
-
-class Told:
-    """What the loop tells, in order, with the thread that told it."""
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self.events: dict[str, list[Event]] = defaultdict(list)
-        self.order: list[tuple[str, Event]] = []
-        self.threads: dict[str, str] = {}
-        self.listener: Callable[[str, Event], None] = lambda *_: None
-        self._changed = threading.Condition()
-
-    def emit(self, request_id: str, event: Event) -> None:
-        """As the loop's Emit."""
-        with self._changed:
-            self.events[request_id].append(event)
-            self.order.append((request_id, event))
-            self.threads[request_id] = threading.current_thread().name
-            self._changed.notify_all()
-        self.listener(request_id, event)
-
-    def wait_for_events(self, request_id: str, number: int) -> None:
-        """Return when a request has so many events."""
-        self._wait(lambda: len(self.events[request_id]) >= number)
-
-    def wait_for_last(self, *request_ids: str) -> list[Event]:
-        """Return the last events of these requests."""
-        self._wait(lambda: all(map(self._is_over, request_ids)))
-        return [self.events[request_id][-1] for request_id in request_ids]
-
-    def check_one_last_event_each(self, request_ids: set[str]) -> None:
-        assert set(self.events) == request_ids
-        for request_id, events in self.events.items():
-            assert [is_last(event) for event in events] == [False] * (len(events) - 1) + [True], request_id
-
-    def _is_over(self, request_id: str) -> bool:
-        return bool(self.events[request_id]) and is_last(self.events[request_id][-1])
-
-    def _wait(self, holds: Callable[[], bool]) -> None:
-        with self._changed:
-            assert self._changed.wait_for(holds, PATIENCE_SECONDS), f"only {dict(self.events)}"
-
-
-@contextmanager
-def running_loop(engine: Any, told: Told, num_preparing: int = 2) -> Iterator[EngineLoop]:
-    """Run a loop and close it, with all gates open."""
-    loop = EngineLoop(engine, told.emit, num_preparing)
-    try:
-        yield loop
-    finally:
-        if isinstance(engine, ScriptedEngine):
-            engine.stepping.open()
-            engine.preparing.open()
-        loop.close()
-        assert not loop._thread.is_alive()
-        assert not loop._open
 
 
 @pytest.fixture
@@ -208,21 +59,6 @@ def submit_all(loop: EngineLoop, requests: Iterable[Request]) -> None:
     """Submit one after the other."""
     for request in requests:
         loop.submit(request)
-
-
-def call_from_threads(call: Callable[[list[str]], None], names: list[str], number: int) -> None:
-    """Share names among threads, and return when all of them are done."""
-    callers = [threading.Thread(target=call, args=(names[part::number],)) for part in range(number)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-
-
-def flush(loop: EngineLoop, told: Told, name: str = "flush") -> None:
-    """Return when the engine's thread has done all that was asked for so far."""
-    loop.ping(name)
-    assert told.wait_for_last(name) == [Alive()]
 
 
 def test_a_request_is_told_its_events_in_order_with_one_last(scripted: ScriptedEngine, told: Told) -> None:
@@ -476,91 +312,3 @@ def test_closing_a_loop_that_does_nothing_returns_and_says_nothing(
     with running_loop(scripted, told):
         pass
     assert told.events == {}
-
-
-PICTURES = (
-    encode(draw_red_circle((48, 36))),
-    encode(Image.new("RGB", (60, 20)), "JPEG"),
-    encode(draw_red_circle((20, 60)), "GIF"),
-)
-BAD_PICTURE = PICTURES[0][: len(PICTURES[0]) // 2]
-WRONG: dict[str, tuple[str, dict[str, Any]]] = {
-    "damaged": ("FILE_UNDECODABLE", {"images": (BAD_PICTURE,)}),
-    "no image": ("IMAGE_MISSING", {"images": ()}),
-    "too long": ("CONTEXT_EXCEEDED", {"prompt": "long " * 2000}),
-}
-FATES_OF_THE_CANCELLED = {"0": 1, "1": 2, "2": 1, "3": 1}  # after how many events
-FATES = {"answered": 12, **dict.fromkeys(WRONG, 1), **FATES_OF_THE_CANCELLED}  # and how many of each
-
-
-def draw_question(draw: random.Random) -> Request:
-    """Draw a request of any size."""
-    sampling = SamplingParams(
-        max_new_tokens=draw.randint(1, 10),
-        min_new_tokens=draw.choice((0, 1)),
-        temperature=draw.choice((0.0, 0.4, 3.0)),
-        top_k=draw.choice((0, 5)),
-        seed=draw.getrandbits(64),
-        stop=tuple(draw.sample((" red", "e", "circle on", ". "), draw.choice((0, 0, 1, 2)))),
-    )
-    images = tuple(draw.choices(PICTURES, k=draw.choice((1, 1, 2))))
-    return Request(
-        "alone", "What is this? " * draw.randint(1, 5), images, sampling, draw.choice((None, True))
-    )
-
-
-def answer_alone(engine: Engine, request: Request) -> list[Event]:
-    """Answer a request when nobody else is there."""
-    engine.add(engine.processor.prepare(request))
-    events = []
-    while not engine.is_idle:
-        events += [event for _, event in engine.step()]
-    return events
-
-
-def check_answer(fate: str, events: list[Event], alone: list[Event]) -> None:
-    """Compare what a request was told with its answer when nobody else was there."""
-    last = events[-1]
-    if isinstance(last, Failed):
-        assert [last.reason] == [WRONG[fate][0]] * len(events)
-    elif isinstance(last, Cancelled):
-        assert fate in FATES_OF_THE_CANCELLED
-        assert events[:-1] == alone[: len(events) - 1]
-    else:
-        assert events == alone
-
-
-def test_in_a_storm_each_answer_is_the_one_made_alone_and_nothing_is_left(engine: Engine, told: Told) -> None:
-    draw = random.Random(5)  # noqa: S311  # not a secret
-    questions = [draw_question(draw) for _ in range(30)]
-    alone = [answer_alone(engine, question) for question in questions]
-    names = [f"{n}" for n in range(150)]
-    chosen = {name: draw.randrange(len(questions)) for name in names}
-    fates = {name: draw.choices(list(FATES), list(FATES.values()))[0] for name in names}
-
-    def cancel_in_time(request_id: str, _: Event) -> None:
-        """Cancel, after so many events, those whose fate is a number; some of them twice."""
-        if fates.get(request_id) == str(len(told.events[request_id])):
-            for _again in range(1 + int(request_id) % 2):
-                loop.cancel(request_id)
-
-    def submit(part: list[str]) -> None:
-        for name in part:
-            _, changed = WRONG.get(fates[name], ("", {}))
-            loop.submit(replace(questions[chosen[name]], request_id=name, **changed))
-            if fates[name] == "0":
-                loop.cancel(name)
-
-    told.listener = cancel_in_time
-    with running_loop(engine, told) as loop:
-        call_from_threads(submit, names, 3)
-        lasts = told.wait_for_last(*names)
-        flush(loop, told)
-        assert engine.is_idle
-        assert not loop._open
-    told.check_one_last_event_each({*names, "flush"})
-    for name in names:
-        check_answer(fates[name], told.events[name], alone[chosen[name]])
-    kinds = Counter(type(last) for last in lasts)
-    assert set(kinds) == {Finished, Failed, Cancelled}
-    assert kinds[Finished] > len(names) / 2

@@ -1,0 +1,105 @@
+"""The engine's loop over the real engine, with all that can happen to requests at once."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fakes.engine import Told, call_from_threads, flush, running_loop
+from idefics2_engine.requests import Cancelled, Failed, Finished, Request, SamplingParams
+from pictures import draw_red_circle, encode
+from PIL import Image
+
+if TYPE_CHECKING:
+    from idefics2_engine.engine import Engine
+    from idefics2_engine.requests import Event
+
+PICTURES = (
+    encode(draw_red_circle((48, 36))),
+    encode(Image.new("RGB", (60, 20)), "JPEG"),
+    encode(draw_red_circle((20, 60)), "GIF"),
+)
+BAD_PICTURE = PICTURES[0][: len(PICTURES[0]) // 2]
+WRONG: dict[str, tuple[str, dict[str, Any]]] = {
+    "damaged": ("FILE_UNDECODABLE", {"images": (BAD_PICTURE,)}),
+    "no image": ("IMAGE_MISSING", {"images": ()}),
+    "too long": ("CONTEXT_EXCEEDED", {"prompt": "long " * 2000}),
+}
+FATES_OF_THE_CANCELLED = {"0": 1, "1": 2, "2": 1, "3": 1}  # after how many events
+FATES = {"answered": 12, **dict.fromkeys(WRONG, 1), **FATES_OF_THE_CANCELLED}  # and how many of each
+
+
+def draw_question(draw: random.Random) -> Request:
+    """Draw a request of any size."""
+    sampling = SamplingParams(
+        max_new_tokens=draw.randint(1, 10),
+        min_new_tokens=draw.choice((0, 1)),
+        temperature=draw.choice((0.0, 0.4, 3.0)),
+        top_k=draw.choice((0, 5)),
+        seed=draw.getrandbits(64),
+        stop=tuple(draw.sample((" red", "e", "circle on", ". "), draw.choice((0, 0, 1, 2)))),
+    )
+    images = tuple(draw.choices(PICTURES, k=draw.choice((1, 1, 2))))
+    return Request(
+        "alone", "What is this? " * draw.randint(1, 5), images, sampling, draw.choice((None, True))
+    )
+
+
+def answer_alone(engine: Engine, request: Request) -> list[Event]:
+    """Answer a request when nobody else is there."""
+    engine.add(engine.processor.prepare(request))
+    events = []
+    while not engine.is_idle:
+        events += [event for _, event in engine.step()]
+    return events
+
+
+def check_answer(fate: str, events: list[Event], alone: list[Event]) -> None:
+    """Compare what a request was told with its answer when nobody else was there."""
+    last = events[-1]
+    if isinstance(last, Failed):
+        assert [last.reason] == [WRONG[fate][0]] * len(events)
+    elif isinstance(last, Cancelled):
+        assert fate in FATES_OF_THE_CANCELLED
+        assert events[:-1] == alone[: len(events) - 1]
+    else:
+        assert events == alone
+
+
+def test_in_a_storm_each_answer_is_the_one_made_alone_and_nothing_is_left(engine: Engine) -> None:
+    told = Told()
+    draw = random.Random(5)  # noqa: S311  # not a secret
+    questions = [draw_question(draw) for _ in range(30)]
+    alone = [answer_alone(engine, question) for question in questions]
+    names = [f"{n}" for n in range(150)]
+    chosen = {name: draw.randrange(len(questions)) for name in names}
+    fates = {name: draw.choices(list(FATES), list(FATES.values()))[0] for name in names}
+
+    def cancel_in_time(request_id: str, _: Event) -> None:
+        """Cancel, after so many events, those whose fate is a number; some of them twice."""
+        if fates.get(request_id) == str(len(told.events[request_id])):
+            for _again in range(1 + int(request_id) % 2):
+                loop.cancel(request_id)
+
+    def submit(part: list[str]) -> None:
+        for name in part:
+            _, changed = WRONG.get(fates[name], ("", {}))
+            loop.submit(replace(questions[chosen[name]], request_id=name, **changed))
+            if fates[name] == "0":
+                loop.cancel(name)
+
+    told.listener = cancel_in_time
+    with running_loop(engine, told) as loop:
+        call_from_threads(submit, names, 3)
+        lasts = told.wait_for_last(*names)
+        flush(loop, told)
+        assert engine.is_idle
+        assert not loop._open
+    told.check_one_last_event_each({*names, "flush"})
+    for name in names:
+        check_answer(fates[name], told.events[name], alone[chosen[name]])
+    kinds = Counter(type(last) for last in lasts)
+    assert set(kinds) == {Finished, Failed, Cancelled}
+    assert kinds[Finished] > len(names) / 2
