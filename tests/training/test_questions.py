@@ -7,15 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from training import offtopic, scenes, wording
-from training.questions import (
-    NOTHING_KNOWN,
-    PLURALS,
-    REFUSAL,
-    Asker,
-    Question,
-    ask_of_two,
-    describe,
-)
+from training.descriptions import NOTHING_KNOWN, PLURALS, describe
+from training.pairs import ask_of_two
+from training.questions import REFUSAL, Asker, Question
 from training.scenes import SHAPES, Scene, Thing
 
 RED_CIRCLE = Thing("circle", "red", 0.25, 0.25, 0.2)

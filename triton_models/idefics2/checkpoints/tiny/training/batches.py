@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from training import pool, tokens
+from training.pairs import ask_of_two
 from training.palette import COLORS
-from training.questions import Asker, Question, ask_of_two
+from training.questions import Asker, Question
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

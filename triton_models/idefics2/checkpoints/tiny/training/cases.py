@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training import drawing
+from training.pairs import ask_of_two
 from training.pool import sample_scene
-from training.questions import Asker, ask_of_two
+from training.questions import Asker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

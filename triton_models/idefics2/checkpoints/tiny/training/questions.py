@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from training import offtopic, wording
+from training.descriptions import (
+    NEAR,
+    NOTHING_KNOWN,
+    PLURALS,
+    describe,
+    list_words,
+    reading_order,
+    with_article,
+)
 from training.palette import COLORS
 from training.scenes import SHAPES
 
@@ -21,11 +28,6 @@ if TYPE_CHECKING:
 _Option = TypeVar("_Option")
 
 REFUSAL = "I can only answer questions about shapes, colors, numbers and words."
-NOTHING_KNOWN = "I see no shapes or text."
-PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
-NUMBER_WORDS = ("", "", "Two", "Three", "Four", "Five", "Six")
-_NEAR = 0.07
-"""Two places closer than this, in parts of a side, are not told apart by a question."""
 
 
 @dataclass(frozen=True)
@@ -109,90 +111,6 @@ class Asker:
 Asked = tuple[str, str] | None
 
 
-def ask_of_two(first: Scene, second: Scene, rng: np.random.Generator, *, unseen: bool = False) -> Question:
-    """Ask about two pictures that are shown together."""
-    how = rng.random()
-    asker = Asker(first, rng, unseen=unseen)
-    captions = [describe(scene) for scene in (first, second)]
-    if how < 0.12 and all(captions):
-        return Question(
-            "two pictures", wording.decorate(asker.say("caption of two"), rng), " ".join(map(str, captions))
-        )
-    if how < 0.15:
-        return Question("two pictures", asker.say("number of pictures"), "2.")
-    if how < 0.32 and first.things and second.things:
-        thing = asker.pick((*first.things, *second.things, *second.things))
-        by_shape = rng.random() < 0.6
-        what = thing.shape if by_shape else f"{thing.color} {thing.shape}"
-        has = [
-            any(t.shape == thing.shape and (by_shape or t.color == thing.color) for t in scene.things)
-            for scene in (first, second)
-        ]
-        text = wording.decorate(asker.say("which picture", what=with_article(what)), rng)
-        return Question(
-            "two pictures", text, "Both." if all(has) else "The first." if has[0] else "The second."
-        )
-    place = int(rng.integers(2))
-    meant = Asker((first, second)[place], rng, unseen=unseen, place=("first", "second")[place]).ask()
-    return Question("off-topic" if meant.kind == "off-topic" else "two pictures", meant.text, meant.answer)
-
-
-def list_words(words: list[str]) -> str:
-    """Write "A, b and c."."""
-    text = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def with_article(words: str) -> str:
-    """Put a or an before words."""
-    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
-
-
-def reading_order(things: tuple[Thing, ...]) -> list[Thing] | None:
-    """Sort from left to right, or downwards where they stand in a column; None where neither is clear."""
-    for axis in ("x", "y"):
-        ordered = sorted(things, key=attrgetter(axis))
-        places = [getattr(thing, axis) for thing in ordered]
-        gaps = [after - before for before, after in pairwise(places)]
-        if all(gap >= _NEAR for gap in gaps):
-            return ordered
-        if places[-1] - places[0] >= _NEAR:
-            return None  # neither a row nor a column
-    return None
-
-
-def describe(scene: Scene) -> str | None:
-    """Write what a person would say of the picture in one sentence; None where the order is not clear."""
-    paper = f"on {with_article(scene.background)} background." if scene.background else ""
-    if scene.kind in {"photograph", "plain"}:
-        return NOTHING_KNOWN
-    if scene.kind == "number":
-        return f"The number {scene.text} {paper}"
-    if scene.kind == "word":
-        return f"The word {scene.text} {paper}"
-    if scene.kind == "handwritten":
-        return f"The handwritten digit {scene.text} {paper}"
-    groups: dict[str, list[Thing]] = {}
-    for thing in scene.things:
-        groups.setdefault(f"{thing.color} {thing.shape}", []).append(thing)
-    if len(groups) > 1:
-        ordered = reading_order(scene.things)
-        if ordered is None:
-            return None
-        groups = {}
-        for thing in ordered:
-            groups.setdefault(f"{thing.color} {thing.shape}", []).append(thing)
-    words = []
-    for things in groups.values():
-        first, count = things[0], len(things)
-        words.append(
-            with_article(f"{first.color} {first.shape}")
-            if count == 1
-            else f"{NUMBER_WORDS[count].lower()} {first.color} {PLURALS[first.shape]}"
-        )
-    return f"{list_words(words)[:-1]} {paper}"
-
-
 def _caption(asker: Asker) -> Asked:
     answer = describe(asker.scene)
     return (asker.say("caption"), answer) if answer else None
@@ -232,10 +150,8 @@ def _ink(asker: Asker) -> Asked:
 def _shape(asker: Asker) -> Asked:
     things = asker.scene.things
     if not things:
-        return asker.say("shape"), NOTHING_KNOWN if asker.scene.kind in {
-            "photograph",
-            "plain",
-        } else "There is no shape."
+        has_text = bool(asker.scene.text)
+        return asker.say("shape"), "There is no shape." if has_text else NOTHING_KNOWN
     if asker.rng.random() < 0.12:
         absent = asker.pick(
             [color for color in COLORS if color not in {*asker.colors, asker.scene.background}]
@@ -343,11 +259,11 @@ def _relation(asker: Asker) -> Asked:
     away = sign * (getattr(second, axis) - getattr(first, axis))
     if how < 0.65:
         answer = "Yes." if away > 0 else "No."
-        return (asker.say("is related", a=a, b=b, relation=words), answer) if abs(away) >= _NEAR else None
+        return (asker.say("is related", a=a, b=b, relation=words), answer) if abs(away) >= NEAR else None
     if len(asker.scene.things) == 2 and how < 0.85:
         look = with_article(f"{first.color} {first.shape}").capitalize()
         answer = f"{look}." if away > 0 else "Nothing."
-        return (asker.say("what is related", b=b, relation=words), answer) if abs(away) >= _NEAR else None
+        return (asker.say("what is related", b=b, relation=words), answer) if abs(away) >= NEAR else None
     dx, dy = second.x - first.x, second.y - first.y
     if abs(abs(dx) - abs(dy)) < 0.12:
         return None
@@ -359,7 +275,7 @@ def _relation(asker: Asker) -> Asked:
 def _outermost(asker: Asker) -> Asked:
     side, axis, sign = asker.pick(_SIDES)
     ordered = sorted(asker.scene.things, key=lambda thing: sign * getattr(thing, axis))
-    if abs(getattr(ordered[0], axis) - getattr(ordered[1], axis)) < _NEAR:
+    if abs(getattr(ordered[0], axis) - getattr(ordered[1], axis)) < NEAR:
         return None
     if asker.rng.random() < 0.5:
         return asker.say("shape at side", side=side), f"{ordered[0].shape.capitalize()}."
@@ -403,6 +319,18 @@ _ASKERS: dict[str, Callable[[Asker], Asked]] = {
     "ink": _ink,
     "off-topic": _off_topic,
 }
+# How often each kind of question is asked of each kind of scene.
+_ABOUT_PRINT: dict[str, float] = {
+    "read": 60,
+    "caption": 10,
+    "background": 7,
+    "ink": 8,
+    "existence": 3,
+    "count": 3,
+    "shape": 1,
+    "color": 1,
+    "off-topic": 4,
+}
 _KINDS: dict[str, dict[str, float]] = {
     "shapes": {
         "color": 16,
@@ -416,28 +344,8 @@ _KINDS: dict[str, dict[str, float]] = {
         "read": 1.5,
         "off-topic": 5,
     },
-    "number": {
-        "read": 60,
-        "caption": 10,
-        "background": 7,
-        "ink": 8,
-        "existence": 3,
-        "count": 3,
-        "shape": 1,
-        "color": 1,
-        "off-topic": 4,
-    },
-    "word": {
-        "read": 60,
-        "caption": 10,
-        "background": 7,
-        "ink": 8,
-        "existence": 3,
-        "count": 3,
-        "shape": 1,
-        "color": 1,
-        "off-topic": 4,
-    },
+    "number": _ABOUT_PRINT,
+    "word": _ABOUT_PRINT,
     "handwritten": {
         "read": 55,
         "caption": 12,
