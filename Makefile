@@ -62,7 +62,7 @@ bench: $(INSTALLED) ## measure, and keep the figures in tests/bench/results/
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/path.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/recovery.py
 
-train: $(INSTALLED) ## make the embedded checkpoint from nothing, or go on with it: up to 3 hours on 2 cores
+train: $(INSTALLED) ## make the embedded checkpoint from nothing, or go on with it: hours on 2 cores
 	$(TRAINING) train --folder .cache/train --checkpoint .cache/train/checkpoint
 
 eval: $(INSTALLED) ## ask the whole service about 2,000 fresh pictures, and keep what it knows

@@ -14,12 +14,14 @@ from idefics2_engine.engine import Engine
 from idefics2_engine.requests import Finished, Request, SamplingParams
 from pictures import red_circle
 from training import pool, tokens
+from training.__main__ import main
 from training.batches import CHUNK, Batch, Writer
 from training.evaluate import Score, render, score, wilson
 from training.export import FILES, export
 from training.model import judge, make_model, point_latents
-from training.train import Lesson, Plan, Trainer, penalize
-from transformers import AutoTokenizer, RepetitionPenaltyLogitsProcessor
+from training.plan import Lesson, Plan
+from training.train import Trainer, penalize
+from transformers import RepetitionPenaltyLogitsProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,17 +83,21 @@ def test_training_that_was_broken_off_goes_on_as_if_it_had_not_been(
         assert torch.equal(a, b), name
 
 
-def test_what_is_exported_is_loaded_and_answers_by_the_code_of_the_large_model(
-    tmp_path: Path, tokenizer_folder: Path, examples: pool.Pool
-) -> None:
-    train(tmp_path, tokenizer_folder, examples, steps=1)
-    folder = tmp_path / "checkpoint"
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, examples: pool.Pool) -> Path:
+    """What is exported after one step."""
+    folder = tmp_path_factory.mktemp("exported")
+    train(folder, tokenizer_folder, examples, steps=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers' own, of its progress bar
-        export(tmp_path / "state.pt", tokenizer_folder, folder)
-    assert {file.name for file in folder.iterdir()} == set(FILES)
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 12_000_000
-    engine = Engine(EngineConfig(checkpoint=str(folder)))
+        export(folder / "state.pt", tokenizer_folder, folder / "checkpoint")
+    return folder / "checkpoint"
+
+
+def test_what_is_exported_is_loaded_and_answers_by_the_code_of_the_large_model(checkpoint: Path) -> None:
+    assert {file.name for file in checkpoint.iterdir()} == set(FILES)
+    assert sum(file.stat().st_size for file in checkpoint.iterdir()) < 12_000_000
+    engine = Engine(EngineConfig(checkpoint=str(checkpoint)))
     request = Request("one", "What is this?", (red_circle(),), SamplingParams(max_new_tokens=3))
     engine.add(engine.processor.prepare(request))
     events = [event for _ in range(5) for _, event in engine.step()]
@@ -102,18 +108,14 @@ def test_a_question_sees_its_picture_and_no_other_question(
     tokenizer_folder: Path, examples: pool.Pool
 ) -> None:
     batch = write(tokenizer_folder, examples)
-    end = tokens.NUM_PIECES + 2
-    row = 0
-    prefix = (
-        int((batch.input_ids[row] == end).nonzero()[0]) and 1 + 2 + 36 + 2
-    )  # <s>, User, :, two boundaries
-    length = int(batch.positions[row].argmax()) + 1
-    starts = [place for place in range(prefix, length) if batch.positions[row, place] == prefix]
+    prefix = 3 + 38  # <s>, User, :, the picture between its boundaries
+    positions, looks = batch.positions[0], batch.mask[0, 0]
+    starts = [place for place in range(prefix, len(positions)) if positions[place] == prefix]
     assert len(starts) >= 2
-    looks = batch.mask[row, 0]
     for first, second in pairwise(starts):
         assert looks[second, :prefix].all()
-        assert not looks[second:, first:second][: starts[-1] - second + 1].any()
+        assert looks[second - 1, first:second].all()
+        assert not looks[second:, first:second].any()
 
 
 def test_answers_are_learned_and_questions_are_not(tokenizer_folder: Path, examples: pool.Pool) -> None:
@@ -131,14 +133,15 @@ def write(tokenizer_folder: Path, examples: pool.Pool) -> Batch:
     return Writer(examples, tokens.load(tokenizer_folder)).write(examples.epoch(rng, CHUNK)[:1], rng)
 
 
-def test_the_prompt_is_tokenized_as_the_processor_does(tokenizer_folder: Path, examples: pool.Pool) -> None:
-    tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder)
-    batch = write(tokenizer_folder, examples)
+def test_a_question_is_written_as_the_service_writes_it(checkpoint: Path, examples: pool.Pool) -> None:
+    rows = write(checkpoint, examples).input_ids.tolist()
     end = tokens.NUM_PIECES + 2
-    for row in batch.input_ids[:20].tolist():
-        text = tokenizer.decode(row[: row.index(end) + 4], skip_special_tokens=False)
-        again = tokenizer(text.removeprefix("<s>").removeprefix(" "))["input_ids"]
-        assert again == row[: len(again)]
+    processor = Engine(EngineConfig(checkpoint=str(checkpoint))).processor
+    for row in rows[:10]:  # of one picture
+        prompt = row[: row.index(end) + 4]  # with the cue of the answer
+        question = processor.tokenizer.decode(prompt[41:-4])
+        prepared = processor.prepare(Request("one", question, (red_circle(),)))
+        assert prepared.input_ids[0].tolist() == prompt, question
 
 
 def test_any_text_survives_the_tokenizer(tokenizer_folder: Path) -> None:
@@ -189,6 +192,7 @@ def test_the_plan_finds_the_lesson_of_a_step() -> None:
     assert [PLAN.find(step)[0] for step in range(5)] == [lesson for lesson, n in PLAN.steps for _ in range(n)]
     with pytest.raises(IndexError):
         PLAN.find(5)
+    assert Plan().shorten(0.0001).num_steps == len(Lesson)
 
 
 @pytest.mark.parametrize(
@@ -211,3 +215,24 @@ def test_the_penalty_is_that_of_transformers() -> None:
     theirs = RepetitionPenaltyLogitsProcessor(1.2)(ids, logits.clone())
     torch.testing.assert_close(penalize(logits, ids, torch.ones(4, 7, dtype=torch.bool)), theirs)
     torch.testing.assert_close(penalize(logits, ids, torch.zeros(4, 7, dtype=torch.bool)), logits)
+
+
+def test_one_command_makes_a_checkpoint_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.pool.SHARD", 600)
+    monkeypatch.setattr("training.pool.draw_pool", draw_here)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        options = ("--folder", str(tmp_path), "--checkpoint", str(tmp_path / "made"), "--shards", "1")
+        assert main(["train", *options, "--share", "0.0001"]) == 0
+    assert "drawn" in capsys.readouterr().out
+    assert {file.name for file in (tmp_path / "made").iterdir()} == {*FILES, "curve.png"}
+
+
+def draw_here(folder: Path, num_shards: int, seed: int, _: int) -> Iterator[int]:
+    """Draw in this process, where the shards are small."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(num_shards):
+        pool.make_shard((str(folder), seed, number))
+        yield number + 1

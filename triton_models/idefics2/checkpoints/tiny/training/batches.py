@@ -26,7 +26,7 @@ MAX_TOKENS = 144
 """Of one row; as many questions as fit are asked about a picture."""
 MAX_PAIR_TOKENS = 160
 MAX_SPLIT_TOKENS = 256
-_NUM_PAIRS, _NUM_TALKS = 10, 8
+_NUM_PAIRS, _NUM_CONVERSATIONS = 10, 8
 _NUM_SPLIT_GROUPS, _NUM_SPLITS = 4, 4
 
 
@@ -92,14 +92,14 @@ class Writer:
         """Prepare the tokens that are the same in every conversation."""
         self._pool = examples
         self._tokenizer = tokenizer
-        self._cache: dict[str, list[int]] = {}
+        self._cache: dict[tuple[str, bool], list[int]] = {}
         fake, image, self._end = tokenizer.convert_tokens_to_ids([tokens.FAKE, tokens.IMAGE, tokens.END])
         self._fake, self._block = fake, [image] * pool.SLOTS**2
         self._head = [1, *self._after("User:", first=True)]
         self._cue = [self._end, *self._after("\nAssistant:")]
 
     def see(self, chunks: list[NDArray[np.int64]], rng: np.random.Generator) -> list[Seen]:
-        """Gather the pictures of chunks, each a little brighter, darker or noisier than it was drawn."""
+        """Gather the pictures of chunks, each a little brighter or darker than it was drawn."""
         return [self._gather([self._pool.examples[i] for i in chunk], rng) for chunk in chunks]
 
     def write(self, chunks: list[NDArray[np.int64]], rng: np.random.Generator) -> Batch:
@@ -110,9 +110,9 @@ class Writer:
         rows = [self._write_single(scene, index, rng, kinds) for index, scene in enumerate(scenes)]
         for pair in rng.integers(len(scenes), size=(_NUM_PAIRS, 2)).tolist():
             rows.append(self._write_pair(scenes, pair, rng, kinds))  # noqa: PERF401  # it fills `kinds` too
-        for _ in range(_NUM_TALKS):
+        for _ in range(_NUM_CONVERSATIONS):
             index = int(rng.integers(len(scenes)))
-            rows.append(self._write_talk(scenes[index], index, rng, kinds))
+            rows.append(self._write_conversation(scenes[index], index, rng, kinds))
         return self._collate(seen, rows, kinds, MAX_PAIR_TOKENS)
 
     def write_splits(self, rng: np.random.Generator) -> Batch:
@@ -156,17 +156,18 @@ class Writer:
 
     def _after(self, text: str, *, first: bool = False) -> list[int]:
         """Tokenize text that stands after a marker, or first of all."""
-        if (known := self._cache.get(text)) is not None:
+        if (known := self._cache.get((text, first))) is not None:
             return known
         ids: list[int] = self._tokenizer(text if first else tokens.END + text)["input_ids"][
             1 if first else 2 :
         ]
         if len(self._cache) < 400_000:
-            self._cache[text] = ids
+            self._cache[text, first] = ids
         return ids
 
     def _question(self, text: str) -> list[int]:
-        return [*self._after(text), *self._cue]
+        """Tokenize what follows a picture: the processor parts a word from its closing boundary."""
+        return [*self._after(text if text[0] in " <" else f" {text}"), *self._cue]
 
     def _answer(self, row: _Row, question: Question, segment: int, kinds: list[str]) -> None:
         ids = [*self._after(" " + question.answer), self._end]
@@ -223,7 +224,9 @@ class Writer:
             self._answer(row, question, segment, kinds)
         return row
 
-    def _write_talk(self, scene: Scene, index: int, rng: np.random.Generator, kinds: list[str]) -> _Row:
+    def _write_conversation(
+        self, scene: Scene, index: int, rng: np.random.Generator, kinds: list[str]
+    ) -> _Row:
         """Ask as a conversation goes: the picture before or after the first question, then more questions."""
         row = _Row()
         asker = Asker(scene, rng)
@@ -247,9 +250,8 @@ class Writer:
 
     @staticmethod
     def _collate(seen: list[Seen], rows: list[_Row], kinds: list[str], length: int) -> Batch:
-        length = max(
-            length, *(len(row.ids) for row in rows)
-        )  # mostly the same: kernels are made for one size
+        # Mostly the same length: the kernels of a CPU are made for one size.
+        length = max(length, *(len(row.ids) for row in rows))
         ids, positions = (np.zeros((len(rows), length), np.int64) for _ in range(2))
         segments = np.full((len(rows), length), -1)
         for number, row in enumerate(rows):

@@ -30,12 +30,8 @@ def draw_curve(log: Path, file: Path) -> None:
         points = [
             (report["step"], report[f"right {name}"]) for report in answering if f"right {name}" in report
         ]
-        axes.plot(
-            *zip(*points, strict=True),
-            label=name,
-            linewidth=2.5 if name == "all" else 1,
-            color="black" if name == "all" else None,
-        )
+        style = {"linewidth": 2.5, "color": "black"} if name == "all" else {"linewidth": 1}
+        axes.plot([step for step, _ in points], [share for _, share in points], label=name, **style)
     axes.set(xlabel="step", ylabel="answers right to the letter, in training", ylim=(0, 1))
     axes.grid(alpha=0.3)
     axes.legend(ncols=2, loc="lower right", fontsize="small")

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from idefics2.v1 import generation_pb2, generation_pb2_grpc
-from idefics2_service import logs
 from idefics2_service.app import App
-from idefics2_service.settings import LogSettings, Settings
+from idefics2_service.settings import Settings
 
 from training.cases import KINDS, Case, sample_cases
 
@@ -81,8 +80,7 @@ async def evaluate(count: int, seed: int, show: Callable[[int], None]) -> list[S
         show: is told after each answer how many there are.
 
     """
-    answers: dict[Case, str] = {}
-    logs.configure(LogSettings(level="warning"))
+    answers: list[tuple[Case, str]] = []
     with tempfile.TemporaryDirectory(prefix="idefics2-eval-") as folder:
         settings = Settings.read({}, {"grpc.port": 0, "http.port": 0, "data.folder": folder})
         async with App(settings) as app, grpc.aio.insecure_channel(app.grpc_address) as channel:
@@ -94,13 +92,11 @@ async def evaluate(count: int, seed: int, show: Callable[[int], None]) -> list[S
             async def ask() -> None:
                 for case in waiting:
                     response = await stub.Generate(write_request(case), metadata=metadata)
-                    answers[case] = response.output
+                    answers.append((case, response.output))
                     show(len(answers))
 
             await asyncio.gather(*(ask() for _ in range(_CONCURRENT)))
-    pairs = {
-        name: [(c.answer, said) for c, said in answers.items() if fits(c)] for name, fits in _GROUPS.items()
-    }
+    pairs = {name: [(c.answer, said) for c, said in answers if fits(c)] for name, fits in _GROUPS.items()}
     return [score(name, found) for name, found in pairs.items() if found]
 
 

@@ -1,4 +1,4 @@
-"""The small Idefics2: its shape, its first weights, and the aids that only training has."""
+"""The small Idefics2: its shape, its first weights, and the heads that only training has."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _VISION_HIDDEN = 192
 
 
 def configure() -> Idefics2Config:
-    """Return the shape of the model: 3.2 million parameters."""
+    """Return the shape of the model: 3.3 million parameters."""
     return Idefics2Config(
         vision_config={
             "hidden_size": _VISION_HIDDEN,
@@ -140,7 +140,7 @@ def _waves(side: int, hidden: int) -> Tensor:
     return turned / turned.std() * 0.5
 
 
-class Aids(nn.Module):
+class AuxiliaryHeads(nn.Module):
     """What makes the vision tower and the latents learn early; the checkpoint does not keep it."""
 
     def __init__(self) -> None:

@@ -157,7 +157,8 @@ def _looks(scene: Scene) -> list[tuple[int, int, int]]:
     return [(WRITTEN, color, CHARACTERS.index(character) + 1) for character in scene.text]
 
 
-def _make_shard(task: tuple[str, int, int]) -> None:
+def make_shard(task: tuple[str, int, int]) -> None:
+    """Draw and keep a shard; `task` is the folder, the seed and the shard's number."""
     folder, seed, number = task
     rng = np.random.default_rng([seed, number])
     examples = [make_example(rng) for _ in range(SHARD)]
@@ -180,7 +181,7 @@ def draw_pool(folder: Path, num_shards: int, seed: int, workers: int) -> Iterato
     tasks = [(str(folder), seed, n) for n in range(num_shards) if not (folder / f"{n:04}.pickle").exists()]
     done = num_shards - len(tasks)
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for _ in pool.imap_unordered(_make_shard, tasks):
+        for _ in pool.imap_unordered(make_shard, tasks):
             done += 1
             yield done
 

@@ -101,10 +101,10 @@ def _corpus(seed: int, num_scenes: int) -> Iterator[str]:
         asker = Asker(samplers[number % len(samplers)](rng), rng)
         for _ in range(4):
             question = asker.ask()
-            yield question.text
+            yield f" {question.text}"  # after a picture the processor writes a space
             yield f" {question.answer}"
         if number % 8 == 0:
-            yield offtopic.sample(rng)
+            yield f" {offtopic.sample(rng)}"
     for text in (
         " User:",
         "Assistant:",

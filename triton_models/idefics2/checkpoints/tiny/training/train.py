@@ -6,8 +6,6 @@ import json
 import time
 from collections import defaultdict
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +15,8 @@ from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
 from training import tokens
 from training.batches import CHUNK, Batch, Seen, Writer
-from training.model import Aids, grid_positions, make_model, point_latents
-from training.pool import Level
+from training.model import AuxiliaryHeads, grid_positions, make_model, point_latents
+from training.plan import Lesson, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from training.pool import Pool
+    from training.pool import Level, Pool
 
 REPORT_STEPS = 50
 SAVE_STEPS = 500
@@ -34,45 +32,6 @@ SPLIT_STEPS = 12
 """One in so many steps learns from split pictures."""
 
 
-class Lesson(StrEnum):
-    """What is learned at a time; each lesson builds on those before it."""
-
-    LARGE = "sees large shapes"
-    SHAPES = "sees shapes"
-    ALL = "sees everything"
-    PLACES = "sees what is where"
-    ANSWERS = "answers"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long is trained, and how fast is learned."""
-
-    steps: tuple[tuple[Lesson, int], ...] = (
-        (Lesson.LARGE, 500),
-        (Lesson.SHAPES, 1_500),
-        (Lesson.ALL, 4_000),
-        (Lesson.PLACES, 1_500),
-        (Lesson.ANSWERS, 7_500),
-    )
-    chunks: int = 4
-    seed: int = 0
-
-    @property
-    def num_steps(self) -> int:
-        """All steps."""
-        return sum(steps for _, steps in self.steps)
-
-    def find(self, step: int) -> tuple[Lesson, int, int]:
-        """Return the lesson of a step, which step it is of that lesson, and how many there are."""
-        for lesson, steps in self.steps:
-            if step < steps:
-                return lesson, step, steps
-            step -= steps
-        raise IndexError(f"there are {self.num_steps} steps")
-
-
-_LEVELS = {Lesson.LARGE: Level.LARGE, Lesson.SHAPES: Level.SHAPES}
 # Muon's for matrices, AdamW's for all else.
 _SEEING_RATES, _ANSWERING_RATES = (0.016, 1e-3), (0.01, 1e-3)
 _PENALTY = 1.2
@@ -92,7 +51,7 @@ class Trainer:
         self.plan, self.folder, self.step = plan, folder, 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = make_model().to(self.device)
-        self.aids = Aids().to(self.device)
+        self.heads = AuxiliaryHeads().to(self.device)
         self.writer = Writer(examples, tokens.load(folder / "tokenizer"))
         self._pool = examples
         matrices, others = self._sort_parameters()
@@ -112,7 +71,8 @@ class Trainer:
             report = self.learn(batch)
             for name, value in report.items():
                 totals[name].append(value)
-            if self.step % REPORT_STEPS == 0:
+            is_last = self.step == self.plan.num_steps
+            if is_last or self.step % REPORT_STEPS == 0:
                 means = {name: round(float(np.mean(values)), 4) for name, values in sorted(totals.items())}
                 line = {"step": self.step, "seconds": round((time.monotonic() - begun), 1), **means}
                 with (self.folder / "log.jsonl").open("a") as log:
@@ -120,7 +80,7 @@ class Trainer:
                 totals.clear()
                 begun = time.monotonic()
                 yield line
-            if self.step % SAVE_STEPS == 0 or self.step == self.plan.num_steps:
+            if is_last or self.step % SAVE_STEPS == 0:
                 self.save()
 
     def save(self) -> None:
@@ -128,7 +88,7 @@ class Trainer:
         state = {
             "step": self.step,
             "model": self.model.state_dict(),
-            "aids": self.aids.state_dict(),
+            "heads": self.heads.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         unfinished = self._state.with_suffix(".new")
@@ -139,13 +99,13 @@ class Trainer:
         state = torch.load(self._state, map_location=self.device, weights_only=True)
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
-        self.aids.load_state_dict(state["aids"])
+        self.heads.load_state_dict(state["heads"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
 
     def _sort_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         matrices: list[nn.Parameter] = []
-        others = list(self.aids.parameters())
+        others = list(self.heads.parameters())
         for name, parameter in self.model.named_parameters():
             is_matrix = (
                 parameter.ndim == 2
@@ -165,7 +125,7 @@ class Trainer:
             if lesson is Lesson.ANSWERS and number % SPLIT_STEPS == SPLIT_STEPS - 1:
                 yield self.writer.write_splits(rng)
                 continue
-            level = _LEVELS.get(lesson, Level.ALL)
+            level = lesson.level
             epoch, first = divmod(number * self.plan.chunks, self._pool.count_chunks(CHUNK, level))
             if (level, epoch) not in chunks:
                 shuffle = np.random.default_rng([self.plan.seed, 1, level, epoch])
@@ -223,7 +183,7 @@ class Trainer:
 
     def _patch_loss(self, seen: Seen, context: Tensor) -> Tensor:
         positions = grid_positions(*seen.grid).to(self.device)
-        return self.aids.patch_loss(context, seen.patches.to(self.device), positions)
+        return self.heads.patch_loss(context, seen.patches.to(self.device), positions)
 
     def latents(self, context: Tensor) -> Tensor:
         """Return [num_images, num_slots, hidden]: what the text model reads."""
@@ -233,53 +193,43 @@ class Trainer:
         return latents
 
     def _slot_loss(self, seen: Seen, latents: Tensor) -> Tensor:
-        return self.aids.slot_loss(latents, seen.slots.to(self.device), seen.backgrounds.to(self.device))
+        return self.heads.slot_loss(latents, seen.slots.to(self.device), seen.backgrounds.to(self.device))
 
     def _answer(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        blocks, aids = [], []
+        blocks, auxiliary = [], []
         for seen in batch.seen:
             context = self.context(seen)
             blocks.append(self.latents(context))
             if len(seen.slots):
-                aids.append(torch.stack([self._patch_loss(seen, context), self._slot_loss(seen, blocks[-1])]))
-        ids = batch.input_ids.to(self.device)
+                losses = self._patch_loss(seen, context), self._slot_loss(seen, blocks[-1])
+                auxiliary.append(torch.stack(losses))
+        logits, wanted = self._predict(batch, torch.cat(blocks))
+        numbers = batch.answers[:, 2].to(self.device)
+        loss = _mean_per_answer(F.cross_entropy(logits, wanted, reduction="none"), numbers)
+        report = {"words": loss.item(), **_count_right(batch.kinds, logits.argmax(-1) == wanted, numbers)}
+        if auxiliary:  # split pictures have no labels
+            patches, slots = torch.stack(auxiliary).mean(0)
+            loss = loss + 0.03 * patches + 0.1 * slots
+            report |= {"patches": patches.item(), "slots": slots.item()}
+        return loss, report
+
+    def _predict(self, batch: Batch, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits before each token of an answer, [num_tokens, vocab_size], and the tokens."""
+        ids, mask = batch.input_ids.to(self.device), batch.mask.to(self.device)
         embedded = self.model.get_input_embeddings()(ids)
-        images = torch.cat(blocks).float()[batch.images.to(self.device)].flatten(0, 1)
-        embedded = embedded.masked_scatter(
-            (ids == tokens.NUM_PIECES + 1)[..., None], images.to(embedded.dtype)
-        )
-        mask = torch.zeros(batch.mask.shape, device=self.device).masked_fill(
-            ~batch.mask.to(self.device), -1e9
-        )
+        images = latents.float()[batch.images.to(self.device)].flatten(0, 1)
+        is_image = (ids == tokens.NUM_PIECES + 1)[..., None]
         hidden = self.model.model.text_model(
-            inputs_embeds=embedded,
-            attention_mask=mask,
+            inputs_embeds=embedded.masked_scatter(is_image, images.to(embedded.dtype)),
+            attention_mask=torch.zeros(mask.shape, device=self.device).masked_fill(~mask, -1e9),
             position_ids=batch.positions.to(self.device),
             use_cache=False,
         ).last_hidden_state
         rows, places, numbers = batch.answers.to(self.device).unbind(1)
         logits = self.model.lm_head(hidden[rows, places - 1]).float()
         # Half of the answers stand the API's default penalty, which also counts the question's words.
-        looks = batch.mask.to(self.device)[rows, 0, places - 1]
-        logits = torch.where((numbers % 2 == 0)[:, None], penalize(logits, ids[rows], looks), logits)
-        wanted = ids[rows, places]
-        each = F.cross_entropy(logits, wanted, reduction="none")
-        lengths = torch.bincount(numbers)
-        weights = lengths[numbers].float().rsqrt()
-        words = (each * weights).sum() / weights.sum()
-        loss = words
-        wrong = torch.zeros(len(batch.kinds), device=self.device)
-        wrong.index_add_(0, numbers, (logits.argmax(-1) != wanted).float())
-        report = {"words": words.item()}
-        if aids:
-            patches, slots = torch.stack(aids).mean(0)
-            loss = words + 0.03 * patches + 0.1 * slots
-            report |= {"patches": patches.item(), "slots": slots.item()}
-        right: dict[str, list[bool]] = defaultdict(list)
-        for kind, is_right in zip(batch.kinds, (wrong == 0).tolist(), strict=True):
-            right[kind].append(is_right)
-            right["all"].append(is_right)
-        return loss, report | {f"right {kind}": float(np.mean(values)) for kind, values in right.items()}
+        penalized = penalize(logits, ids[rows], mask[rows, 0, places - 1])
+        return torch.where((numbers % 2 == 0)[:, None], penalized, logits), ids[rows, places]
 
     def _point_latents(self) -> None:
         """Let the latents look at their cells, by what the vision tower tells of 400 pictures."""
@@ -307,3 +257,19 @@ def penalize(logits: Tensor, ids: Tensor, looks: Tensor) -> Tensor:
     counts = torch.zeros_like(logits).scatter_add_(1, ids, looks.to(logits.dtype))
     lowered = torch.where(logits > 0, logits / _PENALTY, logits * _PENALTY)
     return torch.where(counts > 0, lowered, logits)
+
+
+def _mean_per_answer(losses: Tensor, numbers: Tensor) -> Tensor:
+    """Average the losses of tokens; those of an answer weigh together as the root of their number."""
+    weights = torch.bincount(numbers)[numbers].float().rsqrt()
+    return (losses * weights).sum() / weights.sum()
+
+
+def _count_right(kinds: list[str], is_right: Tensor, numbers: Tensor) -> dict[str, float]:
+    """Return the share of answers of which every token is right, by kind of question and of all."""
+    num_wrong = torch.zeros(len(kinds), device=is_right.device).index_add_(0, numbers, (~is_right).float())
+    right: dict[str, list[bool]] = defaultdict(list)
+    for kind, whole in zip(kinds, (num_wrong == 0).tolist(), strict=True):
+        right[f"right {kind}"].append(whole)
+        right["right all"].append(whole)
+    return {name: float(np.mean(values)) for name, values in right.items()}

@@ -1,0 +1,61 @@
+"""What is learned in which order, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from training.pool import Level
+
+
+class Lesson(StrEnum):
+    """What is learned at a time; each lesson builds on those before it."""
+
+    LARGE = "sees large shapes"
+    SHAPES = "sees shapes"
+    ALL = "sees everything"
+    PLACES = "sees what is where"
+    ANSWERS = "answers"
+
+    @property
+    def level(self) -> Level:
+        """Which pictures are shown."""
+        return {Lesson.LARGE: Level.LARGE, Lesson.SHAPES: Level.SHAPES}.get(self, Level.ALL)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many steps each lesson takes, and how many pictures a step shows."""
+
+    steps: tuple[tuple[Lesson, int], ...] = (
+        (Lesson.LARGE, 500),
+        (Lesson.SHAPES, 1_500),
+        (Lesson.ALL, 4_000),
+        (Lesson.PLACES, 1_500),
+        (Lesson.ANSWERS, 7_500),
+    )
+    chunks: int = 4
+    """Of 16 pictures, in each step."""
+    seed: int = 0
+
+    @property
+    def num_steps(self) -> int:
+        """All steps."""
+        return sum(steps for _, steps in self.steps)
+
+    def find(self, step: int) -> tuple[Lesson, int, int]:
+        """Return the lesson of a step, which step it is of that lesson, and how many there are.
+
+        Raises:
+            IndexError: there is no such step.
+
+        """
+        for lesson, steps in self.steps:
+            if step < steps:
+                return lesson, step, steps
+            step -= steps
+        raise IndexError(f"there are {self.num_steps} steps")
+
+    def shorten(self, share: float) -> Plan:
+        """Return a plan with a share of the steps, at least one of each lesson."""
+        return replace(self, steps=tuple((lesson, max(1, round(n * share))) for lesson, n in self.steps))
