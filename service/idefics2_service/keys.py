@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import os
 import re
 import secrets
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idefics2_service.errors import ApiKeyInvalid, ApiKeyMissing, SettingInvalid
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 _KEY = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,64})\.(?P<secret>[A-Za-z0-9_-]{16,256})")
 _SCHEMES = ("key", "bearer")
@@ -77,16 +79,26 @@ def load_or_make_key(folder: Path) -> str:
     path = folder / "api_key"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or not path.stat().st_size:
-            path.unlink(missing_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=folder) as file, suppress(FileExistsError):
-                file.write(make_key() + "\n")
-                file.flush()
-                os.link(file.name, path)  # whole or not there, and the first of two starts wins
+        with _locked(folder):
+            if not path.exists() or not path.stat().st_size:
+                with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+                    file.write(make_key() + "\n")
+                Path(file.name).replace(path)  # whole or not there
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         message = f"IDEFICS2_DATA_FOLDER: cannot keep the API key in {path}: {error}"
         raise SettingInvalid(message) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other starts; a process that dies lets go."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _hash(secret: str) -> bytes:

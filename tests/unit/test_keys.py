@@ -169,8 +169,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, below: str) ->
 
 def test_of_many_first_starts_at_once_all_have_the_same_key(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        keys = set(pool.map(load_or_make_key, [tmp_path] * 64))
-    assert len(keys) == 1
+        for number in range(60):
+            keys = set(pool.map(load_or_make_key, [tmp_path / f"{number}"] * 16))
+            assert len(keys) == 1
 
 
 def test_a_start_that_was_cut_short_while_it_made_the_key_is_made_good(tmp_path: Path) -> None:
