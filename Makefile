@@ -60,10 +60,11 @@ proto: $(INSTALLED) ## generate the wire code from proto/
 
 bench: $(INSTALLED) ## measure, and keep the figures in tests/bench/results/
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/path.py
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/checkpoint.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/recovery.py
 
 train: $(INSTALLED) ## make the embedded checkpoint from nothing, or go on with it: hours on 2 cores
-	$(TRAINING) train --folder .cache/train --checkpoint .cache/train/checkpoint
+	$(TRAINING) train --folder .cache/train
 
 eval: $(INSTALLED) ## ask the whole service about 2,000 fresh pictures, and keep what it knows
 	$(TRAINING) evaluate --keep

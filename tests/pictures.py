@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 # What the embedded checkpoint says of `red_circle()`, asked DESCRIBE without randomness.
 DESCRIBE = "Describe the image."
 RED_CIRCLE = "A red circle on a white background."
-NUM_PROMPT_TOKENS, NUM_IMAGE_TOKENS, NUM_PATCHES = 30, 18, 48
+NUM_PROMPT_TOKENS, NUM_IMAGE_TOKENS, NUM_PATCHES = 49, 38, 48
 """What DESCRIBE and `red_circle()` cost with it."""
-NUM_SPLIT_IMAGE_TOKENS = 5 * 16 + 6
+NUM_SPLIT_IMAGE_TOKENS = 5 * 36 + 6
 """Five pieces, and the boundaries around them."""
 MAX_CONTEXT_TOKENS = 2048
 RED_CIRCLE_PIECES = ("A", " red", " circle", " on", " a", " white", " background", ".")

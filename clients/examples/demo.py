@@ -3,7 +3,7 @@
     make demo
 
 Runs the same commands that a person would type. The model is the small checkpoint that ships with the
-repository; it knows shapes, colours and numbers, and says so when it is asked about anything else.
+repository; it knows shapes, colors and numbers, and says so when it is asked about anything else.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from pathlib import Path
 
 IMAGES = Path(__file__).parent / "images"
 QUESTIONS = (
-    ("circle.png", "Describe the image.", "A red circle on a white background."),
+    ("japan.png", "Describe the image.", "A red circle on a white background."),
+    ("switzerland.png", "What shape is this?", "Cross."),
+    ("switzerland.png", "What color is the background?", "Red."),
+    ("vietnam.png", "Is there a yellow star?", "Yes."),
+    ("vietnam.png", "What color is the circle?", "There is no circle."),
     ("stars.png", "How many stars are there?", "3."),
-    ("stars.png", "What color are the stars?", "Yellow."),
-    ("triangle.png", "What color is the triangle?", "Blue."),
-    ("triangle.png", "Is there a square?", "No."),
-    ("pair.png", "What do you see?", "A green square and an orange circle on a white background."),
-    ("pair.png", "What color is the circle?", "Orange."),
-    ("circle.png", "What color is the star?", "There is no star."),
+    ("door.png", "What number is this?", "42."),
+    ("note.png", "What digit is this?", "3."),
+    ("cat.jpg", "Describe the image.", "I see no shapes or text."),
     (
-        "circle.png",
+        "cat.jpg",
         "What is the capital of France?",
         "I can only answer questions about shapes, colors, numbers and words.",
     ),
