@@ -77,7 +77,8 @@ def _render_value(row: Row) -> str:
 
 
 def _render_machine(machine: Machine) -> str:
-    hardware = f"{machine.cpu}, {machine.num_cores} cores, {machine.memory_gib} GiB"
+    cores = "1 core" if machine.num_cores == 1 else f"{machine.num_cores} cores"
+    hardware = f"{machine.cpu}, {cores}, {machine.memory_gib} GiB"
     return f"Measured on {hardware}, {machine.os}, Python {machine.python}, torch {machine.torch}"
 
 
