@@ -19,6 +19,10 @@ class BackendFinished:
 
     finish_reason: FinishReason
     usage: Usage
+    preprocessing_seconds: float = 0.0
+    """Building the prompt and decoding images, before the request could run."""
+    vision_seconds: float = 0.0
+    """Looking at images, while it ran."""
 
 
 BackendEvent = StageEntered | TextDelta | BackendFinished

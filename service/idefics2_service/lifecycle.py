@@ -113,7 +113,11 @@ async def _answer(
         output=text,
         finish_reason=finished.finish_reason,
         usage=finished.usage,
-        stage_seconds=clock.seconds(),
+        stage_seconds={
+            **clock.seconds(),
+            "preprocessing": finished.preprocessing_seconds,
+            "vision": finished.vision_seconds,
+        },
         request_id=request_id,
         seed=request.seed,
     )

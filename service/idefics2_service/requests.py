@@ -98,6 +98,10 @@ class Usage:
     num_prompt_tokens: int
     num_image_tokens: int
     num_generated_tokens: int
+    num_cached_tokens: int = 0
+    """Of the prompt's: read before, for a prompt that began alike."""
+    num_cached_images: int = 0
+    """Of the request's: known by their content."""
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class TritonSettings(_Section):
 class QueueSettings(_Section):
     """Turns on the model."""
 
-    max_running: Count = Field(8, description="requests on the model at a time; the others wait in line")
+    max_running: Count = Field(64, description="requests on the model at a time; the others wait in line")
     max_waiting: Count = Field(256, description="requests that may wait; one more gets QUEUE_FULL")
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from idefics2_engine.errors import InvalidRequest
-from idefics2_engine.requests import Failed, Finished, Request, SamplingParams, TextDelta, is_last
-from idefics2_engine.sampler import Sampler
+from engine.answers import check_nothing_is_left, run, run_tokens, text_of
+from idefics2_engine.engine import MAX_BROKEN_STEPS
+from idefics2_engine.errors import EngineFault, InvalidRequest
+from idefics2_engine.requests import Failed, Finished, Request, SamplingParams, StageEntered, is_last
 from pictures import (
     NUM_IMAGE_TOKENS,
     NUM_PROMPT_TOKENS,
@@ -19,17 +22,10 @@ from pictures import (
     red_circle,
 )
 from PIL import Image
-from transformers import LogitsProcessorList
-from transformers.generation.logits_process import (
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
 if TYPE_CHECKING:
     from idefics2_engine.engine import Engine
-    from idefics2_engine.requests import Event
+    from reference import Reference
 
 GREEDY = SamplingParams(max_new_tokens=24, repetition_penalty=1.0, temperature=0.0)
 BLACK = encode(Image.new("RGB", (120, 90)))
@@ -42,53 +38,47 @@ CASES = [
     ("What is this?", (BLACK,), False),
     ("Are these the same? " * 20, (red_circle(), WIDE), False),
     ("Describe both.", (TALL, BLACK, WIDE), True),
+    ("Are these the same?", (red_circle(), red_circle()), False),
+    ("What do you see? " * 60, (WIDE, TALL, BLACK, red_circle()), True),
 ]
-
-
-def run(engine: Engine, *requests: Request) -> dict[str, list[Event]]:
-    """Answer requests that all arrive before the first step."""
-    for request in requests:
-        engine.add(engine.processor.prepare(request))
-    events: dict[str, list[Event]] = {request.request_id: [] for request in requests}
-    while not engine.is_idle:
-        for request_id, event in engine.step():
-            events[request_id].append(event)
-    return events
-
-
-def text_of(events: list[Event]) -> str:
-    """Join the deltas."""
-    return "".join(event.text for event in events if isinstance(event, TextDelta))
-
-
-def generate_with_transformers(engine: Engine, request: Request, **options: Any) -> str:
-    """Answer by transformers' own generate."""
-    prepared = engine.processor.prepare(request)
-    with torch.inference_mode():
-        output = engine.runner.model.generate(
-            input_ids=prepared.input_ids,
-            attention_mask=torch.ones_like(prepared.input_ids),
-            pixel_values=prepared.pixel_values,
-            pixel_attention_mask=prepared.pixel_attention_mask,
-            do_sample=False,
-            max_new_tokens=request.sampling.max_new_tokens,
-            **options,
-        )
-    text = engine.processor.tokenizer.decode(
-        output[0, prepared.num_prompt_tokens :], skip_special_tokens=True
-    )
-    assert isinstance(text, str)
-    return text
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
 @pytest.mark.parametrize("penalty", [1.0, 1.2])
-def test_greedy_answers_equal_transformers_generate(engine: Engine, case: int, penalty: float) -> None:
+def test_greedy_tokens_equal_those_of_transformers_generate(
+    engine: Engine, reference: Reference, case: int, penalty: float
+) -> None:
     prompt, images, split = CASES[case]
-    sampling = SamplingParams(max_new_tokens=24, repetition_penalty=penalty, temperature=0.0)
+    sampling = SamplingParams(
+        max_new_tokens=24, min_new_tokens=12, repetition_penalty=penalty, temperature=0.0
+    )
     request = Request("one", prompt, images, sampling, split)
-    expected = generate_with_transformers(engine, request, repetition_penalty=penalty)
-    assert text_of(run(engine, request)["one"]) == expected
+    assert run_tokens(engine, request)["one"] == reference.generate(request)
+
+
+def test_greedy_tokens_equal_those_of_generate_in_any_company(engine: Engine, reference: Reference) -> None:
+    draw = random.Random(7)  # noqa: S311
+    requests = [
+        Request(f"{n}-{least}", prompt, images, replace(GREEDY, min_new_tokens=least), split)
+        for n, (prompt, images, split) in enumerate(CASES)
+        for least in (0, 7, 24)
+    ]
+    expected = {request.request_id: reference.generate(request) for request in requests}
+    for _ in range(2):  # without and with what the caches know
+        draw.shuffle(requests)
+        assert run_tokens(engine, *requests) == expected
+    check_nothing_is_left(engine)
+
+
+@pytest.mark.parametrize("max_step_tokens", [1, 7, 64])
+def test_answers_do_not_depend_on_how_prompts_are_cut(
+    engine: Engine, reference: Reference, max_step_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.scheduler, "_max_step_tokens", max_step_tokens)
+    monkeypatch.setattr(engine.scheduler, "_max_step_patches", 1)
+    requests = [Request(f"{n}", *case[:2], GREEDY, case[2]) for n, case in enumerate(CASES)]
+    expected = {request.request_id: reference.generate(request) for request in requests}
+    assert run_tokens(engine, *requests) == expected
 
 
 def test_answers_are_the_same_alone_and_in_any_company(engine: Engine) -> None:
@@ -108,60 +98,90 @@ def test_answers_are_the_same_alone_and_in_any_company(engine: Engine) -> None:
     assert len(set(alone.values())) > len(requests) // 2  # the seeds do make a difference
 
 
-def test_scores_equal_transformers_processors_in_their_order() -> None:
-    torch.manual_seed(0)
-    logits, token_ids = torch.randn(1, 771) * 5, torch.randint(0, 771, (1, 40))
-    params = SamplingParams(repetition_penalty=1.3, temperature=0.7, top_k=50, top_p=0.9)
-    expected = LogitsProcessorList(
-        [
-            RepetitionPenaltyLogitsProcessor(1.3),
-            TemperatureLogitsWarper(0.7),
-            TopKLogitsWarper(50),
-            TopPLogitsWarper(0.9),
-        ]
-    )(token_ids, logits)
-    scores = Sampler(params, 40, None, [2]).process(logits, token_ids)
-    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
-
-
-def test_sampling_follows_the_probabilities() -> None:
-    logits = torch.tensor([[0.0, 1.0, 2.0, -50.0]])
-    counts = [0, 0, 0, 0]
-    for seed in range(3000):
-        params = SamplingParams(repetition_penalty=1.0, temperature=1.0, top_p=1.0, seed=seed)
-        counts[Sampler(params, 1, None, [3]).sample(logits, torch.tensor([[0]]))] += 1
-    shares = torch.tensor(counts) / 3000
-    torch.testing.assert_close(shares, logits[0].softmax(0), atol=0.04, rtol=0)
-
-
 def test_image_markers_are_never_generated(engine: Engine) -> None:
     sampling = SamplingParams(max_new_tokens=200, min_new_tokens=200, temperature=10.0, top_p=1.0, seed=1)
-    prepared = engine.processor.prepare(Request("wild", "Hello", (BLACK,), sampling))
-    engine.add(prepared)
-    sequence = engine.scheduler.waiting[0]
-    while not engine.is_idle:
-        list(engine.step())
-    generated = sequence.token_ids[0, prepared.num_prompt_tokens :].tolist()
+    generated = run_tokens(engine, Request("wild", "Hello", (BLACK,), sampling))["wild"]
     markers = engine.processor.tokenizer.convert_tokens_to_ids(["<image>", "<fake_token_around_image>"])
     assert len(generated) == 200
     assert not set(generated) & set(markers)
 
 
-def test_a_request_that_breaks_a_step_fails_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def break_requests(engine: Engine, monkeypatch: pytest.MonkeyPatch, how: str, *names: str) -> None:
+    """Let the model fail, in its own way, whenever one of `names` is to make its third token."""
     forward = engine.runner.forward
 
-    def break_one(sequence: Any) -> torch.Tensor:
-        logits = forward(sequence)
-        is_broken = sequence.request_id == "broken" and sequence.num_generated_tokens == 2
-        return logits * float("nan") if is_broken else logits
+    def break_some(decoding: list[Any], reading: list[Any]) -> torch.Tensor:
+        logits = forward(decoding, reading).clone()
+        broken = [n for n, s in enumerate(decoding) if s.request_id in names and s.num_generated_tokens >= 2]
+        if broken and how == "raises":
+            raise RuntimeError("what a kernel might say")
+        if broken and how == "lacks memory":
+            raise torch.OutOfMemoryError("there is none left")
+        logits[broken] = float("nan")
+        return logits
 
-    monkeypatch.setattr(engine.runner, "forward", break_one)
-    requests = [
-        Request(name, "Describe the image.", (red_circle(),), GREEDY) for name in ("a", "broken", "b")
-    ]
-    events = run(engine, *requests)
-    assert isinstance(events["broken"][-1], Failed)
-    assert text_of(events["a"]) == text_of(events["b"]) == "A red circle on a white background."
+    monkeypatch.setattr(engine.runner, "forward", break_some)
+
+
+@pytest.mark.parametrize("how", ["raises", "lacks memory", "is not a number"])
+def test_a_request_that_breaks_a_step_fails_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    caplog.set_level(logging.CRITICAL, "idefics2_engine.engine")  # tracebacks hold what was there
+    requests = [Request(f"{n}", *case[:2], GREEDY, case[2]) for n, case in enumerate(CASES)]
+    alone = {request.request_id: run(engine, request)[request.request_id] for request in requests}
+    broken = [replace(requests[0], request_id=name) for name in ("broken", "broken too")]
+    break_requests(engine, monkeypatch, how, "broken", "broken too")
+    events = run(engine, broken[0], *requests, broken[1])
+    for name in ("broken", "broken too"):
+        last = events.pop(name)[-1]
+        assert isinstance(last, Failed)
+        assert last.reason == "INTERNAL_ERROR"
+    assert events == alone
+    assert run(engine, requests[0])["0"] == alone["0"]
+    check_nothing_is_left(engine)
+
+
+def test_an_image_that_breaks_the_vision_tower_costs_those_alone_who_show_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "idefics2_engine.engine")  # tracebacks hold what was there
+    encode_crops = engine.runner.encode
+
+    def break_one(spans: list[Any]) -> None:
+        if any(span.crop.grid[0] > span.crop.grid[1] for span in spans):
+            raise RuntimeError("what a kernel might say")
+        encode_crops(spans)
+
+    monkeypatch.setattr(engine.runner, "encode", break_one)
+    good = [Request(f"good {n}", "Describe the image.", (red_circle(),), GREEDY) for n in range(2)]
+    bad = [Request(f"bad {n}", "Describe the image.", (red_circle(), TALL), GREEDY) for n in range(2)]
+    events = run(engine, good[0], bad[0], good[1], bad[1])
+    for n in range(2):
+        assert isinstance(events[f"bad {n}"][-1], Failed)
+        assert text_of(events[f"good {n}"]) == "A red circle on a white background."
+    check_nothing_is_left(engine)
+
+
+def test_an_engine_in_which_nothing_works_any_more_says_so(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> torch.Tensor:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(engine.runner, "forward", fail)
+    for number in range(MAX_BROKEN_STEPS):
+        engine.add(engine.processor.prepare(Request(f"{number}", "Hello", (BLACK,), GREEDY)))
+        steps = engine.step()
+        assert next(steps) == (f"{number}", StageEntered("PREFILL"))
+        assert isinstance(next(steps)[1], Failed)
+        if number < MAX_BROKEN_STEPS - 1:
+            assert list(steps) == []
+    with pytest.raises(EngineFault):
+        next(steps)
+    assert engine.is_idle
+    monkeypatch.undo()
+    run(engine, Request("after", "Hello", (BLACK,), GREEDY))
 
 
 def test_a_cancelled_request_says_nothing_more_and_leaves_nothing(engine: Engine) -> None:
@@ -172,8 +192,32 @@ def test_a_cancelled_request_says_nothing_more_and_leaves_nothing(engine: Engine
     assert engine.cancel("first")
     assert {request_id for request_id, _ in engine.step()} == {"second"}
     assert engine.cancel("second")
-    assert engine.is_idle
     assert not engine.cancel("second")
+    check_nothing_is_left(engine)
+
+
+def test_a_request_can_leave_in_every_stage(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.scheduler, "_max_step_tokens", 20)
+    prompt, images, split = CASES[-1]
+    request = Request("leaves", prompt, images, replace(GREEDY, min_new_tokens=5, max_new_tokens=5), split)
+    stays = Request("stays", "Describe the image.", (red_circle(),), replace(GREEDY, min_new_tokens=24))
+    expected = run(engine, stays)["stays"]
+    num_steps = 0
+    while num_steps < 200:
+        engine.images.clear()
+        engine.prefixes.clear()
+        engine.add(engine.processor.prepare(request))
+        engine.add(engine.processor.prepare(stays))
+        events = [event for _ in range(num_steps) for name, event in engine.step() if name == "stays"]
+        was_there = engine.cancel("leaves")
+        while not engine.is_idle:
+            events += [event for name, event in engine.step() if name == "stays"]
+        assert events == expected, num_steps
+        check_nothing_is_left(engine)
+        if not was_there:
+            break
+        num_steps += 1
+    assert num_steps > 20  # it did leave in the midst of its prompt and its answer
 
 
 def test_every_request_has_one_last_event_that_counts_its_tokens(engine: Engine) -> None:
@@ -185,7 +229,33 @@ def test_every_request_has_one_last_event_that_counts_its_tokens(engine: Engine)
     )
 
 
-def test_counting_by_sizes_equals_what_is_prepared(engine: Engine) -> None:
+def test_an_answer_tells_how_long_each_stage_took_and_what_was_known(engine: Engine) -> None:
+    request = Request("one", "Describe the image.", (red_circle(),), GREEDY)
+    (first,), (again,) = ([run(engine, request)["one"][-1]] for _ in range(2))
+    assert isinstance(first, Finished)
+    assert isinstance(again, Finished)
+    assert (first.num_cached_images, first.num_cached_tokens) == (0, 0)
+    assert (again.num_cached_images, again.num_cached_tokens) == (1, (NUM_PROMPT_TOKENS - 1) // 16 * 16)
+    assert set(first.seconds) == {"preprocess", "queue", "vision", "prefill", "decode"}
+    assert set(again.seconds) == {"preprocess", "queue", "prefill", "decode"}
+    assert all(seconds > 0 for seconds in first.seconds.values())
+
+
+def test_more_requests_than_slots_are_answered_in_their_order(engine: Engine) -> None:
+    num_slots = engine.runner.memory.num_slots
+    sampling = replace(GREEDY, max_new_tokens=2, min_new_tokens=2)
+    requests = [Request(f"{n}", "Hello", (BLACK,), sampling) for n in range(2 * num_slots + 3)]
+    for request in requests:
+        engine.add(engine.processor.prepare(request))
+    begun = []
+    while not engine.is_idle:
+        assert len(engine.scheduler.running) <= num_slots
+        begun += [request_id for request_id, event in engine.step() if event == StageEntered("PREFILL")]
+    assert begun == [request.request_id for request in requests]
+    check_nothing_is_left(engine)
+
+
+def test_counting_by_sizes_equals_what_is_prepared(engine: Engine, reference: Reference) -> None:
     for size in [(200, 150), (8, 8), (1, 1), (290, 97), (60, 180), (4000, 3000), (2000, 1)]:
         for split in (False, True):
             request = Request("one", "Hello", (encode(Image.new("RGB", size)),), split_images=split)
@@ -193,8 +263,10 @@ def test_counting_by_sizes_equals_what_is_prepared(engine: Engine) -> None:
             count = engine.processor.count("Hello", [size], split_images=split)
             assert count.num_prompt_tokens == prepared.num_prompt_tokens, (size, split)
             assert count.num_image_tokens == prepared.num_image_tokens
+            assert count.num_image_patches == sum(len(span.crop.patches) for span in prepared.spans)
+            theirs = reference.prepare(request)
             patch = engine.runner.patch_size
-            mask = prepared.pixel_attention_mask[0].unfold(1, patch, patch).unfold(2, patch, patch)
+            mask = theirs["pixel_attention_mask"][0].unfold(1, patch, patch).unfold(2, patch, patch)
             assert count.num_image_patches == int(mask.flatten(-2).all(-1).sum()), (size, split)
 
 

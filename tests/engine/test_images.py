@@ -8,8 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from idefics2_engine.errors import InvalidRequest
-from idefics2_engine.images import FORMATS, decode_image
+from idefics2_engine.images import FORMATS, InvalidImage, decode_image
 from pictures import draw_red_circle, encode
 from PIL import Image
 
@@ -20,15 +19,13 @@ Colour = tuple[int, ...]
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a file."""
-    return decode_image(data, max_pixels, "images[0]")
+    return decode_image(data, max_pixels)
 
 
-def refuse(data: bytes, max_pixels: int = MAX_PIXELS) -> InvalidRequest:
-    """Decode a file that must be refused, by its field."""
-    with pytest.raises(InvalidRequest) as caught:
-        decode_image(data, max_pixels, "images[2]")
-    assert caught.value.field == "images[2]"
-    assert caught.value.message.startswith("images[2] ")
+def refuse(data: bytes, max_pixels: int = MAX_PIXELS) -> InvalidImage:
+    """Decode a file that must be refused."""
+    with pytest.raises(InvalidImage) as caught:
+        decode_image(data, max_pixels)
     return caught.value
 
 
@@ -203,7 +200,7 @@ def test_one_bit_a_pixel_is_black_or_white(kind: str) -> None:
 def test_what_is_no_picture_is_refused_by_name(data: bytes) -> None:
     error = refuse(data)
     assert error.reason == "FILE_NOT_AN_IMAGE"
-    assert all(kind in error.message for kind in FORMATS)
+    assert all(kind in error.problem for kind in FORMATS)
 
 
 @pytest.mark.parametrize("kind", ["ICO", "PPM", "TGA", "PCX", "ICNS", "EPS"])
@@ -216,7 +213,7 @@ def test_half_a_picture_is_refused_by_name_and_format(kind: str) -> None:
     whole = encode(draw_red_circle((300, 200)), kind)
     error = refuse(whole[: len(whole) // 2])
     assert error.reason == "FILE_UNDECODABLE"
-    assert kind in error.message
+    assert kind in error.problem
 
 
 def test_a_picture_whose_pixels_are_damaged_is_refused_by_name() -> None:
@@ -230,8 +227,8 @@ def test_a_picture_whose_pixels_are_damaged_is_refused_by_name() -> None:
 def test_pixels_are_counted_before_any_is_decoded() -> None:
     error = refuse(png(8000, 5001, 8, 2))  # it promises them and has none
     assert error.reason == "FILE_TOO_MANY_PIXELS"
-    assert "8000 x 5001" in error.message
-    assert str(MAX_PIXELS) in error.message
+    assert "8000 x 5001" in error.problem
+    assert str(MAX_PIXELS) in error.problem
     assert refuse(png(8000, 5000, 8, 2)).reason == "FILE_UNDECODABLE"
 
 

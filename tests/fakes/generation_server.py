@@ -182,8 +182,14 @@ def make_response(output: str) -> generation_pb2.GenerateResponse:
     return generation_pb2.GenerateResponse(
         output=output,
         finish_reason=generation_pb2.FINISH_REASON_END_OF_TURN,
-        usage=generation_pb2.Usage(num_prompt_tokens=80, num_image_tokens=64, num_generated_tokens=11),
-        stage_seconds=generation_pb2.StageSeconds(prefill=0.5, decode=2.0, total=2.5),
+        usage=generation_pb2.Usage(
+            num_prompt_tokens=80,
+            num_image_tokens=64,
+            num_generated_tokens=11,
+            num_cached_tokens=48,
+            num_cached_images=1,
+        ),
+        stage_seconds=generation_pb2.StageSeconds(prefill=0.5, decode=2.0, total=2.5, vision=0.25),
         request_id="r-1",
         seed=2**64 - 1,
     )

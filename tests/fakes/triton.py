@@ -90,6 +90,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                 "num_prompt_tokens": NUM_PROMPT_TOKENS,
                 "num_image_tokens": NUM_IMAGE_TOKENS,
                 "num_generated_tokens": len(answer.pieces) + 1,
+                "num_cached_tokens": 0,
+                "num_cached_images": 0,
+                "seconds": {"preprocess": 0.0, "vision": 0.0},
             }
         )
 

@@ -141,7 +141,7 @@ def test_a_question_is_written_as_the_service_writes_it(checkpoint: Path, exampl
         prompt = row[: row.index(end) + 4]  # with the cue of the answer
         question = processor.tokenizer.decode(prompt[41:-4])
         prepared = processor.prepare(Request("one", question, (red_circle(),)))
-        assert prepared.input_ids[0].tolist() == prompt, question
+        assert prepared.token_ids == prompt, question
 
 
 def test_any_text_survives_the_tokenizer(tokenizer_folder: Path) -> None:

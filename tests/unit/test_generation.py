@@ -155,7 +155,15 @@ async def test_an_answer_is_told_from_its_first_stage_to_its_end(core: Core) -> 
         Usage(NUM_PROMPT_TOKENS, NUM_IMAGE_TOKENS, 3),
     )
     assert (last.output.request_id, last.output.seed) == ("one", 7)
-    assert set(last.output.stage_seconds) == {"resolving", "queued", "prefill", "decode", "total"}
+    assert set(last.output.stage_seconds) == {
+        "resolving",
+        "queued",
+        "prefill",
+        "decode",
+        "total",
+        "preprocessing",
+        "vision",
+    }
     core.check_idle()
 
 

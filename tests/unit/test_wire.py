@@ -186,7 +186,10 @@ EVENTS: list[tuple[engine.Event, tensors.ModelEvent]] = [
     (engine.StageEntered("PREFILL"), StageEntered(Stage.PREFILL)),
     (engine.StageEntered("DECODE"), StageEntered(Stage.DECODE)),
     (engine.TextDelta('é "\\\n\u2028 👩‍👧', 3), TextDelta('é "\\\n\u2028 👩‍👧', 3)),
-    (engine.Finished("LENGTH", 30, 18, 9), BackendFinished(FinishReason.LENGTH, Usage(30, 18, 9))),
+    (
+        engine.Finished("LENGTH", 30, 18, 9, 16, 1, {"preprocess": 0.5, "queue": 9.0, "vision": 0.25}),
+        BackendFinished(FinishReason.LENGTH, Usage(30, 18, 9, 16, 1), 0.5, 0.25),
+    ),
     (engine.Counted(1, 2, 3, 4), TokenCount(1, 2, 3, 4)),
     (engine.Alive(), None),
 ]

@@ -304,22 +304,32 @@ class Usage(_message.Message):
     NUM_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     NUM_IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
     NUM_GENERATED_TOKENS_FIELD_NUMBER: _builtins.int
+    NUM_CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    NUM_CACHED_IMAGES_FIELD_NUMBER: _builtins.int
     num_prompt_tokens: _builtins.int
     """All tokens the model read, those of images included."""
     num_image_tokens: _builtins.int
     """The part of `num_prompt_tokens` that stands for images."""
     num_generated_tokens: _builtins.int
     """Tokens generated, the one that ended the answer included."""
+    num_cached_tokens: _builtins.int
+    """The part of `num_prompt_tokens` that was not read anew, because a prompt before began with the same
+    images and words.
+    """
+    num_cached_images: _builtins.int
+    """How many of the images were known by their content, so that they were not decoded anew."""
     def __init__(
         self,
         *,
         num_prompt_tokens: _builtins.int = ...,
         num_image_tokens: _builtins.int = ...,
         num_generated_tokens: _builtins.int = ...,
+        num_cached_tokens: _builtins.int = ...,
+        num_cached_images: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_generated_tokens", b"num_generated_tokens", "num_image_tokens", b"num_image_tokens", "num_prompt_tokens", b"num_prompt_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_cached_images", b"num_cached_images", "num_cached_tokens", b"num_cached_tokens", "num_generated_tokens", b"num_generated_tokens", "num_image_tokens", b"num_image_tokens", "num_prompt_tokens", b"num_prompt_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -336,6 +346,8 @@ class StageSeconds(_message.Message):
     PREFILL_FIELD_NUMBER: _builtins.int
     DECODE_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    PREPROCESSING_FIELD_NUMBER: _builtins.int
+    VISION_FIELD_NUMBER: _builtins.int
     resolving: _builtins.float
     """Reading its images from where they are."""
     queued: _builtins.float
@@ -346,6 +358,10 @@ class StageSeconds(_message.Message):
     """From its first token to its last."""
     total: _builtins.float
     """From the call's arrival to the end of the answer."""
+    preprocessing: _builtins.float
+    """The part of `queued` in which the prompt was built and images were decoded."""
+    vision: _builtins.float
+    """The part of `prefill` in which the vision tower looked at images."""
     def __init__(
         self,
         *,
@@ -354,10 +370,12 @@ class StageSeconds(_message.Message):
         prefill: _builtins.float = ...,
         decode: _builtins.float = ...,
         total: _builtins.float = ...,
+        preprocessing: _builtins.float = ...,
+        vision: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "prefill", b"prefill", "queued", b"queued", "resolving", b"resolving", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "prefill", b"prefill", "preprocessing", b"preprocessing", "queued", b"queued", "resolving", b"resolving", "total", b"total", "vision", b"vision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

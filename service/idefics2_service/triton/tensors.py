@@ -132,8 +132,7 @@ def _read_event(told: dict[str, Any], images: Sequence[ImageFile]) -> ModelEvent
         case "TextDelta":
             return TextDelta(**told)
         case "Finished":
-            finish_reason = FinishReason(told.pop("finish_reason"))
-            return BackendFinished(finish_reason, Usage(**told))
+            return _read_finished(told)
         case "Counted":
             return TokenCount(**told)
         case "Alive":
@@ -144,6 +143,13 @@ def _read_event(told: dict[str, Any], images: Sequence[ImageFile]) -> ModelEvent
             raise _error(told, images)
         case _:
             raise ValueError(f"the model sent an event of unknown kind {kind!r}")
+
+
+def _read_finished(told: dict[str, Any]) -> BackendFinished:
+    finish_reason, seconds = FinishReason(told.pop("finish_reason")), told.pop("seconds")
+    return BackendFinished(
+        finish_reason, Usage(**told), seconds.get("preprocess", 0.0), seconds.get("vision", 0.0)
+    )
 
 
 def _error(told: dict[str, str], images: Sequence[ImageFile]) -> ServiceError:

@@ -123,8 +123,22 @@ def test_json_is_one_object_with_all_that_is_known(server: GenerationServer, cap
     assert json.loads(out) == {
         "output": "Ein Bär\x1b",
         "finish_reason": "end_of_turn",
-        "usage": {"num_prompt_tokens": 80, "num_image_tokens": 64, "num_generated_tokens": 11},
-        "stage_seconds": {"resolving": 0.0, "queued": 0.0, "prefill": 0.5, "decode": 2.0, "total": 2.5},
+        "usage": {
+            "num_prompt_tokens": 80,
+            "num_image_tokens": 64,
+            "num_generated_tokens": 11,
+            "num_cached_tokens": 48,
+            "num_cached_images": 1,
+        },
+        "stage_seconds": {
+            "resolving": 0.0,
+            "queued": 0.0,
+            "prefill": 0.5,
+            "decode": 2.0,
+            "total": 2.5,
+            "preprocessing": 0.0,
+            "vision": 0.25,
+        },
         "request_id": "r-1",
         "seed": 2**64 - 1,
     }

@@ -55,9 +55,9 @@ class TritonPythonModel:
         self._streams: dict[str, Stream] = {}
         self._lock = threading.Lock()
         self._outbox = Outbox(self._send)
-        engine = Engine(self._config)
-        engine.warm_up()
-        self._loop = EngineLoop(engine, self._outbox.put)
+        self._engine = Engine(self._config)
+        self._engine.warm_up()
+        self._loop = EngineLoop(self._engine, self._outbox.put)
 
     def execute(self, requests: list[Any]) -> None:
         """Take requests; each is answered later, by itself, whatever becomes of the others."""
@@ -78,6 +78,7 @@ class TritonPythonModel:
         """Answer everything that is open, then let go of the engine."""
         self._loop.close()
         self._outbox.close()
+        self._engine.close()
 
     def _begin(self, stream_id: str, request: Any) -> None:  # Triton is untyped
         tensors = _Tensors(request)

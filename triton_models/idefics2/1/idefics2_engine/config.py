@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENVIRONMENT_PREFIX = "IDEFICS2_MODEL_"
-_MAY_BE_ZERO = ("max_context_tokens", "num_threads")  # where 0 leaves the choice to others
+# Where 0 leaves the choice to others.
+_MAY_BE_ZERO = ("max_context_tokens", "max_image_cache_bytes", "max_prefix_cache_bytes", "num_threads")
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,30 @@ class EngineConfig:
     """`auto` takes the GPU that Triton assigns and the CPU where there is none."""
     dtype: str = "auto"
     """`auto` is bfloat16 on a GPU and float32 on a CPU."""
-    max_running: int = 8
-    """Requests that are decoded together; the others wait."""
+    max_running: int = 64
+    """Requests that run together, if memory has room for so many; the others wait."""
+    max_step_tokens: int = 512
+    """Tokens of prompts that one step reads, beside the one that it makes for each who runs."""
+    max_step_patches: int = 4_900
+    """Patches of images that one step looks at; a single crop may have more."""
     max_context_tokens: int = 0
-    """Prompt and answer together; 0 is what the checkpoint was trained for."""
+    """Prompt and answer together; 0 is what the checkpoint was trained for, up to 8,192."""
     max_new_tokens: int = 4096
     max_images: int = 8
     max_image_pixels: int = 40_000_000
     max_prompt_bytes: int = 32_768
+    num_image_workers: int = 2
+    """Processes that decode images."""
+    max_image_seconds: int = 10
+    """How long one may decode one image."""
+    max_image_memory_bytes: int = 2 << 30
+    """How much memory one may take for it."""
+    max_image_cache_bytes: int = 0
+    """What the model saw in images that no running request shows; 0 is 5 % of the memory, up to 1 GiB."""
+    max_prefix_cache_bytes: int = 0
+    """Keys and values of prompts that were read; 0 is 15 % of the memory, up to 4 GiB."""
+    workspace_bytes: int = 1 << 30
+    """What a step's intermediate results may take."""
     num_threads: int = 0
     """CPU threads of torch; 0 leaves torch's own choice."""
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 from typing import TYPE_CHECKING
 
+import torch
 from PIL import Image
 
 from idefics2_engine.detokenizer import Detokenizer
 from idefics2_engine.errors import EngineFault
+from idefics2_engine.image_cache import ImageCache
+from idefics2_engine.prefix_cache import PrefixCache
 from idefics2_engine.processor import END_OF_TURN_TOKEN, PreparedRequest, Processor
 from idefics2_engine.requests import (
     Event,
@@ -22,17 +26,23 @@ from idefics2_engine.requests import (
 )
 from idefics2_engine.runner import Runner
 from idefics2_engine.sampler import Sampler
-from idefics2_engine.scheduler import Scheduler
+from idefics2_engine.scheduler import Plan, Scheduler
 from idefics2_engine.sequence import Sequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from idefics2_engine.config import EngineConfig
+    from idefics2_engine.sequence import CropSpan
 
 WARM_UP_TOKENS = 3
+MAX_BROKEN_STEPS = 5
+"""In a row: then it is not the requests that are at fault."""
 
 logger = logging.getLogger(__name__)
+
+Told = tuple[str, Event]
+Step = list[tuple[Sequence, int]]
 
 
 class Engine:
@@ -41,11 +51,21 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         """Load everything, ready to answer."""
         self.runner = Runner(config)
-        self.processor = Processor(config, self.runner.max_context_tokens, self.runner.patch_size)
-        self.scheduler = Scheduler(config.max_running)
+        memory = self.runner.memory
+        self.images = ImageCache(memory.image_cache)
+        self.prefixes = PrefixCache(memory.prefix_cache)
+        self.processor = Processor(
+            config, self.runner.max_context_tokens, self.runner.patch_size, self.images
+        )
+        self.runner.prepare_vision(self.processor.image_processor)
+        self.scheduler = Scheduler(memory.num_slots, config.max_step_tokens, config.max_step_patches)
         generation = self.runner.model.generation_config
-        self._bad_words_ids: list[list[int]] | None = generation.bad_words_ids
         self._eos_token_ids = self._find_eos_token_ids(generation.eos_token_id)
+        banned = [ids[0] for ids in generation.bad_words_ids or [] if len(ids) == 1]
+        self.sampler = Sampler(memory.num_slots, self.runner.vocab_size, banned, self._eos_token_ids)
+        self.sampler.to(self.runner.device)
+        self._numbers = itertools.count()
+        self._num_broken_steps = 0
 
     def warm_up(self) -> None:
         """Answer a small request, so that the first caller does not wait for lazy set-up.
@@ -54,6 +74,7 @@ class Engine:
             EngineFault: the model cannot answer; it must not be called ready.
 
         """
+        self.runner.capture()
         picture = io.BytesIO()
         Image.effect_mandelbrot((96, 64), (-2, -1, 1, 1), 20).save(picture, "PNG")
         sampling = SamplingParams(max_new_tokens=WARM_UP_TOKENS)
@@ -64,51 +85,182 @@ class Engine:
                 if isinstance(event, Failed):
                     raise EngineFault(event.message)
 
+    def close(self) -> None:
+        """Stop the processes that decode images."""
+        self.processor.close()
+
     def add(self, prepared: PreparedRequest) -> None:
         """Let a request join at the next step that has room for it."""
-        sampling = prepared.request.sampling
-        sampler = Sampler(sampling, prepared.num_prompt_tokens, self._bad_words_ids, self._eos_token_ids)
-        detokenizer = Detokenizer(self.processor.tokenizer, sampling.stop)
-        self.scheduler.add(Sequence(prepared, sampler, detokenizer))
+        detokenizer = Detokenizer(self.processor.tokenizer, prepared.request.sampling.stop)
+        self.scheduler.add(Sequence(prepared, next(self._numbers), detokenizer))
 
     def cancel(self, request_id: str) -> bool:
         """Drop a request and all it holds; False if it is not here (any more)."""
-        return self.scheduler.remove(request_id) is not None
+        sequence = self.scheduler.find(request_id)
+        if sequence is None:
+            return False
+        self._release(sequence)
+        return True
 
-    def step(self) -> Iterator[tuple[str, Event]]:
-        """Make one token for each running request; yield events, with the request's id, as they happen."""
-        for sequence in self.scheduler.schedule():
-            try:
-                for event in self._advance(sequence):
-                    yield sequence.request_id, event
-            except Exception:
-                logger.exception("request %s failed in a step", sequence.request_id)
-                self.scheduler.remove(sequence.request_id)
-                yield sequence.request_id, Failed("INTERNAL_ERROR", "the engine failed in a step")
+    def step(self) -> Iterator[Told]:
+        """Admit who fits, look at images, read prompts, make a token for each who can; yield what happens.
+
+        Raises:
+            EngineFault: step after step nothing works for anybody: the device is lost.
+
+        """
+        yield from self._admit()
+        plan = self.scheduler.plan()
+        yield from self._look(plan)
+        yield from self._advance(plan)
+        if self._num_broken_steps >= MAX_BROKEN_STEPS:
+            raise EngineFault(f"{MAX_BROKEN_STEPS} steps in a row failed for everybody")
 
     @property
     def is_idle(self) -> bool:
         """Whether a step would do nothing."""
         return self.scheduler.is_idle
 
-    def _advance(self, sequence: Sequence) -> Iterator[Event]:
-        is_prefill = sequence.cache is None
-        if is_prefill:
-            yield StageEntered("PREFILL")
-        logits = self.runner.forward(sequence)
-        token_id = sequence.sampler.sample(logits, sequence.token_ids)
-        sequence.append(token_id)
-        if is_prefill:
-            yield StageEntered("DECODE")
+    def _admit(self) -> Iterator[Told]:
+        while sequence := self.scheduler.admit():
+            self.sampler.begin(sequence.slot, sequence.token_ids)
+            known = self.prefixes.load(sequence.prefix_keys, self.runner.cache, sequence.slot)
+            sequence.num_read_tokens = sequence.num_cached_tokens = known
+            sequence.clock.enter("queue")
+            yield sequence.request_id, StageEntered("PREFILL")
+
+    def _look(self, plan: Plan) -> Iterator[Told]:
+        """Encode crops; where that fails, those who show the one at fault fail."""
+        if not plan.crops:
+            return
+        failed = self._encode(plan.crops)
+        for span in plan.crops:
+            if span.image.is_encoded:
+                self.images.keep(span.image)
+        for sequence, _ in plan.reading:
+            sequence.clock.enter("vision")
+            if failed.intersection(sequence.spans):
+                yield self._fail(sequence, "the engine failed at an image")
+
+    def _encode(self, spans: list[CropSpan]) -> set[CropSpan]:
+        """Look at crops, together or else one by one; return those that cannot be looked at."""
+        failed: set[CropSpan] = set()
+        for part in (spans, *([span] for span in spans)):
+            unseen = [span for span in part if not span.is_seen]
+            try:
+                if unseen:
+                    self.runner.encode(unseen)
+            except Exception as error:
+                logger.exception("could not encode %d crops", len(unseen))
+                self._make_room(error)
+                failed.update(unseen if part is not spans else ())
+        return failed
+
+    def _advance(self, plan: Plan) -> Iterator[Told]:
+        """Make the plan's tokens, together or else one by one; who breaks a step fails alone."""
+        decoding = [sequence for sequence in plan.decoding if self._is_running(sequence)]
+        reading = [part for part in plan.reading if self._is_running(part[0])]
+        if not decoding and not reading:
+            return
+        broken: list[Sequence] = []
+        try:
+            made = self._compute(decoding, reading)
+        except Exception as error:
+            logger.exception(
+                "a step of %d requests failed; each is tried alone", len(decoding) + len(reading)
+            )
+            self._make_room(error)
+            made, broken = self._compute_one_by_one(decoding, reading)
+        for sequence in broken:
+            yield self._fail(sequence, "the engine failed in a step")
+        any_right = False
+        for sequence, token_id in made:
+            if token_id is None:
+                yield self._fail(sequence, "the model's logits are not finite")
+            else:
+                any_right = True
+                yield from self._tell(sequence, token_id)
+        is_wrong = bool(broken) or any(token_id is None for _, token_id in made)
+        self._num_broken_steps = self._num_broken_steps + 1 if is_wrong and not any_right else 0
+
+    def _compute_one_by_one(
+        self, decoding: list[Sequence], reading: Step
+    ) -> tuple[list[tuple[Sequence, int | None]], list[Sequence]]:
+        """Do again, for each alone, what failed for all: what was written meanwhile is written anew."""
+        made: list[tuple[Sequence, int | None]] = []
+        broken: list[Sequence] = []
+        alone: tuple[list[Sequence], Step]
+        for alone in [([sequence], []) for sequence in decoding] + [([], [part]) for part in reading]:
+            try:
+                made += self._compute(*alone)
+            except Exception as error:
+                logger.exception("a request failed alone")
+                self._make_room(error)
+                broken += [*alone[0], *(sequence for sequence, _ in alone[1])]
+        return made, broken
+
+    def _compute(self, decoding: list[Sequence], reading: Step) -> list[tuple[Sequence, int | None]]:
+        """Run the model and choose tokens; nothing is counted as done before all of it is."""
+        logits = self.runner.forward(decoding, reading) if reading else self.runner.decode(decoding)
+        is_done = [True] * len(decoding)
+        is_done += [s.num_read_tokens + count == s.num_prompt_tokens for s, count in reading]
+        members = [*decoding, *(sequence for sequence, _ in reading)]
+        choosing = [sequence for sequence, done in zip(members, is_done, strict=True) if done]
+        if not all(is_done):
+            logits = logits[torch.tensor(is_done, device=logits.device)]
+        tokens = self.sampler.choose(logits, [sequence.row for sequence in choosing]) if choosing else []
+        for sequence, count in [*((sequence, 1) for sequence in decoding), *reading]:
+            sequence.num_read_tokens += count
+        return list(zip(choosing, tokens, strict=True))
+
+    def _tell(self, sequence: Sequence, token_id: int) -> Iterator[Told]:
+        """Add a token to an answer; yield what there is to show."""
+        is_first = not sequence.num_generated_tokens
+        if is_first:
+            self.prefixes.store(sequence.prefix_keys, self.runner.cache, sequence.slot)
+            sequence.spans = ()
+            sequence.clock.enter("prefill")
+        sequence.token_ids.append(token_id)
+        if is_first:
+            yield sequence.request_id, StageEntered("DECODE")
         text = sequence.detokenizer.add(token_id)
         finish_reason = self._finish_reason(sequence, token_id)
         if finish_reason:
             text += sequence.detokenizer.finish()
         if text:
-            yield TextDelta(text, sequence.num_generated_tokens)
+            yield sequence.request_id, TextDelta(text, sequence.num_generated_tokens)
         if finish_reason:
-            self.scheduler.remove(sequence.request_id)
-            yield _finished(sequence, finish_reason)
+            self._release(sequence)
+            sequence.clock.enter("decode")
+            yield sequence.request_id, _finished(sequence, finish_reason)
+
+    def _fail(self, sequence: Sequence, message: str) -> Told:
+        """End a request that broke something, and wipe what it leaves behind."""
+        logger.error("request %s failed: %s", sequence.request_id, message)
+        self.runner.cache.clear(sequence.slot, len(sequence.token_ids))
+        self._release(sequence)
+        return sequence.request_id, Failed("INTERNAL_ERROR", message)
+
+    def _release(self, sequence: Sequence) -> None:
+        """Take back a slot; the last one moves into the hole."""
+        moved = self.scheduler.remove(sequence)
+        if moved is not None:
+            self.runner.cache.move(moved.slot, sequence.slot, moved.num_read_tokens)
+            self.sampler.move(moved.slot, sequence.slot)
+            moved.slot = sequence.slot
+        sequence.spans = ()
+
+    def _is_running(self, sequence: Sequence) -> bool:
+        """Whether a sequence that was planned for is there still."""
+        running = self.scheduler.running
+        return sequence.slot < len(running) and running[sequence.slot] is sequence
+
+    def _make_room(self, error: Exception) -> None:
+        """After a lack of memory, let go of what nobody needs at once."""
+        if isinstance(error, torch.OutOfMemoryError):
+            self.images.clear()
+            self.prefixes.clear()
+            torch.cuda.empty_cache()
 
     def _finish_reason(self, sequence: Sequence, token_id: int) -> str | None:
         if sequence.detokenizer.stopped:
@@ -126,7 +278,10 @@ class Engine:
 def _finished(sequence: Sequence, finish_reason: str) -> Finished:
     return Finished(
         finish_reason=finish_reason,  # type: ignore[arg-type]  # one of the three literals
-        num_prompt_tokens=sequence.prepared.num_prompt_tokens,
-        num_image_tokens=sequence.prepared.num_image_tokens,
+        num_prompt_tokens=sequence.num_prompt_tokens,
+        num_image_tokens=sequence.num_image_tokens,
         num_generated_tokens=sequence.num_generated_tokens,
+        num_cached_tokens=sequence.num_cached_tokens,
+        num_cached_images=sequence.num_cached_images,
+        seconds=sequence.clock.seconds,
     )

@@ -24,15 +24,16 @@ Emit = Callable[[str, Event], None]
 class EngineLoop:
     """Takes requests from any thread and tells `emit` what happens to each, in order.
 
-    Every request that is submitted gets exactly one last event, whatever happens to it. Images are
-    decoded beside the engine's thread, so that they do not hold up running answers.
+    Every request that is submitted gets exactly one last event, whatever happens to it. Requests are
+    prepared beside the engine's thread, so that images do not hold up running answers.
     """
 
-    def __init__(self, engine: Engine, emit: Emit, num_preparing: int = 2) -> None:
+    def __init__(self, engine: Engine, emit: Emit, num_preparing: int = 16) -> None:
         """Start the thread; `emit` is called from several threads and must not block."""
         self._engine = engine
         self._emit = emit
         self._open: set[str] = set()
+        self._is_closing = False
         self._lock = threading.Lock()
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._preparing = ThreadPoolExecutor(num_preparing, thread_name_prefix="prepare")
@@ -65,16 +66,31 @@ class EngineLoop:
 
     def close(self) -> None:
         """Stop the thread after its current step and fail what is still open."""
+        self._is_closing = True
         self._preparing.shutdown(wait=True, cancel_futures=True)
         self._inbox.put(None)
         self._thread.join()
-        for request_id in list(self._open):
-            self._tell(request_id, Failed("BACKEND_UNAVAILABLE", "the model is being unloaded"))
+        self._fail_all(Failed("BACKEND_UNAVAILABLE", "the model is being unloaded"))
 
     def _run(self) -> None:
-        while self._take_inbox():
-            for request_id, event in self._engine.step():
-                self._tell(request_id, event)
+        try:
+            while self._take_inbox():
+                for request_id, event in self._engine.step():
+                    self._tell(request_id, event)
+        except Exception:
+            logger.exception("the engine is lost")
+            self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        """Fail whoever is here or comes, pings too: who looks after this process has to replace it."""
+        while True:
+            self._fail_all(Failed("BACKEND_UNAVAILABLE", "the engine is lost"))
+            if self._inbox.get() is None:
+                return
+
+    def _fail_all(self, failed: Failed) -> None:
+        for request_id in list(self._open):
+            self._tell(request_id, failed)
 
     def _take_inbox(self) -> bool:
         """Do all that is asked for, waiting for it when there is nothing else; False to stop."""
@@ -89,7 +105,7 @@ class EngineLoop:
         """Make tensors of a request, then let the engine's thread add it."""
 
         def prepare() -> None:
-            prepared = self._engine.processor.prepare(request, lambda: self._is_open(request.request_id))
+            prepared = self._engine.processor.prepare(request, lambda: self._is_wanted(request.request_id))
             self._inbox.put(lambda: self._guard(request.request_id, lambda: self._add(prepared)))
 
         self._guard(request.request_id, prepare)
@@ -111,6 +127,9 @@ class EngineLoop:
     def _cancel(self, request_id: str) -> None:
         self._engine.cancel(request_id)
         self._tell(request_id, Cancelled())
+
+    def _is_wanted(self, request_id: str) -> bool:
+        return self._is_open(request_id) and not self._is_closing
 
     def _is_open(self, request_id: str) -> bool:
         with self._lock:

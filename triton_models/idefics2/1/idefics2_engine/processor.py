@@ -1,93 +1,119 @@
-"""From a request to the tensors that the model reads, by transformers' own processor."""
+"""From a request to what the model reads: tokens by transformers' own processor, crops by our workers."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
+import time
+from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from transformers import AutoTokenizer
-from transformers.models.idefics2.image_processing_pil_idefics2 import (
-    Idefics2ImageProcessorPil,
-    get_resize_output_image_size,
-)
+from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
 from transformers.models.idefics2.processing_idefics2 import Idefics2Processor
 
 from idefics2_engine.errors import EngineError, InvalidRequest
-from idefics2_engine.images import decode_image
+from idefics2_engine.image_workers import ImageWorkers, WorkerLimits
+from idefics2_engine.images import InvalidImage, Sizing, count_patches
+from idefics2_engine.prefix_cache import make_keys
 from idefics2_engine.requests import Counted, Request
+from idefics2_engine.sequence import CropSpan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import torch
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from idefics2_engine.config import EngineConfig
+    from idefics2_engine.image_cache import ImageCache, SeenImage
+    from idefics2_engine.images import Crop
 
 IMAGE_TOKENS = ("<image>", "<fake_token_around_image>")
 END_OF_TURN_TOKEN = "<end_of_utterance>"  # noqa: S105  # not a secret
+_LOOK_SECONDS = 0.05  # how often somebody looks whether a request is wanted still
+_CROPS_OF_SPLIT = 5
 
 
 @dataclass(frozen=True)
 class PreparedRequest:
-    """A request as tensors."""
+    """A request as the engine takes it."""
 
     request: Request
-    input_ids: torch.Tensor
-    """[1, num_prompt_tokens] int64."""
-    pixel_values: torch.Tensor
-    """[1, num_crops, 3, height, width] float32."""
-    pixel_attention_mask: torch.Tensor
-    """[1, num_crops, height, width] int64, 1 where there is a picture."""
+    token_ids: list[int]
+    spans: tuple[CropSpan, ...]
+    """Where in the prompt each crop stands, each `num_latents` tokens long, in their order."""
+    num_latents: int
     num_image_tokens: int
+    num_cached_images: int
+    """Of which nothing had to be decoded."""
+    prefix_keys: list[bytes]
+    """One for each full block of the prompt, as prefix_cache makes them."""
+    seconds: dict[str, float]
+    """How long each stage took so far."""
 
     @property
     def num_prompt_tokens(self) -> int:
         """All tokens that the model reads."""
-        return self.input_ids.shape[1]
+        return len(self.token_ids)
 
 
 class Processor:
     """Prepares requests for one checkpoint. Safe to use from several threads."""
 
-    def __init__(self, config: EngineConfig, max_context_tokens: int, patch_size: int) -> None:
+    def __init__(
+        self, config: EngineConfig, max_context_tokens: int, patch_size: int, images: ImageCache
+    ) -> None:
         """Load the checkpoint's processor; `patch_size` is the vision tower's, in pixels."""
         processor = _load(config.checkpoint)
         self.tokenizer = processor.tokenizer
+        self.image_processor = processor.image_processor
         self.max_context_tokens = max_context_tokens
+        self._num_latents: int = processor.image_seq_len
+        self._image_id, self._mark_id = self.tokenizer.convert_tokens_to_ids(list(IMAGE_TOKENS))
         self._config = config
-        self._patch_size = patch_size
+        self._images = images
         self._default_split = bool(processor.image_processor.do_image_splitting)
         # The processor writes text for split images by its own attribute, whatever a call asks for.
         self._processors = {split: _with_splitting(processor, split=split) for split in (False, True)}
+        self._sizing = _read_sizing(processor.image_processor, patch_size)
+        limits = WorkerLimits(
+            config.max_image_pixels, config.max_image_seconds, config.max_image_memory_bytes
+        )
+        self._workers = ImageWorkers(config.num_image_workers, self._sizing, limits)
 
     def prepare(self, request: Request, is_wanted: Callable[[], bool] = lambda: True) -> PreparedRequest:
-        """Decode the images and build the prompt; look before each image whether it `is_wanted` still.
+        """Build the prompt and have the images decoded that nobody has shown before.
+
+        Args:
+            request: what is asked.
+            is_wanted: asked from time to time; once false, what was begun is given up.
 
         Raises:
             InvalidRequest: an image cannot be decoded, a bound is passed, or the context is too short.
             EngineError: it is not wanted any more.
 
         """
+        started = time.monotonic()
         self._check(request.prompt, len(request.images))
-        images = []
-        for index, data in enumerate(request.images):
-            if not is_wanted():
-                raise EngineError("REQUEST_CANCELLED", "the request was cancelled")
-            images.append(decode_image(data, self._config.max_image_pixels, f"images[{index}]"))
-        inputs = self._processor(split_images=request.split_images)(
-            text=self._render(request.prompt, len(images)), images=[images], return_tensors="pt"
-        )
-        prepared = PreparedRequest(
+        split = self._default_split if request.split_images is None else request.split_images
+        token_ids = self._tokenize(request.prompt, len(request.images), split=split)
+        self._check_context(len(token_ids), request.sampling.max_new_tokens)
+        keys = [_hash(data, split=split) for data in request.images]
+        images = [self._images.find(key, self._count_crops(split=split)) for key in keys]
+        num_cached = self._decode(images, request.images, split=split, is_wanted=is_wanted)
+        spans = tuple(self._find_spans(token_ids, images))
+        firsts = [(span.start, span.image.key) for span in spans if span.number == 0]
+        return PreparedRequest(
             request=request,
-            input_ids=inputs["input_ids"],
-            pixel_values=inputs["pixel_values"],
-            pixel_attention_mask=inputs["pixel_attention_mask"],
-            num_image_tokens=self._count_image_tokens(inputs["input_ids"][0].tolist()),
+            token_ids=token_ids,
+            spans=spans,
+            num_latents=self._num_latents,
+            num_image_tokens=self._count_image_tokens(token_ids),
+            num_cached_images=num_cached,
+            prefix_keys=make_keys(token_ids, firsts),
+            seconds={"preprocess": time.monotonic() - started},
         )
-        self._check_context(prepared.num_prompt_tokens, request.sampling.max_new_tokens)
-        return prepared
 
     def count(self, prompt: str, sizes: Sequence[tuple[int, int]], *, split_images: bool | None) -> Counted:
         """Count what images of `sizes` (width, height in pixels) and `prompt` would cost.
@@ -97,17 +123,50 @@ class Processor:
 
         """
         self._check(prompt, len(sizes))
-        processor = self._processor(split_images=split_images)
-        input_ids = processor(text=self._render(prompt, len(sizes)))["input_ids"][0]
+        split = self._default_split if split_images is None else split_images
+        token_ids = self._tokenize(prompt, len(sizes), split=split)
         return Counted(
-            num_prompt_tokens=len(input_ids),
-            num_image_tokens=self._count_image_tokens(input_ids),
-            num_image_patches=sum(self._count_patches(processor, size) for size in sizes),
+            num_prompt_tokens=len(token_ids),
+            num_image_tokens=self._count_image_tokens(token_ids),
+            num_image_patches=sum(count_patches(*size, self._sizing, split=split) for size in sizes),
             max_context_tokens=self.max_context_tokens,
         )
 
-    def _processor(self, *, split_images: bool | None) -> Any:  # transformers is untyped
-        return self._processors[self._default_split if split_images is None else split_images]
+    def close(self) -> None:
+        """Stop the workers."""
+        self._workers.close()
+
+    def _decode(
+        self, images: list[SeenImage], files: tuple[bytes, ...], *, split: bool, is_wanted: Callable[[], bool]
+    ) -> int:
+        """Wait until every image has its crops; return how many needed none."""
+        asked: list[tuple[SeenImage, Future[list[Crop]] | None]] = []
+        try:
+            for image, data in zip(images, files, strict=True):
+                asked.append((image, image.ask_for_crops(partial(self._begin, image, data, split))))
+            for number, (_, decoding) in enumerate(asked):
+                if decoding is not None:
+                    _wait(decoding, f"images[{number}]", is_wanted)
+            return sum(decoding is None for _, decoding in asked)
+        finally:
+            for image, _ in asked:
+                image.leave()
+
+    def _begin(self, image: SeenImage, data: bytes, split: bool) -> Future[list[Crop]]:  # noqa: FBT001  # partial's
+        return self._workers.submit(data, split=split, give_up=image.give_up)
+
+    def _tokenize(self, prompt: str, num_images: int, *, split: bool) -> list[int]:
+        ids: list[int] = self._processors[split](text=self._render(prompt, num_images))["input_ids"][0]
+        return ids
+
+    def _find_spans(self, token_ids: list[int], images: list[SeenImage]) -> Iterator[CropSpan]:
+        places = [place for place, token_id in enumerate(token_ids) if token_id == self._image_id]
+        crops = [(image, number) for image in images for number in range(len(image.hidden_states))]
+        for (image, number), start in zip(crops, places[:: self._num_latents], strict=True):
+            yield CropSpan(image, number, start)
+
+    def _count_crops(self, *, split: bool) -> int:
+        return _CROPS_OF_SPLIT if split else 1
 
     def _render(self, prompt: str, num_images: int) -> str:
         """Write the prompt as the checkpoint was trained to read it: images first, then the text."""
@@ -144,17 +203,25 @@ class Processor:
             )
             raise InvalidRequest("CONTEXT_EXCEEDED", message, "prompt")
 
-    def _count_image_tokens(self, input_ids: list[int]) -> int:
-        marks = self.tokenizer.convert_tokens_to_ids(list(IMAGE_TOKENS))
-        return sum(token in marks for token in input_ids)
+    def _count_image_tokens(self, token_ids: list[int]) -> int:
+        return token_ids.count(self._image_id) + token_ids.count(self._mark_id)
 
-    def _count_patches(self, processor: Any, size: tuple[int, int]) -> int:
-        width, height = (max(side, 2) for side in size)
-        picture = np.broadcast_to(np.uint8(0), (3, height, width))  # a view of one byte
-        images = processor.image_processor
-        crops = images.split_images(picture) if images.do_image_splitting else [picture]
-        resized = [get_resize_output_image_size(crop, images.size) for crop in crops]
-        return sum((h // self._patch_size) * (w // self._patch_size) for h, w in resized)
+
+def _wait(decoding: Future[list[Crop]], field: str, is_wanted: Callable[[], bool]) -> None:
+    while True:
+        try:
+            decoding.result(_LOOK_SECONDS)
+        except NotYet:
+            if not is_wanted():
+                raise EngineError("REQUEST_CANCELLED", "the request was cancelled") from None
+        except InvalidImage as error:
+            raise InvalidRequest(error.reason, f"{field} {error.problem}", field) from error
+        else:
+            return
+
+
+def _hash(data: bytes, *, split: bool) -> bytes:
+    return hashlib.blake2b(data, digest_size=16, key=b"split" if split else b"whole").digest()
 
 
 def _load(checkpoint: str) -> Any:
@@ -165,6 +232,17 @@ def _load(checkpoint: str) -> Any:
     ]
     settings, rest = Idefics2Processor.get_processor_dict(checkpoint)
     return Idefics2Processor.from_args_and_dict(parts, settings, **rest)
+
+
+def _read_sizing(image_processor: Any, patch_size: int) -> Sizing:
+    size = image_processor.size
+    return Sizing(
+        shortest_edge=size["shortest_edge"],
+        longest_edge=size["longest_edge"],
+        patch_size=patch_size,
+        resample=int(image_processor.resample),
+        do_resize=bool(image_processor.do_resize),
+    )
 
 
 def _with_splitting(processor: Any, *, split: bool) -> Any:

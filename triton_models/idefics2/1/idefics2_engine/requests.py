@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -57,6 +57,12 @@ class Finished:
     num_prompt_tokens: int
     num_image_tokens: int
     num_generated_tokens: int
+    num_cached_tokens: int = field(default=0, compare=False)
+    """Of the prompt's: read before, for a prompt that began alike."""
+    num_cached_images: int = field(default=0, compare=False)
+    """Of the request's: known already when it came."""
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+    """How long it was in each stage: preprocess, queue, vision, prefill, decode."""
 
 
 @dataclass(frozen=True)

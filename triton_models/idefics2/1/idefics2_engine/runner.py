@@ -1,22 +1,39 @@
-"""The model on its device."""
+"""The model on its device: what a step's plan asks for, as few large products."""
 
 from __future__ import annotations
 
+import itertools
+import logging
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import AutoModelForImageTextToText
 
+from idefics2_engine.decode_graph import DecodeGraphs
+from idefics2_engine.image_cache import split_states
+from idefics2_engine.kv_cache import KVCache, KVShape
+from idefics2_engine.memory import measure_free, plan_memory
+from idefics2_engine.model.connector import Connector
+from idefics2_engine.model.text import PackedAttention, Stretch, TextModel
+from idefics2_engine.model.vision import Normalization, VisionTower
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from idefics2_engine.config import EngineConfig
-    from idefics2_engine.sequence import Sequence
+    from idefics2_engine.sequence import CropSpan, Sequence
+
+_MAX_DEFAULT_CONTEXT_TOKENS = 8192
+"""Slots are as long as a context may be; few requests need what the longest checkpoints were trained for."""
+
+logger = logging.getLogger(__name__)
 
 
 class Runner:
-    """Runs transformers' own Idefics2, one sequence at a time, over its own cache."""
+    """Transformers' weights, our order of work."""
 
     def __init__(self, config: EngineConfig) -> None:
-        """Load the checkpoint onto the device, ready to answer."""
+        """Load the checkpoint onto the device and reserve its memory."""
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         self.device = torch.device(_choose_device(config.device))
@@ -24,36 +41,84 @@ class Runner:
         model = AutoModelForImageTextToText.from_pretrained(config.checkpoint, dtype=dtype)
         self.model = model.to(self.device).eval()
         text = self.model.config.text_config
-        self.max_context_tokens: int = config.max_context_tokens or text.max_position_embeddings
+        longest: int = text.max_position_embeddings
+        self.max_context_tokens: int = config.max_context_tokens or min(longest, _MAX_DEFAULT_CONTEXT_TOKENS)
+        self.vocab_size: int = text.vocab_size
         self.patch_size: int = self.model.config.vision_config.patch_size
+        inner = self.model.model
+        self._text = TextModel(inner.text_model, self.model.lm_head)
+        self._connector = Connector(inner.connector)
+        shape = KVShape(text.num_hidden_layers, self._text.num_kv_heads, self._text.head_dim, dtype)
+        slot_bytes = shape.bytes_per_token * self.max_context_tokens
+        self.memory = plan_memory(config, measure_free(self.device), slot_bytes)
+        logger.info("memory: %s", self.memory)
+        self.cache = KVCache(shape, self.memory.num_slots, self.max_context_tokens, self.device)
+        self._graphs = DecodeGraphs(self._text, self.cache) if self.device.type == "cuda" else None
+
+    def prepare_vision(self, image_processor: object) -> None:
+        """Take the checkpoint's way to turn bytes into numbers; before the first `encode`."""
+        normalization = Normalization(image_processor, self.device)
+        self._vision = VisionTower(self.model.model.vision_model, normalization)
+
+    def capture(self) -> None:
+        """Record what can be replayed, before anybody waits for it."""
+        if self._graphs is not None:
+            self._graphs.capture()
 
     @torch.inference_mode()
-    def forward(self, sequence: Sequence) -> torch.Tensor:
-        """Read what of `sequence` is not in its cache yet.
+    def encode(self, spans: list[CropSpan]) -> None:
+        """Look at crops; what the text model reads of them is kept with their images."""
+        spans = sorted(spans, key=lambda span: span.crop.grid)  # equal ones attend together
+        crops = [span.crop for span in spans]
+        lengths = [len(crop.patches) for crop in crops]
+        states = self._connector(self._vision(crops), lengths)
+        for span, part in zip(spans, split_states(states), strict=True):
+            span.image.add(span.number, part)
+
+    @torch.inference_mode()
+    def decode(self, sequences: list[Sequence]) -> Tensor:
+        """Read the last token of each; return [num_sequences, vocab_size] float32."""
+        if self._graphs is not None and (logits := self._graphs.replay(sequences)) is not None:
+            return logits
+        return self.forward(sequences, [])
+
+    @torch.inference_mode()
+    def forward(self, decoding: list[Sequence], reading: list[tuple[Sequence, int]]) -> Tensor:
+        """Read the last token of some sequences, and the next few of others' prompts.
+
+        Args:
+            decoding: sequences all of whose tokens but the last are read, in the order of their slots.
+            reading: sequences, and how many tokens of the prompt each reads.
 
         Returns:
-            [1, vocab_size] float32 on the CPU: the logits of the next token.
+            [num_sequences, vocab_size] float32: for each, the logits after the last token read.
 
         """
-        images = {}
-        input_ids = sequence.token_ids
-        if sequence.cache is None:
-            images = {
-                "pixel_values": sequence.prepared.pixel_values.to(self.device),
-                "pixel_attention_mask": sequence.prepared.pixel_attention_mask.to(self.device),
-            }
-        else:
-            input_ids = input_ids[:, -1:]
-        output = self.model(
-            input_ids=input_ids.to(self.device),
-            past_key_values=sequence.cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **images,
-        )
-        sequence.cache = output.past_key_values
-        logits: torch.Tensor = output.logits[:, -1].float().cpu()
-        return logits
+        ids = [sequence.token_ids[-1] for sequence in decoding]
+        for sequence, count in reading:
+            ids += sequence.token_ids[sequence.num_read_tokens : sequence.num_read_tokens + count]
+        stretches = [Stretch(s.slot, s.num_read_tokens, count) for s, count in reading]
+        places = [(s.slot, len(s.token_ids) - 1) for s in decoding]
+        attention = PackedAttention(self.cache, places, stretches, self._text.sliding_window)
+        x = self._text.embed(torch.tensor(ids, device=self.device))
+        begins = list(itertools.accumulate((count for _, count in reading), initial=len(decoding)))
+        for (sequence, count), begin in zip(reading, begins, strict=False):
+            self._show(sequence, x[begin : begin + count])
+        wanted = None
+        if reading:
+            lasts = [*range(len(decoding)), *(end - 1 for end in begins[1:])]
+            wanted = torch.tensor(lasts, device=self.device)
+        return self._text(x, attention.positions, attention, wanted)
+
+    def _show(self, sequence: Sequence, x: Tensor) -> None:
+        """Put what was seen where the prompt has its image tokens; `x` begins with the first unread one."""
+        start, end = sequence.num_read_tokens, sequence.num_read_tokens + len(x)
+        for span in sequence.find_shown(end):
+            states = span.image.hidden_states[span.number]
+            if states is None:
+                raise LookupError(f"crop {span.number} of request {sequence.request_id} was not encoded")
+            first, last = max(span.start, start), min(span.start + len(states), end)
+            x[first - start : last - start] = states[first - span.start : last - span.start]
 
 
 def _choose_device(name: str) -> str:

@@ -1,44 +1,95 @@
-"""Who runs in the next step."""
+"""Who does what in the next step."""
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from idefics2_engine.sequence import Sequence
+    from idefics2_engine.sequence import CropSpan, Sequence
+
+
+@dataclass
+class Plan:
+    """One step: crops to look at, parts of prompts to read, tokens to make."""
+
+    crops: list[CropSpan] = field(default_factory=list)
+    decoding: list[Sequence] = field(default_factory=list)
+    """In the order of their slots."""
+    reading: list[tuple[Sequence, int]] = field(default_factory=list)
+    """Sequences and how many more tokens of its prompt each reads, 1 or more."""
+
+    @property
+    def members(self) -> list[Sequence]:
+        """All who take part, in the order of their tokens."""
+        return [*self.decoding, *(sequence for sequence, _ in self.reading)]
 
 
 class Scheduler:
-    """First come, first served, `max_running` at a time."""
+    """First come, first served: `running[i]` owns slot i, and who runs makes a token in every step.
 
-    def __init__(self, max_running: int) -> None:
+    What a step does beside that is bounded, so that a long prompt or a large image holds up running answers
+    for no longer than one step: `max_step_tokens` of prompts and `max_step_patches` of images, but always
+    at least one crop.
+    """
+
+    def __init__(self, num_slots: int, max_step_tokens: int, max_step_patches: int) -> None:
         """Begin with nobody."""
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
-        self._max_running = max_running
+        self._num_slots = num_slots
+        self._max_step_tokens, self._max_step_patches = max_step_tokens, max_step_patches
 
     def add(self, sequence: Sequence) -> None:
         """Let `sequence` wait."""
         self.waiting.append(sequence)
 
-    def schedule(self) -> list[Sequence]:
-        """Admit one who fits and return all who run, in the order of their arrival.
+    def admit(self) -> Sequence | None:
+        """Give a free slot to who waits longest; None if there is no slot, or nobody waits."""
+        if not self.waiting or len(self.running) == self._num_slots:
+            return None
+        sequence = self.waiting.popleft()
+        sequence.slot = len(self.running)
+        self.running.append(sequence)
+        return sequence
 
-        One at a time: reading an image takes as long as many tokens, and answers that run would stand still.
-        """
-        if self.waiting and len(self.running) < self._max_running:
-            self.running.append(self.waiting.popleft())
-        return list(self.running)
+    def plan(self) -> Plan:
+        """Plan a step: all who decode do; prompts are read in the order in which they came."""
+        plan = Plan(decoding=[sequence for sequence in self.running if sequence.is_decoding])
+        tokens, patches = self._max_step_tokens, self._max_step_patches
+        reading = [sequence for sequence in self.running if not sequence.is_decoding]
+        for sequence in sorted(reading, key=lambda sequence: sequence.number):
+            end = min(sequence.num_prompt_tokens, sequence.num_read_tokens + tokens)
+            for span in sequence.find_unseen(end):
+                if span not in plan.crops:  # two sequences may show the same image
+                    if plan.crops and span.num_patches > patches:
+                        end = span.start
+                        break
+                    plan.crops.append(span)
+                    patches -= span.num_patches
+            if end > sequence.num_read_tokens:
+                plan.reading.append((sequence, end - sequence.num_read_tokens))
+                tokens -= end - sequence.num_read_tokens
+            if not tokens:
+                break
+        return plan
 
-    def remove(self, request_id: str) -> Sequence | None:
-        """Forget a sequence, wherever it stands; None if it is not here."""
-        for queue in (self.running, self.waiting):
-            for sequence in queue:
-                if sequence.request_id == request_id:
-                    queue.remove(sequence)
-                    return sequence
-        return None
+    def remove(self, sequence: Sequence) -> Sequence | None:
+        """Forget a sequence; return the one that has to move into its slot, if one has to."""
+        if sequence in self.waiting:
+            self.waiting.remove(sequence)
+            return None
+        last = self.running.pop()
+        if last is sequence:
+            return None
+        self.running[sequence.slot] = last
+        return last
+
+    def find(self, request_id: str) -> Sequence | None:
+        """Find a sequence, wherever it stands."""
+        everybody = (*self.running, *self.waiting)
+        return next((sequence for sequence in everybody if sequence.request_id == request_id), None)
 
     @property
     def is_idle(self) -> bool:

@@ -1,0 +1,212 @@
+"""Decoding in processes of its own: a picture that takes too long, or too much memory, costs nobody else.
+
+Whatever happens to a worker, a new one takes its place with the next picture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from idefics2_engine.image_worker import HEAD, pack
+from idefics2_engine.images import Crop, InvalidImage, Sizing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LOOK_SECONDS = 0.05  # how often somebody looks whether a picture is wanted still
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class WorkerLimits:
+    """What one picture may take."""
+
+    max_pixels: int
+    max_seconds: float
+    max_memory_bytes: int
+    """Of the worker's address space."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    data: bytes
+    split: bool
+    result: Future[list[Crop]]
+    give_up: Callable[[], bool]
+
+
+class ImageWorkers:
+    """Several workers and one line before them."""
+
+    def __init__(self, num_workers: int, sizing: Sizing, limits: WorkerLimits) -> None:
+        """Start the workers' keepers; each starts its worker with its first picture."""
+        self._line: SimpleQueue[_Job | None] = SimpleQueue()
+        self._keepers = [
+            threading.Thread(target=_Keeper(sizing, limits).run, args=(self._line,), name=f"images-{number}",
+                             daemon=True)
+            for number in range(num_workers)
+        ]  # fmt: skip
+        for keeper in self._keepers:
+            keeper.start()
+
+    def submit(self, data: bytes, *, split: bool, give_up: Callable[[], bool]) -> Future[list[Crop]]:
+        """Have a picture cut into crops.
+
+        Args:
+            data: the file.
+            split: whether its quarters are wanted too.
+            give_up: asked from time to time; once true, the future is cancelled and the worker stopped.
+
+        Returns:
+            The crops, or InvalidImage.
+
+        """
+        result: Future[list[Crop]] = Future()
+        self._line.put(_Job(data, split, result, give_up))
+        return result
+
+    def close(self) -> None:
+        """Stop after what is in line."""
+        for _ in self._keepers:
+            self._line.put(None)
+        for keeper in self._keepers:
+            keeper.join()
+
+
+class _Keeper:
+    """Keeps one worker alive and hands it one picture at a time."""
+
+    def __init__(self, sizing: Sizing, limits: WorkerLimits) -> None:
+        self._sizing, self._limits = sizing, limits
+        self._worker: subprocess.Popen[bytes] | None = None
+
+    def run(self, line: SimpleQueue[_Job | None]) -> None:
+        """Work until there is nothing to come."""
+        while self._do_next(line):  # a frame of its own: nothing of a picture is held while waiting
+            pass
+        self._stop()
+
+    def _do_next(self, line: SimpleQueue[_Job | None]) -> bool:
+        job = line.get()
+        if job is None:
+            return False
+        try:
+            crops = self._cut(job)
+        except _GivenUpError:
+            job.result.cancel()
+        except Exception as error:  # noqa: BLE001  # whatever it is belongs to who waits
+            job.result.set_exception(error)
+        else:
+            job.result.set_result(crops)
+        return True
+
+    def _cut(self, job: _Job) -> list[Crop]:
+        head = {"split": job.split, "max_pixels": self._limits.max_pixels, "sizing": asdict(self._sizing)}
+        try:
+            told, pixels = self._ask(pack(head, job.data), job.give_up)
+        except TimeoutError as error:
+            problem = f"took more than {self._limits.max_seconds:g} s to decode"
+            raise InvalidImage("FILE_UNDECODABLE", problem) from error
+        except (OSError, EOFError) as error:
+            raise InvalidImage("FILE_UNDECODABLE", "could not be decoded: its decoder died") from error
+        if "reason" in told:
+            raise InvalidImage(told["reason"], told["problem"])
+        return _unpack_crops(told["grids"], pixels)
+
+    def _ask(self, message: bytes, give_up: Callable[[], bool]) -> tuple[dict[str, Any], bytes]:
+        """Exchange one message; a worker that fails at it is not used again."""
+        if self._worker is None or self._worker.poll() is not None:
+            self._worker = _start(self._limits.max_memory_bytes)
+        deadline = time.monotonic() + self._limits.max_seconds
+        try:
+            return _exchange(self._worker, message, deadline, give_up)
+        except BaseException:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.communicate()
+            self._worker = None
+
+
+class _GivenUpError(Exception):
+    """Nobody waits for the picture any more."""
+
+
+def _start(max_memory_bytes: int) -> subprocess.Popen[bytes]:
+    # Within Triton, sys.executable is Triton's own program.
+    python = Path(sys.prefix) / "bin" / "python3"
+    folder = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": folder, "OPENBLAS_NUM_THREADS": "1"}
+    command = [str(python), "-m", "idefics2_engine.image_worker", str(os.getpid()), str(max_memory_bytes)]
+    worker = subprocess.Popen(  # noqa: S603  # our own program
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0
+    )
+    for pipe in _pipes(worker):
+        os.set_blocking(pipe.fileno(), False)
+    return worker
+
+
+def _pipes(worker: subprocess.Popen[bytes]) -> tuple[Any, Any]:
+    return worker.stdin, worker.stdout
+
+
+def _exchange(
+    worker: subprocess.Popen[bytes], message: bytes, deadline: float, give_up: Callable[[], bool]
+) -> tuple[dict[str, Any], bytes]:
+    """Write a message and read the reply.
+
+    Raises:
+        TimeoutError: it took too long.
+        EOFError: the worker died.
+        OSError: the same.
+
+    """
+    to_worker, from_worker = (pipe.fileno() for pipe in _pipes(worker))
+    unsent, reply = memoryview(message), bytearray()
+    poll = select.poll()
+    poll.register(to_worker, select.POLLOUT)
+    poll.register(from_worker, select.POLLIN)
+    while (length := _find_length(reply)) is None or len(reply) < length:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        if give_up():
+            raise _GivenUpError
+        for descriptor, _ in poll.poll(_LOOK_SECONDS * 1000):
+            if descriptor == to_worker:
+                unsent = unsent[os.write(to_worker, unsent[:_CHUNK]) :]
+                if not unsent:
+                    poll.unregister(to_worker)
+            elif not (read := os.read(from_worker, _CHUNK)):
+                raise EOFError
+            else:
+                reply += read
+    num_head_bytes, _ = HEAD.unpack_from(reply)
+    begin = HEAD.size + num_head_bytes
+    return json.loads(reply[HEAD.size : begin]), bytes(reply[begin:])
+
+
+def _find_length(reply: bytearray) -> int | None:
+    return sum(HEAD.unpack_from(reply)) + HEAD.size if len(reply) >= HEAD.size else None
+
+
+def _unpack_crops(grids: list[list[int]], pixels: bytes) -> list[Crop]:
+    sizes = [rows * columns for rows, columns in grids]
+    patches = np.frombuffer(bytearray(pixels), np.uint8).reshape(sum(sizes), -1)
+    parts = np.split(patches, np.cumsum(sizes)[:-1])
+    return [Crop((rows, columns), part) for (rows, columns), part in zip(grids, parts, strict=True)]

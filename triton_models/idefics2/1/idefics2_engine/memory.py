@@ -1,0 +1,93 @@
+"""How a device's memory is shared out, before anything is taken."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from idefics2_engine.config import EngineConfig
+
+_MARGIN = 0.05  # of what is free: other programs, and what allocators cannot use
+_HOST_SHARE = 0.5  # of a CPU's free memory: it belongs to others too
+_IMAGE_SHARE, _MAX_IMAGE_BYTES = 0.05, 1 << 30
+_PREFIX_SHARE, _MAX_PREFIX_BYTES = 0.15, 4 << 30
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes for each purpose, beside the weights, which are there already."""
+
+    free: int
+    workspace: int
+    image_cache: int
+    prefix_cache: int
+    kv_cache: int
+    num_slots: int
+
+    def __str__(self) -> str:
+        """Say it in one line, in MiB."""
+        parts = {name: getattr(self, name) for name in
+                 ("free", "workspace", "image_cache", "prefix_cache", "kv_cache")}  # fmt: skip
+        return ", ".join(f"{name} {size / 2**20:,.0f} MiB" for name, size in parts.items()) + (
+            f" for {self.num_slots} sequences"
+        )
+
+
+def plan_memory(config: EngineConfig, free: int, slot_bytes: int) -> MemoryPlan:
+    """Share out `free` bytes: workspace and caches, then as many slots as are wanted and fit.
+
+    Args:
+        config: what the operator asks for; 0 leaves a cache's size to the plan.
+        free: bytes.
+        slot_bytes: what one sequence of the longest context takes.
+
+    Raises:
+        ValueError: there is no room for a single slot; the message says what takes how much.
+
+    """
+    left = max(0, free - config.workspace_bytes)
+    images = config.max_image_cache_bytes or min(int(left * _IMAGE_SHARE), _MAX_IMAGE_BYTES)
+    prefixes = config.max_prefix_cache_bytes or min(int(left * _PREFIX_SHARE), _MAX_PREFIX_BYTES)
+    num_slots = min(config.max_running, (left - images - prefixes) // slot_bytes)
+    plan = MemoryPlan(
+        free, config.workspace_bytes, images, prefixes, max(num_slots, 0) * slot_bytes, max(num_slots, 0)
+    )
+    if num_slots < 1:
+        message = (
+            f"no room for one sequence, which takes {slot_bytes / 2**20:,.0f} MiB ({plan}); lower "
+            "max_context_tokens, workspace_bytes or the caches, or use more memory"
+        )
+        raise ValueError(message)
+    if num_slots < config.max_running:
+        logger.warning("room for %d sequences instead of max_running %d", num_slots, config.max_running)
+    return plan
+
+
+def measure_free(device: torch.device) -> int:
+    """Return the bytes that a device has left for us."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * (1 - _MARGIN))
+    return int(min([_read_available(), *_read_container_limits()]) * _HOST_SHARE)
+
+
+def _read_available() -> int:
+    """Return the bytes that the machine could give without swapping."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def _read_container_limits() -> Iterator[int]:
+    """Return what the container has left, where it has a limit."""
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and (most := limit.read_text().strip()) != "max":
+        yield max(0, int(most) - int(used.read_text()))

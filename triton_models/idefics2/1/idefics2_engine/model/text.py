@@ -1,0 +1,215 @@
+"""The text model over packed tokens: tokens that are decoded and stretches of prompts, in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  # as everybody calls it
+
+from idefics2_engine.model.linear import fuse
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from idefics2_engine.kv_cache import KVCache
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring tokens of one prompt."""
+
+    slot: int
+    start: int
+    """The position of the first one in its sequence."""
+    length: int
+
+
+Turn = tuple[Tensor, Tensor]
+"""Cosine and sine of each token's position, [num_tokens, 1, head_dim]."""
+
+
+class Attention(Protocol):
+    """Stores keys and values of one layer, and lets the queries look at what they may see."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Take [num_tokens, (kv_)heads, head_dim]; return [num_tokens, heads * head_dim]."""
+
+
+class TextModel:
+    """Mistral, over the modules of transformers."""
+
+    def __init__(self, model: Any, lm_head: nn.Module) -> None:
+        """Take transformers' `MistralModel` and the layer from hidden states to logits."""
+        config = model.config
+        self.embed: nn.Embedding = model.embed_tokens
+        self._rotary: nn.Module = model.rotary_emb
+        self._layers = [TextLayer(layer, number) for number, layer in enumerate(model.layers)]
+        self._norm: nn.Module = model.norm
+        self._lm_head = lm_head
+        self.num_heads: int = config.num_attention_heads
+        self.num_kv_heads: int = config.num_key_value_heads
+        self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.num_heads
+        self.sliding_window: int | None = getattr(config, "sliding_window", None)
+
+    def __call__(self, x: Tensor, positions: Tensor, attention: Attention, wanted: Tensor | None) -> Tensor:
+        """Read tokens.
+
+        Args:
+            x: [num_tokens, hidden], the tokens' embeddings.
+            positions: [num_tokens] int64, where each stands in its sequence.
+            attention: stores and looks up keys and values.
+            wanted: the rows whose next token is asked for; None for all.
+
+        Returns:
+            [num_wanted, vocab_size] float32 logits.
+
+        """
+        cos, sin = self._rotary(x, positions[None])
+        turn = cos[0, :, None], sin[0, :, None]  # [num_tokens, 1, head_dim]
+        for layer in self._layers:
+            x = layer(x, turn, attention, self)
+        if wanted is not None:
+            x = x[wanted]
+        logits: Tensor = self._lm_head(_normed(self._norm, x))
+        return logits.float()
+
+
+class TextLayer:
+    """One layer, over the modules of transformers' `MistralDecoderLayer`."""
+
+    def __init__(self, layer: Any, number: int) -> None:
+        """Join what reads the same input."""
+        attention, mlp = layer.self_attn, layer.mlp
+        self._number = number
+        self._norm: nn.Module = layer.input_layernorm
+        self._project = fuse([attention.q_proj, attention.k_proj, attention.v_proj])
+        self._out: nn.Module = attention.o_proj
+        self._mlp_norm: nn.Module = layer.post_attention_layernorm
+        self._up = fuse([mlp.gate_proj, mlp.up_proj])
+        self._activate = mlp.act_fn
+        self._down: nn.Module = mlp.down_proj
+
+    def __call__(self, x: Tensor, turn: Turn, attention: Attention, model: TextModel) -> Tensor:
+        """Read [num_tokens, hidden] and return the same shape."""
+        heads = model.num_heads, model.num_kv_heads, model.num_kv_heads
+        qkv = self._project(_normed(self._norm, x)).view(len(x), -1, model.head_dim)
+        q, k, v = qkv.split(heads, 1)
+        q, k = _rotate(qkv[:, : heads[0] + heads[1]], *turn).split(heads[:2], 1)
+        x = x + self._out(attention(self._number, q, k, v))
+        gate, up = self._up(_normed(self._mlp_norm, x)).chunk(2, -1)
+        changed: Tensor = x + self._down(self._activate(gate) * up)
+        return changed
+
+
+class PackedAttention:
+    """Tokens that are decoded stand first, one for each of some slots; stretches of prompts follow."""
+
+    def __init__(
+        self, cache: KVCache, decoding: list[tuple[int, int]], stretches: list[Stretch], window: int | None
+    ) -> None:
+        """Work out once for all layers who sees what.
+
+        Args:
+            cache: where keys and values are.
+            decoding: slot and position of each token that is decoded.
+            stretches: those of prompts, in the order of their tokens.
+            window: how far back a token looks; None for all the way.
+
+        """
+        device = cache.keys[0].device
+        self._cache, self._stretches = cache, stretches
+        self._num_decoding = len(decoding)
+        slots = [slot for slot, _ in decoding]
+        places = [position for _, position in decoding]
+        for stretch in stretches:
+            slots += [stretch.slot] * stretch.length
+            places += range(stretch.start, stretch.start + stretch.length)
+        self._slots = torch.tensor(slots, device=device)
+        self.positions = torch.tensor(places, device=device)
+        self._masks = [see(self.positions[rows], s.start + s.length, window)
+                       for s, rows in zip(stretches, self._rows(), strict=True)]  # fmt: skip
+        # Slots are filled from the first on; those between that only read their prompt answer for nobody.
+        self._num_slots = max(slots[: len(decoding)], default=-1) + 1
+        self._is_dense = slots[: len(decoding)] == list(range(self._num_slots))
+        if decoding:
+            self._length = max(places[: len(decoding)]) + 1
+            last = torch.zeros(self._num_slots, dtype=torch.int64, device=device)
+            last[self._slots[: len(decoding)]] = self.positions[: len(decoding)]
+            self._mask = see(last, self._length, window)[:, None, None]  # [num_slots, 1, 1, length]
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As Attention."""
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        keys[self._slots, :, self.positions] = k
+        values[self._slots, :, self.positions] = v
+        parts = [self._decode(q[: self._num_decoding], keys, values)] if self._num_decoding else []
+        parts += [
+            _attend_stretch(q[rows], keys[s.slot, :, : s.start + s.length],
+                            values[s.slot, :, : s.start + s.length], mask)
+            for s, rows, mask in zip(self._stretches, self._rows(), self._masks, strict=True)
+        ]  # fmt: skip
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _rows(self) -> list[slice]:
+        rows, begin = [], self._num_decoding
+        for stretch in self._stretches:
+            rows.append(slice(begin, begin + stretch.length))
+            begin += stretch.length
+        return rows
+
+    def _decode(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        if self._is_dense:
+            return attend_decoding(q, keys[: len(q), :, : self._length], values[: len(q), :, : self._length],
+                                   self._mask)  # fmt: skip
+        slots = self._slots[: len(q)]
+        spread = q.new_zeros(self._num_slots, *q.shape[1:]).index_copy_(0, slots, q)
+        seen = slice(self._num_slots), slice(None), slice(self._length)
+        return attend_decoding(spread, keys[seen], values[seen], self._mask)[slots]
+
+
+def attend_decoding(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Let one token of each slot look back.
+
+    Args:
+        q: [num_slots, heads, head_dim].
+        keys: [num_slots, kv_heads, length, head_dim].
+        values: as keys.
+        mask: [num_slots, 1, 1, length], true where it may look.
+
+    Returns:
+        [num_slots, heads * head_dim].
+
+    """
+    # The heads that share keys stand where other tokens would: nothing has to be repeated.
+    grouped = q.view(len(q), keys.shape[1], -1, q.shape[-1])  # [num_slots, kv_heads, group, head_dim]
+    return F.scaled_dot_product_attention(grouped, keys, values, mask).flatten(1)
+
+
+def _attend_stretch(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Let [length, heads, head_dim] look at [kv_heads, end, head_dim]; return [length, heads * head_dim]."""
+    length, num_heads, size = q.shape
+    groups = num_heads // len(keys)
+    grouped = q.view(length, len(keys), groups, size).permute(1, 2, 0, 3).flatten(1, 2)
+    attended: Tensor = F.scaled_dot_product_attention(
+        grouped[None], keys[None], values[None], mask.repeat(groups, 1)
+    )
+    return attended[0].view(-1, groups, length, size).permute(2, 0, 1, 3).flatten(1)
+
+
+def see(positions: Tensor, length: int, window: int | None) -> Tensor:
+    """Return [num_tokens, length]: which of a sequence's first tokens those at `positions` may look at."""
+    back = positions[:, None] - torch.arange(length, device=positions.device)
+    return (back >= 0) & (back < window) if window else back >= 0
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat([-second, first], -1) * sin
+
+
+def _normed(norm: Any, x: Tensor) -> Tensor:
+    """Do what transformers' RMSNorm modules do, by one kernel."""
+    return F.rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)
