@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import grpc
 from bench.calls import FrontCalls, TritonCalls, resolve_request
 from bench.programs import run_service, run_triton
-from bench.results import Row, make_row, write
+from bench.results import Goal, Row, make_row, write
 from bench.tables import render
 from idefics2_service import logs
 from idefics2_service.settings import LogSettings
@@ -108,16 +108,15 @@ def make_rows(starts: list[float], calls: Calls) -> tuple[Row, ...]:
     """Make medians of what was measured."""
     front = summarize("whole answer through the front", [front for front, _ in calls.pairs])
     direct = summarize("whole answer, direct call", [direct for _, direct in calls.pairs])
-    sides = {"peer": direct, "ratio": front / direct}
     first_token = summarize("time to the first token", calls.first_token)
     token = summarize("each token after it", calls.token)
     added = summarize("the front adds", [front - direct for front, direct in calls.pairs])
     return (
-        make_row("second start of `serve`", statistics.median(starts), "s", bound=20),
-        make_row("time to the first token", first_token, "ms", bound=150),
+        make_row("second start of `serve`", statistics.median(starts), "s", goal=Goal(below=20)),
+        make_row("time to the first token", first_token, "ms", goal=Goal(below=150)),
         make_row("each token after it", token, "ms"),
-        make_row("whole answer, beside a direct call of Triton", front, "ms", **sides),
-        make_row("what the front adds to a direct call of Triton", added, "ms", bound=5, **sides),
+        make_row("whole answer, beside a direct call of Triton", front, "ms", peer=direct),
+        make_row("what the front adds to a direct call of Triton", added, "ms", goal=Goal(below=5)),
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from bench.calls import FrontCalls
 from bench.programs import run_service
-from bench.results import Row, make_row, write
+from bench.results import Goal, Row, make_row, write
 from bench.tables import render
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from processes import patience, wait_until_gone
@@ -156,10 +156,10 @@ def make_rows(recoveries: list[Recovery], stops: list[float]) -> tuple[Row, ...]
     answering = max(recovery.answering for recovery in recoveries)
     worst = f"(worst of {NUM})"
     return (
-        make_row(f"the caller is told of a killed model {worst}", told, "s", bound=5),
-        make_row(f"health says NOT_SERVING after it {worst}", not_serving, "s", bound=5),
-        make_row(f"the service answers again by itself {worst}", answering, "s", bound=15),
-        make_row(f"Ctrl-C in mid-answer until nothing is left {worst}", max(stops), "s", bound=10),
+        make_row(f"the caller is told of a killed model {worst}", told, "s", goal=Goal(below=5)),
+        make_row(f"health says NOT_SERVING after it {worst}", not_serving, "s", goal=Goal(below=5)),
+        make_row(f"the service answers again by itself {worst}", answering, "s", goal=Goal(below=15)),
+        make_row(f"Ctrl-C in mid-answer until nothing is left {worst}", max(stops), "s", goal=Goal(below=10)),
     )
 
 

@@ -61,17 +61,45 @@ class Results:
     rows: tuple[Row, ...]
 
 
-def make_row(name: str, value: float, unit: str, *, bound: float | None = None, **sides: float) -> Row:
-    """Make a row; `bound` is what the value shall stay below, `sides` may be its peer and ratio."""
-    rounded = {side: round(figure, 3) for side, figure in sides.items()}
+@dataclass(frozen=True)
+class Goal:
+    """What a figure shall be: a bound of its own, or one of its ratio to the peer's."""
+
+    below: float | None = None
+    most_ratio: float | None = None
+    least_ratio: float | None = None
+
+    def describe(self, unit: str) -> str | None:
+        """Say it to a reader; None where there is no goal."""
+        if self.below is not None:
+            return f"< {self.below:g} {unit}"
+        if self.most_ratio is not None:
+            return f"<= {self.most_ratio:g} x"
+        return None if self.least_ratio is None else f">= {self.least_ratio:g} x"
+
+    def is_met(self, value: float, ratio: float | None) -> bool | None:
+        """Tell whether it is reached; None where there is no goal."""
+        if self.below is not None:
+            return value < self.below
+        if ratio is not None and self.most_ratio is not None:
+            return ratio <= self.most_ratio
+        return None if ratio is None or self.least_ratio is None else ratio >= self.least_ratio
+
+
+NO_GOAL = Goal()
+
+
+def make_row(name: str, value: float, unit: str, *, peer: float | None = None, goal: Goal = NO_GOAL) -> Row:
+    """Make a row; `peer` is the other side's value."""
+    ratio = None if peer is None else value / peer
     return Row(
         name=name,
         value=round(value, 3),
         unit=unit,
-        peer=rounded.get("peer"),
-        ratio=rounded.get("ratio"),
-        goal=None if bound is None else f"< {bound:g} {unit}",
-        goal_met=None if bound is None else value < bound,
+        peer=None if peer is None else round(peer, 3),
+        ratio=None if ratio is None else round(ratio, 3),
+        goal=goal.describe(unit),
+        goal_met=goal.is_met(value, ratio),
         command=COMMAND,
     )
 

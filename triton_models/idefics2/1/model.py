@@ -55,8 +55,7 @@ class TritonPythonModel:
         self._streams: dict[str, Stream] = {}
         self._lock = threading.Lock()
         self._outbox = Outbox(self._send)
-        self._engine = Engine(self._config)
-        self._engine.warm_up()
+        self._engine = Engine.start(self._config)
         self._loop = EngineLoop(self._engine, self._outbox.put)
 
     def execute(self, requests: list[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
@@ -66,6 +67,27 @@ class Engine:
         self.sampler.to(self.runner.device)
         self._numbers = itertools.count()
         self._num_broken_steps = 0
+
+    @classmethod
+    def start(cls, config: EngineConfig) -> Engine:
+        """Load everything and answer a first request, ready for whichever thread comes to own it.
+
+        That happens in a thread that ends with it. Every thread that computes gets workers of its own from
+        OpenMP; while those of two threads are there, they outnumber the cores, stop spinning at barriers,
+        and a step of a small model takes twice as long.
+
+        Raises:
+            EngineFault: the model cannot answer; it must not be called ready.
+
+        """
+
+        def make() -> Engine:
+            engine = cls(config)
+            engine.warm_up()
+            return engine
+
+        with ThreadPoolExecutor(1, thread_name_prefix="start") as thread:
+            return thread.submit(make).result()
 
     def warm_up(self) -> None:
         """Answer a small request, so that the first caller does not wait for lazy set-up.
