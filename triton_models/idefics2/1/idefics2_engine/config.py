@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,17 @@ if TYPE_CHECKING:
 
 ENVIRONMENT_PREFIX = "IDEFICS2_MODEL_"
 # Where 0 leaves the choice to others.
-_MAY_BE_ZERO = ("max_context_tokens", "max_image_cache_bytes", "max_prefix_cache_bytes", "num_threads")
+_MAY_BE_ZERO = (
+    "max_context_tokens",
+    "max_image_cache_bytes",
+    "max_messages_per_second",
+    "max_prefix_cache_bytes",
+    "num_threads",
+)
+
+
+_MESSAGES_PER_CORE = 200
+"""Each costs about a millisecond on its way, and the model needs most of the cores itself."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,15 @@ class EngineConfig:
     """Keys and values of prompts that were read; 0 is 15 % of the memory, up to 4 GiB."""
     workspace_bytes: int = 1 << 30
     """What a step's intermediate results may take."""
+    max_messages_per_second: int = 0
+    """How often all requests together are told something, first and last messages aside; 0 is 200 a core."""
     num_threads: int = 0
-    """CPU threads of torch; 0 leaves torch's own choice."""
+    """CPU threads of torch; 0 is half of the cores: the others serve Triton and the front."""
+
+    @property
+    def message_rate(self) -> int:
+        """Messages a second for all requests together."""
+        return self.max_messages_per_second or _MESSAGES_PER_CORE * count_cores()
 
     @classmethod
     def read(
@@ -76,6 +94,11 @@ class EngineConfig:
             values[name] = text if fields[name].type == "str" else _whole_number(name, text)
         config = cls(**values)  # type: ignore[arg-type]  # each value was read by its field's type
         return dataclasses.replace(config, checkpoint=_find_checkpoint(config.checkpoint, model_folder))
+
+
+def count_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def _find_checkpoint(name: str, model_folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import AutoModelForImageTextToText
 
+from idefics2_engine.config import count_cores
 from idefics2_engine.decode_graph import DecodeGraphs
 from idefics2_engine.image_cache import split_states
 from idefics2_engine.kv_cache import KVCache, KVShape
@@ -34,8 +35,7 @@ class Runner:
 
     def __init__(self, config: EngineConfig) -> None:
         """Load the checkpoint onto the device and reserve its memory."""
-        if config.num_threads:
-            torch.set_num_threads(config.num_threads)
+        torch.set_num_threads(config.num_threads or max(1, count_cores() // 2))
         self.device = torch.device(_choose_device(config.device))
         dtype = _choose_dtype(config.dtype, self.device)
         model = AutoModelForImageTextToText.from_pretrained(config.checkpoint, dtype=dtype)

@@ -1,0 +1,119 @@
+"""The whole service under many streams, beside the bare engine with the same load: `make bench`."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from bench.engine import make_engine
+from bench.programs import run_service
+from bench.results import Goal, Row, make_row, write
+from bench.tables import render
+from bench.workloads import ask_alike, draw_pictures
+from idefics2.v1 import generation_pb2, generation_pb2_grpc
+from idefics2_engine.loop import EngineLoop
+from idefics2_engine.requests import is_last
+from idefics2_service import logs
+from idefics2_service.settings import LogSettings
+
+if TYPE_CHECKING:
+    from idefics2_engine.requests import Event, Request
+
+TITLE = "The whole service under load"
+NUM_STREAMS = 64
+NUM_TOKENS = 128
+NUM_RUNS = 3
+MAX_CALL_SECONDS = 120.0
+_CHANNEL_OPTIONS = (("grpc.max_receive_message_length", -1),)
+
+
+def main() -> int:
+    """Measure everything, keep it, show it. A goal that is missed is a figure, not a failure."""
+    logs.configure(LogSettings(level="warning"))
+    load = ask_alike(draw_pictures(NUM_STREAMS), NUM_TOKENS)
+    bare = statistics.median(measure_engine(load))
+    whole = statistics.median(asyncio.run(measure_service(load)))
+    name = f"{NUM_STREAMS} streams of {NUM_TOKENS} tokens through the whole service, beside the bare engine"
+    row = make_row(name, whole, "tokens/s", peer=bare, goal=Goal(least_ratio=0.9))
+    rows: tuple[Row, ...] = (row,)
+    print("\n" + render(write("load", TITLE, rows)))
+    return 0
+
+
+def measure_engine(load: list[Request]) -> list[float]:
+    """Return tokens a second of some runs, told to nobody."""
+    engine = make_engine()
+    rates = []
+    for _ in range(NUM_RUNS + 1):
+        engine.images.clear()
+        engine.prefixes.clear()
+        rates.append(run_engine(EngineLoop(engine, (told := Counter(len(load))).tell), load, told))
+    engine.close()
+    return rates[1:]
+
+
+class Counter:
+    """Counts the requests that have ended."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self.is_done = threading.Event()
+
+    def tell(self, _: str, event: Event) -> None:
+        """As the loop's emit, called by the engine's thread alone."""
+        self._left -= is_last(event)
+        if not self._left:
+            self.is_done.set()
+
+
+def run_engine(loop: EngineLoop, load: list[Request], told: Counter) -> float:
+    """Return tokens a second of a load that arrives at once."""
+    started = time.perf_counter()
+    for request in load:
+        loop.submit(request)
+    told.is_done.wait()
+    seconds = time.perf_counter() - started
+    loop.close()
+    return len(load) * NUM_TOKENS / seconds
+
+
+async def measure_service(load: list[Request]) -> list[float]:
+    """Return tokens a second of some runs, each stream read to its end by this process."""
+    async with (
+        run_service() as started,
+        grpc.aio.insecure_channel(started.ready.grpc, options=_CHANNEL_OPTIONS) as channel,
+    ):
+        stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
+        metadata = (("authorization", f"Key {started.ready.api_key}"),)
+        rates = []
+        for run in range(NUM_RUNS + 1):
+            begun = time.perf_counter()
+            # Other files and words each time, so that nothing is known of them, as in the peer.
+            await asyncio.gather(*(read(stub, metadata, request, run) for request in load))
+            rates.append(len(load) * NUM_TOKENS / (time.perf_counter() - begun))
+        return rates[1:]
+
+
+async def read(stub: Any, metadata: tuple[tuple[str, str], ...], request: Request, run: int) -> None:
+    """Read one answer to its end."""
+    message = generation_pb2.GenerateRequest(
+        prompt=f"{run}: {request.prompt}",
+        images=[generation_pb2.Image(data=request.images[0] + bytes([run]))],
+        max_new_tokens=NUM_TOKENS,
+        min_new_tokens=NUM_TOKENS,
+        temperature=0,
+    )
+    last = None
+    async for event in stub.GenerateStream(message, metadata=metadata, timeout=MAX_CALL_SECONDS):
+        last = event
+    if last is None or last.finished.response.usage.num_generated_tokens != NUM_TOKENS:
+        raise RuntimeError(f"a stream ended with {last}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
