@@ -12,7 +12,7 @@ TRAINING = PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m training
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo serve test test-fast verify fix proto bench bench-peers train eval help
+.PHONY: setup demo serve test test-fast verify fix proto bench bench-gpu bench-peers train eval help
 
 setup: $(INSTALLED) ## install everything into .venv
 
@@ -65,6 +65,9 @@ bench: $(INSTALLED) ## measure, and keep the figures in tests/bench/results/
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/transport.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/load.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/engine.py
+
+bench-gpu: $(INSTALLED) ## measure the engine at the full shape on a GPU
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/gpu.py
 
 bench-peers: ## install vLLM beside, in an environment of its own, so that `make bench` compares with it
 	$(PYTHON) -m venv .cache/peers/vllm

@@ -66,6 +66,7 @@ class Goal:
     """What a figure shall be: a bound of its own, or one of its ratio to the peer's."""
 
     below: float | None = None
+    above: float | None = None
     most_ratio: float | None = None
     least_ratio: float | None = None
 
@@ -73,6 +74,8 @@ class Goal:
         """Say it to a reader; None where there is no goal."""
         if self.below is not None:
             return f"< {self.below:g} {unit}"
+        if self.above is not None:
+            return f">= {self.above:g} {unit}"
         if self.most_ratio is not None:
             return f"<= {self.most_ratio:g} x"
         return None if self.least_ratio is None else f">= {self.least_ratio:g} x"
@@ -81,6 +84,8 @@ class Goal:
         """Tell whether it is reached; None where there is no goal."""
         if self.below is not None:
             return value < self.below
+        if self.above is not None:
+            return value >= self.above
         if ratio is not None and self.most_ratio is not None:
             return ratio <= self.most_ratio
         return None if ratio is None or self.least_ratio is None else ratio >= self.least_ratio

@@ -142,6 +142,24 @@ def test_a_request_that_breaks_a_step_fails_alone(
     check_nothing_is_left(engine)
 
 
+def test_a_request_whose_text_cannot_be_made_fails_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "idefics2_engine.engine")  # tracebacks hold what was there
+    good, bad = (Request(name, "Describe the image.", (red_circle(),), GREEDY) for name in ("good", "bad"))
+    expected = run(engine, good)["good"]
+    for request in (bad, good):
+        engine.add(engine.processor.prepare(request))
+    monkeypatch.setattr(engine.scheduler.waiting[0].detokenizer, "_decode", lambda _: 1 / 0)
+    events: dict[str, list[Any]] = {"bad": [], "good": []}
+    while not engine.is_idle:
+        for name, event in engine.step():
+            events[name].append(event)
+    assert events["bad"][-1] == Failed("INTERNAL_ERROR", "the engine failed at a token")
+    assert events["good"] == expected
+    check_nothing_is_left(engine)
+
+
 def test_an_image_that_breaks_the_vision_tower_costs_those_alone_who_show_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -44,7 +44,9 @@ class Detokenizer:
     def _decode(self, token_id: int) -> str:
         if token_id in self._special_ids:
             return ""
-        piece: str = self._tokenizer.convert_ids_to_tokens(token_id)
+        piece: str | None = self._tokenizer.convert_ids_to_tokens(token_id)
+        if piece is None:  # vocabularies are sometimes filled up to a round number
+            return ""
         if byte := _BYTE.fullmatch(piece):
             self._is_first = False
             return self._bytes.decode(bytes.fromhex(byte[1]))

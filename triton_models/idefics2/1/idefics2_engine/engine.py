@@ -25,7 +25,7 @@ from idefics2_engine.requests import (
     StageEntered,
     TextDelta,
 )
-from idefics2_engine.runner import Runner
+from idefics2_engine.runner import MakeModel, Runner, load_model
 from idefics2_engine.sampler import Sampler
 from idefics2_engine.scheduler import Plan, Scheduler
 from idefics2_engine.sequence import Sequence
@@ -49,9 +49,9 @@ Step = list[tuple[Sequence, int]]
 class Engine:
     """One model and all requests on it. Owned by one thread; only `processor` may be used from others."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, make_model: MakeModel = load_model) -> None:
         """Load everything, ready to answer."""
-        self.runner = Runner(config)
+        self.runner = Runner(config, make_model)
         memory = self.runner.memory
         self.images = ImageCache(memory.image_cache)
         self.prefixes = PrefixCache(memory.prefix_cache)
@@ -69,7 +69,7 @@ class Engine:
         self._num_broken_steps = 0
 
     @classmethod
-    def start(cls, config: EngineConfig) -> Engine:
+    def start(cls, config: EngineConfig, make_model: MakeModel = load_model) -> Engine:
         """Load everything and answer a first request, ready for whichever thread comes to own it.
 
         That happens in a thread that ends with it. Every thread that computes gets workers of its own from
@@ -82,7 +82,7 @@ class Engine:
         """
 
         def make() -> Engine:
-            engine = cls(config)
+            engine = cls(config, make_model)
             engine.warm_up()
             return engine
 
@@ -201,7 +201,7 @@ class Engine:
                 yield self._fail(sequence, "the model's logits are not finite")
             else:
                 any_right = True
-                yield from self._tell(sequence, token_id)
+                yield from self._tell_safely(sequence, token_id)
         is_wrong = bool(broken) or any(token_id is None for _, token_id in made)
         self._num_broken_steps = self._num_broken_steps + 1 if is_wrong and not any_right else 0
 
@@ -234,6 +234,14 @@ class Engine:
         for sequence, count in [*((sequence, 1) for sequence in decoding), *reading]:
             sequence.num_read_tokens += count
         return list(zip(choosing, tokens, strict=True))
+
+    def _tell_safely(self, sequence: Sequence, token_id: int) -> Iterator[Told]:
+        try:
+            yield from self._tell(sequence, token_id)
+        except Exception:
+            logger.exception("request %s failed at a token", sequence.request_id)
+            if self._is_running(sequence):
+                yield self._fail(sequence, "the engine failed at a token")
 
     def _tell(self, sequence: Sequence, token_id: int) -> Iterator[Told]:
         """Add a token to an answer; yield what there is to show."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForImageTextToText
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from idefics2_engine.config import EngineConfig
+    from idefics2_engine.images import Crop
     from idefics2_engine.sequence import CropSpan, Sequence
 
 _MAX_DEFAULT_CONTEXT_TOKENS = 8192
@@ -30,16 +32,24 @@ _MAX_DEFAULT_CONTEXT_TOKENS = 8192
 logger = logging.getLogger(__name__)
 
 
+MakeModel = Callable[[str, torch.dtype, torch.device], Any]
+"""Makes transformers' `Idefics2ForConditionalGeneration` of a checkpoint's name, on a device."""
+
+
+def load_model(checkpoint: str, dtype: torch.dtype, device: torch.device) -> Any:
+    """Load a checkpoint: transformers' model, whose modules we use and whose `forward` we do not."""
+    return AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype).to(device).eval()
+
+
 class Runner:
     """Transformers' weights, our order of work."""
 
-    def __init__(self, config: EngineConfig) -> None:
-        """Load the checkpoint onto the device and reserve its memory."""
+    def __init__(self, config: EngineConfig, make_model: MakeModel) -> None:
+        """Put the model onto the device and reserve its memory."""
         torch.set_num_threads(config.num_threads or max(1, count_cores() // 2))
         self.device = torch.device(_choose_device(config.device))
         dtype = _choose_dtype(config.dtype, self.device)
-        model = AutoModelForImageTextToText.from_pretrained(config.checkpoint, dtype=dtype)
-        self.model = model.to(self.device).eval()
+        self.model = make_model(config.checkpoint, dtype, self.device)
         text = self.model.config.text_config
         longest: int = text.max_position_embeddings
         self.max_context_tokens: int = config.max_context_tokens or min(longest, _MAX_DEFAULT_CONTEXT_TOKENS)
@@ -69,11 +79,14 @@ class Runner:
     def encode(self, spans: list[CropSpan]) -> None:
         """Look at crops; what the text model reads of them is kept with their images."""
         spans = sorted(spans, key=lambda span: span.crop.grid)  # equal ones attend together
-        crops = [span.crop for span in spans]
-        lengths = [len(crop.patches) for crop in crops]
-        states = self._connector(self._vision(crops), lengths)
+        states = self.look([span.crop for span in spans])
         for span, part in zip(spans, split_states(states), strict=True):
             span.image.add(span.number, part)
+
+    @torch.inference_mode()
+    def look(self, crops: list[Crop]) -> Tensor:
+        """Return [num_crops, num_latents, hidden]: what the text model reads of each crop."""
+        return self._connector(self._vision(crops), [len(crop.patches) for crop in crops])
 
     @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> Tensor:
