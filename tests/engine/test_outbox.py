@@ -9,7 +9,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from idefics2_engine.outbox import Outbox
+from idefics2_engine.outbox import Outbox, join_text
 from idefics2_engine.requests import Event, Finished, StageEntered, TextDelta
 
 if TYPE_CHECKING:
@@ -278,3 +278,11 @@ def test_what_cannot_wait_is_sent_at_once_however_many_talk() -> None:
         wire.wait_until_told("a", 3)
         assert not any(2 in numbers for name, numbers in wire.messages if name == "b")
     assert [number for name, numbers in wire.messages if name == "b" for number in numbers] == [1, 2]
+
+
+def test_text_that_is_sent_together_is_one_delta() -> None:
+    first, last = StageEntered("DECODE"), FINISHED
+    events: list[Event] = [first, TextDelta("a ", 1), TextDelta("b", 3), TextDelta(" c", 4), last]
+    assert join_text(events) == [first, TextDelta("a b c", 4), last]
+    assert join_text([first, last]) == [first, last]
+    assert join_text([]) == []

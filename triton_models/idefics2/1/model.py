@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 import time
 import uuid
@@ -23,11 +24,13 @@ from idefics2_engine.config import EngineConfig
 from idefics2_engine.engine import Engine
 from idefics2_engine.errors import InvalidRequest
 from idefics2_engine.loop import EngineLoop
-from idefics2_engine.outbox import Outbox
+from idefics2_engine.outbox import Outbox, join_text
 from idefics2_engine.requests import Event, Failed, Request, SamplingParams, TextDelta, is_last
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-SECONDS_BETWEEN_CANCEL_CHECKS = 0.25  # a check is a round trip to the server, as dear as a send
+# The engine's thread takes Python's lock back hundreds of times a step, from threads that send.
+MAX_SECONDS_TO_WAIT_FOR_PYTHON = 0.0003
+SECONDS_BETWEEN_CANCEL_CHECKS = 1.0  # a check is a round trip to the server, as dear as a send
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class TritonPythonModel:
         self._config = EngineConfig.read(parameters, _environment(args), Path(args["model_repository"]))
         self._streams: dict[str, Stream] = {}
         self._lock = threading.Lock()
+        sys.setswitchinterval(MAX_SECONDS_TO_WAIT_FOR_PYTHON)
         self._outbox = Outbox(self._send, max_messages_per_second=self._config.message_rate)
         self._engine = Engine.start(self._config)
         self._loop = EngineLoop(self._engine, self._outbox.put)
@@ -166,7 +170,7 @@ class _Tensors:
 
 def _response(events: list[Event], *, done: bool) -> Any:
     text = "".join(event.text for event in events if isinstance(event, TextDelta))
-    told = json.dumps([{"type": type(event).__name__, **asdict(event)} for event in events])
+    told = json.dumps([{"type": type(event).__name__, **asdict(event)} for event in join_text(events)])
     return pb_utils.InferenceResponse(
         [
             pb_utils.Tensor("text", np.array([[text.encode()]], dtype=np.object_)),

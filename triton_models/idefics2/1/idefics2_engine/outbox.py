@@ -118,3 +118,15 @@ class Outbox:
                 self._line_up(request_id)
             if self._is_closing:
                 self._changed.notify_all()
+
+
+def join_text(events: list[Event]) -> list[Event]:
+    """Make one delta of neighbouring ones: what is sent together is shown together."""
+    joined: list[Event] = []
+    for event in events:
+        before = joined[-1] if joined else None
+        if isinstance(event, TextDelta) and isinstance(before, TextDelta):
+            joined[-1] = TextDelta(before.text + event.text, event.num_generated_tokens)
+        else:
+            joined.append(event)
+    return joined
