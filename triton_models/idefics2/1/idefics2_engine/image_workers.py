@@ -128,7 +128,9 @@ class _Keeper:
 
     def _ask(self, message: bytes, give_up: Callable[[], bool]) -> tuple[dict[str, Any], bytes]:
         """Exchange one message; a worker that fails at it is not used again."""
-        if self._worker is None or self._worker.poll() is not None:
+        if self._worker is not None and self._worker.poll() is not None:
+            self._stop()  # it died meanwhile; its pipes are open still
+        if self._worker is None:
             self._worker = _start(self._limits.max_memory_bytes)
         deadline = time.monotonic() + self._limits.max_seconds
         try:

@@ -59,6 +59,8 @@ def decode_image(data: bytes, max_pixels: int) -> Image.Image:
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except MemoryError:  # it says nothing of the file
+        raise
     except Exception as error:
         problem = f"is not a picture of a known format ({', '.join(FORMATS)})"
         raise InvalidImage("FILE_NOT_AN_IMAGE", problem) from error
