@@ -1,0 +1,353 @@
+"""Pictures are decoded by processes of their own, and whatever happens to one costs its own picture alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import CancelledError, as_completed
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import pytest
+from idefics2_engine import image_workers
+from idefics2_engine.image_workers import ImageWorkers, WorkerLimits
+from idefics2_engine.images import InvalidImage, Sizing, cut, decode_image
+from pictures import draw_red_circle, encode
+from PIL import Image
+from processes import PATIENCE_SECONDS, wait_until_gone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+
+    from idefics2_engine.images import Crop
+
+SIZING = Sizing(shortest_edge=64, longest_edge=128, patch_size=16, resample=2)
+MAX_PIXELS = 50_000_000
+MIB = 1 << 20
+ROOM = 2 << 30
+SMALL = encode(draw_red_circle((60, 40)))
+OWNER = f"""
+import sys
+from idefics2_engine.image_workers import ImageWorkers, Sizing, WorkerLimits
+
+workers = ImageWorkers(1, {SIZING}, WorkerLimits({MAX_PIXELS}, {PATIENCE_SECONDS}, {ROOM}))
+workers.submit({SMALL!r}, split=False, give_up=lambda: False).result()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+class Watched:
+    """Workers, and the processes that are theirs."""
+
+    def __init__(self, num_workers: int, sizing: Sizing, limits: WorkerLimits) -> None:
+        """Start them; processes of other owners are none of ours."""
+        self._others = set(psutil.Process().children())
+        self.workers = ImageWorkers(num_workers, sizing, limits)
+
+    def submit(self, data: bytes, *, split: bool = False) -> Future[list[Crop]]:
+        """Have a picture cut that is wanted to the end."""
+        return self.workers.submit(data, split=split, give_up=lambda: False)
+
+    def cut(self, data: bytes, *, split: bool = False) -> list[Crop]:
+        """Have a picture cut, and wait for it."""
+        return self.submit(data, split=split).result(PATIENCE_SECONDS)
+
+    def refuse(self, data: bytes) -> InvalidImage:
+        """Have a picture cut that must be refused."""
+        with pytest.raises(InvalidImage) as caught:
+            self.cut(data)
+        return caught.value
+
+    def begin(self, data: bytes) -> Future[list[Crop]]:
+        """Return when a keeper holds the picture."""
+        begun = threading.Event()
+
+        def give_up() -> bool:
+            begun.set()
+            return False
+
+        result = self.workers.submit(data, split=False, give_up=give_up)
+        assert begun.wait(PATIENCE_SECONDS)
+        return result
+
+    def processes(self) -> list[psutil.Process]:
+        """List those that have not ended."""
+        return [process for process in psutil.Process().children() if process not in self._others]
+
+    def start(self) -> psutil.Process:
+        """Let the only worker start, and do nothing."""
+        self.cut(SMALL)
+        (process,) = self.processes()
+        return process
+
+
+@contextmanager
+def watching(
+    num_workers: int = 1,
+    *,
+    sizing: Sizing = SIZING,
+    max_seconds: float = PATIENCE_SECONDS,
+    max_memory_bytes: int = ROOM,
+) -> Iterator[Watched]:
+    """Run workers, of which nothing is left afterwards."""
+    watched = Watched(num_workers, sizing, WorkerLimits(MAX_PIXELS, max_seconds, max_memory_bytes))
+    try:
+        yield watched
+    finally:
+        for process in watched.processes():
+            process.resume()
+        watched.workers.close()
+    assert watched.processes() == []
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[Watched]:
+    """One worker, for tests that do it no harm."""
+    with watching() as made:
+        yield made
+
+
+def freeze(process: psutil.Process) -> None:
+    """Return when a child of ours has stopped."""
+    process.suspend()
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+
+
+def kill(process: psutil.Process) -> None:
+    """Return when a child of ours is dead, and leave it to its owner to find out."""
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
+def check_equal(crops: list[Crop], expected: list[Crop]) -> None:
+    assert [crop.grid for crop in crops] == [crop.grid for crop in expected]
+    for crop, other in zip(crops, expected, strict=True):
+        assert np.array_equal(crop.patches, other.patches)
+
+
+def cut_here(data: bytes, sizing: Sizing = SIZING, *, split: bool = False) -> list[Crop]:
+    """Do a worker's work in this process."""
+    return cut(decode_image(data, MAX_PIXELS), sizing, split=split)
+
+
+def draw_noise(size: tuple[int, int]) -> Image.Image:
+    """Draw what cannot be compressed."""
+    return Image.fromarray(np.random.default_rng(7).integers(0, 256, (size[1], size[0], 3), np.uint8))
+
+
+def double_depth(image: Image.Image) -> Image.Image:
+    """Make 16-bit grey of an image."""
+    return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (2, 90), (60, 40), (290, 97), (97, 290), (500, 400)])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_a_picture_of_any_mode_and_size_becomes_the_crops_that_it_would_become_here(
+    watched: Watched, mode: str, size: tuple[int, int], *, split: bool
+) -> None:
+    noise = draw_noise(size)
+    image = double_depth(noise) if mode == "I;16" else noise.convert(mode)
+    assert image.mode == mode
+    data = encode(image)
+    check_equal(watched.cut(data, split=split), cut_here(data, split=split))
+
+
+def test_file_and_crops_may_be_larger_than_a_pipe_holds() -> None:
+    data = encode(draw_noise((700, 500)))
+    sizing = Sizing(shortest_edge=378, longest_edge=980, patch_size=14, resample=2)
+    assert len(data) > MIB
+    with watching(sizing=sizing) as watched:
+        check_equal(watched.cut(data, split=True), cut_here(data, sizing, split=True))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "problem"),
+    [
+        (b"", "FILE_NOT_AN_IMAGE", "known format"),
+        (b"I am no picture.", "FILE_NOT_AN_IMAGE", "known format"),
+        (encode(Image.new("1", (MAX_PIXELS // 5000, 5001))), "FILE_TOO_MANY_PIXELS", str(MAX_PIXELS)),
+        (SMALL[: len(SMALL) // 2], "FILE_UNDECODABLE", "damaged or truncated PNG"),
+    ],
+    ids=["empty", "no picture", "too many pixels", "half a picture"],
+)
+def test_a_picture_that_cannot_be_shown_is_refused_for_its_reason_and_its_worker_stays(
+    watched: Watched, data: bytes, reason: str, problem: str
+) -> None:
+    before = watched.start()
+    error = watched.refuse(data)
+    assert error.reason == reason
+    assert problem in error.problem
+    assert watched.start() == before
+
+
+def test_what_a_worker_prints_is_not_among_its_replies(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with watching() as watched:
+        process = watched.start()
+        for number in (1, 2):
+            printed = os.open(f"/proc/{process.pid}/fd/{number}", os.O_WRONLY | os.O_APPEND)
+            os.write(printed, b"a library says something\n")
+            os.close(printed)
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.processes() == [process]
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.count("a library says something\n") == 2
+
+
+def test_a_picture_that_takes_too_long_is_refused_and_the_next_has_a_new_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(image_workers, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with watching(max_seconds=7) as watched:
+        slow = watched.start()
+        freeze(slow)
+        result = watched.begin(SMALL)
+        now[0] = 7.5
+        with pytest.raises(InvalidImage, match="took more than 7 s to decode") as caught:
+            result.result(PATIENCE_SECONDS)
+        assert caught.value.reason == "FILE_UNDECODABLE"
+        assert not slow.is_running()
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+
+
+def test_a_worker_that_dies_at_work_costs_its_picture_and_the_next_has_a_new_one() -> None:
+    with watching() as watched:
+        process = watched.start()
+        freeze(process)  # so it cannot have finished
+        result = watched.begin(SMALL)
+        process.kill()
+        with pytest.raises(InvalidImage, match="its decoder died") as caught:
+            result.result(PATIENCE_SECONDS)
+        assert caught.value.reason == "FILE_UNDECODABLE"
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+
+
+def test_a_worker_that_dies_in_the_midst_of_a_large_file_costs_that_file_alone() -> None:
+    with watching() as watched:
+        process = watched.start()
+        freeze(process)
+        result = watched.begin(encode(draw_noise((700, 500))))  # more than fits into the pipe
+        process.kill()
+        with pytest.raises(InvalidImage, match="its decoder died"):
+            result.result(PATIENCE_SECONDS)
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+
+
+def test_a_worker_that_dies_idle_costs_no_picture() -> None:
+    with watching() as watched:
+        for _ in range(2):
+            kill(watched.start())
+            check_equal(watched.cut(SMALL), cut_here(SMALL))
+
+
+def test_a_picture_that_needs_too_much_memory_is_refused_by_a_worker_that_stays() -> None:
+    large = encode(Image.new("1", (8000, 6000)))  # as RGB 192 MB
+    with watching() as watched:
+        needed = watched.start().memory_info().vms
+    limit = needed + 100 * MIB
+    with watching(max_memory_bytes=limit) as watched:
+        process = watched.start()
+        error = watched.refuse(large)
+        assert error.reason == "FILE_UNDECODABLE"
+        assert f"{limit} bytes of memory" in error.problem
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.processes() == [process]
+
+
+def test_a_limit_that_leaves_no_room_for_anything_is_not_blamed_on_the_kind_of_the_file() -> None:
+    with watching(max_memory_bytes=MIB) as watched:
+        for _ in range(2):
+            assert watched.refuse(SMALL).reason == "FILE_UNDECODABLE"
+
+
+def test_a_picture_that_nobody_wants_any_more_is_given_up_with_its_worker() -> None:
+    unwanted = threading.Event()
+    with watching() as watched:
+        process = watched.start()
+        freeze(process)
+        result = watched.workers.submit(SMALL, split=False, give_up=unwanted.is_set)
+        unwanted.set()
+        with pytest.raises(CancelledError):
+            result.result(PATIENCE_SECONDS)
+        assert not process.is_running()
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+
+
+def test_a_picture_that_is_given_up_in_line_is_cancelled() -> None:
+    with watching() as watched:
+        result = watched.workers.submit(SMALL, split=False, give_up=lambda: True)
+        with pytest.raises(CancelledError):
+            result.result(PATIENCE_SECONDS)
+
+
+def test_two_workers_work_at_the_same_time_and_one_that_hangs_does_not_hold_up_the_other() -> None:
+    begun = threading.Event(), threading.Event()
+
+    def meet(mine: int) -> bool:
+        begun[mine].set()
+        assert begun[1 - mine].wait(PATIENCE_SECONDS)
+        return False
+
+    with watching(2) as watched:
+        met = [watched.workers.submit(SMALL, split=False, give_up=partial(meet, mine)) for mine in (0, 1)]
+        for result in met:
+            check_equal(result.result(PATIENCE_SECONDS), cut_here(SMALL))
+        hanging, _ = watched.processes()
+        freeze(hanging)
+        results = [watched.submit(SMALL) for _ in range(6)]
+        done = as_completed(results, PATIENCE_SECONDS)
+        for _ in range(5):  # the one that hangs has one at most
+            next(done).result()
+        hanging.resume()
+        next(done).result()
+
+
+def test_closing_finishes_what_is_in_line_and_leaves_no_process() -> None:
+    with watching(2) as watched:
+        results = [watched.submit(SMALL) for _ in range(5)]
+        watched.workers.close()
+        assert all(result.done() for result in results)
+        assert watched.processes() == []
+
+
+def test_closing_workers_that_were_never_asked_returns() -> None:
+    with watching(2):
+        pass
+
+
+def test_a_worker_dies_with_its_owner_even_if_it_hangs() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(image_workers.__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"ready\n"
+        (process,) = psutil.Process(owner.pid).children()
+        process.suspend()  # so it cannot end by itself
+        owner.send_signal(signal.SIGKILL)
+    wait_until_gone([process])
+
+
+def test_a_worker_whose_owner_died_before_it_began_ends_at_once() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(image_workers.__file__).parents[1])}
+    command = [sys.executable, "-m", "idefics2_engine.image_worker", "1", str(ROOM)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as process:  # its standard input stays open
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
