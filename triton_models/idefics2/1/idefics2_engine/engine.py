@@ -223,7 +223,10 @@ class Engine:
 
     def _compute(self, decoding: list[Sequence], reading: Step) -> list[tuple[Sequence, int | None]]:
         """Run the model and choose tokens; nothing is counted as done before all of it is."""
-        logits = self.runner.forward(decoding, reading) if reading else self.runner.decode(decoding)
+        # A graph's spare rows write into the slots above: nobody may run there, not even one who waits for
+        # his turn to read.
+        is_all = not reading and len(decoding) == len(self.scheduler.running)
+        logits = self.runner.decode(decoding) if is_all else self.runner.forward(decoding, reading)
         is_done = [True] * len(decoding)
         is_done += [s.num_read_tokens + count == s.num_prompt_tokens for s, count in reading]
         members = [*decoding, *(sequence for sequence, _ in reading)]

@@ -90,7 +90,7 @@ class Runner:
 
     @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> Tensor:
-        """Read the last token of each; return [num_sequences, vocab_size] float32."""
+        """Read the last token of each who runs; return [num_sequences, vocab_size] float32."""
         if self._graphs is not None and (logits := self._graphs.replay(sequences)) is not None:
             return logits
         return self.forward(sequences, [])
