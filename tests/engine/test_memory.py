@@ -1,0 +1,109 @@
+"""Memory is shared out before any is taken, never more than there is, and a lack of it is said in numbers."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+import psutil
+import pytest
+import torch
+from idefics2_engine.config import EngineConfig
+from idefics2_engine.memory import MemoryPlan, measure_free, plan_memory
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+def plan(free: int, slot_bytes: int, **settings: int) -> MemoryPlan:
+    """Plan with a workspace of 1 GiB and some settings."""
+    config = EngineConfig(**{"max_running": 64, "workspace_bytes": GIB, **settings})  # type: ignore[arg-type]
+    return plan_memory(config, free, slot_bytes)
+
+
+def test_whatever_is_free_no_more_than_that_is_shared_out() -> None:
+    draw = random.Random(6)  # noqa: S311  # not a secret
+    num_plans = 0
+    for _ in range(3000):
+        free, slot_bytes = int(10 ** draw.uniform(6, 12)), int(10 ** draw.uniform(4, 10))
+        settings = {
+            "max_running": draw.choice((1, 8, 64, 1000)),
+            "workspace_bytes": int(10 ** draw.uniform(5, 10)),
+            "max_image_cache_bytes": draw.choice((0, 0, int(10 ** draw.uniform(5, 10)))),
+            "max_prefix_cache_bytes": draw.choice((0, 0, int(10 ** draw.uniform(5, 10)))),
+        }
+        try:
+            made = plan(free, slot_bytes, **settings)
+        except ValueError:
+            continue
+        num_plans += 1
+        assert made.workspace + made.image_cache + made.prefix_cache + made.kv_cache <= made.free == free
+        assert made.kv_cache == made.num_slots * slot_bytes
+        assert 1 <= made.num_slots <= settings["max_running"]
+        assert made.workspace == settings["workspace_bytes"]
+        assert made.image_cache == settings["max_image_cache_bytes"] or not settings["max_image_cache_bytes"]
+        assert (
+            made.prefix_cache == settings["max_prefix_cache_bytes"] or not settings["max_prefix_cache_bytes"]
+        )
+    assert num_plans > 500
+
+
+def test_no_more_slots_are_planned_than_may_run() -> None:
+    assert plan(100 * GIB, 10 * MIB, max_running=7).num_slots == 7
+
+
+def test_where_memory_is_short_there_are_as_many_slots_as_fit_and_the_operator_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    caches = {"max_image_cache_bytes": MIB, "max_prefix_cache_bytes": MIB}
+    assert plan(GIB + 2 * MIB + 35 * MIB, 10 * MIB, **caches).num_slots == 3
+    assert "room for 3 sequences instead of max_running 64" in caplog.text
+
+
+def test_caches_take_a_share_of_what_is_left_up_to_a_bound() -> None:
+    small = plan(GIB + 1000 * MIB, MIB)
+    assert (small.image_cache, small.prefix_cache) == (50 * MIB, 150 * MIB)
+    large = plan(1000 * GIB, MIB)
+    assert (large.image_cache, large.prefix_cache) == (GIB, 4 * GIB)
+
+
+def test_a_cache_of_a_size_that_was_asked_for_has_this_size() -> None:
+    made = plan(100 * GIB, MIB, max_image_cache_bytes=5 * GIB, max_prefix_cache_bytes=3)
+    assert (made.image_cache, made.prefix_cache) == (5 * GIB, 3)
+
+
+@pytest.mark.parametrize(
+    ("free", "settings"),
+    [
+        (0, {}),
+        (GIB, {}),
+        (GIB + 500 * MIB, {}),
+        (9 * GIB, {"workspace_bytes": 10 * GIB}),
+        (9 * GIB, {"max_image_cache_bytes": 20 * GIB}),
+        (9 * GIB, {"max_prefix_cache_bytes": 8 * GIB}),
+    ],
+)
+def test_where_not_a_single_slot_fits_it_is_said_what_takes_how_much(
+    free: int, settings: dict[str, int]
+) -> None:
+    with pytest.raises(ValueError, match="no room for one sequence, which takes 512 MiB") as caught:
+        plan(free, 512 * MIB, **settings)
+    assert f"free {free // MIB:,} MiB" in str(caught.value)
+    for name, size in settings.items():
+        said = name.removeprefix("max_").removesuffix("_bytes")
+        assert f"{said} {size // MIB:,} MiB" in str(caught.value)
+    assert "max_context_tokens" in str(caught.value)
+
+
+def test_a_plan_says_itself_in_one_line() -> None:
+    said = str(MemoryPlan(5 * GIB, GIB, 20 * MIB, 30 * MIB, 640 * MIB, 64))
+    assert said == (
+        "free 5,120 MiB, workspace 1,024 MiB, image_cache 20 MiB, prefix_cache 30 MiB, "
+        "kv_cache 640 MiB for 64 sequences"
+    )
+
+
+def test_on_a_cpu_no_more_than_half_of_the_machine_counts_as_free() -> None:
+    memory = psutil.virtual_memory()
+    assert 0 < measure_free(torch.device("cpu")) <= memory.total // 2
