@@ -312,3 +312,84 @@ def test_closing_a_loop_that_does_nothing_returns_and_says_nothing(
     with running_loop(scripted, told):
         pass
     assert told.events == {}
+
+
+LOST = Failed("BACKEND_UNAVAILABLE", "the engine is lost")
+
+
+@pytest.mark.parametrize("fault", [EngineFault("nothing works"), ZeroDivisionError("a secret")])
+def test_when_the_engine_is_lost_all_who_are_there_or_come_are_told_so_once(
+    scripted: ScriptedEngine, told: Told, fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = {"runs", "runs too", "is prepared", "comes later", "pings", "comes last", "pings again"}
+    scripted.events = dict.fromkeys(names, ENDLESS)
+    scripted.preparing.close()
+    with running_loop(scripted, told) as loop:
+        for name in ("runs", "runs too"):
+            loop.submit(ask(name))
+            told.wait_for_events(name, 1)
+        loop.submit(ask("is prepared", is_slow=True))
+        scripted.preparing.wait_until_reached()
+        scripted.step_fault = fault
+        assert told.wait_for_last("runs", "runs too", "is prepared") == [LOST] * 3
+        scripted.preparing.open()
+        for name in ("comes later", "comes last"):
+            loop.submit(ask(name))
+            assert told.wait_for_last(name) == [LOST]
+        for name in ("pings", "pings again"):
+            loop.ping(name)
+            assert told.wait_for_last(name) == [LOST]
+    told.check_one_last_event_each(names)
+    assert sorted(scripted.added) == ["runs", "runs too"]
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == ["the engine is lost"]
+
+
+def test_events_of_the_step_in_which_the_engine_is_lost_are_told(
+    scripted: ScriptedEngine, told: Told
+) -> None:
+    scripted.events = {"ends": [FINISHED], "goes on": ENDLESS}
+    scripted.stepping.close()
+    with running_loop(scripted, told) as loop:
+        loop.submit(ask("ends"))
+        scripted.stepping.wait_until_reached()
+        scripted.step_fault = EngineFault("nothing works")
+        scripted.stepping.open()
+        assert told.wait_for_last("ends") == [FINISHED]
+        loop.submit(ask("goes on"))
+        assert told.wait_for_last("goes on") == [LOST]
+    assert told.events == {"ends": [FINISHED], "goes on": [LOST]}
+
+
+def test_cancelling_and_counting_still_end_when_the_engine_is_lost(
+    scripted: ScriptedEngine, told: Told
+) -> None:
+    scripted.events = {"runs": ENDLESS}
+    scripted.step_fault = EngineFault("nothing works")
+    with running_loop(scripted, told) as loop:
+        loop.submit(ask("runs"))
+        assert told.wait_for_last("runs") == [LOST]
+        loop.cancel("runs")
+        loop.count("is counted", lambda _: COUNTED)
+        (last,) = told.wait_for_last("is counted")
+        assert last in (COUNTED, LOST)  # it needs no engine, but may be refused with those who do
+        loop.ping("pings")
+        assert told.wait_for_last("pings") == [LOST]
+    told.check_one_last_event_each({"runs", "is counted", "pings"})
+
+
+def test_a_lost_engine_can_be_closed_from_any_thread_while_many_come(
+    scripted: ScriptedEngine, told: Told
+) -> None:
+    names = [f"{n}" for n in range(200)]
+    scripted.events = dict.fromkeys(["first", *names], ENDLESS)
+    scripted.step_fault = EngineFault("nothing works")
+    with running_loop(scripted, told) as loop:
+        loop.submit(ask("first"))
+        told.wait_for_last("first")
+        call_from_threads(lambda part: submit_all(loop, map(ask, part)), names, 4)
+        closing = threading.Thread(target=loop.close)
+        closing.start()
+        closing.join(PATIENCE_SECONDS)
+        assert not closing.is_alive()
+    told.check_one_last_event_each({"first", *names})
+    assert {type(events[-1]) for events in told.events.values()} == {Failed}

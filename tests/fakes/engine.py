@@ -64,6 +64,7 @@ class ScriptedEngine:
         self.events: dict[str, Iterable[Event]] = {}
         self.faults: dict[str, Exception] = {}
         self.add_faults: dict[str, Exception] = {}
+        self.step_fault: Exception | None = None
         self.running: dict[str, Iterator[Event]] = {}
         self.added: list[str] = []
         self.stepping, self.preparing = Gate(), Gate()
@@ -96,6 +97,8 @@ class ScriptedEngine:
             if is_last(event):
                 del self.running[request_id]
             yield request_id, event
+        if self.step_fault is not None:
+            raise self.step_fault
 
     @property
     def is_idle(self) -> bool:
