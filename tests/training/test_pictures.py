@@ -99,6 +99,30 @@ def test_labels_tell_which_character_is_where() -> None:
         assert len(seen) >= len(set(example.scene.text)) - 2  # two at most share a cell with two others
 
 
+def test_offsets_survive_being_written_in_a_byte() -> None:
+    offsets = np.linspace(-4, 4, 1001)
+    encoded = pool.encode_offsets(offsets)
+    assert encoded.min() == 1  # 0 is for where nothing is
+    np.testing.assert_allclose(pool.decode_offsets(encoded), offsets, atol=0.016)
+    assert pool.decode_offsets(pool.encode_offsets(np.array([0.0, -9.0, 9.0]))).tolist() == [0, -4, 4]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_patch_of_a_thing_points_at_its_center(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    things = (Thing("circle", "red", 0.25, 0.3, 0.2), Thing("star", "blue", 0.7, 0.6, 0.35))
+    scene = Scene("shapes", 400, 300, "white", things)
+    monkeypatch.setattr(pool, "sample_scene", lambda *_: (scene, None))
+    example = pool.make_example(np.random.default_rng(seed))
+    height, width = example.pixels.shape[:2]
+    for thing in things:
+        rows, columns = np.nonzero(example.patches[..., 0] == SHAPES.index(thing.shape) + 1)
+        offsets = pool.decode_offsets(example.patches[rows, columns, 3:])
+        assert len(offsets) > 3
+        centers = (np.stack([columns, rows], -1) + 0.5 + offsets) * pool.PATCH
+        np.testing.assert_allclose(centers, [(thing.x * width, thing.y * height)] * len(centers), atol=0.3)
+    assert not example.patches[example.patches[..., 0] == 0].any()
+
+
 def test_every_kind_of_scene_is_drawn() -> None:
     rng = np.random.default_rng(2)
     assert {pool.make_example(rng).scene.kind for _ in range(150)} == set(KINDS)

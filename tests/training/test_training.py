@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from training.__main__ import main
 from training.batches import CHUNK, Batch, Writer
 from training.evaluate import Score, render, score, wilson
 from training.export import FILES, export
-from training.model import judge, make_model, point_latents
+from training.model import AuxiliaryHeads, judge, judge_offsets, make_model, point_latents
 from training.plan import Lesson, Plan
 from training.train import Trainer, penalize
 from transformers import RepetitionPenaltyLogitsProcessor
@@ -185,6 +185,47 @@ def test_empty_places_do_not_drown_the_others() -> None:
     wanted = torch.zeros(1, 100, dtype=torch.long)
     wanted[0, 0] = 1
     assert judge(read, wanted) > 4
+
+
+def test_offsets_count_only_where_something_is() -> None:
+    read, wanted = torch.zeros(1, 3, 2), torch.tensor([[[1.0, -2.0], [0.0, 0.0], [9.0, 9.0]]])
+    is_something = torch.tensor([[True, True, False]])
+    assert judge_offsets(read, wanted, is_something).item() == pytest.approx((1 + 2 - 2 * 0.125) / 2)
+    assert judge_offsets(read, wanted, is_something & False).item() == 0
+
+
+def test_a_thing_is_read_right_where_class_color_and_characters_all_are() -> None:
+    heads = AuxiliaryHeads()
+    labels = torch.zeros(1, 36, 4, dtype=torch.long)
+    labels[0, 7], labels[0, 20], labels[0, 35] = (torch.tensor(look) for look in _LOOKS)
+    with torch.no_grad():
+        heads.of_slots.weight.zero_()
+        heads.of_slots.bias.zero_()
+        for start, value in zip(_starts(heads), _LOOKS[0], strict=True):
+            heads.of_slots.bias[start + value] = 5
+    loss, is_right = heads.slot_loss(torch.zeros(1, 36, 128), labels, torch.zeros(1, dtype=torch.long))
+    assert is_right.tolist() == [True, False, True]
+    assert loss > 0
+
+
+_LOOKS = ((7, 3, 11, 0), (7, 3, 12, 0), (7, 3, 11, 0))
+"""Class, color and characters of the things of a test: two like each other, one with another character."""
+
+
+def _starts(heads: AuxiliaryHeads) -> list[int]:
+    """Where the numbers of class, color, first and second character begin among those of a slot."""
+    looks, colors, characters = heads.classes
+    return [0, looks, looks + colors, looks + colors + characters]
+
+
+def test_seeing_is_reported_as_things_read_right(
+    tmp_path: Path, tokenizer_folder: Path, examples: pool.Pool
+) -> None:
+    (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
+    trainer = Trainer(PLAN, examples, tmp_path)
+    reports = [trainer.learn(batch) for batch in islice(trainer.batches(), 4)]
+    assert ["things" in report for report in reports] == [False, True, True, True]
+    assert all(0 <= report.get("things", 0) <= 1 for report in reports)
 
 
 def test_the_plan_finds_the_lesson_of_a_step() -> None:

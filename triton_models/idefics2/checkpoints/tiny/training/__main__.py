@@ -55,14 +55,19 @@ def _train(arguments: argparse.Namespace) -> int:
     trainer = Trainer(plan, examples, run)
     for report in trainer.run():
         left = (plan.num_steps - trainer.step) * report["seconds"] / REPORT_STEPS / 60
-        right = report.get("right all", 0)
         print(
-            f"step {trainer.step} of {plan.num_steps}: {right:.1%} right, {left:.0f} minutes to go",
-            flush=True,
+            f"step {trainer.step} of {plan.num_steps}: {_tell(report)}, {left:.0f} minutes to go", flush=True
         )
     export(run / "state.pt", run / "tokenizer", arguments.checkpoint)
     draw_curve(run / "log.jsonl", arguments.checkpoint / "curve.png")
     return 0
+
+
+def _tell(report: dict[str, float]) -> str:
+    """Say how many answers are right, and of how many things the latents know all; first only the loss."""
+    shares = (("right all", "answers"), ("things", "things"))
+    right = [f"{report[name]:.1%} of {what} right" for name, what in shares if name in report]
+    return ", ".join(right) or f"patches' loss {report['patches']:.2f}"
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

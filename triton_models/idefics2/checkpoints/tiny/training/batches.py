@@ -37,7 +37,9 @@ class Seen:
     pixels: Tensor
     """[num_images, 3, rows * 16, columns * 16] uint8."""
     patches: Tensor
-    """[num_images, rows * columns, 3] int64, or empty where there are no labels."""
+    """[num_images, rows * columns, 3] int64: class, color, character; empty where there are no labels."""
+    offsets: Tensor
+    """[num_images, rows * columns, 2] float32: x and y in patches, or empty."""
     slots: Tensor
     """[num_images, 36, 4] int64, or empty."""
     backgrounds: Tensor
@@ -137,9 +139,10 @@ class Writer:
         height, width = rows * pool.PATCH, columns * pool.PATCH
         seen = self._as_seen(np.stack([example.pixels[:height, :width] for example in examples]), rng)
         patches = np.stack(
-            [example.patches[:rows, :columns].reshape(rows * columns, 3) for example in examples]
+            [example.patches[:rows, :columns].reshape(rows * columns, 5) for example in examples]
         )
-        seen.patches = torch.from_numpy(patches.astype(np.int64))
+        seen.patches = torch.from_numpy(patches[..., :3].astype(np.int64))
+        seen.offsets = torch.from_numpy(pool.decode_offsets(patches[..., 3:]))
         seen.slots = torch.from_numpy(np.stack([example.slots for example in examples]).astype(np.int64))
         names = [example.scene.background for example in examples]
         seen.backgrounds = torch.tensor([COLORS.index(name) + 1 if name else 0 for name in names])
@@ -152,7 +155,7 @@ class Writer:
         gains = torch.from_numpy(rng.uniform(0.96, 1.03, (len(images), 1, 1, 1)).astype(np.float32))
         images = (images * gains).clamp(0, 255).to(torch.uint8)
         nothing = torch.empty(0, dtype=torch.int64)
-        return Seen(images, nothing, nothing, nothing)
+        return Seen(images, nothing, nothing, nothing, nothing)
 
     def _after(self, text: str, *, first: bool = False) -> list[int]:
         """Tokenize text that stands after a marker, or first of all."""

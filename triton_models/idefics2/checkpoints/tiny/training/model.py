@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 ATTENTION = "sdpa_in_float32"
 _HIDDEN = 128
 _VISION_HIDDEN = 192
+_OFFSETS_WEIGHT, _PLACES_WEIGHT = 0.25, 0.2
+"""Of x or y, and of row or column, in the heads' losses: what is seen weighs 1 each."""
+_CELLS = torch.cartesian_prod(torch.arange(pool.SLOTS), torch.arange(pool.SLOTS))  # [36, 2]
 
 
 def configure() -> Idefics2Config:
@@ -147,41 +150,45 @@ class AuxiliaryHeads(nn.Module):
         """Make the linear readers of patches and latents."""
         super().__init__()
         self.classes = (pool.WRITTEN + 1, len(COLORS) + 1, len(pool.CHARACTERS) + 1)
-        self.of_patches = nn.Linear(_HIDDEN, sum(self.classes) + 2 * pool.SIDE)
-        self.of_slots = nn.Linear(_HIDDEN, sum(self.classes) + self.classes[-1] + len(COLORS) + 1)
+        self._of_patch = (*self.classes, pool.SIDE, pool.SIDE, 2)
+        self._of_slot = (*self.classes, self.classes[-1], len(COLORS) + 1, pool.SLOTS, pool.SLOTS)
+        self.of_patches = nn.Linear(_HIDDEN, sum(self._of_patch))
+        self.of_slots = nn.Linear(_HIDDEN, sum(self._of_slot))
 
-    def patch_loss(self, context: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
-        """Judge how well class, color, character, row and column of each patch can be read.
+    def patch_loss(self, context: Tensor, labels: Tensor, offsets: Tensor, positions: Tensor) -> Tensor:
+        """Judge how well each patch tells what covers it, where that has its center, and its own place.
 
         Args:
             context: [num_images, num_patches, hidden], what the perceiver looks at.
-            labels: [num_images, num_patches, 3].
+            labels: [num_images, num_patches, 3], class, color and character.
+            offsets: [num_images, num_patches, 2], in patches.
             positions: [num_patches, 2], rows and columns.
 
         """
-        read = self.of_patches(context.float()).split([*self.classes, pool.SIDE, pool.SIDE], -1)
-        *looks, row, column = read
+        *looks, row, column, offset = self.of_patches(context.float()).split(self._of_patch, -1)
         losses = [judge(r, labels[..., n]) for n, r in enumerate(looks)]
-        places = [
-            _cross_entropy(r, w.expand(len(labels), -1)).mean()
-            for r, w in zip((row, column), positions.T, strict=True)
-        ]
-        return torch.stack(losses).sum() + 0.2 * torch.stack(places).sum()
+        losses.append(_OFFSETS_WEIGHT * judge_offsets(offset, offsets, labels[..., 0] > 0))
+        losses.append(_PLACES_WEIGHT * _judge_places((row, column), positions))
+        return torch.stack(losses).sum()
 
-    def slot_loss(self, latents: Tensor, labels: Tensor, backgrounds: Tensor) -> Tensor:
-        """Judge how well each latent knows what has its center in the cell.
+    def slot_loss(self, latents: Tensor, labels: Tensor, backgrounds: Tensor) -> tuple[Tensor, Tensor]:
+        """Judge how well each latent knows its cell, and what has its center there.
 
         Args:
             latents: [num_images, num_slots, hidden], what the text model reads.
-            labels: [num_images, num_slots, 4].
+            labels: [num_images, num_slots, 4], class, color, first and second character.
             backgrounds: [num_images], 0 for none.
 
+        Returns:
+            The loss; and [num_things] bool, of each cell where something is whether all four are read right.
+
         """
-        read = self.of_slots(latents.float()).split([*self.classes, self.classes[-1], len(COLORS) + 1], -1)
-        *looks, background = read
+        *looks, background, row, column = self.of_slots(latents.float()).split(self._of_slot, -1)
         losses = [judge(r, labels[..., n]) for n, r in enumerate(looks)]
         losses.append(_cross_entropy(background, backgrounds[:, None].expand(labels.shape[:2])).mean())
-        return torch.stack(losses).sum()
+        losses.append(_PLACES_WEIGHT * _judge_places((row, column), _CELLS.to(labels.device)))
+        is_right = (torch.stack([r.argmax(-1) for r in looks], -1) == labels).all(-1)
+        return torch.stack(losses).sum(), is_right[labels[..., 0] > 0]
 
 
 def judge(read: Tensor, wanted: Tensor) -> Tensor:
@@ -192,6 +199,30 @@ def judge(read: Tensor, wanted: Tensor) -> Tensor:
     each, is_something = _cross_entropy(read, wanted), wanted > 0
     loss = 0.5 * each[~is_something].mean()
     return loss + each[is_something].mean() if is_something.any() else loss
+
+
+def judge_offsets(read: Tensor, wanted: Tensor, is_something: Tensor) -> Tensor:
+    """Return how far off x and y are where something is, added up; 0 where nothing is at all.
+
+    Args:
+        read: [num_images, num_patches, 2], in patches.
+        wanted: [num_images, num_patches, 2].
+        is_something: [num_images, num_patches] bool.
+
+    """
+    # Linear beyond a quarter of a patch: with squares, the few that are far from their centers would rule.
+    read, wanted = read[is_something].float(), wanted[is_something]  # [num_somethings, 2]
+    each = F.smooth_l1_loss(read, wanted, reduction="none", beta=0.25)
+    return each.mean(0).sum() if len(each) else each.sum()
+
+
+def _judge_places(read: tuple[Tensor, Tensor], positions: Tensor) -> Tensor:
+    """Return the cross-entropy of rows and columns, added up; positions are [num_places, 2]."""
+    judged = [
+        _cross_entropy(r, wanted.expand(len(r), -1)).mean()
+        for r, wanted in zip(read, positions.T, strict=True)
+    ]
+    return torch.stack(judged).sum()
 
 
 def _cross_entropy(read: Tensor, wanted: Tensor) -> Tensor:

@@ -33,6 +33,10 @@ WRITTEN = len(SHAPES) + 1
 """The class of a patch on which something is written."""
 SHARD = 2_000
 Split = tuple[Scene, "NDArray[np.uint8]"]
+_FARTHEST = 4
+"""Patches: no thing reaches farther from its center, and offsets beyond are clipped."""
+_OFFSET_STEPS = 127
+"""On either side of 0."""
 _LARGE = 0.2
 """The radius of a large shape, as a part of the picture's shorter side."""
 _MIX = {"shapes": 0.62, "number": 0.1, "word": 0.1, "handwritten": 0.09, "photograph": 0.055, "plain": 0.035}
@@ -46,7 +50,8 @@ class Example:
     pixels: NDArray[np.uint8]
     """[height, width, 3], after the processor's resizing."""
     patches: NDArray[np.uint8]
-    """[8, 8, 3]: class, color and character of each patch, 0 for none."""
+    """[8, 8, 5]: class, color and character of each patch, and the encoded offset x and y from its center to
+    that of the thing that covers it; 0 for none."""
     slots: NDArray[np.uint8]
     """[36, 4]: class, color, first and second character of what has its center in a cell."""
 
@@ -109,14 +114,11 @@ def make_example(rng: np.random.Generator) -> Example:
     height, width = pixels.shape[:2]
     rows, columns = height // PATCH, width // PATCH
     looks = _looks(scene)
-    patches = np.zeros((SIDE, SIDE, 3), np.uint8)
-    labels = np.asarray(drawn.labels.resize((width, height), Image.Resampling.NEAREST))
-    cells = labels[: rows * PATCH, : columns * PATCH].reshape(rows, PATCH, columns, PATCH)
+    patches = np.zeros((SIDE, SIDE, 5), np.uint8)
     if looks:
-        shares = np.stack([(cells == number).mean((1, 3)) for number in range(1, len(looks) + 1)])
-        best = shares.argmax(0)
-        found = np.array([(0, 0, 0), *looks], np.uint8)[np.where(shares.max(0) > 0.12, best + 1, 0)]
-        patches[:rows, :columns] = found
+        labels = np.asarray(drawn.labels.resize((width, height), Image.Resampling.NEAREST))
+        centers = np.array(drawn.places) * (width / PATCH, height / PATCH)
+        patches[:rows, :columns] = _label_patches(labels[: rows * PATCH, : columns * PATCH], looks, centers)
     slots = np.zeros((SLOTS * SLOTS, 4), np.uint8)
     for (x, y), (shape, color, character) in zip(drawn.places, looks, strict=True):
         column, row = (
@@ -129,6 +131,43 @@ def make_example(rng: np.random.Generator) -> Example:
         else:
             slot[:] = (shape, color, character, 0)
     return Example(scene, pixels, patches, slots)
+
+
+def _label_patches(
+    labels: NDArray[np.uint8], looks: list[tuple[int, int, int]], centers: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Label each patch by the thing that covers most of it, where that is more than an eighth or so.
+
+    Args:
+        labels: [rows * 16, columns * 16], the number of the thing that each pixel shows, 0 for none.
+        looks: class, color and character of each thing.
+        centers: [num_things, 2], x and y of each thing's center in patches.
+
+    Returns:
+        [rows, columns, 5], as in `Example.patches`.
+
+    """
+    rows, columns = (side // PATCH for side in labels.shape)
+    cells = labels.reshape(rows, PATCH, columns, PATCH)
+    shares = np.stack([(cells == number).mean((1, 3)) for number in range(1, len(looks) + 1)])
+    best, is_something = shares.argmax(0), shares.max(0) > 0.12
+    column, row = np.meshgrid(np.arange(columns), np.arange(rows))
+    offsets = centers[best] - (np.stack([column, row], -1) + 0.5)  # [rows, columns, 2]
+    found: NDArray[np.uint8] = np.concatenate([np.array(looks, np.uint8)[best], encode_offsets(offsets)], -1)
+    found[~is_something] = 0
+    return found
+
+
+def encode_offsets(offsets: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Write offsets in patches, clipped to -4 to 4, as 1 to 255; 128 is no offset, and 0 stays free."""
+    steps = np.rint(offsets.clip(-_FARTHEST, _FARTHEST) / _FARTHEST * _OFFSET_STEPS)
+    encoded: NDArray[np.uint8] = (steps + _OFFSET_STEPS + 1).astype(np.uint8)
+    return encoded
+
+
+def decode_offsets(encoded: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Read what `encode_offsets` wrote: offsets in patches, to a 60th of one or so."""
+    return (encoded.astype(np.float32) - (_OFFSET_STEPS + 1)) * np.float32(_FARTHEST / _OFFSET_STEPS)
 
 
 def make_split(rng: np.random.Generator) -> tuple[Scene, NDArray[np.uint8]] | None:

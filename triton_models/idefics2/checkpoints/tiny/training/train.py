@@ -174,16 +174,17 @@ class Trainer:
         patches = torch.stack([self._patch_loss(*pair) for pair in zip(batch, contexts, strict=True)]).mean()
         if self.plan.find(self.step)[0] is not Lesson.PLACES:
             return patches, {"patches": patches.item()}
-        slots = [
+        judged = [
             self._slot_loss(seen, self.latents(context))
             for seen, context in zip(batch, contexts, strict=True)
         ]
-        places = torch.stack(slots).mean()
-        return 0.3 * patches + places, {"patches": patches.item(), "slots": places.item()}
+        slots, report = self._sum_up(judged)
+        return 0.3 * patches + slots, {"patches": patches.item(), **report}
 
     def _patch_loss(self, seen: Seen, context: Tensor) -> Tensor:
         positions = grid_positions(*seen.grid).to(self.device)
-        return self.heads.patch_loss(context, seen.patches.to(self.device), positions)
+        labels, offsets = seen.patches.to(self.device), seen.offsets.to(self.device)
+        return self.heads.patch_loss(context, labels, offsets, positions)
 
     def latents(self, context: Tensor) -> Tensor:
         """Return [num_images, num_slots, hidden]: what the text model reads."""
@@ -192,25 +193,36 @@ class Trainer:
         latents: Tensor = getattr(made, "last_hidden_state", made)
         return latents
 
-    def _slot_loss(self, seen: Seen, latents: Tensor) -> Tensor:
+    def _slot_loss(self, seen: Seen, latents: Tensor) -> tuple[Tensor, Tensor]:
         return self.heads.slot_loss(latents, seen.slots.to(self.device), seen.backgrounds.to(self.device))
 
     def _answer(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        blocks, auxiliary = [], []
+        blocks, of_patches, of_slots = [], [], []
         for seen in batch.seen:
             context = self.context(seen)
             blocks.append(self.latents(context))
             if len(seen.slots):
-                losses = self._patch_loss(seen, context), self._slot_loss(seen, blocks[-1])
-                auxiliary.append(torch.stack(losses))
+                of_patches.append(self._patch_loss(seen, context))
+                of_slots.append(self._slot_loss(seen, blocks[-1]))
         logits, wanted = self._predict(batch, torch.cat(blocks))
         numbers = batch.answers[:, 2].to(self.device)
         loss = _mean_per_answer(F.cross_entropy(logits, wanted, reduction="none"), numbers)
         report = {"words": loss.item(), **_count_right(batch.kinds, logits.argmax(-1) == wanted, numbers)}
-        if auxiliary:  # split pictures have no labels
-            patches, slots = torch.stack(auxiliary).mean(0)
-            loss = loss + 0.03 * patches + 0.1 * slots
-            report |= {"patches": patches.item(), "slots": slots.item()}
+        if of_patches:  # split pictures have no labels
+            patches = torch.stack(of_patches).mean()
+            slots, of_report = self._sum_up(of_slots)
+            loss = loss + 0.05 * patches + 0.1 * slots
+            report |= {"patches": patches.item(), **of_report}
+        return loss, report
+
+    @staticmethod
+    def _sum_up(judged: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
+        """Average the losses of slots, and report the share of things of which all is read right."""
+        loss = torch.stack([loss for loss, _ in judged]).mean()
+        is_right = torch.cat([is_right for _, is_right in judged])
+        report = {"slots": loss.item()}
+        if len(is_right):
+            report["things"] = is_right.float().mean().item()
         return loss, report
 
     def _predict(self, batch: Batch, latents: Tensor) -> tuple[Tensor, Tensor]:
