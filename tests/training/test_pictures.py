@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -45,6 +46,27 @@ def test_things_lie_inside_and_apart(seed: int) -> None:
         assert radius - 1 <= y <= scene.height - radius + 1
     for (x1, y1, r1), (x2, y2, r2) in combinations(circles, 2):
         assert math.hypot(x1 - x2, y1 - y2) >= r1 + r2
+
+
+def test_nothing_is_too_small_to_see() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        scene = scenes.sample_shapes(rng)
+        short, long = sorted((scene.width, scene.height))
+        smallest = min(scenes.MIN_RADIUS, 0.3 * short / long)
+        assert all(thing.radius * short / long > smallest - 1e-9 for thing in scene.things)
+
+
+@pytest.mark.parametrize("text", ["36", "4021", "CAFES"])
+def test_no_text_is_too_narrow_to_read(text: str) -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(40):
+        scene = replace(scenes.sample_number(rng), text=text)
+        drawn = drawing.draw(scene, rng)
+        size = np.array(drawn.picture.size)
+        first, last = (np.array(drawn.places[n]) * size for n in (0, -1))
+        pitch = np.linalg.norm(last - first) / (len(text) - 1)
+        assert pitch > 0.85 * drawing.MIN_PITCH * max(size)  # letters differ in width
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -277,7 +277,8 @@ def _sample_looks(rng: np.random.Generator, count: int, colors: list[str]) -> li
     return [(str(rng.choice(SHAPES)), str(rng.choice(colors))) for _ in range(count)]
 
 
-_MIN_RADIUS = 0.055  # of the long side: some 14 pixels across when the model sees it
+MIN_RADIUS = 0.065
+"""Of the long side: some 16 pixels across when the model sees it."""
 
 
 def _lay_out_freely(
@@ -285,7 +286,7 @@ def _lay_out_freely(
 ) -> list[tuple[float, float, float]]:
     short, long = min(width, height), max(width, height)
     largest = {1: 0.47, 2: 0.36, 3: 0.3, 4: 0.26, 5: 0.24}[count]
-    smallest = min(_MIN_RADIUS * long / short, 0.3)
+    smallest = min(MIN_RADIUS * long / short, 0.3)
     alike = rng.uniform(smallest, max(largest, smallest)) if rng.random() < 0.35 else None
     placed: list[tuple[float, float, float]] = []  # in pixels
     for _ in range(60 * count):
@@ -299,7 +300,7 @@ def _lay_out_freely(
         if all(math.hypot(x - a, y - b) > radius + other + gap for a, b, other in placed):
             placed.append((x, y, radius))
         else:
-            alike = alike and alike * 0.98
+            alike = alike and max(alike * 0.98, smallest)
             largest = largest * 0.985
     return [(x / width, y / height, radius / short) for x, y, radius in placed]
 
@@ -307,11 +308,12 @@ def _lay_out_freely(
 def _lay_out_in_line(
     rng: np.random.Generator, count: int, width: int, height: int
 ) -> list[tuple[float, float, float]]:
-    short = min(width, height)
-    is_row = (width >= height) != (max(width, height) < 1.5 * short and rng.random() < 0.3)
+    short, long = min(width, height), max(width, height)
+    has_room = 0.46 * short / count >= MIN_RADIUS * long
+    is_row = (width >= height) != (long < 1.5 * short and has_room and rng.random() < 0.3)
     along, across = (width, height) if is_row else (height, width)
     step = along / count
-    radius = min(step * rng.uniform(0.3, 0.46), across * 0.46)
+    radius = min(max(step * rng.uniform(0.3, 0.46), MIN_RADIUS * long), across * 0.46)
     off = rng.uniform(radius, across - radius) if rng.random() < 0.3 else across / 2
     places = []
     for index in range(count):
