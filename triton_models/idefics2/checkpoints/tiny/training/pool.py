@@ -39,7 +39,7 @@ _OFFSET_STEPS = 127
 """On either side of 0."""
 _LARGE = 0.2
 """The radius of a large shape, as a part of the picture's shorter side."""
-_MIX = {"shapes": 0.62, "number": 0.1, "word": 0.1, "handwritten": 0.09, "photograph": 0.055, "plain": 0.035}
+_MIX = {"shapes": 0.56, "number": 0.13, "word": 0.11, "handwritten": 0.12, "photograph": 0.05, "plain": 0.03}
 
 
 @dataclass(frozen=True)
