@@ -20,7 +20,7 @@ from training.evaluate import Score, render, score, wilson
 from training.export import FILES, export
 from training.model import AuxiliaryHeads, judge, judge_offsets, make_model, point_latents
 from training.plan import Lesson, Plan
-from training.train import Trainer, penalize
+from training.train import Trainer, penalize, scale_rates
 from transformers import RepetitionPenaltyLogitsProcessor
 
 if TYPE_CHECKING:
@@ -236,6 +236,15 @@ def test_the_plan_finds_the_lesson_of_a_step() -> None:
     assert Plan().shorten(0.0001).num_steps == len(Lesson)
 
 
+def test_rates_sink_longer_where_no_lesson_follows() -> None:
+    assert scale_rates(Lesson.ALL, 0, 1000) == scale_rates(Lesson.ANSWERS, 0, 1000) == 0.02
+    assert scale_rates(Lesson.ALL, 600, 1000) == scale_rates(Lesson.ANSWERS, 300, 1000) == 1
+    assert scale_rates(Lesson.ALL, 800, 1000) == pytest.approx(0.55)
+    assert scale_rates(Lesson.ANSWERS, 650, 1000) == pytest.approx(0.5)
+    assert scale_rates(Lesson.ALL, 1000, 1000) == pytest.approx(0.1)
+    assert scale_rates(Lesson.ANSWERS, 1000, 1000) == 0
+
+
 @pytest.mark.parametrize(
     ("right", "asked", "low", "high"),
     [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (95, 100, 0.8882, 0.9785), (50, 100, 0.4038, 0.5962)],
@@ -261,7 +270,7 @@ def test_the_penalty_is_that_of_transformers() -> None:
 def test_one_command_makes_a_checkpoint_from_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("training.pool.SHARD", 600)
+    monkeypatch.setattr("training.pool.SHARD", 1_200)
     monkeypatch.setattr("training.pool.draw_pool", draw_here)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

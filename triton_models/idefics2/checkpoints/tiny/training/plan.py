@@ -30,9 +30,9 @@ class Plan:
     steps: tuple[tuple[Lesson, int], ...] = (
         (Lesson.LARGE, 500),
         (Lesson.SHAPES, 1_500),
-        (Lesson.ALL, 4_000),
-        (Lesson.PLACES, 1_500),
-        (Lesson.ANSWERS, 7_500),
+        (Lesson.ALL, 9_000),
+        (Lesson.PLACES, 5_000),
+        (Lesson.ANSWERS, 8_000),
     )
     chunks: int = 4
     """Of 16 pictures, in each step."""

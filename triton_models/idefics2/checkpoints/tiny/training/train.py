@@ -36,7 +36,7 @@ SPLIT_STEPS = 12
 _SEEING_RATES, _ANSWERING_RATES = (0.016, 1e-3), (0.01, 1e-3)
 _PENALTY = 1.2
 _WARM_UP_STEPS = 50
-_DECAY = 0.4
+_SEEING_DECAY, _ANSWERING_DECAY = 0.4, 0.7
 """The last part of a lesson, over which the rates sink: it is worth more than longer learning."""
 _LAST_FACTOR = 0.1
 """To what the rates sink where another lesson follows."""
@@ -135,8 +135,7 @@ class Trainer:
 
     def _set_rates(self) -> None:
         lesson, step, steps = self.plan.find(self.step)
-        last = 0 if lesson is Lesson.ANSWERS else _LAST_FACTOR
-        factor = min(1, (step + 1) / _WARM_UP_STEPS, last + (1 - last) * (1 - step / steps) / _DECAY)
+        factor = scale_rates(lesson, step, steps)
         rates = _ANSWERING_RATES if lesson is Lesson.ANSWERS else _SEEING_RATES
         for optimizer, rate in zip(self.optimizers, rates, strict=True):
             for group in optimizer.param_groups:
@@ -253,6 +252,13 @@ class Trainer:
         explained = point_latents(self.model, contexts)
         self.model.to(self.device)
         print(f"latents point at their cells; keys explain {explained:.2f} of the place", flush=True)  # noqa: T201
+
+
+def scale_rates(lesson: Lesson, step: int, steps: int) -> float:
+    """Return by what the rates of a lesson's step are multiplied, 0 to 1: they rise, stay, and sink."""
+    is_last = lesson is Lesson.ANSWERS
+    last, decay = (0, _ANSWERING_DECAY) if is_last else (_LAST_FACTOR, _SEEING_DECAY)
+    return min(1, (step + 1) / _WARM_UP_STEPS, last + (1 - last) * (1 - step / steps) / decay)
 
 
 def penalize(logits: Tensor, ids: Tensor, looks: Tensor) -> Tensor:
