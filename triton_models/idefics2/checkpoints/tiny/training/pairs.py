@@ -24,7 +24,7 @@ def ask_of_two(first: Scene, second: Scene, rng: np.random.Generator, *, unseen:
             "two pictures", wording.decorate(asker.say("caption of two"), rng), " ".join(map(str, captions))
         )
     if how < 0.15:
-        return Question("two pictures", asker.say("number of pictures"), "2.")
+        return Question("two pictures", wording.decorate(asker.say("number of pictures"), rng), "2.")
     if how < 0.32 and first.things and second.things:
         thing = asker.pick((*first.things, *second.things, *second.things))
         by_shape = rng.random() < 0.6

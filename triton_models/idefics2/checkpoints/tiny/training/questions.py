@@ -73,8 +73,7 @@ class Asker:
 
     def say(self, kind: str, **words: str) -> str:
         """Choose a wording and fill it in."""
-        source = wording.UNSEEN if self.unseen and kind in wording.UNSEEN else wording.SEEN
-        sentences = source[kind]
+        sentences = (wording.UNSEEN if self.unseen else wording.SEEN)[kind]
         sentence = sentences[self.rng.integers(len(sentences))]
         return wording.fill(sentence, self.rng, **words)
 
