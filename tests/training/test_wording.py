@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from training import wording
+from training import offtopic, wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -133,3 +133,35 @@ def test_the_picture_that_is_meant_is_named_where_it_can_stand() -> None:
     assert "Name the star in the first one, please." in place("Name the star, please.")
     assert "In the first one, I see what?" in place("I see what?")
     assert all(text.startswith("Take the star.") for text in place("Take the star. What color is it?"))
+
+
+def test_off_topic_texts_of_the_evaluation_are_not_learned() -> None:
+    sentences, unseen = offtopic._TEXTS["sentences"], offtopic._TEXTS["unseen"]
+    assert not set(unseen) & {text for kind in ("foreign", "marks") for text in offtopic._TEXTS[kind]}
+    patterns = [compile_sentence(text) for sentence in sentences for text in expand(sentence)]
+    plain = [simplify(text) for text in unseen if "{" not in text]
+    assert len(plain) > 100
+    assert [text for text in plain if any(pattern.fullmatch(text) for pattern in patterns)] == []
+
+
+def compile_sentence(sentence: str) -> re.Pattern[str]:
+    """Make a pattern of all that an off-topic sentence can become, simplified."""
+    kinds = {kind: "|".join(simplify(word) for word in words) for kind, words in offtopic._WORDS.items()}
+    kinds["number"] = r"\d{1,4}"
+    parts = re.split(r"\{(\w+)\}", simplify(sentence))
+    parts[1::2] = [f"(?:{kinds[part]})" for part in parts[1::2]]
+    return re.compile("".join(parts))
+
+
+def test_off_topic_texts_of_the_evaluation_have_no_stray_brackets() -> None:
+    rng = np.random.default_rng(0)
+    for text in offtopic._TEXTS["unseen"]:
+        for _ in range(3):
+            assert not set("[]{}|") & set(offtopic._sentence(rng, [text])), text
+
+
+def test_off_topic_texts_are_many() -> None:
+    rng = np.random.default_rng(0)
+    texts = {offtopic.sample(rng) for _ in range(500)}
+    assert len(texts) > 450
+    assert all(text.strip() for text in texts)

@@ -19,9 +19,10 @@ def sample(rng: np.random.Generator, *, unseen: bool = False) -> str:
     """Draw a text that the checkpoint cannot answer; `unseen` takes wordings that no training has."""
     how = rng.random()
     if how < 0.72 or unseen:
-        text = _sentence(rng, _TEXTS["unseen" if unseen else "sentences"])
+        sentences = _TEXTS["unseen" if unseen else "sentences"]
+        text = _sentence(rng, sentences)
         if rng.random() < 0.06:
-            text += " " + _sentence(rng, _TEXTS["sentences"])
+            text += " " + _sentence(rng, sentences)
     elif how < 0.84:
         text = _TEXTS["foreign"][rng.integers(len(_TEXTS["foreign"]))]
         if rng.random() < 0.25:  # in the same letters, but no text of these
