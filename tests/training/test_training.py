@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -218,6 +219,17 @@ def _starts(heads: AuxiliaryHeads) -> list[int]:
     return [0, looks, looks + colors, looks + colors + characters]
 
 
+def test_nothing_is_asked_while_it_learns_to_see(
+    tmp_path: Path, tokenizer_folder: Path, examples: pool.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.wording.SEEN", {})
+    (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
+    batches = Trainer(PLAN, examples, tmp_path).batches()
+    assert all(isinstance(batch, list) for batch in islice(batches, 3))
+    with pytest.raises(KeyError):
+        next(batches)
+
+
 def test_seeing_is_reported_as_things_read_right(
     tmp_path: Path, tokenizer_folder: Path, examples: pool.Pool
 ) -> None:
@@ -272,6 +284,9 @@ def test_one_command_makes_a_checkpoint_from_nothing(
 ) -> None:
     monkeypatch.setattr("training.pool.SHARD", 1_200)
     monkeypatch.setattr("training.pool.draw_pool", draw_here)
+    monkeypatch.setattr("training.plan.Plan", partial(Plan, chunks=1))
+    monkeypatch.setattr("training.tokens.build", partial(tokens.build, num_scenes=1500))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # so small a model is slower on several
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options = ("--folder", str(tmp_path), "--checkpoint", str(tmp_path / "made"), "--shards", "1")
