@@ -44,6 +44,10 @@ async def watch_health(service: Harness, name: str = "") -> AsyncIterator[int]:
         yield answer.status
 
 
+CODES_OF_BOTH = ("OK", "INVALID_ARGUMENT")
+PATIENCE_SECONDS = 30
+
+
 async def fetch(service: Harness, path: str) -> tuple[int, str]:
     """GET a path of the HTTP port; return status and text."""
 
@@ -104,12 +108,14 @@ async def test_metrics_tell_of_answers_and_refusals(service: Harness) -> None:
     await service.generate(describe_red_circle())
     with pytest.raises(grpc.aio.AioRpcError):
         await service.generate(describe_red_circle(prompt=""))
-    status, text = await fetch(service, "/metrics")
-    assert status == 200
-    samples = {line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")}
     labels = 'grpc_method="Generate",grpc_service="idefics2.v1.GenerationService"'
-    assert f'grpc_server_handled_total{{grpc_code="OK",{labels}}}' in samples
-    assert f'grpc_server_handled_total{{grpc_code="INVALID_ARGUMENT",{labels}}}' in samples
+    handled = {f'grpc_server_handled_total{{grpc_code="{code}",{labels}}}' for code in CODES_OF_BOTH}
+    samples: set[str] = set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not handled <= samples:  # a call is counted once its status is out
+            status, text = await fetch(service, "/metrics")
+            assert status == 200
+            samples = {line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")}
     assert 'idefics2_requests_total{reason="OK"}' in samples
     assert "idefics2_time_to_first_token_seconds_count" in samples
     assert 'idefics2_stage_seconds_count{stage="prefill"}' in samples

@@ -36,6 +36,7 @@ class FrontCalls:
 
     def __init__(self, channel: grpc.aio.Channel, api_key: str) -> None:
         self._request, self._endless_request = describe_red_circle(), talk_without_end()
+        self._num_streams = 0
         self._stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
         metadata = (("authorization", f"Key {api_key}"),)
         self._options: dict[str, Any] = {"metadata": metadata, "timeout": MAX_CALL_SECONDS}
@@ -49,9 +50,17 @@ class FrontCalls:
         return seconds
 
     async def stream(self) -> list[tuple[float, int]]:
-        """Call GenerateStream; return the seconds to each text delta, and how many tokens there were then."""
+        """Call GenerateStream about a new picture.
+
+        Returns:
+            The seconds to each text delta, and how many tokens there were then.
+
+        """
+        request = describe_red_circle()
+        self._num_streams += 1
+        request.images[0].data += self._num_streams.to_bytes(4, "big")  # a file that nobody has shown before
         deltas, started, text = [], time.perf_counter(), ""
-        async for event in self._stub.GenerateStream(self._request, **self._options):
+        async for event in self._stub.GenerateStream(request, **self._options):
             if event.WhichOneof("event") == "text_delta":
                 deltas.append((time.perf_counter() - started, event.text_delta.num_generated_tokens))
                 text += event.text_delta.text

@@ -66,6 +66,8 @@ def measure_answers(engine: Engine) -> tuple[list[float], list[float]]:
     """Answer one question again and again; return milliseconds to the first token, and for each after it."""
     first_tokens, tokens = [], []
     for _ in range(NUM_WARM_UPS + NUM_ANSWERS):
+        engine.images.clear()  # as if nobody had shown the picture before
+        engine.prefixes.clear()
         started = time.perf_counter()
         sampling = SamplingParams(max_new_tokens=64, temperature=0)
         engine.add(engine.processor.prepare(Request("bench", DESCRIBE, (red_circle(),), sampling)))

@@ -142,6 +142,19 @@ def test_a_request_that_breaks_a_step_fails_alone(
     check_nothing_is_left(engine)
 
 
+def test_what_was_seen_wrongly_in_an_image_is_not_kept(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "idefics2_engine.engine")  # tracebacks hold what was there
+    request = Request("one", "Describe the image.", (red_circle(),), GREEDY)
+    look = engine.runner.look
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.runner, "look", lambda crops: look(crops) * float("nan"))
+        assert isinstance(run(engine, request)["one"][-1], Failed)
+    check_nothing_is_left(engine)
+    assert text_of(run(engine, request)["one"]) == "A red circle on a white background."
+
+
 def test_a_request_whose_text_cannot_be_made_fails_alone(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -270,6 +270,8 @@ class Engine:
     def _fail(self, sequence: Sequence, message: str) -> Told:
         """End a request that broke something, and wipe what it leaves behind."""
         logger.error("request %s failed: %s", sequence.request_id, message)
+        for span in sequence.spans:  # what was seen in them may be at fault
+            self.images.drop(span.image)
         self.runner.cache.clear(sequence.slot, len(sequence.token_ids))
         self._release(sequence)
         return sequence.request_id, Failed("INTERNAL_ERROR", message)

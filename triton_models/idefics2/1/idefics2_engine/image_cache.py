@@ -105,6 +105,14 @@ class ImageCache:
                 _, oldest = self._kept.popitem(last=False)
                 self.num_bytes -= oldest.num_bytes
 
+    def drop(self, image: SeenImage) -> None:
+        """Keep an image no longer, and let nobody find it any more."""
+        with self._lock:
+            if self._kept.pop(image.key, None) is not None:
+                self.num_bytes -= image.num_bytes
+            if self._shown.get(image.key) is image:
+                del self._shown[image.key]
+
     def clear(self) -> None:
         """Forget all that no request holds."""
         with self._lock:
