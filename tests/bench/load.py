@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import statistics
 import sys
 import threading
@@ -35,6 +36,8 @@ _CHANNEL_OPTIONS = (("grpc.max_receive_message_length", -1),)
 def main() -> int:
     """Measure everything, keep it, show it. A goal that is missed is a figure, not a failure."""
     logs.configure(LogSettings(level="warning"))
+    # Ended from outside, we end what we started, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     load = ask_alike(draw_pictures(NUM_STREAMS), NUM_TOKENS)
     bare = statistics.median(measure_engine(load))
     whole = statistics.median(asyncio.run(measure_service(load)))

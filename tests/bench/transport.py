@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -51,6 +52,8 @@ class Told:
 def main() -> int:
     """Measure everything, keep it, show it. A goal that is missed is a figure, not a failure."""
     logs.configure(LogSettings(level="warning"))
+    # Ended from outside, we end what we started, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print("\n" + render(write("transport", TITLE, tuple(asyncio.run(measure())))))
     return 0
 
