@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING
 
+import torch
+from idefics2_engine.kv_cache import KVCache, KVShape
 from idefics2_engine.requests import TextDelta
 
 if TYPE_CHECKING:
@@ -53,3 +55,12 @@ def check_nothing_is_left(engine: Engine) -> None:
     blocks = engine.prefixes._blocks.values()
     assert engine.prefixes.num_bytes == sum(block.nbytes for block in blocks)
     assert engine.prefixes.num_bytes <= engine.runner.memory.prefix_cache
+
+
+def make_used_cache(shape: KVShape, num_slots: int, max_tokens: int) -> KVCache:
+    """Make a cache full of what sequences left, all of it different."""
+    torch.manual_seed(1)
+    made = KVCache(shape, num_slots, max_tokens, torch.device("cpu"))
+    for layer in (*made.keys, *made.values):
+        layer.normal_()
+    return made

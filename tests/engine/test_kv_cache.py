@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from engine.answers import make_used_cache
 from idefics2_engine.kv_cache import KVCache, KVShape
 
 SHAPE = KVShape(num_layers=3, num_heads=2, head_dim=4, dtype=torch.float32)
@@ -13,11 +14,7 @@ NUM_SLOTS, MAX_TOKENS = 4, 20
 @pytest.fixture
 def cache() -> KVCache:
     """One that is full of what nobody wrote."""
-    torch.manual_seed(1)
-    made = KVCache(SHAPE, NUM_SLOTS, MAX_TOKENS, torch.device("cpu"))
-    for layer in (*made.keys, *made.values):
-        layer.normal_()
-    return made
+    return make_used_cache(SHAPE, NUM_SLOTS, MAX_TOKENS)
 
 
 def read_all(cache: KVCache) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from engine.answers import run, run_tokens
+from engine.answers import make_used_cache, run, run_tokens
 from idefics2_engine.kv_cache import KVCache, KVShape
 from idefics2_engine.prefix_cache import BLOCK_TOKENS, PrefixCache, make_keys
 from idefics2_engine.requests import Finished, Request, SamplingParams
@@ -32,11 +32,7 @@ QUESTIONS = ("Describe the image.", "What color is the background?", "What color
 @pytest.fixture
 def slots() -> KVCache:
     """Slots that hold what some prompts left."""
-    torch.manual_seed(2)
-    made = KVCache(SHAPE, NUM_SLOTS, MAX_TOKENS, torch.device("cpu"))
-    for layer in (*made.keys, *made.values):
-        layer.normal_()
-    return made
+    return make_used_cache(SHAPE, NUM_SLOTS, MAX_TOKENS)
 
 
 def name_blocks(prompt: str) -> list[bytes]:

@@ -150,7 +150,6 @@ class Crowd:
         assert plan.decoding == [sequence for sequence in running if sequence.is_decoding]
         in_line = sorted((s for s in running if not s.is_decoding), key=lambda s: s.number)
         counts = {sequence: count for sequence, count in plan.reading}  # noqa: C416  # by identity
-        assert plan.members == [*plan.decoding, *counts]
         assert not in_line or plan.reading[0][0] is in_line[0]  # so nobody waits for ever
         for sequence, count in plan.reading:
             end = sequence.num_read_tokens + count

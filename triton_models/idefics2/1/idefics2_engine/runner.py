@@ -91,9 +91,7 @@ class Runner:
     @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> Tensor:
         """Read the last token of each who runs; return [num_sequences, vocab_size] float32."""
-        if self._graphs is not None and (logits := self._graphs.replay(sequences)) is not None:
-            return logits
-        return self.forward(sequences, [])
+        return self.forward(sequences, []) if self._graphs is None else self._graphs.replay(sequences)
 
     @torch.inference_mode()
     def forward(self, decoding: list[Sequence], reading: list[tuple[Sequence, int]]) -> Tensor:

@@ -20,11 +20,6 @@ class Plan:
     reading: list[tuple[Sequence, int]] = field(default_factory=list)
     """Sequences and how many more tokens of its prompt each reads, 1 or more."""
 
-    @property
-    def members(self) -> list[Sequence]:
-        """All who take part, in the order of their tokens."""
-        return [*self.decoding, *(sequence for sequence, _ in self.reading)]
-
 
 class Scheduler:
     """First come, first served: `running[i]` owns slot i, and who runs makes a token in every step.
