@@ -89,7 +89,9 @@ class EngineLoop:
                 return
 
     def _fail_all(self, failed: Failed) -> None:
-        for request_id in list(self._open):
+        with self._lock:
+            request_ids = list(self._open)
+        for request_id in request_ids:
             self._tell(request_id, failed)
 
     def _take_inbox(self) -> bool:
