@@ -252,7 +252,7 @@ def test_what_comes_while_a_message_fails_is_still_sent() -> None:
 def test_requests_that_talk_at_once_are_told_less_often_and_lose_nothing() -> None:
     wire = Wire()
     names = [f"{n}" for n in range(20)]
-    with running_outbox(wire, max_messages_per_second=100) as outbox:
+    with running_outbox(wire, max_messages_per_second=0.01) as outbox:  # each waits over half an hour
         for number in range(1, 400):
             for name in names:
                 outbox.put(name, TextDelta("x", number))
@@ -262,7 +262,7 @@ def test_requests_that_talk_at_once_are_told_less_often_and_lose_nothing() -> No
     for name, numbers in wire.messages:
         told[name] += numbers
     assert told == {name: list(range(1, 400)) for name in names}
-    assert len(wire.messages) < 10 * len(names)  # each waits a fifth of a second between two
+    assert len(wire.messages) <= 3 * len(names)  # what came first, at most once more meanwhile, and the end
 
 
 def test_what_cannot_wait_is_sent_at_once_however_many_talk() -> None:
