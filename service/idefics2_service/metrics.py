@@ -35,8 +35,8 @@ class Metrics:
         )
         self.stage = Histogram(
             "idefics2_stage_seconds",
-            "How long requests that were answered spent in each stage; preprocessing is part of queued, vision "
-            "of prefill.",
+            "How long requests that were answered spent in each stage; preprocessing is part of queued, "
+            "vision of prefill.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
