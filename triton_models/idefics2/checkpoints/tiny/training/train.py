@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 from training import tokens
 from training.batches import CHUNK, Batch, Seen, Writer
 from training.model import AuxiliaryHeads, grid_positions, make_model, point_latents
+from training.muon import Muon
 from training.plan import Lesson, Plan
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Trainer:
         self._pool = examples
         matrices, others = self._sort_parameters()
         self.optimizers = [
-            torch.optim.Muon(matrices, weight_decay=0.0, momentum=0.95),
+            Muon(matrices, momentum=0.95),
             torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0),
         ]
         self._state = folder / "state.pt"

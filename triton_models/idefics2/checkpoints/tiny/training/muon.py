@@ -1,0 +1,79 @@
+"""Muon: momentum, made orthogonal, for the weights that are matrices."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_STEPS = 5
+_EPSILON = 1e-7
+
+
+class Muon(torch.optim.Optimizer):
+    """What torch's own Muon computes, in float32 and for all matrices of a shape at once.
+
+    Torch's takes bfloat16, in which many a CPU multiplies twenty times slower.
+
+    Source: K. Jordan et al., Muon: an optimizer for hidden layers in neural networks (2024).
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], momentum: float) -> None:
+        """Take matrices; the rate `lr` is set in each group before the first step."""
+        super().__init__(parameters, {"lr": 0.0, "momentum": momentum})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # nothing here needs a closure
+        """Move each matrix by its rate, times the root of how much taller than wide it is."""
+        del closure
+        with torch.no_grad():
+            for group in self.param_groups:
+                self._move(group)
+
+    def _move(self, group: dict[str, Any]) -> None:
+        alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                alike[parameter.shape].append(parameter)
+        for (rows, columns), parameters in alike.items():
+            pushes = torch.stack([self._push(parameter, group["momentum"]) for parameter in parameters])
+            rate = group["lr"] * max(1, rows / columns) ** 0.5
+            for parameter, update in zip(parameters, orthogonalize(pushes), strict=True):
+                parameter.add_(update, alpha=-rate)
+
+    def _push(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+        """Return where Nesterov's momentum leads, and keep it."""
+        gradient = parameter.grad
+        assert gradient is not None  # noqa: S101  # only those that have one come here
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(state["momentum"], momentum)
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Bring all singular values near 1, by Newton and Schulz.
+
+    Args:
+        matrices: [num_matrices, rows, columns].
+
+    Returns:
+        The same shape; singular values lie between some 0.7 and 1.2.
+
+    """
+    a, b, c = _COEFFICIENTS
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if is_tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=_EPSILON)
+    for _ in range(_STEPS):
+        gram = x @ x.mT  # [num_matrices, shorter, shorter]
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if is_tall else x
