@@ -44,6 +44,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. The tokens of the prompt, of its images and `max_new_tokens` together are more
     than the model's context holds.
     """
+    REQUEST_ID_INVALID: _ErrorReason.ValueType  # 8
+    """INVALID_ARGUMENT. A request's name is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`."""
+    PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 9
+    """INVALID_ARGUMENT. The page token is not one that this list gave to this key."""
+    WEBHOOK_URL_INVALID: _ErrorReason.ValueType  # 10
+    """INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public."""
+    PAYLOAD_TOO_LARGE: _ErrorReason.ValueType  # 11
+    """INVALID_ARGUMENT. Prompt and images together are more bytes than the store takes."""
     IMAGE_MISSING: _ErrorReason.ValueType  # 20
     """INVALID_ARGUMENT. There is no image."""
     FILE_EMPTY: _ErrorReason.ValueType  # 21
@@ -69,11 +77,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     REQUEST_CANCELLED: _ErrorReason.ValueType  # 70
     """CANCELLED. The caller cancelled the request."""
     REQUEST_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 71
-    """DEADLINE_EXCEEDED. The caller's deadline passed before the answer was complete."""
+    """DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete."""
+    START_TIMEOUT: _ErrorReason.ValueType  # 72
+    """DEADLINE_EXCEEDED. The request was not begun within its start timeout."""
+    REQUEST_NOT_FOUND: _ErrorReason.ValueType  # 73
+    """NOT_FOUND. This key has no such request, or it was forgotten after its time."""
+    REQUEST_ID_TAKEN: _ErrorReason.ValueType  # 74
+    """ALREADY_EXISTS. This key has a request of this name with other content."""
+    REQUEST_NOT_FINISHED: _ErrorReason.ValueType  # 75
+    """FAILED_PRECONDITION. The request is not at its end yet; `metadata` of the ErrorInfo holds its `state`."""
     BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 80
     """UNAVAILABLE, with RetryInfo. The model's server is starting, was lost, or does not answer."""
     SERVICE_STOPPING: _ErrorReason.ValueType  # 81
     """UNAVAILABLE, with RetryInfo. This replica is shutting down; another one will answer."""
+    STORE_UNAVAILABLE: _ErrorReason.ValueType  # 82
+    """UNAVAILABLE, with RetryInfo. The store of requests cannot be reached."""
+    ATTEMPTS_EXHAUSTED: _ErrorReason.ValueType  # 83
+    """UNAVAILABLE, with RetryInfo. What ran the request was lost each time that it was begun."""
     METHOD_UNKNOWN: _ErrorReason.ValueType  # 90
     """UNIMPLEMENTED. This server has no such method."""
     INTERNAL_ERROR: _ErrorReason.ValueType  # 91
@@ -107,6 +127,14 @@ CONTEXT_EXCEEDED: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT. The tokens of the prompt, of its images and `max_new_tokens` together are more
 than the model's context holds.
 """
+REQUEST_ID_INVALID: ErrorReason.ValueType  # 8
+"""INVALID_ARGUMENT. A request's name is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`."""
+PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 9
+"""INVALID_ARGUMENT. The page token is not one that this list gave to this key."""
+WEBHOOK_URL_INVALID: ErrorReason.ValueType  # 10
+"""INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public."""
+PAYLOAD_TOO_LARGE: ErrorReason.ValueType  # 11
+"""INVALID_ARGUMENT. Prompt and images together are more bytes than the store takes."""
 IMAGE_MISSING: ErrorReason.ValueType  # 20
 """INVALID_ARGUMENT. There is no image."""
 FILE_EMPTY: ErrorReason.ValueType  # 21
@@ -132,11 +160,23 @@ QUEUE_FULL: ErrorReason.ValueType  # 60
 REQUEST_CANCELLED: ErrorReason.ValueType  # 70
 """CANCELLED. The caller cancelled the request."""
 REQUEST_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 71
-"""DEADLINE_EXCEEDED. The caller's deadline passed before the answer was complete."""
+"""DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete."""
+START_TIMEOUT: ErrorReason.ValueType  # 72
+"""DEADLINE_EXCEEDED. The request was not begun within its start timeout."""
+REQUEST_NOT_FOUND: ErrorReason.ValueType  # 73
+"""NOT_FOUND. This key has no such request, or it was forgotten after its time."""
+REQUEST_ID_TAKEN: ErrorReason.ValueType  # 74
+"""ALREADY_EXISTS. This key has a request of this name with other content."""
+REQUEST_NOT_FINISHED: ErrorReason.ValueType  # 75
+"""FAILED_PRECONDITION. The request is not at its end yet; `metadata` of the ErrorInfo holds its `state`."""
 BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 80
 """UNAVAILABLE, with RetryInfo. The model's server is starting, was lost, or does not answer."""
 SERVICE_STOPPING: ErrorReason.ValueType  # 81
 """UNAVAILABLE, with RetryInfo. This replica is shutting down; another one will answer."""
+STORE_UNAVAILABLE: ErrorReason.ValueType  # 82
+"""UNAVAILABLE, with RetryInfo. The store of requests cannot be reached."""
+ATTEMPTS_EXHAUSTED: ErrorReason.ValueType  # 83
+"""UNAVAILABLE, with RetryInfo. What ran the request was lost each time that it was begun."""
 METHOD_UNKNOWN: ErrorReason.ValueType  # 90
 """UNIMPLEMENTED. This server has no such method."""
 INTERNAL_ERROR: ErrorReason.ValueType  # 91

@@ -396,8 +396,11 @@ class Event(_message.Message):
     LOG_LINE_FIELD_NUMBER: _builtins.int
     TEXT_DELTA_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    ATTEMPT_STARTED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The number of this event, from 1."""
+    """The number of this event, from 1. 0: not one of the list, but true of this moment; only
+    RequestService.WatchRequest sends such, for places in the queue.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, by the service's clock."""
@@ -422,6 +425,10 @@ class Event(_message.Message):
     def finished(self) -> Global___Finished:
         """It ended."""
 
+    @_builtins.property
+    def attempt_started(self) -> Global___AttemptStarted:
+        """It was begun; never sent by GenerateStream."""
+
     def __init__(
         self,
         *,
@@ -432,16 +439,39 @@ class Event(_message.Message):
         log_line: Global___LogLine | None = ...,
         text_delta: Global___TextDelta | None = ...,
         finished: Global___Finished | None = ...,
+        attempt_started: Global___AttemptStarted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "finished", b"finished", "log_line", b"log_line", "queue_position", b"queue_position", "stage_entered", b"stage_entered", "text_delta", b"text_delta", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_started", b"attempt_started", "event", b"event", "finished", b"finished", "log_line", b"log_line", "queue_position", b"queue_position", "stage_entered", b"stage_entered", "text_delta", b"text_delta", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "finished", b"finished", "log_line", b"log_line", "queue_position", b"queue_position", "sequence", b"sequence", "stage_entered", b"stage_entered", "text_delta", b"text_delta", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_started", b"attempt_started", "event", b"event", "finished", b"finished", "log_line", b"log_line", "queue_position", b"queue_position", "sequence", b"sequence", "stage_entered", b"stage_entered", "text_delta", b"text_delta", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["queue_position", "stage_entered", "log_line", "text_delta", "finished"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["queue_position", "stage_entered", "log_line", "text_delta", "finished", "attempt_started"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___Event: _TypeAlias = Event  # noqa: Y015
+
+@_typing.final
+class AttemptStarted(_message.Message):
+    """A request that was submitted is begun, for the first time or again after what ran it was lost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """Which attempt this is, from 1. The answer is written anew: text deltas of earlier attempts do not count."""
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttemptStarted: _TypeAlias = AttemptStarted  # noqa: Y015
 
 @_typing.final
 class QueuePosition(_message.Message):
@@ -518,7 +548,7 @@ class TextDelta(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     NUM_GENERATED_TOKENS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """Text to append to what came before: whole characters, never empty. The deltas of a request joined are
+    """Text to append to what came before: whole characters, never empty. The deltas of an attempt joined are
     its `output`.
     """
     num_generated_tokens: _builtins.int
