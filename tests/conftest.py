@@ -28,6 +28,7 @@ API_KEY = "test.0123456789abcdef0123456789abcdef"
 _ORDER = (
     "documents",
     "unit",
+    "store",
     "clients",
     "training",
     "engine",

@@ -9,16 +9,24 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from idefics2_service.fetcher import Fetcher
 from idefics2_service.generation import Generation
 from idefics2_service.keys import KeyRing, load_or_make_key
 from idefics2_service.lifecycle import Means
 from idefics2_service.metrics import Metrics
 from idefics2_service.queue import Turns
 from idefics2_service.rest.server import HttpServer, make_app
+from idefics2_service.rest.webhooks import make_write_call
 from idefics2_service.rpc.server import GrpcServer
+from idefics2_service.signatures import Signer
+from idefics2_service.store.redis.store import RedisStore
+from idefics2_service.store.sqlite.store import SqliteStore
+from idefics2_service.submissions import Submissions
 from idefics2_service.triton.backend import TritonBackend
 from idefics2_service.triton.embedded import EmbeddedTriton
 from idefics2_service.triton.server import TritonServer
+from idefics2_service.webhooks import Webhooks
+from idefics2_service.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
 
     from idefics2_service.backend import Backend
     from idefics2_service.settings import Settings
+    from idefics2_service.store.interface import RequestStore
 
 logger = structlog.get_logger(__name__)
 
@@ -50,9 +59,24 @@ class App:
         turns = Turns(settings.queue.max_running, settings.queue.max_waiting)
         self.metrics.running.set_function(lambda: turns.num_running)
         self.metrics.waiting.set_function(lambda: turns.num_waiting)
-        self._generation = Generation(Means(self._backend, turns, settings.limits, self.metrics))
-        self._http = HttpServer(settings.http, make_app(self._generation, self.metrics))
-        self._grpc = GrpcServer(settings.grpc, self._generation, KeyRing(self.api_key), self.metrics)
+        means = Means(self._backend, turns, settings.limits, self.metrics)
+        self._store = _make_store(settings)
+        self._fetcher = Fetcher(settings.fetch)
+        signer = _make_signer(settings)
+        self._webhooks = Webhooks(
+            self._store,
+            self._fetcher,
+            make_write_call(signer) if signer else None,
+            settings.webhook,
+            self.metrics,
+        )
+        self._generation = Generation(means)
+        self._submissions = Submissions(self._store, self._webhooks, settings.limits)
+        self._workers = Workers(self._store, means, settings.store)
+        self.metrics.claimed.set_function(lambda: self._workers.num_running)
+        self._http = HttpServer(settings.http, make_app(self._generation, self.metrics, signer))
+        keys = KeyRing(self.api_key)
+        self._grpc = GrpcServer(settings.grpc, self._generation, self._submissions, keys, self.metrics)
         self._stack = AsyncExitStack()
 
     @property
@@ -69,17 +93,23 @@ class App:
         """Start the faces, which say that they do not serve yet, then what they stand before.
 
         Raises:
-            StartFailed: the embedded Triton did not start.
+            StartFailed: the store or the embedded Triton did not start.
 
         """
         async with AsyncExitStack() as stack:
+            await self._store.start()
+            stack.push_async_callback(self._store.stop)
+            await stack.enter_async_context(self._fetcher)
             await self._http.start()
             stack.push_async_callback(self._http.stop)
             await self._grpc.start()
             stack.push_async_callback(self._grpc.stop)
             await self._start_backend(stack)
-            # First at the end: say so, take nothing new, let running answers finish.
-            stack.push_async_callback(self._generation.stop, self._settings.grpc.drain_timeout_seconds)
+            self._run(stack, self._webhooks.deliver())
+            self._run(stack, self._workers.tidy())
+            self._run(stack, self._workers.work())
+            # First at the end: say so, take nothing new, let running answers finish, hand back the others.
+            stack.push_async_callback(self._drain)
             stack.push_async_callback(self._grpc.set_serving, serving=False)
             self._run(stack, self._follow_health())
             self._stack = stack.pop_all()
@@ -91,6 +121,11 @@ class App:
     ) -> None:
         """Stop in the opposite order."""
         await self._stack.__aexit__(kind, error, trace)
+
+    async def _drain(self) -> None:
+        seconds = self._settings.grpc.drain_timeout_seconds
+        self._submissions.stop()
+        await asyncio.gather(self._generation.stop(seconds), self._workers.stop(seconds))
 
     async def wait_until_serving(self) -> None:
         """Return when a request would be taken."""
@@ -133,6 +168,20 @@ def _log_failure(task: asyncio.Task[None]) -> None:
     """Say so if something that shall run for ever does not."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.critical("a part of the service ended", exc_info=error)
+
+
+def _make_store(settings: Settings) -> RequestStore:
+    if settings.store.url:
+        return RedisStore(settings.store)
+    return SqliteStore(settings.data.folder.expanduser(), settings.store)
+
+
+def _make_signer(settings: Settings) -> Signer | None:
+    """Make what signs webhooks; replicas that share a store need to be given one key, or none signs."""
+    given = settings.webhook.signing_key
+    if given is not None:
+        return Signer.read(given.get_secret_value())
+    return None if settings.store.url else Signer.load_or_make(settings.data.folder.expanduser())
 
 
 def _api_key(settings: Settings) -> str:

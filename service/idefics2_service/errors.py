@@ -6,6 +6,7 @@
      │    ├── TextNotUnicode
      │    ├── ValueOutOfRange               names bound and value too
      │    ├── PromptMissing · PromptTooLarge · PromptHasSpecialToken · ContextExceeded
+     │    ├── RequestIdInvalid · PageTokenInvalid · WebhookUrlInvalid · PayloadTooLarge
      │    ├── ImageMissing
      │    └── FileEmpty · FileTooLarge · FileNotAnImage · FileUndecodable · FileTooManyPixels
      │        FileDataUriInvalid · FileUrlUnsupported
@@ -15,9 +16,15 @@
      ├── QueueFull                          RESOURCE_EXHAUSTED, retry later
      ├── RequestCancelled                   CANCELLED
      ├── RequestDeadlineExceeded            DEADLINE_EXCEEDED
+     ├── StartTimeout                       DEADLINE_EXCEEDED
+     ├── RequestNotFound                    NOT_FOUND
+     ├── RequestIdTaken                     ALREADY_EXISTS
+     ├── RequestNotFinished                 FAILED_PRECONDITION
      ├── Unavailable                        UNAVAILABLE, retry later
      │    ├── BackendUnavailable
-     │    └── ServiceStopping
+     │    ├── ServiceStopping
+     │    ├── StoreUnavailable
+     │    └── AttemptsExhausted
      ├── MethodUnknown                      UNIMPLEMENTED
      └── InternalError                      INTERNAL; never says more than the request's id
 
@@ -32,7 +39,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 class ServiceError(Exception):
@@ -104,6 +111,30 @@ class ContextExceeded(InvalidInput):
     """Prompt, images and answer do not fit into the model's context."""
 
     reason = "CONTEXT_EXCEEDED"
+
+
+class RequestIdInvalid(InvalidInput):
+    """A request's name holds what no name has."""
+
+    reason = "REQUEST_ID_INVALID"
+
+
+class PageTokenInvalid(InvalidInput):
+    """The page token is not of this list, or not of this key."""
+
+    reason = "PAGE_TOKEN_INVALID"
+
+
+class WebhookUrlInvalid(InvalidInput):
+    """The webhook cannot be called."""
+
+    reason = "WEBHOOK_URL_INVALID"
+
+
+class PayloadTooLarge(InvalidInput):
+    """Prompt and images are more than the store takes."""
+
+    reason = "PAYLOAD_TOO_LARGE"
 
 
 class ImageMissing(InvalidInput):
@@ -194,6 +225,34 @@ class RequestDeadlineExceeded(ServiceError):
     reason = "REQUEST_DEADLINE_EXCEEDED"
 
 
+class StartTimeout(ServiceError):
+    """The request was not begun in time."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "START_TIMEOUT"
+
+
+class RequestNotFound(ServiceError):
+    """The key has no such request: there is none, it is another's, or it was forgotten."""
+
+    code = "NOT_FOUND"
+    reason = "REQUEST_NOT_FOUND"
+
+
+class RequestIdTaken(ServiceError):
+    """The key has a request of this name with other content."""
+
+    code = "ALREADY_EXISTS"
+    reason = "REQUEST_ID_TAKEN"
+
+
+class RequestNotFinished(ServiceError):
+    """There is no result yet."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "REQUEST_NOT_FINISHED"
+
+
 class Unavailable(ServiceError):
     """Not now: the same request may succeed in a while."""
 
@@ -211,6 +270,18 @@ class ServiceStopping(Unavailable):
     """The replica that was asked is shutting down."""
 
     reason = "SERVICE_STOPPING"
+
+
+class StoreUnavailable(Unavailable):
+    """The store of requests cannot be reached."""
+
+    reason = "STORE_UNAVAILABLE"
+
+
+class AttemptsExhausted(Unavailable):
+    """What ran the request was lost each time."""
+
+    reason = "ATTEMPTS_EXHAUSTED"
 
 
 class MethodUnknown(ServiceError):
@@ -243,7 +314,11 @@ def concrete_errors(root: type[ServiceError] = ServiceError) -> Iterator[type[Se
         yield from concrete_errors(child)
 
 
-def error_for(reason: str, message: str, field: str = "") -> ServiceError:
-    """Make the error that the engine named by its `reason`; an unknown reason is a fault of ours."""
+def error_for(
+    reason: str, message: str, field: str = "", metadata: Mapping[str, str] | None = None
+) -> ServiceError:
+    """Make the error that engine or store named by its `reason`; an unknown reason is a fault of ours."""
     kinds = {kind.reason: kind for kind in concrete_errors()}
-    return kinds.get(reason, InternalError)(message, field=field)
+    error = kinds.get(reason, InternalError)(message, field=field)
+    error.metadata.update(metadata or {})
+    return error

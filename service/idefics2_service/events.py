@@ -10,11 +10,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from idefics2_service.requests import GenerateOutput, Stage  # noqa: TC001  # stores read the annotations
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from idefics2_service.errors import ServiceError
-    from idefics2_service.requests import GenerateOutput, Stage
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,13 @@ class StageEntered:
     """A stage begins."""
 
     stage: Stage
+
+
+@dataclass(frozen=True)
+class AttemptStarted:
+    """A submitted request is begun; the text of earlier attempts does not count."""
+
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Failed:
     error: ServiceError
 
 
-Happening = QueuePosition | StageEntered | LogLine | TextDelta | Finished | Failed
+Happening = QueuePosition | AttemptStarted | StageEntered | LogLine | TextDelta | Finished | Failed
 
 
 @dataclass(frozen=True)

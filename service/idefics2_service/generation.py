@@ -7,17 +7,14 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import structlog
-
-from idefics2_service import lifecycle
+from idefics2_service import lifecycle, outcomes
 from idefics2_service.errors import (
     BackendUnavailable,
-    InternalError,
     RequestCancelled,
     ServiceError,
     ServiceStopping,
 )
-from idefics2_service.events import Failed, Finished, History
+from idefics2_service.events import Failed, History
 from idefics2_service.validation import validate
 
 if TYPE_CHECKING:
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
     from idefics2_service.events import Event, Happening
     from idefics2_service.lifecycle import Means
     from idefics2_service.requests import GenerateInput, GenerateOutput, TokenCount, ValidRequest
-
-logger = structlog.get_logger(__name__)
 
 
 class Generation:
@@ -66,7 +61,7 @@ class Generation:
             request = self._admit(given)
             self._means.turns.check_room()
         except ServiceError as error:
-            self._record(request_id, Failed(error), 0)
+            outcomes.record(request_id, Failed(error), 0, self._means.metrics)
             raise
         history = History()
         task = self._start(request_id, request, deadline, history)
@@ -118,10 +113,9 @@ class Generation:
         def publish_end(task: asyncio.Task[GenerateOutput]) -> None:
             # Not in the coroutine: a task that is cancelled before its first step never enters its `try`.
             self._tasks.discard(task)
-            error = self._error_of(task, request_id)
-            if error is not None:
-                publish(Failed(error))
-            self._record(request_id, history.events[-1].happening, time.monotonic() - started)
+            end = outcomes.end_of(task, request_id, self._why_cancelled())
+            publish(end)
+            outcomes.record(request_id, end, time.monotonic() - started, self._means.metrics)
 
         task = asyncio.create_task(
             lifecycle.run(request_id, request, deadline, self._means, publish), name=request_id
@@ -130,26 +124,7 @@ class Generation:
         task.add_done_callback(publish_end)
         return task
 
-    def _error_of(self, task: asyncio.Task[GenerateOutput], request_id: str) -> ServiceError | None:
-        """Say what a task that ended is an error of, if it is."""
-        if task.cancelled():
-            if self._stopping:
-                return ServiceStopping("this replica is shutting down")
-            return RequestCancelled("the request was cancelled")
-        error = task.exception()
-        if error is None or isinstance(error, ServiceError):
-            return error
-        logger.error("request failed", request_id=request_id, exc_info=error)
-        return InternalError(f"the service failed; its log has the details under {request_id}")
-
-    def _record(self, request_id: str, last: Happening, seconds: float) -> None:
-        """Count a request that ended or was not taken, and write its line."""
-        match last:
-            case Finished(output):
-                reason, usage = "OK", output.usage
-                self._means.metrics.record_output(output)
-                facts = {**vars(usage), "finish_reason": output.finish_reason.value}
-            case Failed(error):
-                reason, facts = error.reason, {"field": error.field} if error.field else {}
-        self._means.metrics.requests.labels(reason).inc()
-        logger.info("request ended", request_id=request_id, reason=reason, seconds=round(seconds, 4), **facts)
+    def _why_cancelled(self) -> ServiceError:
+        if self._stopping:
+            return ServiceStopping("this replica is shutting down")
+        return RequestCancelled("the request was cancelled")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from idefics2_service.backend import Backend, BackendFinished
 from idefics2_service.errors import BackendUnavailable, RequestDeadlineExceeded
-from idefics2_service.events import Finished, Happening, LogLine, QueuePosition, StageEntered, TextDelta
+from idefics2_service.events import Happening, LogLine, QueuePosition, StageEntered, TextDelta
 from idefics2_service.files import resolve
 from idefics2_service.requests import (
     GenerateOutput,
@@ -40,6 +40,8 @@ class Means:
     turns: Turns
     limits: LimitSettings
     metrics: Metrics
+    is_accepted: bool = False
+    """Whether requests were accepted before, so that a full line refuses none of them."""
 
 
 class StageClock:
@@ -74,7 +76,7 @@ class StageClock:
 async def run(
     request_id: str, request: ValidRequest, deadline: float | None, means: Means, publish: Publish
 ) -> GenerateOutput:
-    """Answer one request and tell `publish` what happens, `Finished` at the end.
+    """Answer one request and tell `publish` what happens on the way; the end is what this returns or raises.
 
     Args:
         request_id: Unique among the requests that are running.
@@ -96,7 +98,6 @@ async def run(
     except TimeoutError as error:
         message = f"the deadline passed after {clock.elapsed:.3f} s"
         raise RequestDeadlineExceeded(message) from error
-    publish(Finished(output))
     return output
 
 
@@ -106,7 +107,8 @@ async def _answer(
     clock.enter(Stage.RESOLVING)
     images = await resolve_images(request, means, publish)
     clock.enter(Stage.QUEUED)
-    async with means.turns.take(lambda position: publish(QueuePosition(position))):
+    turn = means.turns.take(lambda n: publish(QueuePosition(n)), is_accepted=means.is_accepted)
+    async with turn:
         resolved = ResolvedRequest(request_id, request, images)
         text, finished = await _stream(resolved, means, publish, clock)
     return GenerateOutput(

@@ -27,6 +27,24 @@ class Metrics:
         self.waiting = Gauge(
             "idefics2_num_requests_waiting", "Requests that wait for a turn.", registry=registry
         )
+        self.queued = Gauge(
+            "idefics2_store_num_requests_queued",
+            "Submitted requests that wait, of all replicas.",
+            registry=registry,
+        )
+        self.oldest_queued = Gauge(
+            "idefics2_store_oldest_queued_seconds",
+            "How long the submitted request that was taken first has waited.",
+            registry=registry,
+        )
+        self.claimed = Gauge(
+            "idefics2_store_num_requests_claimed",
+            "Submitted requests that this replica runs.",
+            registry=registry,
+        )
+        self.webhooks = Counter(
+            "idefics2_webhooks", "Calls of webhooks, by what became of them.", ["outcome"], registry=registry
+        )
         self.time_to_first_token = Histogram(
             "idefics2_time_to_first_token_seconds",
             "From a request's arrival to its first token.",

@@ -50,25 +50,28 @@ class Turns:
             raise QueueFull(message, bound=str(self._max_waiting), value=str(self.num_waiting))
 
     @asynccontextmanager
-    async def take(self, tell_position: Callable[[int], None]) -> AsyncIterator[None]:
+    async def take(
+        self, tell_position: Callable[[int], None], *, is_accepted: bool = False
+    ) -> AsyncIterator[None]:
         """Wait for a turn and hold it; `tell_position` hears how many are before this one, on each change.
 
         Raises:
-            QueueFull: the line is full.
+            QueueFull: the line is full, and the request was not accepted before.
 
         """
-        await self._wait(tell_position)
+        await self._wait(tell_position, is_accepted=is_accepted)
         try:
             yield
         finally:
             self._give_back()
 
-    async def _wait(self, tell_position: Callable[[int], None]) -> None:
+    async def _wait(self, tell_position: Callable[[int], None], *, is_accepted: bool) -> None:
         if self.num_running < self._max_running:
             self.num_running += 1
             tell_position(0)
             return
-        self.check_room()
+        if not is_accepted:
+            self.check_room()
         waiter = _Waiter(tell_position, asyncio.get_running_loop().create_future())
         self._line.append(waiter)
         self._tell_positions()

@@ -16,6 +16,28 @@ class Stage(enum.Enum):
     DECODE = "DECODE"
 
 
+class State(enum.Enum):
+    """How far a submitted request is."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing follows."""
+        return self not in {State.QUEUED, State.RUNNING}
+
+
+class Priority(enum.Enum):
+    """Who is served first."""
+
+    NORMAL = "NORMAL"
+    LOW = "LOW"
+
+
 class FinishReason(enum.Enum):
     """Why an answer ended."""
 

@@ -6,10 +6,12 @@ settings` prints the table that stands in README.md.
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from idefics2_service.errors import SettingInvalid
 
@@ -99,6 +101,81 @@ class LimitSettings(_Section):
     max_image_pixels: Count = Field(40_000_000, description="largest image, width x height")
 
 
+class StoreSettings(_Section):
+    """Requests that were submitted."""
+
+    url: str = Field(
+        "",
+        description="`redis://` or `rediss://` URL of Redis or Valkey, for many replicas; empty keeps "
+        "requests in `data.folder`, for one",
+    )
+    prefix: str = Field("idefics2", description="what all keys in Redis begin with")
+    allow_data_loss: bool = Field(
+        default=False, description="take a Redis that may lose what it acknowledged"
+    )
+    lease_seconds: Seconds = Field(
+        15.0, description="a request is begun again when nothing was heard of its worker for so long"
+    )
+    renew_seconds: Seconds = Field(3.0, description="how often a worker is heard of; well below the lease")
+    keep_seconds: Seconds = Field(
+        86_400.0, description="how long a request is kept after its end, with its answer"
+    )
+    max_queued: Count = Field(100_000, description="requests that may wait; one more gets QUEUE_FULL")
+    max_payload_bytes: Count = Field(28 * 2**20, description="largest request, its images included")
+
+
+class FetchSettings(_Section):
+    """Other hosts, where images are fetched and results delivered."""
+
+    connect_timeout_seconds: Seconds = Field(3.0, description="how long a host may take to be connected to")
+    timeout_seconds: Seconds = Field(15.0, description="how long one fetch may take, redirects included")
+    min_bytes_per_second: Count = Field(10_000, description="a file that comes more slowly is given up")
+    max_redirects: Annotated[int, Field(ge=0)] = Field(3, description="most redirects that are followed")
+    ports: str = Field("80,443", description="ports that may be dialled, with commas between")
+    allowed_networks: str = Field(
+        "", description="networks that may be dialled though they are not public, as CIDR with commas between"
+    )
+
+    @field_validator("ports")
+    @classmethod
+    def _check_ports(cls, text: str) -> str:
+        ports = _split(text)
+        if not ports or not all(re.fullmatch("[0-9]+", port) and 0 < int(port) < 2**16 for port in ports):
+            raise ValueError("must be numbers from 1 to 65535 with commas between")
+        return text
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _check_networks(cls, text: str) -> str:
+        for block in _split(text):
+            ip_network(block)
+        return text
+
+    @property
+    def open_ports(self) -> frozenset[int]:
+        """The ports that may be dialled."""
+        return frozenset(map(int, _split(self.ports)))
+
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks that may be dialled though they are not public."""
+        return tuple(map(ip_network, _split(self.allowed_networks)))
+
+
+class WebhookSettings(_Section):
+    """Who is told of the end of a request."""
+
+    signing_key: SecretStr | None = Field(
+        None,
+        description="private Ed25519 key, 32 bytes in base64, the same for all replicas; unset: made at the "
+        "first start, kept in `data.folder`, for one replica",
+    )
+    max_attempts: Count = Field(10, description="how often a webhook is called before it is given up")
+    first_retry_seconds: Seconds = Field(
+        15.0, description="pause after the first attempt; each further one is twice as long"
+    )
+
+
 class LogSettings(_Section):
     """The log, on standard error."""
 
@@ -120,6 +197,9 @@ class Settings(_Section):
     triton: TritonSettings = TritonSettings()
     queue: QueueSettings = QueueSettings()
     limits: LimitSettings = LimitSettings()
+    fetch: FetchSettings = FetchSettings()
+    store: StoreSettings = StoreSettings()
+    webhook: WebhookSettings = WebhookSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -160,6 +240,10 @@ def describe() -> Iterator[tuple[str, str, str]]:
         for field_name, field in kind.model_fields.items():
             default = "" if field.default in (None, "") else str(field.default)
             yield _variable(section_name, field_name), default, field.description or ""
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")] if text else []
 
 
 def _variable(*path: str) -> str:

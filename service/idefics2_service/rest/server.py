@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from idefics2_service.errors import StartFailed
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from idefics2_service.generation import Generation
     from idefics2_service.metrics import Metrics
     from idefics2_service.settings import HttpSettings
+    from idefics2_service.signatures import Signer
 
 
-def make_app(generation: Generation, metrics: Metrics) -> Starlette:
+def make_app(generation: Generation, metrics: Metrics, signer: Signer | None) -> Starlette:
     """Build the face.
 
     `/healthz/live` answers 200 while the process runs, `/healthz/ready` 200 while requests are taken and
-    503 otherwise, `/metrics` in Prometheus' text format.
+    503 otherwise, `/metrics` in Prometheus' text format, `/.well-known/jwks.json` with the keys of webhooks.
     """
 
     async def live(_: Request) -> Response:
@@ -42,7 +43,11 @@ def make_app(generation: Generation, metrics: Metrics) -> Starlette:
     async def show_metrics(_: Request) -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
+    async def show_keys(_: Request) -> Response:
+        return JSONResponse(signer.jwks if signer else {"keys": []})
+
     routes = [
+        Route("/.well-known/jwks.json", show_keys),
         Route("/healthz/live", live),
         Route("/healthz/ready", ready),
         Route("/metrics", show_metrics),

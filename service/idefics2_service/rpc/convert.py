@@ -13,6 +13,8 @@ from idefics2_service.requests import GenerateInput, GenerateOutput, ImageSource
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from idefics2_service.errors import ServiceError
+
 
 def read_generate_request(message: generation_pb2.GenerateRequest) -> GenerateInput:
     """Read a request; what the caller left out is None."""
@@ -84,12 +86,17 @@ def write_event(event: events.Event) -> generation_pb2.Event:
         case events.Finished(output):
             message.finished.response.CopyFrom(write_generate_response(output))
         case events.Failed(error):
-            message.finished.failure.CopyFrom(
-                generation_pb2.Failure(
-                    code=code_pb2.Code.Value(error.code),
-                    reason=error_reason_pb2.ErrorReason.Value(error.reason),
-                    message=error.message,
-                    field=error.field,
-                )
-            )
+            message.finished.failure.CopyFrom(write_failure(error))
+        case events.AttemptStarted(attempt):
+            message.attempt_started.attempt = attempt
     return message
+
+
+def write_failure(error: ServiceError) -> generation_pb2.Failure:
+    """Write an error as those see it who watch."""
+    return generation_pb2.Failure(
+        code=code_pb2.Code.Value(error.code),
+        reason=error_reason_pb2.ErrorReason.Value(error.reason),
+        message=error.message,
+        field=error.field,
+    )

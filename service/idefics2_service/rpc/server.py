@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import grpc
+from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined]  # not in the stubs
 from grpc_reflection.v1alpha import reflection
-from idefics2.v1 import generation_pb2_grpc
+from idefics2.v1 import generation_pb2_grpc, requests_pb2_grpc
 
 from idefics2_service.errors import StartFailed
-from idefics2_service.rpc.generation import SERVICE_NAME, GenerationServicer
+from idefics2_service.rpc import generation as generation_face
+from idefics2_service.rpc import operations as operations_face
+from idefics2_service.rpc import requests as requests_face
 from idefics2_service.rpc.interceptor import OPEN_SERVICES, Interceptor
 
 if TYPE_CHECKING:
@@ -19,13 +22,25 @@ if TYPE_CHECKING:
     from idefics2_service.keys import KeyRing
     from idefics2_service.metrics import Metrics
     from idefics2_service.settings import GrpcSettings
+    from idefics2_service.submissions import Submissions
+
+SERVICE_NAMES = (
+    generation_face.SERVICE_NAME,
+    requests_face.SERVICE_NAME,
+    operations_face.SERVICE_NAME,
+)
 
 
 class GrpcServer:
     """One listening server."""
 
     def __init__(
-        self, settings: GrpcSettings, generation: Generation, keys: KeyRing, metrics: Metrics
+        self,
+        settings: GrpcSettings,
+        generation: Generation,
+        submissions: Submissions,
+        keys: KeyRing,
+        metrics: Metrics,
     ) -> None:
         """Bind the port; nothing is answered before `start`.
 
@@ -41,11 +56,17 @@ class GrpcServer:
             ),
         )
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationServicer(generation), self._server
+            generation_face.GenerationServicer(generation), self._server
+        )
+        requests_pb2_grpc.add_RequestServiceServicer_to_server(
+            requests_face.RequestServicer(submissions), self._server
+        )
+        operations_pb2_grpc.add_OperationsServicer_to_server(
+            operations_face.OperationsServicer(submissions), self._server
         )
         self._health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE_NAME, *OPEN_SERVICES), self._server)
+        reflection.enable_server_reflection((*SERVICE_NAMES, *OPEN_SERVICES), self._server)
         address = f"{settings.host}:{settings.port}"
         try:
             port = self._server.add_insecure_port(address)
@@ -61,7 +82,7 @@ class GrpcServer:
     async def set_serving(self, *, serving: bool) -> None:
         """Say by grpc.health.v1 whether requests should come here."""
         status = health_pb2.HealthCheckResponse.ServingStatus.Value("SERVING" if serving else "NOT_SERVING")
-        for service in ("", SERVICE_NAME):
+        for service in ("", *SERVICE_NAMES):
             await self._health.set(service, status)
 
     async def stop(self) -> None:

@@ -1,0 +1,139 @@
+"""Between the messages of submitted requests and the core's plain types."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from idefics2.v1 import generation_pb2, requests_pb2
+
+from idefics2_service.errors import PageTokenInvalid, ValueOutOfRange
+from idefics2_service.events import Failed, Finished
+from idefics2_service.requests import Priority, State
+from idefics2_service.rpc.convert import read_generate_request, write_failure, write_generate_response
+from idefics2_service.submissions import SubmitInput
+
+if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
+
+    from idefics2_service.store.records import Record
+
+_LOW = requests_pb2.Priority.PRIORITY_LOW
+
+
+def read_submit_request(message: requests_pb2.SubmitRequest) -> SubmitInput:
+    """Read a submission; what the caller left out is None or empty."""
+
+    def seconds(field: str) -> float | None:
+        duration: Duration = getattr(message, field)
+        return duration.ToNanoseconds() / 1e9 if message.HasField(field) else None  # type: ignore[arg-type]  # one of two
+
+    content = requests_pb2.SubmitRequest()
+    content.CopyFrom(message)
+    content.ClearField("request_id")
+    return SubmitInput(
+        input=read_generate_request(message.input),
+        content=content.SerializeToString(deterministic=True),
+        request_id=message.request_id,
+        priority=Priority.LOW if message.priority == _LOW else Priority.NORMAL,
+        start_timeout_seconds=seconds("start_timeout"),
+        time_budget_seconds=seconds("time_budget"),
+        webhook_url=message.webhook_url,
+        max_queue_length=message.max_queue_length if message.HasField("max_queue_length") else None,
+    )
+
+
+def write_request(record: Record) -> requests_pb2.Request:
+    """Write where a request stands."""
+    message = requests_pb2.Request(
+        request_id=record.name.request_id,
+        state=requests_pb2.State.Value(f"STATE_{record.state.value}"),
+        queue_position=record.queue_position,
+        num_attempts=record.attempt,
+        priority=requests_pb2.Priority.Value(f"PRIORITY_{record.priority.value}"),
+        create_time=_timestamp(record.created_at),
+        start_time=_timestamp(record.started_at),
+        end_time=_timestamp(record.ended_at),
+        expire_time=_timestamp(record.expires_at),
+        num_generated_tokens=record.num_generated_tokens,
+        max_new_tokens=record.max_new_tokens,
+        last_sequence=record.last_sequence,
+    )
+    if record.stage is not None:
+        message.stage = generation_pb2.Stage.Value(f"STAGE_{record.stage.value}")
+    if record.estimated_wait_seconds is not None:
+        message.estimated_wait.FromNanoseconds(round(record.estimated_wait_seconds * 1e9))
+    _write_end(message, record.end)
+    return message
+
+
+def _write_end(message: requests_pb2.Request, end: Finished | Failed | None) -> None:
+    match end:
+        case Finished(output):
+            response = write_generate_response(output)
+            message.usage.CopyFrom(response.usage)
+            message.stage_seconds.CopyFrom(response.stage_seconds)
+        case Failed(error):
+            message.failure.CopyFrom(write_failure(error))
+
+
+def write_logs(lines: list[tuple[float, str]]) -> list[requests_pb2.LoggedLine]:
+    """Write the lines of a log with their times."""
+    return [requests_pb2.LoggedLine(time=_timestamp(at), message=line) for at, line in lines]
+
+
+def read_state(state: requests_pb2.State.ValueType) -> State | None:
+    """Read which requests are wanted; None: all.
+
+    Raises:
+        ValueOutOfRange: there is no such state.
+
+    """
+    if state == requests_pb2.State.STATE_UNSPECIFIED:
+        return None
+    known = requests_pb2.State.DESCRIPTOR.values_by_number.get(state)
+    if known is None:
+        raise ValueOutOfRange.of("state", "a state of the API", state)
+    return State(known.name.removeprefix("STATE_"))
+
+
+def write_page_token(key_id: str, state: State | None, before: int | None) -> str:
+    """Write where the next page begins, and of which list; empty: there is none."""
+    if before is None:
+        return ""
+    return base64.urlsafe_b64encode(json.dumps([_list_id(key_id, state), before]).encode()).decode()
+
+
+def read_page_token(token: str, key_id: str, state: State | None) -> int | None:
+    """Read what `write_page_token` wrote.
+
+    Raises:
+        PageTokenInvalid: nobody wrote it, or for another list.
+
+    """
+    if not token:
+        return None
+    try:
+        list_id, before = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, TypeError):
+        list_id, before = None, None
+    if list_id != _list_id(key_id, state) or not isinstance(before, int):
+        message = "page_token must be the next_page_token of this list, asked for with the same key and state"
+        raise PageTokenInvalid(message, field="page_token")
+    return before
+
+
+def _list_id(key_id: str, state: State | None) -> str:
+    return hashlib.sha256(f"{key_id}/{state and state.value}".encode()).hexdigest()[:16]
+
+
+def _timestamp(seconds: float | None) -> Timestamp | None:
+    if seconds is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromNanoseconds(round(seconds * 1e9))
+    return timestamp

@@ -1,0 +1,211 @@
+"""One claimed request: run it, keep its lease, write what happens, and end it or hand it back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idefics2_service import lifecycle, outcomes
+from idefics2_service.errors import BackendUnavailable, RequestCancelled, StoreUnavailable
+from idefics2_service.events import Failed, Finished, Happening, QueuePosition, StageEntered, TextDelta
+from idefics2_service.requests import GenerateOutput, Stage
+from idefics2_service.store.interface import cancelled
+from idefics2_service.store.records import Claim, Lease
+from idefics2_service.store.signals import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from idefics2_service.lifecycle import Means
+    from idefics2_service.settings import StoreSettings
+    from idefics2_service.store.interface import RequestStore
+
+logger = structlog.get_logger(__name__)
+
+_TEXT_SECONDS = 0.25
+"""How long text may wait to be written together: a write per token would be the store's whole work."""
+_RETRY_SECONDS = 0.2
+
+
+class Recorder:
+    """What happened to a request and is not known to be written."""
+
+    def __init__(self, claim: Claim) -> None:
+        """Begin after the event with which the claim began."""
+        self.after = claim.last_sequence
+        self._unwritten: list[Happening] = []
+        self._num_taken = 0
+        self._has_any, self._is_urgent = asyncio.Event(), asyncio.Event()
+
+    def add(self, happening: Happening) -> None:
+        """Note what happened; text joins the text before it, unless that is being written."""
+        if isinstance(happening, TextDelta):
+            happening = self._join(happening)
+        else:
+            self._is_urgent.set()
+        self._unwritten.append(happening)
+        self._has_any.set()
+
+    def _join(self, delta: TextDelta) -> TextDelta:
+        last = self._unwritten[-1] if len(self._unwritten) > self._num_taken else None
+        if not isinstance(last, TextDelta):
+            return delta
+        self._unwritten.pop()
+        return TextDelta(last.text + delta.text, delta.num_generated_tokens)
+
+    async def wait(self) -> None:
+        """Return when something is to be written: text after a while, all else at once."""
+        await self._has_any.wait()
+        await wait_for(self._is_urgent, _TEXT_SECONDS)
+
+    def take(self) -> list[Happening]:
+        """Return all that is to be written after event number `after`."""
+        self._num_taken = len(self._unwritten)
+        self._has_any.clear()
+        self._is_urgent.clear()
+        return self._unwritten.copy()
+
+    def confirm(self) -> None:
+        """Know that what was taken is written."""
+        self.after += self._num_taken
+        del self._unwritten[: self._num_taken]
+        self._num_taken = 0
+
+
+class Run:
+    """One claim on its way."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        store: RequestStore,
+        means: Means,
+        settings: StoreSettings,
+        on_begun: Callable[[], None],
+    ) -> None:
+        """Prepare to run `claim`; `on_begun` hears when the model begins with it, or when it never will."""
+        self.claim = claim
+        self._store = store
+        self._means = replace(means, is_accepted=True)
+        self._settings = settings
+        self._on_begun = on_begun
+        self._recorder = Recorder(claim)
+        self._work: asyncio.Task[GenerateOutput] | None = None
+        self._is_lost = False
+        self._is_handed_back = False
+
+    async def run(self) -> bool:
+        """Run it to its end; return whether its backend was lost.
+
+        Whatever happens, it ends, is handed back, or has been lost to somebody else.
+        """
+        claim, started = self.claim, time.monotonic()
+        deadline = asyncio.get_running_loop().time() + claim.seconds_left
+        self._work = asyncio.create_task(
+            lifecycle.run(claim.name.request_id, claim.request, deadline, self._means, self._publish)
+        )
+        async with AsyncExitStack() as stack:
+            if self._is_handed_back:
+                self._cancel()
+            for care in (self._write(), self._keep(), self._listen()):
+                stack.push_async_callback(_end, asyncio.create_task(care))
+            await asyncio.wait((self._work,))
+        self._on_begun()
+        return await self._conclude(self._work, started)
+
+    async def _conclude(self, work: asyncio.Task[GenerateOutput], started: float) -> bool:
+        """Write how it ended, or let somebody else run it; return whether its backend was lost."""
+        name = self.claim.name
+        if self._is_lost:
+            logger.warning("a request was lost to another attempt", request_id=name.request_id)
+            return False
+        if self._is_handed_back and work.cancelled():
+            await self._release("this replica is shutting down", is_lost=False)
+            return False
+        end = outcomes.end_of(work, name.request_id, RequestCancelled("the request was cancelled"))
+        if isinstance(end, Failed) and isinstance(end.error, BackendUnavailable):
+            await self._release(end.error.message, is_lost=True)
+            return True
+        await self._finish(self._with_queue(end))
+        outcomes.record(name.request_id, end, time.monotonic() - started, self._means.metrics)
+        return False
+
+    def hand_back(self) -> None:
+        """Stop, so that somebody else may run it."""
+        self._is_handed_back = True
+        self._cancel()
+
+    def _publish(self, happening: Happening) -> None:
+        if isinstance(happening, StageEntered) and happening.stage in {Stage.PREFILL, Stage.DECODE}:
+            self._on_begun()
+        if not isinstance(happening, QueuePosition):  # of this replica's line: true for a moment only
+            self._recorder.add(happening)
+
+    async def _write(self) -> None:
+        """Write what happens as it comes."""
+        while True:
+            await self._recorder.wait()
+            write = partial(self._store.append, self.claim, self._recorder.after, self._recorder.take())
+            self._heed(await self._try(write))
+            self._recorder.confirm()
+
+    async def _keep(self) -> None:
+        """Renew the lease."""
+        while True:
+            await asyncio.sleep(self._settings.renew_seconds)
+            self._heed(await self._try(partial(self._store.renew, self.claim)))
+
+    async def _listen(self) -> None:
+        """Hear at once that somebody cancels."""
+        with self._store.listen(cancelled(self.claim.name)) as told:
+            while True:
+                await told.wait()
+                told.clear()
+                self._heed(await self._try(partial(self._store.renew, self.claim)))
+
+    def _heed(self, lease: Lease) -> None:
+        if lease is Lease.HELD:
+            return
+        self._is_lost |= lease is Lease.LOST
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+
+    async def _finish(self, end: Finished | Failed) -> None:
+        after, happenings = self._recorder.after, self._recorder.take()
+        await self._try(partial(self._store.finish, self.claim, after, happenings, end))
+
+    async def _release(self, reason: str, *, is_lost: bool) -> None:
+        await self._try(partial(self._store.release, self.claim, reason, is_lost=is_lost))
+
+    async def _try(self, write: Callable[[], Awaitable[Lease]]) -> Lease:
+        """Write, and again while the store is away: it decides by the attempt whether it is still ours."""
+        while True:
+            try:
+                return await write()
+            except StoreUnavailable:
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    def _with_queue(self, end: Finished | Failed) -> Finished | Failed:
+        """Count the time in the store's queue as what it is."""
+        if isinstance(end, Failed):
+            return end
+        seconds, waited = end.output.stage_seconds, self.claim.seconds_queued
+        counted = {"queued": seconds["queued"] + waited, "total": seconds["total"] + waited}
+        return Finished(replace(end.output, stage_seconds={**seconds, **counted}))
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it is gone; say so where it was at fault."""
+    task.cancel()
+    (result,) = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(result, Exception):
+        logger.error("a part of a run failed", exc_info=result)

@@ -1,0 +1,1 @@
+"""Requests that outlive the process: one interface, and engines that keep it."""

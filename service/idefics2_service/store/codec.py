@@ -1,0 +1,73 @@
+"""Between plain types and the bytes that stores keep: MessagePack by names, so that fields may be added."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from idefics2_service.errors import ServiceError, error_for
+from idefics2_service.events import (
+    AttemptStarted,
+    Failed,
+    Finished,
+    Happening,
+    LogLine,
+    QueuePosition,
+    StageEntered,
+    TextDelta,
+)
+from idefics2_service.requests import ValidRequest
+
+_PLAIN: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (AttemptStarted, Finished, LogLine, QueuePosition, StageEntered, TextDelta)
+}
+
+
+class _Error(msgspec.Struct):
+    """An error, as far as it can be told again."""
+
+    reason: str
+    message: str
+    field: str = ""
+    metadata: dict[str, str] = {}
+
+
+def encode_request(request: ValidRequest) -> bytes:
+    """Write a request with its images."""
+    return msgspec.msgpack.encode(request)
+
+
+def decode_request(data: bytes) -> ValidRequest:
+    """Read what `encode_request` wrote, of a request that `validation` once let pass."""
+    return msgspec.msgpack.decode(data, type=ValidRequest)
+
+
+def encode_happening(happening: Happening) -> bytes:
+    """Write what happened."""
+    content = _write_error(happening.error) if isinstance(happening, Failed) else happening
+    return msgspec.msgpack.encode((type(happening).__name__, content))
+
+
+def decode_happening(data: bytes) -> Happening:
+    """Read what `encode_happening` wrote."""
+    kind, content = msgspec.msgpack.decode(data, type=tuple[str, msgspec.Raw])
+    if kind == Failed.__name__:
+        error = msgspec.msgpack.decode(content, type=_Error)
+        return Failed(error_for(error.reason, error.message, error.field, error.metadata))
+    happening: Happening = msgspec.msgpack.decode(content, type=_PLAIN[kind])
+    return happening
+
+
+def decode_end(data: bytes) -> Finished | Failed:
+    """Read the happening that ended a request."""
+    end = decode_happening(data)
+    if not isinstance(end, Finished | Failed):
+        raise TypeError(f"{type(end).__name__} ends no request")
+    return end
+
+
+def _write_error(error: ServiceError) -> _Error:
+    metadata = {name: value for name, value in error.metadata.items() if name != "field"}
+    return _Error(error.reason, error.message, error.field, metadata)

@@ -1,0 +1,168 @@
+"""The one interface of every store.
+
+A request is QUEUED, then claimed by a worker: RUNNING, under a lease that the worker renews and with an
+attempt number that each of its writes carries. It ends once: SUCCEEDED, FAILED or CANCELLED. Its history is a
+list of events, numbered from 1 without gaps, that only grows. After its end it is kept for a set time, then
+forgotten with all that belongs to it.
+
+Every method may raise StoreUnavailable. What was answered is kept: no method returns before its write is safe
+as far as it says.
+
+Order: keys take turns. A request's tag is one more than that of its key's last waiting one, or than that
+of the last request begun, whatever is larger; the smallest tag is begun first. Low priority adds
+`LOW_PRIORITY_ROUNDS` to the tag, so that it falls behind, and yet each turn of the others brings it nearer.
+Source: start-time fair queuing, P. Goyal et al. (1996).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from idefics2_service.events import Event, Failed, Finished, Happening
+    from idefics2_service.requests import State
+    from idefics2_service.store.records import (
+        Claim,
+        Delivery,
+        Lease,
+        Page,
+        Reaped,
+        Record,
+        RequestName,
+        Statistics,
+        Submission,
+    )
+
+LOW_PRIORITY_ROUNDS = 100
+MAX_LOSSES = 3
+"""A request whose worker or backend was lost so many times fails."""
+WORK, DELIVERIES = "work", "deliveries"
+"""Topics: something can be claimed; somebody can be told."""
+
+
+def grown(name: RequestName) -> str:
+    """Name the topic of a request's new events, and of its change of state."""
+    return f"grown {name.key_id}/{name.request_id}"
+
+
+def cancelled(name: RequestName) -> str:
+    """Name the topic of a running request that somebody cancelled."""
+    return f"cancelled {name.key_id}/{name.request_id}"
+
+
+class RequestStore(Protocol):
+    """Keeps requests."""
+
+    async def start(self) -> None:
+        """Open what is kept.
+
+        Raises:
+            StartFailed: it cannot be opened, or might lose what it acknowledged.
+
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Close, where it is open; nothing that was acknowledged is lost."""
+        ...
+
+    def listen(self, topic: str) -> AbstractContextManager[asyncio.Event]:
+        """Let an event be set each time that `topic` is told of, on any replica.
+
+        A hint: it may be set for nothing and, where a connection broke, be missed. So look again every few
+        seconds.
+        """
+        ...
+
+    async def submit(self, submission: Submission) -> Record:
+        """Take a request durably, or return the one of the same name and content.
+
+        Raises:
+            RequestIdTaken: the name has other content.
+            QueueFull: too many wait.
+
+        """
+        ...
+
+    async def get(self, name: RequestName) -> Record:
+        """Return where it stands, `end` included.
+
+        Raises:
+            RequestNotFound: there is none.
+
+        """
+        ...
+
+    async def list_page(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
+        """Return a key's requests, newest first; `before` is the `next_before` of the page before."""
+        ...
+
+    async def events(self, name: RequestName, after: int, limit: int) -> Sequence[Event]:
+        """Return its events after number `after`, at most `limit`.
+
+        Raises:
+            RequestNotFound: there is none.
+
+        """
+        ...
+
+    async def cancel(self, name: RequestName) -> Record:
+        """End it if it is QUEUED, ask its worker to stop if it is RUNNING; else change nothing.
+
+        Raises:
+            RequestNotFound: there is none.
+
+        """
+        ...
+
+    async def claim(self) -> Claim | None:
+        """Begin the next request, if one waits; those whose time is over are ended instead."""
+        ...
+
+    async def renew(self, claim: Claim) -> Lease:
+        """Hold a claim for another lease."""
+        ...
+
+    async def append(self, claim: Claim, after: int, happenings: Sequence[Happening]) -> Lease:
+        """Write what happened after event number `after`; nothing is written if the claim is LOST.
+
+        Safe to repeat where the answer was lost: what was written before is not written again.
+        """
+        ...
+
+    async def finish(
+        self, claim: Claim, after: int, happenings: Sequence[Happening], end: Finished | Failed
+    ) -> Lease:
+        """Write what happened after event number `after`, and the end, durably; else as `append`."""
+        ...
+
+    async def release(self, claim: Claim, reason: str, *, is_lost: bool) -> Lease:
+        """Hand a request back, to be begun again before others.
+
+        Args:
+            claim: what is handed back.
+            reason: why, for its log.
+            is_lost: whether it counts as a loss; the last one that is allowed ends the request.
+
+        """
+        ...
+
+    async def reap(self) -> Reaped:
+        """Take back what dead workers held, end what waited too long, forget what is over; a part a time."""
+        ...
+
+    async def claim_delivery(self) -> Delivery | None:
+        """Take the next webhook that is due; it comes again after a while unless it is settled."""
+        ...
+
+    async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
+        """Forget a delivery that arrived or is given up (None), or let it come again after a while."""
+        ...
+
+    async def statistics(self) -> Statistics:
+        """Count what is there."""
+        ...

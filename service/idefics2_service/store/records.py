@@ -1,0 +1,128 @@
+"""What a store keeps of a request, in plain types."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from idefics2_service.requests import Priority, Stage, State, ValidRequest
+
+if TYPE_CHECKING:
+    from idefics2_service.events import Failed, Finished
+
+DAY_SECONDS = 86_400.0
+
+
+class RequestName(NamedTuple):
+    """What a request is called: keys choose the names of their requests, so two keys may choose alike."""
+
+    key_id: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A request on its way into the store."""
+
+    name: RequestName
+    fingerprint: bytes
+    """Equal for equal content: what tells a repeated submit from another one of the same name."""
+    request: ValidRequest = field(repr=False)
+    priority: Priority = Priority.NORMAL
+    start_timeout_seconds: float | None = None
+    time_budget_seconds: float = DAY_SECONDS
+    webhook_url: str = ""
+    max_queue_length: int | None = None
+    """Refuse it where more are before it."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where a request stands. Times are seconds since the epoch, by the store's clock."""
+
+    name: RequestName
+    state: State
+    priority: Priority
+    max_new_tokens: int
+    created_at: float
+    last_sequence: int
+    attempt: int = 0
+    """How many times it was begun."""
+    stage: Stage | None = None
+    num_generated_tokens: int = 0
+    started_at: float | None = None
+    ended_at: float | None = None
+    expires_at: float | None = None
+    queue_position: int | None = None
+    """While it is QUEUED: how many are before it."""
+    estimated_wait_seconds: float | None = None
+    """While it is QUEUED and a pace was measured."""
+    end: Finished | Failed | None = None
+    """How it ended; lists leave it out."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a list, newest first."""
+
+    records: tuple[Record, ...]
+    next_before: int | None
+    """Where the next part begins; None: there is none."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A request that a worker holds. Whatever it writes carries the attempt, and is refused once stale."""
+
+    name: RequestName
+    attempt: int
+    request: ValidRequest = field(repr=False)
+    seconds_left: float = DAY_SECONDS
+    """Of the request's time budget, as of the claim."""
+    seconds_queued: float = 0.0
+    """From its submission to the claim."""
+    last_sequence: int = 0
+    """Of its last event as of the claim; only the claim's worker writes others."""
+
+
+class Lease(enum.Enum):
+    """What a worker hears when it renews its lease."""
+
+    HELD = "HELD"
+    CANCELLED = "CANCELLED"
+    """Somebody wants the request to stop; the lease is still held."""
+    LOST = "LOST"
+    """The request is another's by now, or at its end."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The end of a request that somebody wants to be told of."""
+
+    record: Record
+    webhook_url: str = field(repr=False)
+    attempt: int
+    """From 1."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is in the store."""
+
+    num_queued: int
+    num_running: int
+    oldest_queued_seconds: float
+    """How long the one that was taken first has waited; 0 where none waits."""
+    start_interval_seconds: float | None
+    """Between two requests that are begun, while others wait; None where none was measured."""
+    num_deliveries: int
+
+
+@dataclass(frozen=True)
+class Reaped:
+    """What a round of tidying did."""
+
+    num_requeued: int = 0
+    num_failed: int = 0
+    num_forgotten: int = 0

@@ -1,0 +1,1 @@
+"""Requests in Redis or Valkey: the store of many replicas."""

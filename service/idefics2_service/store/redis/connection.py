@@ -1,0 +1,56 @@
+"""How the server is reached."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from idefics2_service.errors import StartFailed
+
+TIMEOUT_SECONDS = 2.0
+"""For connecting, for sending and for an answer: what takes longer counts as lost."""
+_MAX_CONNECTIONS = 32
+
+
+def connect(url: str) -> Redis:
+    """Make a client, which connects, and connects again, when something is asked of it.
+
+    Nothing is sent twice: who claims and hears no answer may have claimed.
+
+    Raises:
+        StartFailed: the URL cannot be read.
+
+    """
+    try:
+        address_of(url)
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=_MAX_CONNECTIONS,
+            timeout=TIMEOUT_SECONDS,
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,  # RESP3 brings notices of maintenance, which reconnect behind our back
+            driver_info=None,
+        )
+        pool.connection_class(**pool.connection_kwargs)  # else an unknown option would show only later
+    except (TypeError, ValueError):
+        message = "IDEFICS2_STORE_URL must be redis[s]://[user:password@]host[:port][/database][?options]"
+        raise StartFailed(message) from None  # the error's own words may hold the password
+    return Redis.from_pool(pool)
+
+
+def address_of(url: str) -> str:
+    """Name host and port without user and password.
+
+    Raises:
+        ValueError: it is no such URL.
+
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"redis", "rediss"}:
+        raise ValueError("it must begin with redis:// or rediss://")
+    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"

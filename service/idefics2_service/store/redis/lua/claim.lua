@@ -1,0 +1,38 @@
+-- Begin the next request; those whose time is over end instead.
+local MAX_ENDED = 100 -- in one call, for everybody else waits for it
+
+local function begin(request)
+  dequeue(request)
+  redis.call('ZADD', LEASED, now + given.lease_seconds, request.number)
+  enter(request, 'RUNNING')
+  local attempt = request.attempt + 1
+  save(request, {attempt = attempt, started_at = now, num_generated_tokens = 0})
+  local last_tag = redis.call('HGET', PROGRESS, 'last_tag') or 0
+  redis.call('HSET', PROGRESS, 'last_tag', math.max(last_tag, request.tag))
+  measure_pace()
+  write(request, {cmsgpack.pack({'AttemptStarted', {attempt = attempt}})}) -- as codec.py would write it
+  return {
+    request.key_id,
+    request.request_id,
+    attempt,
+    redis.call('GET', key('payload', request.number)),
+    string.format('%.6f', request.end_by - now),
+    string.format('%.6f', now - request.created_at),
+    request.last_sequence,
+  }
+end
+
+insist()
+for _ = 1, MAX_ENDED do
+  local number = redis.call('ZRANGE', WAITING, 0, 0)[1]
+  if not number then
+    return false
+  end
+  local request = load(number)
+  local late = overdue(request)
+  if not late then
+    return begin(request)
+  end
+  finish(request, {late}, 'FAILED')
+end
+return 'AGAIN'

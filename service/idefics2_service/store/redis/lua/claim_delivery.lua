@@ -1,0 +1,9 @@
+-- Take the next webhook that is due; it is due again after a while unless it is settled.
+local number = due(DELIVERIES, 1)[1]
+if not number then
+  return false
+end
+insist()
+redis.call('ZADD', DELIVERIES, now + 2 * given.lease_seconds, number)
+local attempt = redis.call('HINCRBY', key('request', number), 'num_deliveries', 1)
+return {view(number, true), redis.call('HGET', key('request', number), 'webhook_url'), attempt}

@@ -1,0 +1,3 @@
+-- Return where a request stands; nothing where there is none.
+local number = find()
+return number and view(number, true)

@@ -1,0 +1,55 @@
+-- How requests end, and what comes before and after it.
+
+-- Return why a request that waits is not to be begun any more, if so.
+local function overdue(request)
+  if request.start_by and now > tonumber(request.start_by) then
+    return given.start_timeout
+  elseif now > tonumber(request.end_by) then
+    return given.deadline_exceeded
+  end
+end
+
+-- Write the last events and let the request be kept for its time.
+local function finish(request, happened, state)
+  dequeue(request)
+  redis.call('ZREM', LEASED, request.number)
+  redis.call('UNLINK', key('payload', request.number))
+  write(request, happened)
+  enter(request, state)
+  local expires_at = now + given.keep_seconds
+  save(request, {ended_at = now, expires_at = expires_at})
+  redis.call('ZADD', EXPIRING, expires_at, request.number)
+  redis.call('SET', key('end', request.number), happened[#happened])
+  if request.webhook_url ~= '' then
+    redis.call('ZADD', DELIVERIES, now, request.number)
+    tell('deliveries')
+  end
+end
+
+-- Queue a request again under its old tag; return false where it ended instead.
+local function hand_back(request, is_lost)
+  local num_losses = request.num_losses + (is_lost and 1 or 0)
+  if request.is_cancelled == '1' then
+    finish(request, {given.cancelled}, 'CANCELLED')
+    return false
+  elseif num_losses >= tonumber(given.max_losses) then
+    finish(request, {given.exhausted}, 'FAILED')
+    return false
+  end
+  redis.call('ZREM', LEASED, request.number)
+  write(request, {given.handed_back})
+  enter(request, 'QUEUED')
+  save(request, {stage = '', num_losses = num_losses})
+  enqueue(request)
+  return true
+end
+
+local function forget(request)
+  redis.call('UNLINK',
+    key('request', request.number), key('payload', request.number), key('events', request.number),
+    key('end', request.number), key('number', request.key_id .. '/' .. request.request_id))
+  local own = key('of_key', request.key_id)
+  for _, set in ipairs({EXPIRING, DELIVERIES, own, own .. ':' .. request.state}) do
+    redis.call('ZREM', set, request.number)
+  end
+end

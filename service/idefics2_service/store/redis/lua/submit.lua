@@ -1,0 +1,45 @@
+-- Take a request, or return the one of the same name and content.
+local known = find()
+if known then
+  local is_same = redis.call('HGET', key('request', known), 'fingerprint') == given.fingerprint
+  return is_same and {'TAKEN', view(known, true)} or {'OTHER_CONTENT'}
+end
+if #given.payload > tonumber(given.max_payload_bytes) then
+  return {'PAYLOAD_TOO_LARGE', #given.payload}
+end
+
+local tag = make_tag(given)
+local num_waiting = redis.call('ZCARD', WAITING)
+if num_waiting >= tonumber(given.max_queued) then
+  return {'QUEUE_FULL', num_waiting}
+end
+local num_before = redis.call('ZCOUNT', WAITING, '-inf', tag)
+if given.max_queue_length and num_before > tonumber(given.max_queue_length) then
+  return {'QUEUE_TOO_LONG', num_before}
+end
+
+local number = string.format('%016d', redis.call('HINCRBY', PROGRESS, 'last_number', 1))
+local request = {number = number}
+save(request, {
+  key_id = given.key_id,
+  request_id = given.request_id,
+  fingerprint = given.fingerprint,
+  state = 'QUEUED',
+  priority = given.priority,
+  tag = tag,
+  max_new_tokens = given.max_new_tokens,
+  webhook_url = given.webhook_url,
+  created_at = now,
+  end_by = now + given.time_budget_seconds,
+  start_by = given.start_timeout_seconds and now + given.start_timeout_seconds,
+  attempt = 0,
+  num_losses = 0,
+  num_generated_tokens = 0,
+  last_sequence = 0,
+})
+redis.call('SET', key('number', given.key_id .. '/' .. given.request_id), number)
+redis.call('SET', key('payload', number), given.payload)
+redis.call('ZADD', key('of_key', given.key_id), number, number)
+redis.call('ZADD', key('of_key', given.key_id, 'QUEUED'), number, number)
+enqueue(request)
+return {'TAKEN', view(number, false)}

@@ -1,0 +1,83 @@
+"""What scripts answer, as plain types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from idefics2_service.events import Event
+from idefics2_service.requests import Priority, Stage, State
+from idefics2_service.store import codec
+from idefics2_service.store.records import Claim, Delivery, Page, Record, RequestName, Statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def read_record(reply: Sequence[Any]) -> Record:
+    """Read what `view` in lua/shared made."""
+    _, flat, position, interval, end = reply
+    fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    is_running = fields["state"] == State.RUNNING.value
+    return Record(
+        name=RequestName(fields["key_id"], fields["request_id"]),
+        state=State(fields["state"]),
+        priority=Priority(fields["priority"]),
+        max_new_tokens=int(fields["max_new_tokens"]),
+        created_at=float(fields["created_at"]),
+        last_sequence=int(fields["last_sequence"]),
+        attempt=int(fields["attempt"]),
+        stage=Stage(fields["stage"]) if is_running and fields.get("stage") else None,
+        num_generated_tokens=int(fields["num_generated_tokens"]),
+        started_at=_number(fields.get("started_at")),
+        ended_at=_number(fields.get("ended_at")),
+        expires_at=_number(fields.get("expires_at")),
+        queue_position=position,
+        estimated_wait_seconds=_estimate_wait(position, interval),
+        end=None if end is None else codec.decode_end(end),
+    )
+
+
+def read_page(reply: Sequence[Any], limit: int) -> Page:
+    """Read a list that was asked for one more than `limit`."""
+    shown = reply[:limit]
+    next_before = int(shown[-1][0]) if len(reply) > limit else None
+    return Page(tuple(read_record(view) for view in shown), next_before)
+
+
+def read_event(entry: Sequence[Any]) -> Event:
+    """Read an entry of a stream; its id is the event's number, then `-0`."""
+    entry_id, (_, time, _, data) = entry
+    return Event(int(entry_id.partition(b"-")[0]), float(time), codec.decode_happening(data))
+
+
+def read_claim(reply: Sequence[Any]) -> Claim:
+    """Read what claim.lua made."""
+    key_id, request_id, attempt, payload, seconds_left, seconds_queued, last_sequence = reply
+    return Claim(
+        name=RequestName(key_id.decode(), request_id.decode()),
+        attempt=attempt,
+        request=codec.decode_request(payload),
+        seconds_left=float(seconds_left),
+        seconds_queued=float(seconds_queued),
+        last_sequence=last_sequence,
+    )
+
+
+def read_delivery(reply: Sequence[Any]) -> Delivery:
+    """Read what claim_delivery.lua made."""
+    view, url, attempt = reply
+    return Delivery(read_record(view), url.decode(), attempt)
+
+
+def read_statistics(reply: Sequence[Any]) -> Statistics:
+    """Read what statistics.lua made."""
+    num_queued, num_running, oldest, interval, num_deliveries = reply
+    return Statistics(num_queued, num_running, float(oldest), _number(interval), num_deliveries)
+
+
+def _number(text: str | bytes | None) -> float | None:
+    return None if text is None else float(text)
+
+
+def _estimate_wait(position: int | None, interval: bytes | None) -> float | None:
+    return None if position is None or interval is None else (position + 1) * float(interval)

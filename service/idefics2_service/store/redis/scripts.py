@@ -1,0 +1,69 @@
+"""The Lua scripts that do every transition, and how they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from redis.exceptions import RedisError, ResponseError
+
+from idefics2_service.errors import StoreUnavailable
+from idefics2_service.store.refusals import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from redis.asyncio import Redis
+    from redis.commands.core import AsyncScript
+
+logger = structlog.get_logger(__name__)
+
+Value = str | bytes | int | float | None
+"""An argument; None leaves it out."""
+_FOLDER = Path(__file__).parent / "lua"
+
+
+class Scripts:
+    """All scripts over one client. A server that forgot a script is told it again."""
+
+    def __init__(self, client: Redis, key_prefix: str, constants: Mapping[str, Value]) -> None:
+        """Let all keys begin with `key_prefix`; each call has `constants` among its arguments."""
+        shared = "\n".join(path.read_text() for path in sorted((_FOLDER / "shared").glob("*.lua")))
+        self._scripts: dict[str, AsyncScript] = {
+            path.stem: client.register_script(f"{shared}\n{path.read_text()}")
+            for path in _FOLDER.glob("*.lua")
+        }
+        self._client = client
+        self._key_prefix = key_prefix
+        self._constants = constants
+        self._is_closed = False
+
+    async def call(self, name: str, given: Mapping[str, Value] = {}, events: Sequence[bytes] = ()) -> Any:
+        """Run `lua/<name>.lua` and return its answer, texts as bytes.
+
+        Raises:
+            StoreUnavailable: the server did not answer or refused; what was asked may be done or not.
+
+        """
+        if self._is_closed:
+            raise StoreUnavailable("the store of requests is closed")
+        try:
+            return await self._scripts[name](keys=[self._key_prefix], args=self._flatten(given, events))
+        except RedisError as error:
+            if isinstance(error, ResponseError):
+                logger.exception("the store refused a script", script=name)
+            raise unavailable(error) from error
+
+    def _flatten(
+        self, given: Mapping[str, Value], events: Sequence[bytes]
+    ) -> list[str | bytes | int | float]:
+        """Write arguments as lua/shared/1_keys.lua reads them: names and values in turn."""
+        named = {**self._constants, **given}.items()
+        flat = [part for name, value in named if value is not None for part in (name, value)]
+        return [*flat, *(part for event in events for part in ("event", event))]
+
+    async def close(self) -> None:
+        """Let nothing be asked any more, and close all connections."""
+        self._is_closed = True
+        await self._client.aclose()

@@ -1,0 +1,170 @@
+"""The store of many replicas."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from idefics2_service.store.codec import encode_happening
+from idefics2_service.store.progress import LOST_WORKER, state_after
+from idefics2_service.store.records import Lease, Reaped
+from idefics2_service.store.redis import replies
+from idefics2_service.store.redis.admission import describe, read_verdict
+from idefics2_service.store.redis.connection import address_of, connect
+from idefics2_service.store.redis.safety import as_failed_start, check_server
+from idefics2_service.store.redis.scripts import Scripts
+from idefics2_service.store.redis.subscription import Subscription
+from idefics2_service.store.redis.writing import ENDINGS, hand_back, progress
+from idefics2_service.store.refusals import not_found
+from idefics2_service.store.signals import Signals
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from idefics2_service.events import Event, Failed, Finished, Happening
+    from idefics2_service.requests import State
+    from idefics2_service.settings import StoreSettings
+    from idefics2_service.store.records import (
+        Claim,
+        Delivery,
+        Page,
+        Record,
+        RequestName,
+        Statistics,
+        Submission,
+    )
+    from idefics2_service.store.redis.scripts import Value
+
+
+class RedisStore:
+    """As RequestStore. Every transition is one script: replicas see all of it or nothing."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        """Keep everything in the server of `settings.url`."""
+        self._settings = settings
+        self._signals = Signals()
+        self._opened = AsyncExitStack()
+
+    async def start(self) -> None:
+        """As RequestStore.start; it takes some seconds at most."""
+        settings = self._settings
+        prefix = f"{{{settings.prefix}}}:"  # in braces: what a cluster chooses the slot by
+        constants = {
+            "lease_seconds": settings.lease_seconds,
+            "keep_seconds": settings.keep_seconds,
+            **ENDINGS,
+        }
+        client = connect(settings.url)
+        async with AsyncExitStack() as opened:
+            self._scripts = Scripts(client, prefix, constants)
+            opened.push_async_callback(self._scripts.close)
+            self._subscription = Subscription(client, f"{prefix}signals", self._signals)
+            with as_failed_start(address_of(settings.url)):
+                await check_server(client, allow_data_loss=settings.allow_data_loss)
+                await self._scripts.call("statistics")
+                opened.push_async_callback(self._subscription.stop)
+                await self._subscription.start()
+            self._opened = opened.pop_all()
+
+    async def stop(self) -> None:
+        """As RequestStore.stop."""
+        await self._opened.aclose()
+
+    def listen(self, topic: str) -> AbstractContextManager[asyncio.Event]:
+        """As RequestStore.listen."""
+        return self._signals.listen(topic)
+
+    async def submit(self, submission: Submission) -> Record:
+        """As RequestStore.submit."""
+        reply = await self._scripts.call("submit", describe(submission, self._settings))
+        return read_verdict(reply, submission, self._settings)
+
+    async def get(self, name: RequestName) -> Record:
+        """As RequestStore.get."""
+        view = await self._scripts.call("get", name._asdict())
+        if view is None:
+            raise not_found(name)
+        return replies.read_record(view)
+
+    async def list_page(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
+        """As RequestStore.list_page."""
+        given = {
+            "key_id": key_id,
+            "state": None if state is None else state.value,
+            "limit": limit + 1,  # tells whether another page follows
+            "before": before,
+        }
+        reply = await self._scripts.call("list_page", given)
+        return replies.read_page(reply, limit)
+
+    async def events(self, name: RequestName, after: int, limit: int) -> Sequence[Event]:
+        """As RequestStore.events."""
+        entries = await self._scripts.call("events", {**name._asdict(), "first": after + 1, "limit": limit})
+        if entries is None:
+            raise not_found(name)
+        return [replies.read_event(entry) for entry in entries]
+
+    async def cancel(self, name: RequestName) -> Record:
+        """As RequestStore.cancel."""
+        view = await self._scripts.call("cancel", name._asdict())
+        if view is None:
+            raise not_found(name)
+        return replies.read_record(view)
+
+    async def claim(self) -> Claim | None:
+        """As RequestStore.claim."""
+        while (reply := await self._scripts.call("claim")) == b"AGAIN":
+            pass
+        return None if reply is None else replies.read_claim(reply)
+
+    async def renew(self, claim: Claim) -> Lease:
+        """As RequestStore.renew."""
+        return await self._write("renew", claim, {})
+
+    async def append(self, claim: Claim, after: int, happenings: Sequence[Happening]) -> Lease:
+        """As RequestStore.append."""
+        return await self._write("append", claim, progress(happenings, after), happenings)
+
+    async def finish(
+        self, claim: Claim, after: int, happenings: Sequence[Happening], end: Finished | Failed
+    ) -> Lease:
+        """As RequestStore.finish."""
+        given = {
+            **progress((*happenings, end), after),
+            "end": encode_happening(end),
+            "state": state_after(end).value,
+        }
+        return await self._write("finish", claim, given, happenings)
+
+    async def release(self, claim: Claim, reason: str, *, is_lost: bool) -> Lease:
+        """As RequestStore.release."""
+        return await self._write("release", claim, {"is_lost": int(is_lost), **hand_back(reason)})
+
+    async def _write(
+        self, script: str, claim: Claim, given: Mapping[str, Value], happenings: Sequence[Happening] = ()
+    ) -> Lease:
+        """Run a script that changes what a worker holds."""
+        held: dict[str, Value] = {**claim.name._asdict(), "attempt": claim.attempt}
+        events = [encode_happening(happening) for happening in happenings]
+        reply: bytes = await self._scripts.call(script, {**held, **given}, events)
+        return Lease(reply.decode())
+
+    async def reap(self) -> Reaped:
+        """As RequestStore.reap."""
+        return Reaped(*await self._scripts.call("reap", hand_back(LOST_WORKER)))
+
+    async def claim_delivery(self) -> Delivery | None:
+        """As RequestStore.claim_delivery."""
+        reply = await self._scripts.call("claim_delivery")
+        return None if reply is None else replies.read_delivery(reply)
+
+    async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
+        """As RequestStore.settle_delivery."""
+        given = {**delivery.record.name._asdict(), "retry_after_seconds": retry_after_seconds}
+        await self._scripts.call("settle_delivery", given)
+
+    async def statistics(self) -> Statistics:
+        """As RequestStore.statistics."""
+        return replies.read_statistics(await self._scripts.call("statistics"))

@@ -1,0 +1,75 @@
+"""The errors of every store, so that all engines say the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from idefics2_service.errors import (
+    AttemptsExhausted,
+    PayloadTooLarge,
+    QueueFull,
+    RequestCancelled,
+    RequestDeadlineExceeded,
+    RequestIdTaken,
+    RequestNotFound,
+    StartTimeout,
+    StoreUnavailable,
+)
+
+if TYPE_CHECKING:
+    from idefics2_service.store.records import RequestName
+
+
+def not_found(name: RequestName) -> RequestNotFound:
+    """Say the same of a request that never was and of another's."""
+    return RequestNotFound(f"this key has no request {name.request_id!r}", field="request_id")
+
+
+def id_taken(name: RequestName) -> RequestIdTaken:
+    """Say that a name has other content."""
+    message = f"there is a request {name.request_id!r} with other content; choose another request_id"
+    return RequestIdTaken(message, field="request_id")
+
+
+def payload_too_large(num_bytes: int, bound: int) -> PayloadTooLarge:
+    """Say that a request is more than is kept."""
+    message = f"prompt and images have {num_bytes} bytes; at most {bound} are kept"
+    return PayloadTooLarge(message, field="input", bound=str(bound), value=str(num_bytes))
+
+
+def queue_full(num_waiting: int, bound: int) -> QueueFull:
+    """Say that too many wait."""
+    message = f"{num_waiting} requests are waiting; at most {bound} may"
+    return QueueFull(message, bound=str(bound), value=str(num_waiting))
+
+
+def queue_too_long(num_before: int, bound: int | None) -> QueueFull:
+    """Say that more are before a request than it allows."""
+    message = f"{num_before} requests would be before it; max_queue_length allows {bound}"
+    return QueueFull(message, field="max_queue_length", bound=str(bound), value=str(num_before))
+
+
+def cancelled() -> RequestCancelled:
+    """Say that the caller wanted the request no more."""
+    return RequestCancelled("the request was cancelled")
+
+
+def start_timeout() -> StartTimeout:
+    """Say that a request waited too long."""
+    return StartTimeout("the request was not begun within its start_timeout")
+
+
+def deadline_exceeded() -> RequestDeadlineExceeded:
+    """Say that a request has no time left."""
+    return RequestDeadlineExceeded("the request did not end within its time_budget")
+
+
+def attempts_exhausted(num_losses: int, reason: str) -> AttemptsExhausted:
+    """Say that a request was lost too often, and why the last time."""
+    return AttemptsExhausted(f"{num_losses} attempts were lost, the last one: {reason}")
+
+
+def unavailable(cause: Exception) -> StoreUnavailable:
+    """Say that the database failed; not how, for its own words may hold an address or a key."""
+    kind = type(cause).__name__.removesuffix("Error")
+    return StoreUnavailable(f"the store of requests cannot be used: {kind}")

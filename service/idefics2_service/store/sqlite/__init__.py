@@ -1,0 +1,1 @@
+"""Requests in one SQLite file: the store of a single machine."""

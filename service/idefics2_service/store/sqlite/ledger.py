@@ -1,0 +1,359 @@
+"""Every change of the tables, each inside a transaction of `DatabaseThread`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from idefics2_service.errors import (
+    AttemptsExhausted,
+    PayloadTooLarge,
+    QueueFull,
+    RequestCancelled,
+    RequestDeadlineExceeded,
+    RequestIdTaken,
+    StartTimeout,
+)
+from idefics2_service.events import (
+    AttemptStarted,
+    Failed,
+    Finished,
+    Happening,
+    LogLine,
+    StageEntered,
+    TextDelta,
+)
+from idefics2_service.requests import Priority, Stage, State
+from idefics2_service.store import codec
+from idefics2_service.store.interface import (
+    DELIVERIES,
+    LOW_PRIORITY_ROUNDS,
+    MAX_LOSSES,
+    WORK,
+    cancelled,
+    grown,
+)
+from idefics2_service.store.records import Claim, Delivery, Lease, Reaped, RequestName
+from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
+from idefics2_service.store.sqlite.views import Views
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import apsw
+
+    from idefics2_service.errors import ServiceError
+    from idefics2_service.settings import StoreSettings
+    from idefics2_service.store.records import Record, Submission
+    from idefics2_service.store.sqlite.order import Order
+    from idefics2_service.store.sqlite.rows import Row
+
+_REAPED_AT_ONCE = 200
+
+
+class Ledger:
+    """Changes over one connection; `topics` collects who is to be told once they are kept."""
+
+    def __init__(self, connection: apsw.Connection, order: Order, settings: StoreSettings) -> None:
+        """Write to `connection`, and keep `order` in step with it."""
+        self._connection = connection
+        self._order = order
+        self._settings = settings
+        self._views = Views(connection, order)
+        self.topics: set[str] = set()
+
+    def load(self) -> None:
+        """Read who waits, at the start or where a transaction was undone."""
+        self._order.reset(self._connection.execute("SELECT tag, seq FROM requests WHERE state = 'QUEUED'"))
+
+    def submit(self, submission: Submission) -> Record:
+        """As RequestStore.submit."""
+        name = submission.name
+        known = self._one("SELECT fingerprint FROM requests WHERE key_id = ? AND request_id = ?", *name)
+        if known is None:
+            self._insert(submission)
+        elif known[0] != submission.fingerprint:
+            message = f"there is a request {name.request_id!r} with other content; choose another request_id"
+            raise RequestIdTaken(message, field="request_id")
+        return self._views.get(name)
+
+    def _insert(self, submission: Submission) -> None:
+        payload = codec.encode_request(submission.request)
+        if len(payload) > self._settings.max_payload_bytes:
+            bound = self._settings.max_payload_bytes
+            message = f"prompt and images have {len(payload)} bytes; at most {bound} are kept"
+            raise PayloadTooLarge(message, field="input", bound=str(bound), value=str(len(payload)))
+        tag, now = self._make_tag(submission), time.time()
+        self._check_room(submission, tag)
+        name, request = submission.name, submission.request
+        start = submission.start_timeout_seconds
+        self._execute(
+            "INSERT INTO requests (key_id, request_id, fingerprint, state, priority, tag, max_new_tokens, "
+            "webhook_url, created_at, end_by, start_by) VALUES (?, ?, ?, 'QUEUED', ?, ?, ?, ?, ?, ?, ?)",
+            *name,
+            submission.fingerprint,
+            submission.priority.value,
+            tag,
+            request.max_new_tokens,
+            submission.webhook_url,
+            now,
+            now + submission.time_budget_seconds,
+            None if start is None else now + start,
+        )
+        seq = self._connection.last_insert_rowid()
+        self._execute("INSERT INTO payloads VALUES (?, ?)", seq, payload)
+        self._order.add((tag, seq))
+        self.topics.add(WORK)
+
+    def _make_tag(self, submission: Submission) -> int:
+        """Let keys take turns: behind the key's own, or behind who was begun last."""
+        (base,) = self._one("SELECT last_tag FROM progress") or (0,)
+        if submission.priority is Priority.LOW:
+            base += LOW_PRIORITY_ROUNDS
+        (own,) = self._one(
+            "SELECT max(tag) FROM requests WHERE state = 'QUEUED' AND key_id = ? AND priority = ?",
+            submission.name.key_id,
+            submission.priority.value,
+        ) or (None,)
+        return int(max(base, own or 0)) + 1
+
+    def _check_room(self, submission: Submission, tag: int) -> None:
+        bound, waiting = self._settings.max_queued, len(self._order)
+        if waiting >= bound:
+            message = f"{waiting} requests are waiting; at most {bound} may"
+            raise QueueFull(message, bound=str(bound), value=str(waiting))
+        wanted, before = submission.max_queue_length, self._order.position((tag, 2**62))
+        if wanted is not None and before > wanted:
+            message = f"{before} requests would be before it; max_queue_length allows {wanted}"
+            raise QueueFull(message, field="max_queue_length", bound=str(wanted), value=str(before))
+
+    def cancel(self, name: RequestName) -> Record:
+        """As RequestStore.cancel."""
+        seq = self._views.find(name)
+        record = self._views.get(name)
+        if record.state is State.QUEUED:
+            self._end(seq, (), Failed(RequestCancelled("the request was cancelled")))
+        elif record.state is State.RUNNING:
+            self._execute("UPDATE requests SET is_cancelled = 1 WHERE seq = ?", seq)
+            self.topics.add(cancelled(name))
+        return self._views.get(name)
+
+    def claim(self) -> Claim | None:
+        """As RequestStore.claim."""
+        while (place := self._order.first) is not None:
+            tag, seq = place
+            now = time.time()
+            start_by, end_by, created_at = self._row("start_by, end_by, created_at", seq)
+            if (error := _overdue(now, start_by, end_by)) is not None:
+                self._end(seq, (), Failed(error))
+                continue
+            return self._begin(seq, tag, now, end_by - now, now - created_at)
+        return None
+
+    def _begin(self, seq: int, tag: int, now: float, seconds_left: float, seconds_queued: float) -> Claim:
+        key_id, request_id, attempt = self._row("key_id, request_id, attempt", seq)
+        name, attempt = RequestName(key_id, request_id), attempt + 1
+        self._execute(
+            "UPDATE requests SET state = 'RUNNING', attempt = ?, started_at = ?, lease_until = ?, "
+            "num_generated_tokens = 0 WHERE seq = ?",
+            *(attempt, now, now + self._settings.lease_seconds, seq),
+        )
+        self._execute("UPDATE progress SET last_tag = max(last_tag, ?)", tag)
+        self._order.remove((tag, seq))
+        self._order.begin(now)
+        self._write(seq, name, (AttemptStarted(attempt),))
+        (payload,) = self._one("SELECT data FROM payloads WHERE seq = ?", seq) or (b"",)
+        (last,) = self._row("last_sequence", seq)
+        return Claim(name, attempt, codec.decode_request(payload), seconds_left, seconds_queued, last)
+
+    def renew(self, claim: Claim) -> Lease:
+        """As RequestStore.renew."""
+        held = self._held(claim)
+        if held is None:
+            return Lease.LOST
+        seq, is_cancelled = held
+        until = time.time() + self._settings.lease_seconds
+        self._execute("UPDATE requests SET lease_until = ? WHERE seq = ?", until, seq)
+        return Lease.CANCELLED if is_cancelled else Lease.HELD
+
+    def append(self, claim: Claim, after: int, happenings: Sequence[Happening]) -> Lease:
+        """As RequestStore.append."""
+        held = self._held(claim)
+        if held is None:
+            return Lease.LOST
+        seq, is_cancelled = held
+        self._write(seq, claim.name, self._unwritten(seq, after, happenings))
+        return Lease.CANCELLED if is_cancelled else Lease.HELD
+
+    def finish(
+        self, claim: Claim, after: int, happenings: Sequence[Happening], end: Finished | Failed
+    ) -> Lease:
+        """As RequestStore.finish."""
+        held = self._held(claim)
+        if held is None:
+            return Lease.LOST
+        seq, _ = held
+        self._end(seq, self._unwritten(seq, after, happenings), end)
+        return Lease.HELD
+
+    def _unwritten(self, seq: int, after: int, happenings: Sequence[Happening]) -> Sequence[Happening]:
+        """Leave out what was written already, by a call whose answer was lost."""
+        (last,) = self._row("last_sequence", seq)
+        return happenings[last - after :]
+
+    def release(self, claim: Claim, reason: str, *, is_lost: bool) -> Lease:
+        """As RequestStore.release."""
+        held = self._held(claim)
+        if held is None:
+            return Lease.LOST
+        self._hand_back(held[0], reason, is_lost=is_lost)
+        return Lease.HELD
+
+    def reap(self) -> Reaped:
+        """As RequestStore.reap."""
+        now = time.time()
+        requeued = failed = 0
+        for seq in self._numbers("state = 'RUNNING' AND lease_until < ?", now):
+            if self._hand_back(seq, "what ran the request was lost", is_lost=True):
+                requeued += 1
+            else:
+                failed += 1
+        for column in ("start_by", "end_by"):
+            for seq in self._numbers(f"state = 'QUEUED' AND {column} < ?", now):
+                error = _overdue(now, *self._row("start_by, end_by", seq))
+                if error is not None:
+                    self._end(seq, (), Failed(error))
+                    failed += 1
+        forgotten = [seq for seq in self._numbers("expires_at < ?", now) if self._forget(seq)]
+        return Reaped(requeued, failed, len(forgotten))
+
+    def claim_delivery(self) -> Delivery | None:
+        """As RequestStore.claim_delivery."""
+        now = time.time()
+        due = self._one("SELECT seq, attempt FROM deliveries WHERE due_at <= ? ORDER BY due_at LIMIT 1", now)
+        if due is None:
+            return None
+        seq, attempt = due[0], due[1] + 1
+        again = now + self._settings.lease_seconds * 2
+        self._execute("UPDATE deliveries SET due_at = ?, attempt = ? WHERE seq = ?", again, attempt, seq)
+        key_id, request_id, url = self._row("key_id, request_id, webhook_url", seq)
+        return Delivery(self._views.get(RequestName(key_id, request_id)), url, attempt)
+
+    def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
+        """As RequestStore.settle_delivery."""
+        try:
+            seq = self._views.find(delivery.record.name)
+        except LookupError:
+            return
+        if retry_after_seconds is None:
+            self._execute("DELETE FROM deliveries WHERE seq = ?", seq)
+        else:
+            due = time.time() + retry_after_seconds
+            self._execute("UPDATE deliveries SET due_at = ? WHERE seq = ?", due, seq)
+
+    def _held(self, claim: Claim) -> tuple[int, bool] | None:
+        """Return number and wish to cancel of a claim that is still held."""
+        held = self._one(
+            "SELECT seq, is_cancelled FROM requests WHERE key_id = ? AND request_id = ? AND attempt = ? "
+            "AND state = 'RUNNING'",
+            *(*claim.name, claim.attempt),
+        )
+        return None if held is None else (held[0], bool(held[1]))
+
+    def _hand_back(self, seq: int, reason: str, *, is_lost: bool) -> bool:
+        """Queue a request again; False where it ended instead."""
+        key_id, request_id, tag, losses, is_cancelled = self._row(
+            "key_id, request_id, tag, num_losses, is_cancelled", seq
+        )
+        losses += is_lost
+        if is_cancelled:
+            self._end(seq, (), Failed(RequestCancelled("the request was cancelled")))
+            return False
+        if losses >= MAX_LOSSES:
+            self._end(
+                seq, (), Failed(AttemptsExhausted(f"{losses} attempts were lost, the last one: {reason}"))
+            )
+            return False
+        self._write(seq, RequestName(key_id, request_id), (LogLine(f"handed back: {reason}"),))
+        self._execute(
+            "UPDATE requests SET state = 'QUEUED', lease_until = NULL, stage = NULL, num_losses = ? "
+            "WHERE seq = ?",
+            *(losses, seq),
+        )
+        self._order.add((tag, seq))
+        self.topics.add(WORK)
+        return True
+
+    def _end(self, seq: int, happenings: Sequence[Happening], end: Finished | Failed) -> None:
+        """Write the last event, and let the request be kept for its time."""
+        key_id, request_id, tag, state, url = self._row("key_id, request_id, tag, state, webhook_url", seq)
+        if state == State.QUEUED.value:
+            self._order.remove((tag, seq))
+        self._write(seq, RequestName(key_id, request_id), (*happenings, end))
+        now = time.time()
+        self._execute(
+            "UPDATE requests SET state = ?, ended_at = ?, expires_at = ?, lease_until = NULL WHERE seq = ?",
+            *(state_after(end).value, now, now + self._settings.keep_seconds, seq),
+        )
+        self._execute("INSERT INTO ends VALUES (?, ?)", seq, codec.encode_happening(end))
+        self._execute("DELETE FROM payloads WHERE seq = ?", seq)
+        if url:
+            self._execute("INSERT INTO deliveries (seq, due_at) VALUES (?, ?)", seq, now)
+            self.topics.add(DELIVERIES)
+
+    def _write(self, seq: int, name: RequestName, happenings: Sequence[Happening]) -> None:
+        """Append events, and what they say of the request."""
+        (last,) = self._row("last_sequence", seq)
+        now = time.time()
+        rows = [(seq, last + n, now, codec.encode_happening(h)) for n, h in enumerate(happenings, 1)]
+        self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+        stage, num_tokens = progress_of(happenings)
+        self._execute(
+            "UPDATE requests SET last_sequence = ?, stage = coalesce(?, stage), "
+            "num_generated_tokens = coalesce(?, num_generated_tokens) WHERE seq = ?",
+            *(last + len(rows), stage and stage.value, num_tokens, seq),
+        )
+        self.topics.add(grown(name))
+
+    def _forget(self, seq: int) -> bool:
+        for table in ("requests", "payloads", "ends", "events", "deliveries"):
+            self._execute(f"DELETE FROM {table} WHERE seq = ?", seq)  # noqa: S608  # our own tables
+        return True
+
+    def _numbers(self, where: str, now: float) -> list[int]:
+        """Return the numbers of some requests that are due."""
+        query = f"SELECT seq FROM requests WHERE {where} LIMIT {_REAPED_AT_ONCE}"  # noqa: S608  # our own words
+        return [row[0] for row in read_rows(self._connection, query, now)]
+
+    def _row(self, columns: str, seq: int) -> Row:
+        return read_row(self._connection, f"SELECT {columns} FROM requests WHERE seq = ?", seq)  # noqa: S608  # our own
+
+    def _one(self, statement: str, *values: Any) -> Row | None:
+        return find_row(self._connection, statement, *values)
+
+    def _execute(self, statement: str, *values: Any) -> None:
+        self._connection.execute(statement, values)
+
+
+def _overdue(now: float, start_by: float | None, end_by: float) -> ServiceError | None:
+    """Say why a request that waits is not to be begun any more, if so."""
+    if start_by is not None and now > start_by:
+        return StartTimeout("the request was not begun within its start_timeout")
+    if now > end_by:
+        return RequestDeadlineExceeded("the request did not end within its time_budget")
+    return None
+
+
+def state_after(end: Finished | Failed) -> State:
+    """Tell in which state a request is left."""
+    if isinstance(end, Finished):
+        return State.SUCCEEDED
+    return State.CANCELLED if isinstance(end.error, RequestCancelled) else State.FAILED
+
+
+def progress_of(happenings: Sequence[Happening]) -> tuple[Stage | None, int | None]:
+    """Return the last stage and the last count of tokens that were told, where any were."""
+    stages = [h.stage for h in happenings if isinstance(h, StageEntered)]
+    counts = [h.num_generated_tokens for h in happenings if isinstance(h, TextDelta)]
+    counts += [h.output.usage.num_generated_tokens for h in happenings if isinstance(h, Finished)]
+    return (stages[-1] if stages else None), (counts[-1] if counts else None)

@@ -1,0 +1,80 @@
+"""The tables, and how their file is opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import apsw
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = 1
+_BUSY_MILLISECONDS = 5_000
+_TABLES = """
+CREATE TABLE requests (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    key_id TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    state TEXT NOT NULL,
+    priority TEXT NOT NULL,
+    tag INTEGER NOT NULL,
+    max_new_tokens INTEGER NOT NULL,
+    webhook_url TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    end_by REAL NOT NULL,
+    start_by REAL,
+    started_at REAL,
+    ended_at REAL,
+    expires_at REAL,
+    lease_until REAL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    num_losses INTEGER NOT NULL DEFAULT 0,
+    is_cancelled INTEGER NOT NULL DEFAULT 0,
+    stage TEXT,
+    num_generated_tokens INTEGER NOT NULL DEFAULT 0,
+    last_sequence INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (key_id, request_id)
+);
+CREATE INDEX waiting ON requests (tag, seq) WHERE state = 'QUEUED';
+CREATE INDEX waiting_of_key ON requests (key_id, priority, tag) WHERE state = 'QUEUED';
+CREATE INDEX oldest ON requests (created_at) WHERE state = 'QUEUED';
+CREATE INDEX to_start ON requests (start_by) WHERE state = 'QUEUED' AND start_by IS NOT NULL;
+CREATE INDEX to_end ON requests (end_by) WHERE state = 'QUEUED';
+CREATE INDEX leased ON requests (lease_until) WHERE state = 'RUNNING';
+CREATE INDEX expiring ON requests (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX of_key ON requests (key_id, seq);
+CREATE INDEX of_key_by_state ON requests (key_id, state, seq);
+CREATE TABLE payloads (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE ends (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE events (
+    seq INTEGER NOT NULL, number INTEGER NOT NULL, time REAL NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (seq, number)
+) WITHOUT ROWID;
+CREATE TABLE deliveries (seq INTEGER PRIMARY KEY, due_at REAL NOT NULL, attempt INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX due ON deliveries (due_at);
+CREATE TABLE progress (last_tag INTEGER NOT NULL);
+INSERT INTO progress VALUES (0);
+"""
+
+
+def connect(path: Path) -> apsw.Connection:
+    """Open the file, made where it is missing, with foreign threads kept out.
+
+    Raises:
+        apsw.Error: it cannot be opened, or is of a newer version.
+
+    """
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(_BUSY_MILLISECONDS)
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("wal_autocheckpoint", 2_000)
+    version = connection.pragma("user_version")
+    if version == 0:
+        with connection:
+            connection.execute(_TABLES)
+            connection.pragma("user_version", VERSION)
+    elif version != VERSION:
+        raise apsw.CantOpenError(f"it is of version {version}, this program reads version {VERSION}")
+    return connection

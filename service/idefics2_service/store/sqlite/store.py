@@ -1,0 +1,163 @@
+"""The store of a single machine."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+import apsw
+
+from idefics2_service.errors import StartFailed
+from idefics2_service.store.signals import Signals
+from idefics2_service.store.sqlite.ledger import Ledger
+from idefics2_service.store.sqlite.order import Order
+from idefics2_service.store.sqlite.schema import connect
+from idefics2_service.store.sqlite.thread import DatabaseThread
+from idefics2_service.store.sqlite.views import Views
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from idefics2_service.events import Event, Failed, Finished, Happening
+    from idefics2_service.requests import State
+    from idefics2_service.settings import StoreSettings
+    from idefics2_service.store.records import (
+        Claim,
+        Delivery,
+        Lease,
+        Page,
+        Reaped,
+        Record,
+        RequestName,
+        Statistics,
+        Submission,
+    )
+
+
+class SqliteStore:
+    """As RequestStore. One process at a time; a thread writes, another reads."""
+
+    def __init__(self, folder: Path, settings: StoreSettings) -> None:
+        """Keep everything in `folder`."""
+        self._folder = folder
+        self._settings = settings
+        self._signals = Signals()
+
+    async def start(self) -> None:
+        """As RequestStore.start; also if another process has the folder."""
+        self._loop = asyncio.get_running_loop()
+        path = self._folder / "requests.sqlite"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self._folder / "requests.lock")
+            writing, reading = connect(path), connect(path)
+        except (OSError, apsw.Error) as error:
+            message = f"IDEFICS2_DATA_FOLDER: cannot keep requests in {path}: {error}"
+            raise StartFailed(message) from error
+        order = Order(())
+        self._ledger, self._views = Ledger(writing, order, self._settings), Views(reading, order)
+        self._ledger.load()
+        self._writer = DatabaseThread(writing, self._loop, self._end_transaction)
+        self._reader = DatabaseThread(reading, self._loop, lambda _: None)
+        self._writer.start()
+        self._reader.start()
+
+    async def stop(self) -> None:
+        """As RequestStore.stop."""
+        if not self._writer.is_alive():
+            return
+        await asyncio.to_thread(self._writer.close)
+        await asyncio.to_thread(self._reader.close)
+        os.close(self._lock)
+
+    def _end_transaction(self, is_kept: bool) -> None:  # noqa: FBT001  # the thread's own signature
+        """Tell who waits for what was written; where something was undone, look again who waits."""
+        if not is_kept:
+            self._ledger.load()
+        topics, self._ledger.topics = self._ledger.topics, set()
+        if topics:
+            self._loop.call_soon_threadsafe(self._signals.tell, topics)
+
+    def listen(self, topic: str) -> AbstractContextManager[asyncio.Event]:
+        """As RequestStore.listen."""
+        return self._signals.listen(topic)
+
+    async def submit(self, submission: Submission) -> Record:
+        """As RequestStore.submit."""
+        return await self._writer.call(lambda: self._ledger.submit(submission), is_durable=True)
+
+    async def get(self, name: RequestName) -> Record:
+        """As RequestStore.get."""
+        return await self._reader.call(lambda: self._views.get(name))
+
+    async def list_page(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
+        """As RequestStore.list_page."""
+        return await self._reader.call(lambda: self._views.list_page(key_id, state, limit, before))
+
+    async def events(self, name: RequestName, after: int, limit: int) -> Sequence[Event]:
+        """As RequestStore.events."""
+        return await self._reader.call(lambda: self._views.events(name, after, limit))
+
+    async def cancel(self, name: RequestName) -> Record:
+        """As RequestStore.cancel."""
+        return await self._writer.call(lambda: self._ledger.cancel(name), is_durable=True)
+
+    async def claim(self) -> Claim | None:
+        """As RequestStore.claim."""
+        return await self._writer.call(self._ledger.claim)
+
+    async def renew(self, claim: Claim) -> Lease:
+        """As RequestStore.renew."""
+        return await self._writer.call(lambda: self._ledger.renew(claim))
+
+    async def append(self, claim: Claim, after: int, happenings: Sequence[Happening]) -> Lease:
+        """As RequestStore.append."""
+        return await self._writer.call(lambda: self._ledger.append(claim, after, happenings))
+
+    async def finish(
+        self, claim: Claim, after: int, happenings: Sequence[Happening], end: Finished | Failed
+    ) -> Lease:
+        """As RequestStore.finish."""
+        return await self._writer.call(
+            lambda: self._ledger.finish(claim, after, happenings, end), is_durable=True
+        )
+
+    async def release(self, claim: Claim, reason: str, *, is_lost: bool) -> Lease:
+        """As RequestStore.release."""
+        return await self._writer.call(lambda: self._ledger.release(claim, reason, is_lost=is_lost))
+
+    async def reap(self) -> Reaped:
+        """As RequestStore.reap."""
+        return await self._writer.call(self._ledger.reap)
+
+    async def claim_delivery(self) -> Delivery | None:
+        """As RequestStore.claim_delivery."""
+        return await self._writer.call(self._ledger.claim_delivery)
+
+    async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
+        """As RequestStore.settle_delivery."""
+        await self._writer.call(lambda: self._ledger.settle_delivery(delivery, retry_after_seconds))
+
+    async def statistics(self) -> Statistics:
+        """As RequestStore.statistics."""
+        return await self._reader.call(self._views.statistics)
+
+
+def _lock(path: Path) -> int:
+    """Hold a file against other processes; one that dies lets go.
+
+    Raises:
+        OSError: another process holds it.
+
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise OSError(error.errno, "another service uses this folder") from error
+    return descriptor

@@ -1,0 +1,136 @@
+"""A thread that owns a connection: what is asked of it at the same time is one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import apsw
+import structlog
+
+from idefics2_service.errors import ServiceError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+logger = structlog.get_logger(__name__)
+
+_Answer = TypeVar("_Answer")
+_MAX_TOGETHER = 256
+"""Operations of one transaction."""
+
+
+@dataclass
+class _Operation:
+    work: Callable[[], Any]
+    answer: asyncio.Future[Any]
+    is_durable: bool
+    result: Any = None
+    error: Exception | None = None
+
+
+class DatabaseThread(threading.Thread):
+    """Runs operations in their order; those that wait together share a transaction, and a write to disk."""
+
+    def __init__(
+        self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop, on_end: Callable[[bool], None]
+    ) -> None:
+        """Own `connection` from `start` on.
+
+        Args:
+            connection: used by nobody else.
+            loop: where answers are awaited.
+            on_end: called in this thread after each transaction, with whether all of it was kept.
+
+        """
+        super().__init__(name="store", daemon=True)
+        self._connection = connection
+        self._loop = loop
+        self._on_end = on_end
+        self._operations: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
+        self._is_full_sync: bool | None = None
+
+    async def call(self, work: Callable[[], _Answer], *, is_durable: bool = False) -> _Answer:
+        """Run `work` in the thread; return when its transaction is kept, if `is_durable` on the disk.
+
+        Raises:
+            ServiceError: as `work` raises it.
+            StoreUnavailable: the database failed.
+
+        """
+        operation = _Operation(work, self._loop.create_future(), is_durable)
+        self._operations.put(operation)
+        answer: _Answer = await asyncio.shield(operation.answer)  # who leaves does not undo what is asked
+        return answer
+
+    def close(self) -> None:
+        """Let the thread end when all that was asked is done, and close the connection."""
+        self._operations.put(None)
+        self.join()
+        self._connection.close()
+
+    def run(self) -> None:
+        """Work until `close`."""
+        while (first := self._operations.get()) is not None:
+            together = [first]
+            ends = False
+            while len(together) < _MAX_TOGETHER and not self._operations.empty():
+                following = self._operations.get()
+                if following is None:
+                    ends = True
+                    break
+                together.append(following)
+            self._run_together(together)
+            if ends:
+                return
+
+    def _run_together(self, operations: Sequence[_Operation]) -> None:
+        try:
+            self._set_sync(is_full=any(operation.is_durable for operation in operations))
+            with self._connection:
+                for operation in operations:
+                    self._run_one(operation)
+        except apsw.Error as error:  # also where the transaction could not be kept
+            logger.exception("the store failed")
+            for operation in operations:
+                operation.error = _unavailable(error)
+        self._on_end(all(operation.error is None for operation in operations))
+        self._loop.call_soon_threadsafe(_answer, operations)
+
+    def _run_one(self, operation: _Operation) -> None:
+        try:
+            with self._connection:  # a savepoint: who fails does not undo the others
+                operation.result = operation.work()
+        except ServiceError as error:
+            operation.error = error
+        except apsw.Error as error:
+            logger.exception("an operation of the store failed")
+            operation.error = _unavailable(error)
+        except Exception as error:
+            logger.exception("an operation of the store is at fault")
+            operation.error = error
+
+    def _set_sync(self, *, is_full: bool) -> None:
+        """Wait for the disk only where it was promised: it takes as long as all else."""
+        if is_full is not self._is_full_sync:
+            self._connection.pragma("synchronous", "full" if is_full else "normal")
+            self._is_full_sync = is_full
+
+
+def _unavailable(error: apsw.Error) -> StoreUnavailable:
+    kind = type(error).__name__.removesuffix("Error")
+    return StoreUnavailable(f"the store of requests cannot be used: {kind}")
+
+
+def _answer(operations: Sequence[_Operation]) -> None:
+    for operation in operations:
+        if operation.answer.done():  # the loop is ending
+            continue
+        if operation.error is not None:
+            operation.answer.set_exception(operation.error)
+            operation.answer.exception()  # heard, even by nobody
+        else:
+            operation.answer.set_result(operation.result)

@@ -1,0 +1,129 @@
+"""What is read of the tables."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from idefics2_service.errors import RequestNotFound
+from idefics2_service.events import Event
+from idefics2_service.requests import Priority, Stage, State
+from idefics2_service.store import codec
+from idefics2_service.store.records import Page, Record, RequestName, Statistics
+from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
+
+if TYPE_CHECKING:
+    import apsw
+
+    from idefics2_service.events import Failed, Finished
+    from idefics2_service.store.sqlite.order import Order
+    from idefics2_service.store.sqlite.rows import Row
+
+COLUMNS = (
+    "seq, key_id, request_id, state, priority, tag, max_new_tokens, created_at, last_sequence, attempt, "
+    "stage, num_generated_tokens, started_at, ended_at, expires_at"
+)
+_NO_NUMBER = 2**62
+"""Above that of any request."""
+
+
+def not_found(name: RequestName) -> RequestNotFound:
+    """Say the same of a request that never was and of another's."""
+    return RequestNotFound(f"this key has no request {name.request_id!r}", field="request_id")
+
+
+class Views:
+    """Reads over one connection."""
+
+    def __init__(self, connection: apsw.Connection, order: Order) -> None:
+        """Read from `connection`; `order` knows who is before whom."""
+        self._connection = connection
+        self._order = order
+
+    def find(self, name: RequestName) -> int:
+        """Return a request's number.
+
+        Raises:
+            RequestNotFound: there is none.
+
+        """
+        query = "SELECT seq FROM requests WHERE key_id = ? AND request_id = ?"
+        found = find_row(self._connection, query, *name)
+        if found is None:
+            raise not_found(name)
+        return int(found[0])
+
+    def get(self, name: RequestName) -> Record:
+        """As RequestStore.get."""
+        seq = self.find(name)
+        end = find_row(self._connection, "SELECT data FROM ends WHERE seq = ?", seq)
+        row = read_row(self._connection, f"SELECT {COLUMNS} FROM requests WHERE seq = ?", seq)  # noqa: S608  # our own
+        return self._record(row, codec.decode_end(end[0]) if end else None)
+
+    def list_page(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
+        """As RequestStore.list_page."""
+        where, values = "key_id = ?", [key_id]
+        if state is not None:
+            where, values = f"{where} AND state = ?", [*values, state.value]
+        query = f"SELECT {COLUMNS} FROM requests WHERE {where} AND seq < ? ORDER BY seq DESC LIMIT ?"  # noqa: S608  # our own
+        newest = before if before is not None else _NO_NUMBER
+        rows = read_rows(self._connection, query, *values, newest, limit + 1)
+        shown = rows[:limit]
+        return Page(tuple(self._record(row) for row in shown), shown[-1][0] if len(rows) > limit else None)
+
+    def events(self, name: RequestName, after: int, limit: int) -> list[Event]:
+        """As RequestStore.events."""
+        query = "SELECT number, time, data FROM events WHERE seq = ? AND number > ? ORDER BY number LIMIT ?"
+        rows = read_rows(self._connection, query, self.find(name), after, limit)
+        return [Event(number, at, codec.decode_happening(data)) for number, at, data in rows]
+
+    def statistics(self) -> Statistics:
+        """As RequestStore.statistics."""
+        running = "SELECT count(*) FROM requests WHERE state = 'RUNNING'"
+        oldest = "SELECT min(created_at) FROM requests WHERE state = 'QUEUED'"
+        num_running, first, num_deliveries = (
+            read_row(self._connection, query)[0]
+            for query in (running, oldest, "SELECT count(*) FROM deliveries")
+        )
+        return Statistics(
+            num_queued=len(self._order),
+            num_running=num_running,
+            oldest_queued_seconds=max(0.0, time.time() - first) if first else 0.0,
+            start_interval_seconds=self._order.interval_seconds,
+            num_deliveries=num_deliveries,
+        )
+
+    def _record(self, row: Row, end: Finished | Failed | None = None) -> Record:
+        (
+            seq,
+            key_id,
+            request_id,
+            state,
+            priority,
+            tag,
+            max_new_tokens,
+            created_at,
+            last,
+            attempt,
+            stage,
+            *rest,
+        ) = row
+        num_generated_tokens, started_at, ended_at, expires_at = rest
+        position = self._order.position((tag, seq)) if state == State.QUEUED.value else None
+        return Record(
+            name=RequestName(key_id, request_id),
+            state=State(state),
+            priority=Priority(priority),
+            max_new_tokens=max_new_tokens,
+            created_at=created_at,
+            last_sequence=last,
+            attempt=attempt,
+            stage=Stage(stage) if stage and state == State.RUNNING.value else None,
+            num_generated_tokens=num_generated_tokens,
+            started_at=started_at,
+            ended_at=ended_at,
+            expires_at=expires_at,
+            queue_position=position,
+            estimated_wait_seconds=None if position is None else self._order.estimate_wait(position),
+            end=end,
+        )

@@ -1,0 +1,206 @@
+"""The core of submitted requests: take them durably, let them be watched and cancelled from anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from idefics2_service.errors import (
+    RequestIdInvalid,
+    RequestNotFinished,
+    ServiceStopping,
+    ValueOutOfRange,
+)
+from idefics2_service.events import Event, Failed, LogLine, QueuePosition
+from idefics2_service.requests import Priority, State
+from idefics2_service.store.interface import grown
+from idefics2_service.store.records import DAY_SECONDS, RequestName, Submission
+from idefics2_service.store.signals import wait_for
+from idefics2_service.validation import validate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from idefics2_service.requests import GenerateInput, GenerateOutput
+    from idefics2_service.settings import LimitSettings
+    from idefics2_service.store.interface import RequestStore
+    from idefics2_service.store.records import Page, Record
+    from idefics2_service.webhooks import Webhooks
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_EVENTS_AT_ONCE = 500
+_LOOK_AGAIN_SECONDS = 1.0
+"""How often a watcher looks, whether it was told of something or not; also for its place in the queue."""
+MAX_PAGE_SIZE = 1_000
+
+
+@dataclass(frozen=True)
+class SubmitInput:
+    """A submission as a face read it, unchecked. None, or empty: the caller left it out."""
+
+    input: GenerateInput
+    content: bytes
+    """What was sent, but for the name: equal for equal content."""
+    request_id: str = ""
+    priority: Priority = Priority.NORMAL
+    start_timeout_seconds: float | None = None
+    time_budget_seconds: float | None = None
+    webhook_url: str = ""
+    max_queue_length: int | None = None
+
+
+class Submissions:
+    """All requests of the store, as far as a key may see them."""
+
+    def __init__(self, store: RequestStore, webhooks: Webhooks, limits: LimitSettings) -> None:
+        """Keep them in `store`, and let `webhooks` tell of their end."""
+        self._store = store
+        self._webhooks = webhooks
+        self._limits = limits
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Take nothing new."""
+        self._stopping = True
+
+    async def submit(self, key_id: str, given: SubmitInput) -> Record:
+        """Take a request; once this returns, it ends in a result or an error.
+
+        Raises:
+            InvalidInput: the first field that is wrong.
+            RequestIdTaken: the key has a request of this name with other content.
+            QueueFull: too many wait.
+            Unavailable: it may not have been taken; to submit it again is safe.
+
+        """
+        name = name_request(key_id, given.request_id or uuid.uuid4().hex)
+        submission = Submission(
+            name=name,
+            fingerprint=hashlib.sha256(given.content).digest(),
+            request=validate(given.input, self._limits),
+            priority=given.priority,
+            start_timeout_seconds=_check_seconds("start_timeout", given.start_timeout_seconds),
+            time_budget_seconds=_check_seconds("time_budget", given.time_budget_seconds) or DAY_SECONDS,
+            webhook_url=given.webhook_url,
+            max_queue_length=_check_length(given.max_queue_length),
+        )
+        if given.webhook_url:
+            await self._webhooks.check(given.webhook_url)
+        if self._stopping:
+            raise ServiceStopping("this replica is shutting down")
+        return await self._store.submit(submission)
+
+    async def get(self, name: RequestName) -> Record:
+        """Tell where a request stands.
+
+        Raises:
+            RequestNotFound: the key has none of this name.
+
+        """
+        return await self._store.get(name)
+
+    async def read_logs(self, name: RequestName) -> list[tuple[float, str]]:
+        """Return the time and the text of each line of a request's log, oldest first."""
+        lines: list[tuple[float, str]] = []
+        after = 0
+        while events := await self._store.events(name, after, _EVENTS_AT_ONCE):
+            after = events[-1].sequence
+            lines += [(e.time, e.happening.message) for e in events if isinstance(e.happening, LogLine)]
+        return lines
+
+    async def watch(self, name: RequestName, after: int = 0) -> AsyncGenerator[Event, None]:
+        """Yield the events after number `after`, then each new one, to the last.
+
+        While the request is QUEUED, its place is told when it changes, as an event of sequence 0.
+
+        Raises:
+            RequestNotFound: the key has none of this name, or it was forgotten meanwhile.
+            ValueOutOfRange: `after` is below 0.
+
+        """
+        if after < 0:
+            raise ValueOutOfRange.of("after", "0 or more", after)
+        position: int | None = None
+        with self._store.listen(grown(name)) as told:
+            while True:
+                told.clear()
+                events = await self._store.events(name, after, _EVENTS_AT_ONCE)
+                for event in events:
+                    after = event.sequence
+                    yield event
+                    if event.is_last:
+                        return
+                record = None if events else await self._store.get(name)
+                if record is not None:
+                    if record.state.is_final and record.last_sequence <= after:
+                        return
+                    if record.queue_position not in {None, position}:
+                        position = record.queue_position
+                        yield Event(0, time.time(), QueuePosition(position or 0))
+                    await wait_for(told, _LOOK_AGAIN_SECONDS)
+
+    async def result(self, name: RequestName) -> GenerateOutput:
+        """Return the answer.
+
+        Raises:
+            RequestNotFound: the key has none of this name.
+            RequestNotFinished: there is none yet.
+            ServiceError: the request failed, with this error.
+
+        """
+        record = await self._store.get(name)
+        if record.end is None:
+            message = f"the request is {record.state.value}; watch it, or ask again later"
+            raise RequestNotFinished(message, state=record.state.value)
+        if isinstance(record.end, Failed):
+            raise record.end.error
+        return record.end.output
+
+    async def cancel(self, name: RequestName) -> Record:
+        """Cancel a request; one that has ended stays as it is.
+
+        Raises:
+            RequestNotFound: the key has none of this name.
+
+        """
+        return await self._store.cancel(name)
+
+    async def list_page(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
+        """List a key's requests, newest first.
+
+        Raises:
+            ValueOutOfRange: `limit` is not 1 to 1,000.
+
+        """
+        if not 1 <= limit <= MAX_PAGE_SIZE:
+            raise ValueOutOfRange.of("page_size", f"1 to {MAX_PAGE_SIZE}, or 0 for the default", limit)
+        return await self._store.list_page(key_id, state, limit, before)
+
+
+def name_request(key_id: str, request_id: str) -> RequestName:
+    """Name a request of a key.
+
+    Raises:
+        RequestIdInvalid: no request can have this name.
+
+    """
+    if not _REQUEST_ID.fullmatch(request_id):
+        message = f"request_id must be 1 to 128 characters of A-Z a-z 0-9 . _ -, not {request_id[:140]!r}"
+        raise RequestIdInvalid(message, field="request_id")
+    return RequestName(key_id, request_id)
+
+
+def _check_seconds(field: str, given: float | None) -> float | None:
+    if given is not None and not 0 < given <= DAY_SECONDS:
+        raise ValueOutOfRange.of(field, f"above 0, up to {DAY_SECONDS:g} s", given)
+    return given
+
+
+def _check_length(given: int | None) -> int | None:
+    if given is not None and given < 0:
+        raise ValueOutOfRange.of("max_queue_length", "0 or more", given)
+    return given

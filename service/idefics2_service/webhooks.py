@@ -1,0 +1,129 @@
+"""Tells of the end of requests: at least once, again after a while where nobody hears, up to a bound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idefics2_service.errors import StoreUnavailable, WebhookUrlInvalid
+from idefics2_service.fetcher import FetchFailed
+from idefics2_service.store.interface import DELIVERIES
+from idefics2_service.store.signals import wait_for
+
+if TYPE_CHECKING:
+    from idefics2_service.fetcher import Fetcher
+    from idefics2_service.metrics import Metrics
+    from idefics2_service.settings import WebhookSettings
+    from idefics2_service.store.interface import RequestStore
+    from idefics2_service.store.records import Delivery, Record
+
+logger = structlog.get_logger(__name__)
+
+WriteCall = Callable[["Record"], tuple[bytes, dict[str, str]]]
+"""Writes body and headers of the call that tells of a request's end."""
+_LOOK_AGAIN_SECONDS = 1.0
+_MAX_AT_ONCE = 32
+
+
+class Webhooks:
+    """The deliveries of this replica."""
+
+    def __init__(
+        self,
+        store: RequestStore,
+        fetcher: Fetcher,
+        write_call: WriteCall | None,
+        settings: WebhookSettings,
+        metrics: Metrics,
+    ) -> None:
+        """Deliver what `store` says is due; `write_call` None: nothing can be signed, so nobody may ask."""
+        self._store = store
+        self._fetcher = fetcher
+        self._write_call = write_call
+        self._settings = settings
+        self._metrics = metrics
+        self._at_once = asyncio.Semaphore(_MAX_AT_ONCE)
+        self._deliveries: set[asyncio.Task[None]] = set()
+
+    async def check(self, url: str) -> None:
+        """Refuse at once what could never be called.
+
+        Raises:
+            WebhookUrlInvalid: the URL cannot be used, or its host is not public.
+
+        """
+        if self._write_call is None:
+            message = (
+                "webhook_url: replicas that share a store need IDEFICS2_WEBHOOK_SIGNING_KEY for webhooks"
+            )
+            raise WebhookUrlInvalid(message, field="webhook_url")
+        try:
+            await self._fetcher.check(url)
+        except FetchFailed as error:
+            raise WebhookUrlInvalid(f"webhook_url: {error}", field="webhook_url") from error
+
+    async def deliver(self) -> None:
+        """Deliver what is due, for ever; cancelling it leaves the rest to others, or to the next start."""
+        try:
+            with self._store.listen(DELIVERIES) as told:
+                while True:
+                    told.clear()
+                    await self._at_once.acquire()
+                    delivery = await self._claim()
+                    if delivery is None:
+                        self._at_once.release()
+                        await wait_for(told, _LOOK_AGAIN_SECONDS)
+                    else:
+                        self._begin(delivery)
+        finally:
+            for task in self._deliveries:
+                task.cancel()
+            await asyncio.gather(*self._deliveries, return_exceptions=True)
+
+    async def _claim(self) -> Delivery | None:
+        if self._write_call is None:
+            return None
+        try:
+            return await self._store.claim_delivery()
+        except StoreUnavailable:
+            return None
+
+    def _begin(self, delivery: Delivery) -> None:
+        task = asyncio.create_task(self._deliver(delivery))
+        self._deliveries.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._deliveries.discard(task)
+        self._at_once.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a webhook failed", exc_info=error)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        """Call once, and settle what follows."""
+        problem = await self._call(delivery)
+        is_last = delivery.attempt >= self._settings.max_attempts
+        retry = None if not problem or is_last else self._pause_after(delivery.attempt)
+        outcome = "delivered" if not problem else "given_up" if retry is None else "retried"
+        self._metrics.webhooks.labels(outcome).inc()
+        if problem:
+            request_id = delivery.record.name.request_id
+            logger.warning("webhook", request_id=request_id, attempt=delivery.attempt, problem=problem)
+        await self._store.settle_delivery(delivery, retry)
+
+    async def _call(self, delivery: Delivery) -> str:
+        """Return what went wrong; empty: nothing."""
+        assert self._write_call is not None  # noqa: S101  # or nothing would have been claimed
+        body, headers = self._write_call(delivery.record)
+        try:
+            status = await self._fetcher.post(delivery.webhook_url, body, headers)
+        except FetchFailed as error:
+            return str(error)
+        return "" if 200 <= status < 300 else f"the host answered with status {status}"  # noqa: PLR2004  # success
+
+    def _pause_after(self, attempt: int) -> float:
+        """Return the seconds until the next attempt: each pause is twice the one before."""
+        return float(self._settings.first_retry_seconds * 2 ** (attempt - 1))

@@ -1,0 +1,131 @@
+"""Who runs what was submitted: claim, run, hand back; and tidy the store."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idefics2_service.errors import StoreUnavailable
+from idefics2_service.runs import Run
+from idefics2_service.store.interface import WORK
+from idefics2_service.store.signals import wait_for
+
+if TYPE_CHECKING:
+    from idefics2_service.lifecycle import Means
+    from idefics2_service.settings import StoreSettings
+    from idefics2_service.store.interface import RequestStore
+    from idefics2_service.store.records import Claim
+
+logger = structlog.get_logger(__name__)
+
+_MAX_AHEAD = 16
+"""Requests that are claimed though the model has not begun with them: their images are read meanwhile."""
+_LOOK_AGAIN_SECONDS = 1.0
+_PAUSE_AFTER_LOSS_SECONDS = 2.0
+"""A backend that was just lost may still call itself healthy: do not feed it."""
+_REAP_SECONDS = 0.5
+_RELEASE_SECONDS = 5.0
+"""How long handing back may take at the end."""
+
+
+class Workers:
+    """The runs of this replica."""
+
+    def __init__(self, store: RequestStore, means: Means, settings: StoreSettings) -> None:
+        """Begin with none."""
+        self._store = store
+        self._means = means
+        self._settings = settings
+        self._runs: dict[asyncio.Task[None], Run] = {}
+        self._ahead: set[Run] = set()
+        self._has_room = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._paused_until = 0.0
+
+    @property
+    def num_running(self) -> int:
+        """How many requests are claimed."""
+        return len(self._runs)
+
+    async def work(self) -> None:
+        """Claim and run, for ever, until `stop`."""
+        with self._store.listen(WORK) as told:
+            while not self._stopping.is_set():
+                told.clear()
+                await self._wait_until_ready()
+                claim = await asyncio.shield(self._claim())
+                if claim is None:
+                    await wait_for(told, _LOOK_AGAIN_SECONDS)
+
+    async def tidy(self) -> None:
+        """Take back what dead workers held, and forget what is over, for ever."""
+        while True:
+            with suppress(StoreUnavailable):
+                await self._tidy()
+            await asyncio.sleep(_REAP_SECONDS)
+
+    async def _tidy(self) -> None:
+        reaped, statistics = await self._store.reap(), await self._store.statistics()
+        if reaped.num_requeued or reaped.num_failed:
+            logger.warning("reaped", requeued=reaped.num_requeued, failed=reaped.num_failed)
+        self._means.metrics.queued.set(statistics.num_queued)
+        self._means.metrics.oldest_queued.set(statistics.oldest_queued_seconds)
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Claim nothing new, give what runs `drain_seconds`, then hand it back."""
+        self._stopping.set()
+        if self._runs:
+            await asyncio.wait(self._runs, timeout=drain_seconds)
+        for run in self._runs.values():
+            run.hand_back()
+        if self._runs:
+            await asyncio.wait(self._runs, timeout=_RELEASE_SECONDS)
+        for task in self._runs:  # the store is away: the lease will end by itself
+            task.cancel()
+        await asyncio.gather(*self._runs, return_exceptions=True)
+
+    async def _wait_until_ready(self) -> None:
+        """Return when the model could begin with one more request soon."""
+        pause = self._paused_until - asyncio.get_running_loop().time()
+        if pause > 0:
+            await asyncio.sleep(pause)
+        await self._means.backend.wait_until_healthy()
+        while len(self._ahead) >= _MAX_AHEAD:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    async def _claim(self) -> Claim | None:
+        """Claim a request and begin to run it. Shielded: what was claimed must not be forgotten."""
+        try:
+            claim = await self._store.claim()
+        except StoreUnavailable:
+            return None
+        if claim is not None:
+            self._begin(claim)
+        return claim
+
+    def _begin(self, claim: Claim) -> None:
+        run = Run(claim, self._store, self._means, self._settings, lambda: self._make_room(run))
+        self._ahead.add(run)
+        task = asyncio.create_task(self._run(run))
+        self._runs[task] = run
+        task.add_done_callback(self._runs.pop)
+        if self._stopping.is_set():
+            run.hand_back()
+
+    def _make_room(self, run: Run) -> None:
+        self._ahead.discard(run)
+        self._has_room.set()
+
+    async def _run(self, run: Run) -> None:
+        try:
+            is_backend_lost = await run.run()
+        except Exception:
+            logger.exception("a run failed", request_id=run.claim.name.request_id)
+            is_backend_lost = False
+        if is_backend_lost:
+            self._paused_until = asyncio.get_running_loop().time() + _PAUSE_AFTER_LOSS_SECONDS
+        self._make_room(run)

@@ -1,0 +1,223 @@
+"""Who is to be told of a request's end is told: signed, at least once, and again until somebody hears."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import urllib.request
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from fakes.backend import FakeBackend
+from fakes.script import Answer, Script
+from harness import MakeSettings, describe_red_circle, read_refusal, red_circle_answer, run_harness
+from idefics2.v1 import requests_pb2, requests_pb2_grpc
+from idefics2_service.app import App
+from pictures import RED_CIRCLE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from harness import Harness
+
+PATIENCE_SECONDS = 30
+
+
+@dataclass
+class Hook:
+    """Somebody who is told, and answers with the statuses of a list, then 200."""
+
+    statuses: list[int] = field(default_factory=list)
+    calls: asyncio.Queue[tuple[bytes, dict[str, str]]] = field(default_factory=asyncio.Queue)
+    url: str = ""
+    port: int = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Remember a call."""
+        await self.calls.put((await request.read(), dict(request.headers)))
+        return web.Response(status=self.statuses.pop(0) if self.statuses else 200)
+
+    async def next_call(self) -> tuple[bytes, dict[str, str]]:
+        """Wait for the next call."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self.calls.get()
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[Hook]:
+    """A listening one."""
+    hook = Hook()
+    app = web.Application()
+    app.router.add_post("/hook", hook.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert site._server is not None
+    hook.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # a server of asyncio's
+    hook.url = f"http://127.0.0.1:{hook.port}/hook"
+    yield hook
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def serve(
+    make_settings: MakeSettings, hook: Hook, script: Script, **more: Any
+) -> AsyncIterator[Harness]:
+    """Run a service that may call the hook."""
+    settings = make_settings(
+        fetch__allowed_networks="127.0.0.0/8",
+        fetch__ports=str(hook.port),
+        webhook__first_retry_seconds=0.01,
+        **more,
+    )
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        yield harness
+        harness.check_script()
+
+
+async def submit(harness: Harness, url: str, request_id: str = "one") -> None:
+    """Submit a question whose end is to be told."""
+    stub: Any = requests_pb2_grpc.RequestServiceStub(harness.channel)
+    message = requests_pb2.SubmitRequest(request_id=request_id, input=describe_red_circle(), webhook_url=url)
+    await stub.Submit(message, metadata=harness.metadata)
+
+
+async def fetch_keys(harness: Harness) -> list[Ed25519PublicKey]:
+    """Fetch the keys that are served."""
+
+    def get() -> Any:
+        with urllib.request.urlopen(f"http://{harness.app.http_address}/.well-known/jwks.json") as answer:
+            return json.load(answer)
+
+    keys = (await asyncio.to_thread(get))["keys"]
+    assert all((key["kty"], key["crv"]) == ("OKP", "Ed25519") for key in keys)
+    return [Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(key["x"] + "=")) for key in keys]
+
+
+def signed_message(body: bytes, headers: dict[str, str]) -> bytes:
+    """Write what the signature covers, as the hosted endpoint's verifiers do."""
+    names = ("Request-Id", "User-Id", "Timestamp")
+    lines = [headers[f"X-Fal-Webhook-{name}"] for name in names]
+    return "\n".join((*lines, hashlib.sha256(body).hexdigest())).encode()
+
+
+async def test_the_answer_is_told_and_signed(make_settings: MakeSettings, hook: Hook) -> None:
+    script = Script()
+    script.add(red_circle_answer())
+    async with serve(make_settings, hook, script) as harness:
+        await submit(harness, hook.url)
+        body, headers = await hook.next_call()
+        assert json.loads(body) == {
+            "request_id": "one",
+            "gateway_request_id": "one",
+            "status": "OK",
+            "payload": {"output": RED_CIRCLE},
+        }
+        (key,) = await fetch_keys(harness)
+        signature = bytes.fromhex(headers["X-Fal-Webhook-Signature"])
+        key.verify(signature, signed_message(body, headers))  # raises where it does not fit
+        assert "Authorization" not in headers
+
+
+async def test_an_error_is_told_too(make_settings: MakeSettings, hook: Hook) -> None:
+    script = Script()
+    script.add(Answer(failure=("FILE_UNDECODABLE", "images[0] is damaged", "images[0]")))
+    async with serve(make_settings, hook, script) as harness:
+        await submit(harness, hook.url)
+        body, _ = await hook.next_call()
+        told = json.loads(body)
+        assert told["status"] == "ERROR"
+        (detail,) = told["payload"]["detail"]
+        assert detail["loc"] == ["body", "images[0].data"]
+        assert detail["msg"] == told["error"] == "images[0].data is damaged"
+
+
+async def test_a_hook_that_fails_is_called_again_until_it_hears(
+    make_settings: MakeSettings, hook: Hook
+) -> None:
+    script = Script()
+    script.add(red_circle_answer(), red_circle_answer())
+    hook.statuses = [500, 302]
+    async with serve(make_settings, hook, script) as harness:
+        await submit(harness, hook.url)
+        calls = [await hook.next_call() for _ in range(3)]
+        assert len({body for body, _ in calls}) == 1
+        await submit(harness, hook.url, "two")
+        body, _ = await hook.next_call()
+        assert json.loads(body)["request_id"] == "two"  # and "one" was not told again before
+
+
+async def test_a_hook_that_never_hears_is_given_up(make_settings: MakeSettings, hook: Hook) -> None:
+    script = Script()
+    script.add(red_circle_answer(), red_circle_answer())
+    hook.statuses = [500] * 2
+    async with serve(make_settings, hook, script, webhook__max_attempts=2) as harness:
+        await submit(harness, hook.url)
+        for _ in range(2):
+            await hook.next_call()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (await harness.app._store.statistics()).num_deliveries:
+                pass
+        assert hook.calls.empty()
+        await submit(harness, hook.url, "two")
+        await hook.next_call()
+
+
+async def test_what_a_stopped_service_owes_is_told_by_the_next(
+    make_settings: MakeSettings, hook: Hook
+) -> None:
+    script = Script()
+    script.add(red_circle_answer())
+    hook.statuses = [500]
+    folder = make_settings().data.folder
+    same = {"data__folder": str(folder), "webhook__first_retry_seconds": 0.5}
+    settings = make_settings(fetch__allowed_networks="127.0.0.0/8", fetch__ports=str(hook.port), **same)
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        await submit(harness, hook.url)
+        first, _ = await hook.next_call()
+        before = await fetch_keys(harness)
+    async with run_harness(App(settings, FakeBackend(Script())), Script(), is_real=False) as harness:
+        second, headers = await hook.next_call()
+        assert second == first
+        (key,) = await fetch_keys(harness)
+        assert [k.public_bytes_raw() for k in before] == [key.public_bytes_raw()]
+        key.verify(bytes.fromhex(headers["X-Fal-Webhook-Signature"]), signed_message(second, headers))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/hook",
+        "http://localhost/hook",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::1]/",
+        "http://2130706433/",
+        "ftp://example.org/hook",
+        "https://user:s3cret@example.org/hook",
+        "https://example.org:22/hook",
+        "not a url",
+        "https://example.org/" + "x" * 2_048,
+    ],
+)
+async def test_a_hook_that_may_not_be_called_is_refused_at_once(
+    make_settings: MakeSettings, url: str
+) -> None:
+    script = Script()
+    async with run_harness(App(make_settings(), FakeBackend(script)), script, is_real=False) as harness:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await submit(harness, url)
+        refusal = read_refusal(caught.value)
+        assert (refusal.code, refusal.reason, refusal.field) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "WEBHOOK_URL_INVALID",
+            "webhook_url",
+        )
+        assert "s3cret" not in refusal.message

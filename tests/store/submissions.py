@@ -1,0 +1,78 @@
+"""Requests to put into a store."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from idefics2_service.requests import FinishReason, GenerateOutput, ImageSource, Usage, ValidRequest
+from idefics2_service.store.records import RequestName, Submission
+
+if TYPE_CHECKING:
+    from idefics2_service.store.interface import RequestStore
+    from idefics2_service.store.records import Claim
+
+KEY = "anna"
+
+
+def make_request(prompt: str = "What is this?") -> ValidRequest:
+    """Ask about a few bytes."""
+    return ValidRequest(
+        prompt=prompt,
+        images=(ImageSource("image_url", url="data:,"), ImageSource("images[0].data", data=b"\x00\xff")),
+        max_new_tokens=512,
+        repetition_penalty=1.2,
+        temperature=0.0,
+        top_p=0.8,
+        top_k=0,
+        seed=2**64 - 1,
+        stop=("\n", "ü"),
+        split_images=None,
+        max_image_bytes=1_000,
+        min_new_tokens=0,
+    )
+
+
+def make_submission(request_id: str, key_id: str = KEY, **fields: Any) -> Submission:
+    """Name a request; `fields` are set on top."""
+    prompt = fields.pop("prompt", "What is this?")
+    given = {
+        "name": RequestName(key_id, request_id),
+        "fingerprint": hashlib.sha256(prompt.encode()).digest(),
+        "request": make_request(prompt),
+        **fields,
+    }
+    return Submission(**given)
+
+
+def make_output(text: str = "A red circle.") -> GenerateOutput:
+    """Answer."""
+    return GenerateOutput(
+        output=text,
+        finish_reason=FinishReason.END_OF_TURN,
+        usage=Usage(50, 36, 5),
+        stage_seconds={"total": 0.5},
+        request_id="run",
+        seed=2**64 - 1,
+    )
+
+
+async def submit(store: RequestStore, *request_ids: str, key_id: str = KEY, **fields: Any) -> None:
+    """Submit requests one after the other."""
+    for request_id in request_ids:
+        await store.submit(make_submission(request_id, key_id, **fields))
+
+
+async def claim(store: RequestStore) -> Claim:
+    """Claim the next request, which must be there."""
+    claimed = await store.claim()
+    assert claimed is not None
+    return claimed
+
+
+async def claim_all(store: RequestStore) -> list[str]:
+    """Claim everything that waits; return the names in their order."""
+    names = []
+    while (claimed := await store.claim()) is not None:
+        names.append(f"{claimed.name.key_id}/{claimed.name.request_id}")
+    return names

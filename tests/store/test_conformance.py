@@ -1,0 +1,594 @@
+"""What every store promises; see `store/interface.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from idefics2_service.errors import (
+    AttemptsExhausted,
+    BackendUnavailable,
+    FileUndecodable,
+    PayloadTooLarge,
+    QueueFull,
+    RequestCancelled,
+    RequestDeadlineExceeded,
+    RequestIdTaken,
+    RequestNotFound,
+    ServiceError,
+    StartTimeout,
+)
+from idefics2_service.events import (
+    AttemptStarted,
+    Event,
+    Failed,
+    Finished,
+    Happening,
+    LogLine,
+    StageEntered,
+    TextDelta,
+)
+from idefics2_service.requests import Priority, Stage, State
+from idefics2_service.store.interface import DELIVERIES, MAX_LOSSES, WORK, cancelled, grown
+from idefics2_service.store.records import Lease, RequestName
+from store.submissions import KEY, claim, claim_all, make_output, make_request, make_submission, submit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from idefics2_service.store.interface import RequestStore
+    from idefics2_service.store.records import Record
+    from store.conftest import OpenStore
+
+PATIENCE_SECONDS = 20
+ONE = RequestName(KEY, "one")
+
+
+async def patience() -> AsyncIterator[None]:
+    """Look again and again, and give up in the end."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        yield
+    raise AssertionError("waited too long")
+
+
+async def reap_until(
+    store: RequestStore, is_done: Callable[[Record], bool], name: RequestName = ONE
+) -> Record:
+    """Tidy until a request is as it should become."""
+    async for _ in patience():
+        await store.reap()
+        try:
+            record = await store.get(name)
+        except RequestNotFound:
+            continue
+        if is_done(record):
+            return record
+    raise AssertionError
+
+
+async def history(store: RequestStore, name: RequestName = ONE) -> list[Happening]:
+    """Return all that happened to a request; its events are numbered from 1 without gaps."""
+    events = await store.events(name, 0, 1_000)
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert (await store.get(name)).last_sequence == len(events)
+    return [event.happening for event in events]
+
+
+async def ids_of(store: RequestStore, key_id: str = KEY, state: State | None = None) -> list[str]:
+    """List the names of a key's requests."""
+    return [record.name.request_id for record in (await store.list_page(key_id, state, 100, None)).records]
+
+
+async def test_a_submitted_request_waits_with_all_that_it_was_given(store: RequestStore) -> None:
+    before = time.time()
+    record = await store.submit(make_submission("one", priority=Priority.LOW))
+    assert (record.name, record.state, record.priority) == (ONE, State.QUEUED, Priority.LOW)
+    assert (record.queue_position, record.attempt, record.max_new_tokens) == (0, 0, 512)
+    assert record.created_at == pytest.approx(before, abs=5)
+    assert record.end is None
+    assert await store.get(ONE) == record
+    claimed = await claim(store)
+    assert (claimed.name, claimed.attempt, claimed.request) == (ONE, 1, make_request())
+    assert claimed.seconds_left == pytest.approx(86_400, abs=10)
+
+
+async def test_the_same_submission_again_is_the_same_request(store: RequestStore) -> None:
+    first = await store.submit(make_submission("one"))
+    assert await store.submit(make_submission("one")) == first
+    await claim(store)
+    assert (await store.submit(make_submission("one"))).state is State.RUNNING
+    assert await store.claim() is None
+
+
+async def test_other_content_under_a_known_name_is_refused_and_changes_nothing(store: RequestStore) -> None:
+    await submit(store, "one")
+    with pytest.raises(RequestIdTaken, match="one"):
+        await store.submit(make_submission("one", prompt="Something else?"))
+    assert (await claim(store)).request == make_request()
+
+
+async def test_two_keys_may_choose_the_same_name(store: RequestStore) -> None:
+    await submit(store, "one", prompt="Mine?")
+    await submit(store, "one", key_id="bert", prompt="Yours?")
+    assert {(await claim(store)).request.prompt for _ in range(2)} == {"Mine?", "Yours?"}
+    assert await ids_of(store) == ["one"]
+
+
+@pytest.mark.parametrize("name", [RequestName(KEY, "none"), RequestName("bert", "one")])
+async def test_an_unknown_request_and_anothers_are_the_same_error(
+    store: RequestStore, name: RequestName
+) -> None:
+    await submit(store, "one")
+    messages = set()
+    for call in (store.get(name), store.events(name, 0, 10), store.cancel(name)):
+        with pytest.raises(RequestNotFound) as caught:
+            await call
+        messages.add(caught.value.message)
+    assert messages == {f"this key has no request {name.request_id!r}"}
+    assert (await store.get(ONE)).state is State.QUEUED
+
+
+async def test_what_waits_is_bounded(open_store: OpenStore) -> None:
+    store = await open_store(max_queued=2)
+    await submit(store, "one", "two")
+    with pytest.raises(QueueFull, match="2 requests are waiting; at most 2 may"):
+        await store.submit(make_submission("three"))
+    await claim(store)
+    await submit(store, "three")
+
+
+async def test_a_request_may_refuse_a_long_queue(store: RequestStore) -> None:
+    await submit(store, "one", "two")
+    with pytest.raises(QueueFull, match="2 requests would be before it"):
+        await store.submit(make_submission("three", max_queue_length=1))
+    assert (await store.submit(make_submission("three", max_queue_length=2))).queue_position == 2
+
+
+async def test_a_payload_is_bounded(open_store: OpenStore) -> None:
+    store = await open_store(max_payload_bytes=600)
+    with pytest.raises(PayloadTooLarge, match="at most 600"):
+        await store.submit(make_submission("one", prompt="x" * 600))
+    await submit(store, "one")
+
+
+async def test_requests_of_a_key_are_begun_in_their_order(store: RequestStore) -> None:
+    await submit(store, "one", "two", "three")
+    assert await claim_all(store) == ["anna/one", "anna/two", "anna/three"]
+
+
+async def test_keys_take_turns(store: RequestStore) -> None:
+    await submit(store, "1", "2", "3", "4")
+    await claim(store)
+    await submit(store, "1", "2", key_id="bert")
+    await submit(store, "1", key_id="cleo")
+    assert await claim_all(store) == ["anna/2", "bert/1", "cleo/1", "anna/3", "bert/2", "anna/4"]
+
+
+async def test_who_cancelled_a_lot_waits_no_longer_for_it(store: RequestStore) -> None:
+    await submit(store, *"12345")
+    for request_id in "2345":
+        await store.cancel(RequestName(KEY, request_id))
+    await submit(store, "6")
+    await submit(store, "1", "2", "3", key_id="bert")
+    assert await claim_all(store) == ["anna/1", "bert/1", "anna/6", "bert/2", "bert/3"]
+
+
+async def test_low_priority_falls_behind_but_not_for_ever(store: RequestStore) -> None:
+    await submit(store, "low", priority=Priority.LOW)
+    for number in range(150):
+        await submit(store, f"{number}")
+    assert (await store.get(RequestName(KEY, "low"))).queue_position == 100
+    order = await claim_all(store)
+    assert order.index("anna/low") == 100
+    assert len(order) == 151
+
+
+async def test_a_position_is_the_number_of_those_begun_before(store: RequestStore) -> None:
+    await submit(store, "1", "2", "3")
+    await submit(store, "1", "2", key_id="bert")
+    await store.submit(make_submission("low", "cleo", priority=Priority.LOW))
+    names = [
+        RequestName(*name)
+        for name in [
+            ("anna", "1"),
+            ("anna", "2"),
+            ("anna", "3"),
+            ("bert", "1"),
+            ("bert", "2"),
+            ("cleo", "low"),
+        ]
+    ]
+    told = {name: (await store.get(name)).queue_position for name in names}
+    order = await claim_all(store)
+    assert {f"{name.key_id}/{name.request_id}": position for name, position in told.items()} == {
+        name: place for place, name in enumerate(order)
+    }
+
+
+async def test_a_request_is_claimed_once_however_many_ask(open_store: OpenStore) -> None:
+    store = await open_store()
+    await submit(store, *(str(number) for number in range(20)))
+    claims = await asyncio.gather(*(store.claim() for _ in range(30)))
+    names = [claimed.name.request_id for claimed in claims if claimed]
+    assert sorted(names, key=int) == [str(number) for number in range(20)]
+
+
+async def test_the_wait_is_estimated_from_the_pace_of_those_begun(store: RequestStore) -> None:
+    await submit(store, *"12345")
+    assert (await store.get(RequestName(KEY, "5"))).estimated_wait_seconds is None
+    await claim(store)
+    await claim(store)
+    record = await store.get(RequestName(KEY, "5"))
+    pace = (await store.statistics()).start_interval_seconds
+    assert pace is not None
+    assert record.queue_position == 2
+    assert record.estimated_wait_seconds == pytest.approx(3 * pace)
+
+
+async def test_a_history_grows_without_gaps_and_is_read_from_anywhere(store: RequestStore) -> None:
+    await submit(store, "one")
+    assert await history(store) == []
+    claimed = await claim(store)
+    first: list[Happening] = [StageEntered(Stage.RESOLVING), LogLine("image_url: PNG")]
+    assert await store.append(claimed, 1, first) is Lease.HELD
+    record = await store.get(ONE)
+    assert (record.stage, record.num_generated_tokens) == (Stage.RESOLVING, 0)
+    second: list[Happening] = [StageEntered(Stage.DECODE), TextDelta("A réd", 3)]
+    await store.append(claimed, 3, second)
+    record = await store.get(ONE)
+    assert (record.stage, record.num_generated_tokens) == (Stage.DECODE, 3)
+    end = Finished(make_output())
+    assert await store.finish(claimed, 5, [TextDelta(" circle.", 5)], end) is Lease.HELD
+    everything = [AttemptStarted(1), *first, *second, TextDelta(" circle.", 5), end]
+    assert await history(store) == everything
+    assert [event.happening for event in await store.events(ONE, 2, 3)] == everything[2:5]
+    assert await store.events(ONE, len(everything), 10) == []
+
+
+async def test_what_was_written_is_not_written_again_where_its_answer_was_lost(store: RequestStore) -> None:
+    await submit(store, "one")
+    claimed = await claim(store)
+    lines: list[Happening] = [LogLine(str(number)) for number in range(4)]
+    await store.append(claimed, 1, lines[:2])
+    await store.append(claimed, 1, lines[:2])
+    await store.append(claimed, 1, lines[:3])
+    await store.finish(claimed, 1, lines, Finished(make_output()))
+    assert await history(store) == [AttemptStarted(1), *lines, Finished(make_output())]
+
+
+async def test_an_answer_ends_a_request(store: RequestStore) -> None:
+    await submit(store, "one")
+    claimed = await claim(store)
+    await store.finish(claimed, claimed.last_sequence, [], Finished(make_output()))
+    record = await store.get(ONE)
+    assert (record.state, record.end) == (State.SUCCEEDED, Finished(make_output()))
+    assert record.stage is None
+    assert record.num_generated_tokens == 5
+    assert record.started_at is not None
+    assert record.ended_at is not None
+    assert record.expires_at == pytest.approx(record.ended_at + 86_400)
+    assert record.created_at <= record.started_at <= record.ended_at
+
+
+async def test_an_error_ends_a_request_and_is_told_as_it_was(store: RequestStore) -> None:
+    await submit(store, "one")
+    error = FileUndecodable("images[0].data is damaged", field="images[0].data", bound="1", value="2")
+    await store.finish(await claim(store), 1, [], Failed(error))
+    record = await store.get(ONE)
+    assert record.state is State.FAILED
+    assert isinstance(record.end, Failed)
+    assert type(record.end.error) is FileUndecodable
+    assert (record.end.error.message, record.end.error.field) == (error.message, error.field)
+    assert record.end.error.metadata == error.metadata
+
+
+async def test_nothing_is_written_after_the_end(store: RequestStore) -> None:
+    await submit(store, "one")
+    claimed = await claim(store)
+    await store.finish(claimed, claimed.last_sequence, [], Finished(make_output()))
+    for write in (
+        store.append(claimed, claimed.last_sequence, [LogLine("late")]),
+        store.finish(claimed, claimed.last_sequence, [], Finished(make_output("late"))),
+        store.release(claimed, "late", is_lost=False),
+        store.renew(claimed),
+    ):
+        assert await write is Lease.LOST
+    record = await store.get(ONE)
+    assert record.end == Finished(make_output())
+    assert await store.claim() is None
+    assert len(await history(store)) == 2
+
+
+async def test_a_queued_request_that_is_cancelled_never_starts(store: RequestStore) -> None:
+    await submit(store, "one", "two")
+    record = await store.cancel(ONE)
+    assert record.state is State.CANCELLED
+    assert await claim_all(store) == ["anna/two"]
+    (only,) = await history(store)
+    assert isinstance(only, Failed)
+    assert isinstance(only.error, RequestCancelled)
+
+
+async def test_who_runs_a_cancelled_request_is_told(store: RequestStore) -> None:
+    await submit(store, "one")
+    claimed = await claim(store)
+    assert await store.renew(claimed) is Lease.HELD
+    with store.listen(cancelled(ONE)) as told:
+        assert (await store.cancel(ONE)).state is State.RUNNING
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await told.wait()
+    assert await store.renew(claimed) is Lease.CANCELLED
+    assert await store.append(claimed, claimed.last_sequence, [LogLine("on its way out")]) is Lease.CANCELLED
+    end = Failed(RequestCancelled("the request was cancelled"))
+    await store.finish(claimed, claimed.last_sequence, [], end)
+    assert (await store.get(ONE)).state is State.CANCELLED
+
+
+async def test_to_cancel_what_has_ended_changes_nothing(store: RequestStore) -> None:
+    await submit(store, "one", "two")
+    await store.finish(await claim(store), 1, [], Finished(make_output()))
+    assert (await store.cancel(ONE)).state is State.SUCCEEDED
+    first, second = [await store.cancel(RequestName(KEY, "two")) for _ in range(2)]
+    assert (first.state, first.ended_at, first.last_sequence) == (State.CANCELLED, second.ended_at, 1)
+    assert second.last_sequence == 1
+
+
+async def test_a_request_that_is_handed_back_is_begun_again_before_others(store: RequestStore) -> None:
+    await submit(store, "one", "two")
+    first = await claim(store)
+    assert await store.release(first, "this replica is shutting down", is_lost=False) is Lease.HELD
+    assert (await store.get(ONE)).queue_position == 0
+    second = await claim(store)
+    assert (second.name, second.attempt) == (ONE, 2)
+    assert await store.renew(first) is Lease.LOST
+    assert await store.append(first, first.last_sequence, [LogLine("stale")]) is Lease.LOST
+    assert await store.finish(first, first.last_sequence, [], Finished(make_output("stale"))) is Lease.LOST
+    assert await store.release(first, "stale", is_lost=True) is Lease.LOST
+    await store.finish(second, second.last_sequence, [], Finished(make_output()))
+    assert await history(store) == [
+        AttemptStarted(1),
+        LogLine("handed back: this replica is shutting down"),
+        AttemptStarted(2),
+        Finished(make_output()),
+    ]
+
+
+async def test_to_be_handed_back_by_those_who_shut_down_is_no_loss(store: RequestStore) -> None:
+    await submit(store, "one")
+    for _ in range(2 * MAX_LOSSES):
+        await store.release(await claim(store), "this replica is shutting down", is_lost=False)
+    assert (await claim(store)).attempt == 2 * MAX_LOSSES + 1
+
+
+async def test_what_was_lost_too_often_fails_with_the_reason(store: RequestStore) -> None:
+    await submit(store, "one")
+    for attempt in range(1, MAX_LOSSES + 1):
+        claimed = await claim(store)
+        assert claimed.attempt == attempt
+        await store.release(claimed, "the model's server was lost", is_lost=True)
+    assert await store.claim() is None
+    record = await store.get(ONE)
+    assert record.state is State.FAILED
+    assert isinstance(record.end, Failed)
+    assert isinstance(record.end.error, AttemptsExhausted)
+    assert "the model's server was lost" in record.end.error.message
+
+
+async def test_what_a_dead_worker_held_is_begun_again(open_store: OpenStore) -> None:
+    store = await open_store(lease_seconds=0.05)
+    await submit(store, "one")
+    first = await claim(store)
+    await reap_until(store, lambda record: record.state is State.QUEUED)
+    second = await claim(store)
+    assert second.attempt == 2
+    assert await store.finish(first, first.last_sequence, [], Finished(make_output("stale"))) is Lease.LOST
+
+
+async def test_a_request_whose_workers_die_each_time_fails(open_store: OpenStore) -> None:
+    store = await open_store(lease_seconds=0.02)
+    await submit(store, "one")
+    for _ in range(MAX_LOSSES):
+        await claim(store)
+        await reap_until(store, lambda record: record.state is not State.RUNNING)
+    record = await store.get(ONE)
+    assert isinstance(record.end, Failed)
+    assert isinstance(record.end.error, AttemptsExhausted)
+    assert record.attempt == MAX_LOSSES
+
+
+async def test_a_lease_that_is_renewed_is_kept(open_store: OpenStore) -> None:
+    store = await open_store(lease_seconds=0.4)
+    await submit(store, "renewed", "left")
+    held, _ = await claim(store), await claim(store)
+    left = RequestName(KEY, "left")
+    async for _ in patience():
+        assert await store.renew(held) is Lease.HELD
+        await store.reap()
+        if (await store.get(left)).state is State.QUEUED:
+            break
+    assert (await store.get(held.name)).state is State.RUNNING
+
+
+async def test_a_cancelled_request_whose_worker_died_is_not_begun_again(open_store: OpenStore) -> None:
+    store = await open_store(lease_seconds=0.02)
+    await submit(store, "one")
+    await claim(store)
+    await store.cancel(ONE)
+    await reap_until(store, lambda record: record.state is State.CANCELLED)
+    assert await store.claim() is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"start_timeout_seconds": 0.01}, StartTimeout),
+        ({"time_budget_seconds": 0.01}, RequestDeadlineExceeded),
+    ],
+)
+async def test_a_request_whose_time_passed_fails_and_is_never_begun(
+    store: RequestStore, fields: dict[str, Any], kind: type[ServiceError]
+) -> None:
+    await submit(store, "one", "two", **fields)
+    await asyncio.to_thread(_wait_for_clock, 0.02)
+    assert await store.claim() is None
+    for name in (ONE, RequestName(KEY, "two")):
+        end = (await store.get(name)).end
+        assert isinstance(end, Failed)
+        assert type(end.error) is kind
+
+
+def _wait_for_clock(seconds: float) -> None:
+    end = time.time() + seconds
+    while time.time() < end:
+        pass
+
+
+@pytest.mark.parametrize("fields", [{"start_timeout_seconds": 0.01}, {"time_budget_seconds": 0.01}])
+async def test_a_request_whose_time_passed_fails_even_if_nobody_claims(
+    store: RequestStore, fields: dict[str, Any]
+) -> None:
+    await submit(store, "one", **fields)
+    await submit(store, "patient")
+    await reap_until(store, lambda record: record.state is State.FAILED)
+    assert await claim_all(store) == ["anna/patient"]
+
+
+async def test_a_request_is_forgotten_after_its_time_and_its_name_is_free(open_store: OpenStore) -> None:
+    store = await open_store(keep_seconds=0.02)
+    await submit(store, "one", "two", webhook_url="https://example.org/hook")
+    await store.finish(await claim(store), 1, [], Finished(make_output()))
+    async for _ in patience():
+        await store.reap()
+        if await ids_of(store) == ["two"]:
+            break
+    with pytest.raises(RequestNotFound):
+        await store.get(ONE)
+    with pytest.raises(RequestNotFound):
+        await store.events(ONE, 0, 10)
+    assert await store.claim_delivery() is None
+    assert (await store.submit(make_submission("one", prompt="Something else?"))).state is State.QUEUED
+
+
+async def test_lists_are_paged_newest_first_and_by_state(store: RequestStore) -> None:
+    await submit(store, *"12345")
+    await submit(store, "foreign", key_id="bert")
+    await store.finish(await claim(store), 1, [], Finished(make_output()))
+    await claim(store)
+    await claim(store)
+    assert await ids_of(store) == ["5", "4", "3", "2", "1"]
+    assert await ids_of(store, state=State.QUEUED) == ["5", "4", "3"]
+    assert await ids_of(store, state=State.SUCCEEDED) == ["1"]
+    assert await ids_of(store, "nobody") == []
+    pages, before = [], None
+    while True:
+        page = await store.list_page(KEY, None, 2, before)
+        pages.append([record.name.request_id for record in page.records])
+        if (before := page.next_before) is None:
+            break
+    assert pages == [["5", "4"], ["3", "2"], ["1"]]
+
+
+async def test_a_list_tells_positions(store: RequestStore) -> None:
+    await submit(store, *"123")
+    page = await store.list_page(KEY, State.QUEUED, 10, None)
+    assert [record.queue_position for record in page.records] == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["append", "finish", "cancel", "release"],
+)
+async def test_who_listens_to_a_request_hears_of_each_change(store: RequestStore, change: str) -> None:
+    await submit(store, "one")
+    claimed = await claim(store) if change != "cancel" else None
+    with store.listen(grown(ONE)) as told, store.listen(grown(RequestName(KEY, "two"))) as other:
+        match change:
+            case "append":
+                assert claimed
+                await store.append(claimed, claimed.last_sequence, [LogLine("x")])
+            case "finish":
+                assert claimed
+                await store.finish(claimed, claimed.last_sequence, [], Finished(make_output()))
+            case "release":
+                assert claimed
+                await store.release(claimed, "x", is_lost=False)
+            case "cancel":
+                await store.cancel(ONE)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await told.wait()
+        assert not other.is_set()
+
+
+async def test_workers_hear_of_work(store: RequestStore) -> None:
+    with store.listen(WORK) as told:
+        await submit(store, "one")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await told.wait()
+    claimed = await claim(store)
+    with store.listen(WORK) as told:
+        await store.release(claimed, "x", is_lost=False)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await told.wait()
+
+
+async def test_a_webhook_is_due_at_the_end_and_comes_again_until_it_is_settled(store: RequestStore) -> None:
+    await submit(store, "one", webhook_url="https://example.org/hook")
+    await submit(store, "two")
+    assert await store.claim_delivery() is None
+    with store.listen(DELIVERIES) as told:
+        await store.finish(await claim(store), 1, [], Finished(make_output()))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await told.wait()
+    await store.finish(await claim(store), 1, [], Failed(BackendUnavailable("lost")))
+    delivery = await store.claim_delivery()
+    assert delivery is not None
+    assert (delivery.webhook_url, delivery.attempt) == ("https://example.org/hook", 1)
+    assert (delivery.record.name, delivery.record.end) == (ONE, Finished(make_output()))
+    assert await store.claim_delivery() is None
+    assert (await store.statistics()).num_deliveries == 1
+    await store.settle_delivery(delivery, 0)
+    again = await store.claim_delivery()
+    assert again is not None
+    assert again.attempt == 2
+    await store.settle_delivery(again, 3_600)
+    assert await store.claim_delivery() is None
+    await store.settle_delivery(again, None)
+    assert (await store.statistics()).num_deliveries == 0
+
+
+async def test_a_webhook_that_nobody_settled_comes_again(open_store: OpenStore) -> None:
+    store = await open_store(lease_seconds=0.02)
+    await submit(store, "one", webhook_url="https://example.org/hook")
+    await store.cancel(ONE)
+    assert await store.claim_delivery() is not None
+    async for _ in patience():
+        if (again := await store.claim_delivery()) is not None:
+            assert again.attempt == 2
+            break
+
+
+async def test_statistics_count_what_is_there(store: RequestStore) -> None:
+    empty = await store.statistics()
+    assert (empty.num_queued, empty.num_running, empty.oldest_queued_seconds) == (0, 0, 0)
+    await submit(store, *"123")
+    await claim(store)
+    counted = await store.statistics()
+    assert (counted.num_queued, counted.num_running) == (2, 1)
+    assert 0 < counted.oldest_queued_seconds < PATIENCE_SECONDS
+
+
+async def test_everything_is_there_after_a_restart(open_store: OpenStore) -> None:
+    store = await open_store()
+    await submit(store, *"1234")
+    await submit(store, "1", key_id="bert")
+    await store.finish(await claim(store), 1, [LogLine("x")], Finished(make_output()))
+    running = await claim(store)
+    await store.stop()
+    store = await open_store()
+    assert [event for event in await store.events(RequestName(KEY, "1"), 0, 10) if isinstance(event, Event)]
+    assert (await store.get(RequestName(KEY, "1"))).end == Finished(make_output())
+    assert await store.renew(running) is Lease.HELD
+    assert await claim_all(store) == ["anna/2", "anna/3", "anna/4"]

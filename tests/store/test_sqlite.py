@@ -1,0 +1,120 @@
+"""What only a store in a file promises: who may open it, a full disk, and what shares a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import apsw
+import pytest
+from idefics2_service.errors import QueueFull, RequestNotFound, StartFailed, StoreUnavailable
+from idefics2_service.events import Finished
+from idefics2_service.requests import State
+from idefics2_service.settings import StoreSettings
+from idefics2_service.store.records import RequestName
+from idefics2_service.store.sqlite.store import SqliteStore
+from store.submissions import KEY, claim, claim_all, make_output, make_submission, submit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from idefics2_service.store.records import Record
+
+ONE = RequestName(KEY, "one")
+MANY_PAGES = 2**31
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """One store with usual settings."""
+    opened = SqliteStore(tmp_path, StoreSettings())
+    await opened.start()
+    yield opened
+    await opened.stop()
+
+
+async def allow_pages(store: SqliteStore, bound: int) -> None:
+    """Bound the size of the file, as a full disk does; never below what it has."""
+    connection = store._ledger._connection
+    await store._writer.call(lambda: connection.pragma("max_page_count", bound))
+
+
+async def test_a_folder_has_one_store_at_a_time(store: SqliteStore, tmp_path: Path) -> None:
+    second = SqliteStore(tmp_path, StoreSettings())
+    with pytest.raises(StartFailed, match=r"IDEFICS2_DATA_FOLDER.*another service uses this folder"):
+        await second.start()
+    await submit(store, "one")
+    await store.stop()
+    await second.start()
+    assert (await second.get(ONE)).state is State.QUEUED
+    await second.stop()
+
+
+async def test_a_file_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "requests.sqlite"
+    connection = apsw.Connection(str(path))
+    connection.pragma("user_version", 99)
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StartFailed, match="it is of version 99, this program reads version 1"):
+        await SqliteStore(tmp_path, StoreSettings()).start()
+    assert path.read_bytes()[100:] == before[100:]  # all but the file's header
+
+
+async def test_a_full_disk_refuses_new_requests_until_there_is_room(store: SqliteStore) -> None:
+    await submit(store, "one", "two")
+    claimed = await claim(store)
+    await allow_pages(store, 1)
+    for number in range(3):
+        with pytest.raises(StoreUnavailable):
+            await store.submit(make_submission(str(number), prompt="x" * 100_000))
+    assert (await store.get(ONE)).state is State.RUNNING
+    assert [event.sequence for event in await store.events(ONE, 0, 10)] == [1]
+    assert (await store.statistics()).num_queued == 1
+    await allow_pages(store, MANY_PAGES)
+    await store.finish(claimed, 1, [], Finished(make_output()))
+    await submit(store, "0", prompt="x" * 100_000)
+    assert await claim_all(store) == ["anna/two", "anna/0"]
+
+
+async def test_who_fails_does_not_undo_what_shares_its_transaction(store: SqliteStore) -> None:
+    def submit_and_fail() -> Record:
+        store._ledger.submit(make_submission("undone"))
+        raise QueueFull("no")
+
+    answers = await _together(
+        store, store.submit(make_submission("one")), store._writer.call(submit_and_fail), submit(store, "two")
+    )
+    assert [type(answer).__name__ for answer in answers] == ["Record", "QueueFull", "NoneType"]
+    with pytest.raises(RequestNotFound):
+        await store.get(RequestName(KEY, "undone"))
+    assert await claim_all(store) == ["anna/one", "anna/two"]
+
+
+async def test_a_full_disk_undoes_only_what_had_no_room(store: SqliteStore) -> None:
+    await submit(store, "one")
+    await allow_pages(store, 1)
+    answers = await _together(
+        store,
+        store.cancel(ONE),
+        store.submit(make_submission("large", prompt="x" * 100_000)),
+        store.statistics(),
+    )
+    kinds = [type(answer).__name__ for answer in answers]
+    assert kinds[1] == "StoreUnavailable"
+    # What was acknowledged is so.
+    is_cancelled = (await store.get(ONE)).state is State.CANCELLED
+    assert is_cancelled is (kinds[0] == "Record")
+
+
+async def _together(store: SqliteStore, *calls: object) -> list[object]:
+    """Let calls share one transaction: they wait while the thread is busy."""
+    is_going_on = threading.Event()
+    busy = asyncio.create_task(store._writer.call(is_going_on.wait))
+    answers = asyncio.gather(*calls, return_exceptions=True)  # type: ignore[call-overload]  # mixed kinds
+    await asyncio.sleep(0)
+    is_going_on.set()
+    await busy
+    return list(await answers)

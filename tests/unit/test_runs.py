@@ -1,0 +1,221 @@
+"""A claimed request is written as it happens, and ended, handed back or let go, whatever the store does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fakes.backend import FakeBackend
+from fakes.script import Answer, Script
+from idefics2_service import runs
+from idefics2_service.errors import StoreUnavailable
+from idefics2_service.events import AttemptStarted, Finished, LogLine, StageEntered, TextDelta
+from idefics2_service.lifecycle import Means
+from idefics2_service.metrics import Metrics
+from idefics2_service.queue import Turns
+from idefics2_service.requests import ImageSource, Stage, State
+from idefics2_service.runs import Recorder, Run
+from idefics2_service.settings import LimitSettings, StoreSettings
+from idefics2_service.store.records import Claim, RequestName
+from idefics2_service.store.sqlite.store import SqliteStore
+from idefics2_service.workers import Workers
+from pictures import red_circle
+from store.submissions import make_request, make_submission
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from idefics2_service.store.interface import RequestStore
+
+ONE = RequestName("anna", "one")
+PATIENCE_SECONDS = 20
+
+
+class UnreliableStore:
+    """A store that counts its calls, and is away for some of them, before or after it did what was asked."""
+
+    def __init__(self, store: RequestStore) -> None:
+        """Stand before `store`."""
+        self._store = store
+        self.calls: Counter[str] = Counter()
+        self.away_before: Counter[str] = Counter()
+        self.away_after: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        """Pass a call on, or fail."""
+        method = getattr(self._store, name)
+        if not asyncio.iscoroutinefunction(method):
+            return method
+
+        async def call(*arguments: Any, **options: Any) -> Any:
+            self.calls[name] += 1
+            if self.away_before[name]:
+                self.away_before[name] -= 1
+                raise StoreUnavailable("away")
+            answer = await method(*arguments, **options)
+            if self.away_after[name]:
+                self.away_after[name] -= 1
+                raise StoreUnavailable("the answer was lost")
+            return answer
+
+        return call
+
+
+class Bench:
+    """A store with one request, and all that is needed to run it."""
+
+    def __init__(self, store: RequestStore) -> None:
+        """Put it together."""
+        self.script = Script()
+        self.store: Any = UnreliableStore(store)
+        self.settings = StoreSettings(lease_seconds=2, renew_seconds=0.01)
+        self.turns = Turns(4, 4)
+        self.means = Means(FakeBackend(self.script), self.turns, LimitSettings(), Metrics())
+
+    async def begin(self) -> tuple[Claim, asyncio.Task[bool]]:
+        """Submit, claim and run the request."""
+        request = make_request()
+        image = ImageSource("images[0].data", data=red_circle())
+        fields = {**vars(request), "images": (image,), "max_image_bytes": 10**6}
+        await self.store.submit(make_submission("one", request=type(request)(**fields)))
+        claim = await self.store.claim()
+        assert claim is not None
+        run = Run(claim, self.store, self.means, self.settings, lambda: None)
+        return claim, asyncio.create_task(run.run())
+
+    async def happenings(self) -> list[Any]:
+        """Return what is written, whose numbers have no gap."""
+        events = await self.store.events(ONE, 0, 1_000)
+        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+        return [event.happening for event in events]
+
+    async def wait_for_text(self) -> None:
+        """Return when some of the answer is written."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not any(isinstance(h, TextDelta) for h in await self.happenings()):
+                pass
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    """One over SQLite."""
+    store = SqliteStore(tmp_path, StoreSettings(lease_seconds=2))
+    await store.start()
+    yield Bench(store)
+    await store.stop()
+
+
+def recorder() -> Recorder:
+    """After one event."""
+    return Recorder(Claim(ONE, 1, make_request(), last_sequence=1))
+
+
+def test_text_joins_text_but_nothing_else_and_nothing_that_is_being_written() -> None:
+    notes = recorder()
+    for happening in (TextDelta("a", 1), TextDelta("b", 2), LogLine("x"), TextDelta("c", 3)):
+        notes.add(happening)
+    assert notes.take() == [TextDelta("ab", 2), LogLine("x"), TextDelta("c", 3)]
+    notes.add(TextDelta("d", 4))
+    notes.add(TextDelta("e", 5))
+    assert notes.take() == [TextDelta("ab", 2), LogLine("x"), TextDelta("c", 3), TextDelta("de", 5)]
+
+
+def test_what_is_confirmed_is_not_written_again() -> None:
+    notes = recorder()
+    notes.add(LogLine("x"))
+    assert (notes.after, notes.take()) == (1, [LogLine("x")])
+    notes.add(LogLine("y"))
+    notes.confirm()
+    assert (notes.after, notes.take()) == (2, [LogLine("y")])
+
+
+async def test_many_tokens_are_few_writes(bench: Bench) -> None:
+    bench.script.add(Answer(("word ",) * 400))
+    _, running = await bench.begin()
+    assert await running is False
+    written = await bench.happenings()
+    assert "".join(h.text for h in written if isinstance(h, TextDelta)) == "word " * 400
+    assert bench.store.calls["append"] < 20
+    assert isinstance(written[-1], Finished)
+
+
+@pytest.mark.parametrize("when", ["away_before", "away_after"])
+@pytest.mark.parametrize("method", ["append", "finish"])
+async def test_a_store_that_is_away_for_a_while_loses_and_repeats_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, when: str, method: str
+) -> None:
+    monkeypatch.setattr(runs, "_RETRY_SECONDS", 0)
+    getattr(bench.store, when)[method] = 3
+    bench.script.add(Answer(("A", " red", " circle")))
+    _, running = await bench.begin()
+    assert await running is False
+    written = await bench.happenings()
+    assert written[0] == AttemptStarted(1)
+    stages = [h.stage for h in written if isinstance(h, StageEntered)]
+    assert stages == [Stage.RESOLVING, Stage.QUEUED, Stage.PREFILL, Stage.DECODE]
+    assert "".join(h.text for h in written if isinstance(h, TextDelta)) == "A red circle"
+    assert sum(isinstance(h, LogLine) for h in written) == 1
+    assert isinstance(written[-1], Finished)
+
+
+async def test_who_cancels_stops_the_backend(bench: Bench) -> None:
+    bench.script.add(Answer(("x",), holds=True))
+    _, running = await bench.begin()
+    await bench.wait_for_text()
+    await bench.store.cancel(ONE)
+    assert await running is False
+    assert bench.script.num_cancelled == 1
+    assert (await bench.store.get(ONE)).state is State.CANCELLED
+    assert (bench.turns.num_running, bench.turns.num_waiting) == (0, 0)
+
+
+async def test_a_claim_that_is_lost_stops_the_backend_and_writes_nothing_more(bench: Bench) -> None:
+    bench.script.add(Answer(("x",), holds=True))
+    claim, running = await bench.begin()
+    await bench.wait_for_text()
+    await bench.store.release(claim, "taken away", is_lost=True)
+    again = await bench.store.claim()
+    before = await bench.happenings()
+    assert await running is False
+    assert bench.script.num_cancelled == 1
+    assert await bench.happenings() == before
+    assert (again.attempt, (await bench.store.get(ONE)).state) == (2, State.RUNNING)
+
+
+async def test_the_time_in_the_queue_is_part_of_the_answers_seconds(bench: Bench) -> None:
+    bench.script.add(Answer(("x",)))
+    claim, running = await bench.begin()
+    await running
+    end = (await bench.store.get(ONE)).end
+    assert isinstance(end, Finished)
+    assert end.output.stage_seconds["queued"] >= claim.seconds_queued > 0
+    assert end.output.stage_seconds["total"] >= end.output.stage_seconds["queued"]
+
+
+async def test_a_fault_of_ours_fails_the_request_and_says_no_more_than_its_name(bench: Bench) -> None:
+    _, running = await bench.begin()  # the script has no answer for it
+    assert await running is False
+    written = await bench.happenings()
+    assert written[-1].error.reason == "INTERNAL_ERROR"
+    assert "one" in written[-1].error.message
+
+
+async def test_workers_that_stop_hand_back_what_they_run(bench: Bench) -> None:
+    bench.script.add(Answer(("x",), holds=True))
+    workers = Workers(bench.store, bench.means, bench.settings)
+    request = make_request()
+    image = ImageSource("images[0].data", data=red_circle())
+    fields = {**vars(request), "images": (image,), "max_image_bytes": 10**6}
+    working = asyncio.create_task(workers.work())
+    await bench.store.submit(make_submission("one", request=type(request)(**fields)))
+    await bench.wait_for_text()
+    assert workers.num_running == 1
+    await workers.stop(0)
+    record = await bench.store.get(ONE)
+    assert (record.state, record.attempt) == (State.QUEUED, 1)
+    assert bench.script.num_cancelled == 1
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
