@@ -1,6 +1,6 @@
 """Triton's side of the engine: tensors in, events out, and nothing left open.
 
-`execute` only enqueues. The engine's own thread steps; senders send. Every request that `execute`
+`execute` only enqueues. The engine's own process steps; senders send. Every request that `execute`
 was given is in `_streams` until its last response, with FINAL, is out.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import threading
 import time
 import uuid
@@ -21,15 +20,12 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from idefics2_engine.bounds import check_sampling
 from idefics2_engine.config import EngineConfig
-from idefics2_engine.engine import Engine
+from idefics2_engine.engine_process import EngineProcess
 from idefics2_engine.errors import InvalidRequest
-from idefics2_engine.loop import EngineLoop
 from idefics2_engine.outbox import Outbox, join_text
 from idefics2_engine.requests import Event, Failed, Request, SamplingParams, TextDelta, is_last
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-# The engine's thread takes Python's lock back hundreds of times a step, from threads that send.
-MAX_SECONDS_TO_WAIT_FOR_PYTHON = 0.0003
 SECONDS_BETWEEN_CANCEL_CHECKS = 1.0  # a check is a round trip to the server, as dear as a send
 
 logger = logging.getLogger(__name__)
@@ -57,10 +53,8 @@ class TritonPythonModel:
         self._config = EngineConfig.read(parameters, _environment(args), Path(args["model_repository"]))
         self._streams: dict[str, Stream] = {}
         self._lock = threading.Lock()
-        sys.setswitchinterval(MAX_SECONDS_TO_WAIT_FOR_PYTHON)
         self._outbox = Outbox(self._send, max_messages_per_second=self._config.message_rate)
-        self._engine = Engine.start(self._config)
-        self._loop = EngineLoop(self._engine, self._outbox.put)
+        self._engine = EngineProcess(self._config, self._outbox.put)
 
     def execute(self, requests: list[Any]) -> None:
         """Take requests; each is answered later, by itself, whatever becomes of the others."""
@@ -79,24 +73,23 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Answer everything that is open, then let go of the engine."""
-        self._loop.close()
-        self._outbox.close()
         self._engine.close()
+        self._outbox.close()
 
     def _begin(self, stream_id: str, request: Any) -> None:  # Triton is untyped
         tensors = _Tensors(request)
         operation = tensors.text("operation", "generate")
         if operation == "generate":
-            self._loop.submit(self._read_request(stream_id, tensors))
+            self._engine.submit(self._read_request(stream_id, tensors))
         elif operation == "cancel":
             self._cancel(tensors.text("target", ""))
-            self._loop.ping(stream_id)
+            self._engine.ping(stream_id)
         elif operation == "ping":
-            self._loop.ping(stream_id)
+            self._engine.ping(stream_id)
         elif operation == "count":
             sizes = [(w, h) for w, h in np.reshape(tensors.values("image_size"), (-1, 2)).tolist()]
             prompt, split = tensors.text("prompt", ""), tensors.value("split_images", None)
-            self._loop.count(stream_id, lambda p: p.count(prompt, sizes, split_images=split))
+            self._engine.count(stream_id, prompt, sizes, split_images=split)
         else:
             message = f"operation must be generate, cancel, count or ping, not {operation!r}"
             raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "operation")
@@ -126,7 +119,7 @@ class TritonPythonModel:
         with self._lock:
             targets = [key for key, stream in self._streams.items() if stream.public_id == public_id]
         for stream_id in targets:
-            self._loop.cancel(stream_id)
+            self._engine.cancel(stream_id)
 
     def _send(self, stream_id: str, events: list[Event]) -> None:
         """Send events as one response; the last one closes the stream even if sending fails."""
@@ -138,12 +131,12 @@ class TritonPythonModel:
         except Exception:
             if done:  # without FINAL its caller would wait for ever
                 stream.sender.send(flags=FINAL)
-            self._loop.cancel(stream_id)
+            self._engine.cancel(stream_id)
             raise
         if not done and time.monotonic() - stream.checked_at > SECONDS_BETWEEN_CANCEL_CHECKS:
             stream.checked_at = time.monotonic()
             if stream.sender.is_cancelled():
-                self._loop.cancel(stream_id)
+                self._engine.cancel(stream_id)
 
 
 class _Tensors:

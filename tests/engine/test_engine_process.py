@@ -1,0 +1,140 @@
+"""The engine's process answers as the engine does, and whoever loses it is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from engine.answers import text_of
+from engine.conftest import MODEL_FOLDER
+from fakes.engine import Told
+from idefics2_engine.config import EngineConfig
+from idefics2_engine.engine_process import EngineProcess
+from idefics2_engine.errors import EngineFault
+from idefics2_engine.requests import (
+    Alive,
+    Cancelled,
+    Counted,
+    Failed,
+    Finished,
+    Request,
+    SamplingParams,
+)
+from pictures import DESCRIBE, NUM_IMAGE_TOKENS, NUM_PROMPT_TOKENS, RED_CIRCLE, draw_red_circle, red_circle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE_SECONDS = 60
+LOST = Failed("BACKEND_UNAVAILABLE", "the engine is lost")
+CONFIG = EngineConfig.read({}, {}, MODEL_FOLDER)
+GREEDY = SamplingParams(temperature=0)
+ENDLESS = SamplingParams(temperature=10, top_p=1, max_new_tokens=1_500, min_new_tokens=1_500)
+STARTER = """
+import sys
+from pathlib import Path
+from idefics2_engine.config import EngineConfig
+from idefics2_engine.engine_process import EngineProcess
+process = EngineProcess(EngineConfig.read({}, {}, Path(sys.argv[1])), print)
+print(process._process.pid, flush=True)
+process._process.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def told() -> Told:
+    """What the process tells."""
+    return Told()
+
+
+@pytest.fixture(scope="module")
+def process(told: Told) -> Iterator[EngineProcess]:
+    """One that answers."""
+    process = EngineProcess(CONFIG, told.emit)
+    yield process
+    process.close()
+    assert process._process.returncode == 0
+    assert not process._open
+
+
+def ask(request_id: str, sampling: SamplingParams = GREEDY) -> Request:
+    """Ask about a red circle."""
+    return Request(request_id, DESCRIBE, (red_circle(),), sampling)
+
+
+def test_it_answers_as_the_engine_does(process: EngineProcess, told: Told) -> None:
+    names = [f"answered-{number}" for number in range(5)]
+    for name in names:
+        process.submit(ask(name))
+    for last in told.wait_for_last(*names):
+        assert isinstance(last, Finished)
+    assert {text_of(told.events[name]) for name in names} == {RED_CIRCLE}
+
+
+def test_it_counts_and_answers_pings_from_the_engines_thread(process: EngineProcess, told: Told) -> None:
+    process.ping("ping")
+    process.count("count", DESCRIBE, [draw_red_circle().size], split_images=None)
+    alive, counted = told.wait_for_last("ping", "count")
+    assert alive == Alive()
+    assert isinstance(counted, Counted)
+    assert (counted.num_prompt_tokens, counted.num_image_tokens) == (NUM_PROMPT_TOKENS, NUM_IMAGE_TOKENS)
+
+
+def test_a_request_is_cancelled_within_a_step(process: EngineProcess, told: Told) -> None:
+    process.submit(ask("endless", ENDLESS))
+    told.wait_for_events("endless", 5)
+    process.cancel("endless")
+    process.cancel("nobody")
+    assert told.wait_for_last("endless") == [Cancelled()]
+
+
+def test_a_request_at_fault_fails_alone(process: EngineProcess, told: Told) -> None:
+    process.submit(Request("bad", DESCRIBE, (b"no picture",), GREEDY))
+    process.submit(ask("good"))
+    bad, good = told.wait_for_last("bad", "good")
+    assert isinstance(bad, Failed)
+    assert bad.field == "images[0]"
+    assert isinstance(good, Finished)
+
+
+def test_a_checkpoint_that_cannot_be_loaded_is_said_and_leaves_no_process() -> None:
+    config = dataclasses.replace(CONFIG, checkpoint=str(MODEL_FOLDER / "1"))
+    with pytest.raises(EngineFault, match="the model cannot be served"):
+        EngineProcess(config, lambda *_: None)
+    assert not [child for child in psutil.Process().children() if "engine_program" in child.cmdline()]
+
+
+def test_who_loses_the_process_is_told_and_so_is_who_comes_later() -> None:
+    told = Told()
+    process = EngineProcess(CONFIG, told.emit)
+    process.submit(ask("running", ENDLESS))
+    told.wait_for_events("running", 5)
+    process._process.kill()
+    assert told.wait_for_last("running") == [LOST]
+    process.ping("later")
+    process.submit(ask("late"))
+    assert told.wait_for_last("later", "late") == [LOST, LOST]
+    process.close()
+
+
+def test_the_process_ends_with_the_one_that_started_it() -> None:
+    paths = ":".join(sys.path)
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(MODEL_FOLDER)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    with starter:
+        assert starter.stdout is not None
+        engine = psutil.Process(int(starter.stdout.readline()))
+        children = engine.children(recursive=True)
+        starter.send_signal(signal.SIGKILL)
+        gone, alive = psutil.wait_procs([engine, *children], timeout=PATIENCE_SECONDS)
+        assert len(gone) == 1 + len(children)
+        assert not alive

@@ -1,0 +1,101 @@
+"""The program of the engine's process: `python -m idefics2_engine.engine_program SOCKET`.
+
+It ends with the one that started it, however that ends: then the socket is closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from idefics2_engine.engine import Engine
+from idefics2_engine.loop import EngineLoop
+from idefics2_engine.messages import Cancel, Close, Count, Message, Ping, Started, Submit, Told
+
+if TYPE_CHECKING:
+    from idefics2_engine.requests import Event
+
+# The engine's thread takes Python's lock back hundreds of times a step, from the threads beside it.
+MAX_SECONDS_TO_WAIT_FOR_PYTHON = 0.0003
+
+logger = logging.getLogger(__name__)
+
+
+class Teller:
+    """Sends what happens, all that is there as one message, so that the engine's thread never waits."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Send over `connection`."""
+        self._connection = connection
+        self._told: SimpleQueue[Told | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="teller", daemon=True)
+        self._thread.start()
+
+    def tell(self, request_id: str, event: Event) -> None:
+        """Have an event sent; never blocks."""
+        self._told.put((request_id, event))
+
+    def close(self) -> None:
+        """Send what is there, then stop."""
+        self._told.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (first := self._told.get()) is not None:
+            together, ends = [first], False
+            while not self._told.empty() and not ends:
+                following = self._told.get()
+                ends = following is None
+                if following is not None:
+                    together.append(following)
+            self._connection.send(together)
+            if ends:
+                return
+
+
+def main() -> None:
+    """Load the model, say so, and do what is asked until the other side closes."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other side's to answer
+    connection = Connection(int(sys.argv[1]))
+    sys.setswitchinterval(MAX_SECONDS_TO_WAIT_FOR_PYTHON)
+    config = connection.recv()
+    try:
+        engine = Engine.start(config)
+    except Exception as error:
+        logger.exception("the model cannot be served")
+        connection.send(Started(f"the model cannot be served: {error}"))
+        return
+    connection.send(Started())
+    teller = Teller(connection)
+    loop = EngineLoop(engine, teller.tell)
+    try:
+        while not isinstance(message := connection.recv(), Close):
+            _do(loop, message)
+    except (EOFError, OSError):
+        os._exit(1)  # nobody is there any more; a device that hangs must not hold us
+    loop.close()
+    teller.close()
+    engine.close()
+
+
+def _do(loop: EngineLoop, message: Message) -> None:
+    match message:
+        case Submit(request):
+            loop.submit(request)
+        case Cancel(request_id):
+            loop.cancel(request_id)
+        case Ping(request_id):
+            loop.ping(request_id)
+        case Count(request_id, prompt, sizes, split_images):
+            loop.count(request_id, lambda p: p.count(prompt, sizes, split_images=split_images))
+
+
+if __name__ == "__main__":
+    main()
