@@ -3,25 +3,42 @@
     with Client() as client:
         print(client.generate("cat.png", "What is on the sofa?").output)
 
-`python -m idefics2_client`, installed as `idefics2`, is the same for the command line.
+`AsyncClient` is the same for asyncio. `python -m idefics2_client`, installed as `idefics2`, is the same for
+the command line.
 """
 
+import os
+
+# A lost connection is told by `Retry.on_lost`. grpc, which looks here when it is imported, would write it on
+# standard error as well, into the middle of what a terminal shows.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+from idefics2_client.aio import AsyncClient
 from idefics2_client.client import Client
 from idefics2_client.errors import (
+    AlreadyExists,
     AuthenticationFailed,
     Cancelled,
     DeadlineExceeded,
     Idefics2Error,
     ImageUnreadable,
     InvalidRequest,
+    NotFinished,
+    NotFound,
     Overloaded,
     ServiceFailed,
     ServiceUnavailable,
 )
+from idefics2_client.failures import read_failure
 from idefics2_client.images import ImageSource
 from idefics2_client.requests import Options
+from idefics2_client.retry import Retry
+from idefics2_client.submission import SubmitOptions
+from idefics2_client.updates import QueueUpdate, TextUpdate
 
 __all__ = [
+    "AlreadyExists",
+    "AsyncClient",
     "AuthenticationFailed",
     "Cancelled",
     "Client",
@@ -30,8 +47,15 @@ __all__ = [
     "ImageSource",
     "ImageUnreadable",
     "InvalidRequest",
+    "NotFinished",
+    "NotFound",
     "Options",
     "Overloaded",
+    "QueueUpdate",
+    "Retry",
     "ServiceFailed",
     "ServiceUnavailable",
+    "SubmitOptions",
+    "TextUpdate",
+    "read_failure",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from idefics2_client.client import Client
 from idefics2_client.display import Display, JsonDisplay
@@ -12,18 +12,13 @@ from idefics2_client.errors import ServiceFailed
 from idefics2_client.images import MAX_IMAGE_BYTES
 from idefics2_client.live import LiveDisplay, can_redraw
 from idefics2_client.outcome import write_json, write_numbers
-from idefics2_client.requests import Options
+from idefics2_client.submission import SubmitOptions
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from idefics2_client.images import ImageSource
-
-
-class _Call(Options):
-    image: ImageSource
-    prompt: str
-    timeout_seconds: float | None
+    from idefics2_client.retry import Retry
 
 
 def ask(arguments: Namespace) -> None:
@@ -35,9 +30,9 @@ def ask(arguments: Namespace) -> None:
     """
     finished = False
     with (
-        Client(arguments.target, arguments.api_key) as client,
-        _choose_display(arguments) as display,
-        closing(client.stream(**_read_call(arguments))) as events,
+        connect(arguments) as client,
+        choose_display(arguments) as display,
+        closing(client.stream(**read_call(arguments))) as events,
     ):
         for event in events:
             display.show(event)
@@ -53,8 +48,8 @@ def count(arguments: Namespace) -> None:
         Idefics2Error: it would be refused, or the service does not answer.
 
     """
-    with Client(arguments.target, arguments.api_key) as client:
-        counts = write_numbers(client.count_tokens(**_read_call(arguments)))
+    with connect(arguments) as client:
+        counts = write_numbers(client.count_tokens(**read_call(arguments)))
     if arguments.json:
         write_json(sys.stdout, counts)
     else:
@@ -62,18 +57,25 @@ def count(arguments: Namespace) -> None:
         sys.stdout.flush()
 
 
-def _choose_display(arguments: Namespace) -> Display:
+def connect(arguments: Namespace, retry: Retry | None = None) -> Client:
+    """Make the client that the command line asks for."""
+    return Client(arguments.target, arguments.api_key, retry=retry)
+
+
+def choose_display(arguments: Namespace) -> Display:
+    """Show what happens in the way that fits who reads it."""
     if arguments.json:
         return JsonDisplay(sys.stdout, sys.stderr)
     kind = LiveDisplay if can_redraw(sys.stdout, sys.stderr) else Display
     return kind(sys.stdout, sys.stderr)
 
 
-def _read_call(arguments: Namespace) -> _Call:
-    given = {name: value for name, value in vars(arguments).items() if name in _Call.__annotations__}
-    given["image"] = _read_source(arguments.image)
-    given["images"] = [_read_source(image) for image in arguments.images]
-    return cast("_Call", given)
+def read_call(arguments: Namespace) -> dict[str, Any]:
+    """Read what is to be asked, and how."""
+    names = {"prompt", "timeout_seconds", *SubmitOptions.__annotations__}
+    given = {name: value for name, value in vars(arguments).items() if name in names}
+    images = [_read_source(image) for image in arguments.images]
+    return {**given, "image": _read_source(arguments.image), "images": images}
 
 
 def _read_source(argument: str) -> ImageSource:

@@ -5,15 +5,25 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Self, TextIO
 
-from idefics2_client.outcome import name_stage, write_json, write_response
+from idefics2.v1.generation_pb2 import Stage
+
+from idefics2_client.names import write_name
+from idefics2_client.outcome import write_json, write_response
 
 if TYPE_CHECKING:
     from idefics2.v1.generation_pb2 import Event, GenerateResponse, TextDelta
+
+    from idefics2_client.errors import Idefics2Error
 
 
 def strip_controls(text: str) -> str:
     """Drop what a terminal would obey, newline and tab apart: nobody vouches for a model's text."""
     return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
+
+
+def fit(text: str, out: TextIO) -> str:
+    """Return what to write of a model's text: letter for letter, unless a terminal reads it."""
+    return strip_controls(text) if out.isatty() else text
 
 
 class Display:
@@ -39,12 +49,14 @@ class Display:
             case "queue_position":
                 self.show_queue_position(event.queue_position.position)
             case "stage_entered":
-                self.show_stage(name_stage(event.stage_entered.stage))
+                self.show_stage(write_name(Stage.DESCRIPTOR, event.stage_entered.stage))
             case "log_line":
                 self.show_log_line(strip_controls(event.log_line.message))
             case "text_delta":
                 self.show_text(event.text_delta)
-            case "finished":
+            case "attempt_started" if event.attempt_started.attempt > 1:
+                self.show_attempt(event.attempt_started.attempt)
+            case "finished" if event.finished.HasField("response"):
                 self.show_answer(event.finished.response)
 
     def show_queue_position(self, position: int) -> None:
@@ -59,10 +71,20 @@ class Display:
         """Pass on what the service says."""
         self._note(f"log: {line}")
 
+    def show_loss(self, error: Idefics2Error) -> None:
+        """Say why nothing comes for a while."""
+        self.show_log_line(strip_controls(f"{error.message}; trying again"))
+
+    def show_attempt(self, attempt: int) -> None:
+        """Begin the answer anew; a pipe cannot take back what it has of the lost attempt."""
+        if self._line_is_open:
+            self._end_line()
+        self._note(f"attempt: {attempt}")
+
     def show_text(self, delta: TextDelta) -> None:
         """Append to the answer."""
         self._line_is_open = True
-        self._out.write(strip_controls(delta.text) if self._out.isatty() else delta.text)
+        self._out.write(fit(delta.text, self._out))
         self._out.flush()
 
     def show_answer(self, _: GenerateResponse) -> None:

@@ -61,6 +61,15 @@ class LiveDisplay(Display):
         else:
             self._region.note(line)
 
+    def show_attempt(self, attempt: int) -> None:
+        """Take back what is not complete of the answer, and let it begin anew."""
+        self._line_is_open = False
+        self._status.begin_anew()
+        self._region.clear()
+        for line in (*self._held, f"attempt {attempt}: the answer begins anew"):
+            self._region.note(line)
+        self._held.clear()
+
     def show_text(self, delta: TextDelta) -> None:
         """Let the answer grow."""
         self._line_is_open = True

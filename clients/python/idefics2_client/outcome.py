@@ -5,42 +5,54 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, TextIO
 
-from idefics2.v1 import generation_pb2
+from idefics2.v1.generation_pb2 import FinishReason
 
 from idefics2_client.errors import (
+    AlreadyExists,
     AuthenticationFailed,
     DeadlineExceeded,
     Idefics2Error,
     InvalidRequest,
+    NotFinished,
+    NotFound,
     Overloaded,
     ServiceUnavailable,
 )
+from idefics2_client.names import write_name
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+    from idefics2.v1.generation_pb2 import GenerateResponse
 
 ANSWERED = 0
 FAILED = 1
 REFUSED = 2  # argparse's own, for bad usage
 KEY_REFUSED = 3
 NOT_NOW = 4
+NOT_FINISHED = 5
+NOT_KNOWN = 6
 INTERRUPTED = 130  # as a shell has it for SIGINT
 
 _STATUSES: dict[type[Idefics2Error], int] = {
     InvalidRequest: REFUSED,
+    AlreadyExists: REFUSED,
     AuthenticationFailed: KEY_REFUSED,
     Overloaded: NOT_NOW,
     ServiceUnavailable: NOT_NOW,
     DeadlineExceeded: NOT_NOW,
+    NotFinished: NOT_FINISHED,
+    NotFound: NOT_KNOWN,
 }
 
 DESCRIPTION = """\
 exit status:
   0    answered
-  1    failed, for none of the reasons below
-  2    bad usage, or the input was refused or cannot be read
+  1    failed, for none of the reasons below; also a request that somebody cancelled
+  2    bad usage, or the input was refused or cannot be read, or the request's name is taken
   3    the API key is missing or was refused
-  4    not available now: not running, too busy, or the timeout passed
+  4    not available now: not running, too busy, or a timeout passed
+  5    the request has no result yet
+  6    there is no such request, or no longer
   130  interrupted by Ctrl-C
 """
 
@@ -68,11 +80,11 @@ def write_error(error: Idefics2Error) -> dict[str, object]:
     return {"error": {name: getattr(error, name) for name in names}}
 
 
-def write_response(response: generation_pb2.GenerateResponse) -> dict[str, object]:
+def write_response(response: GenerateResponse) -> dict[str, object]:
     """Write an answer for a program."""
     return {
         "output": response.output,
-        "finish_reason": name_finish_reason(response.finish_reason),
+        "finish_reason": write_name(FinishReason.DESCRIPTOR, response.finish_reason),
         "usage": write_numbers(response.usage),
         "stage_seconds": write_numbers(response.stage_seconds),
         "request_id": response.request_id,
@@ -89,15 +101,3 @@ def write_json(out: TextIO, value: dict[str, object]) -> None:
     """Write one object on one line, in ASCII, which is safe on every terminal and in every locale."""
     out.write(json.dumps(value) + "\n")
     out.flush()
-
-
-def name_stage(stage: generation_pb2.Stage.ValueType) -> str:
-    """Name a stage as people write it; one that is newer than this program by its number."""
-    known = generation_pb2.Stage.DESCRIPTOR.values_by_number.get(stage)
-    return known.name.removeprefix("STAGE_").lower() if known else str(stage)
-
-
-def name_finish_reason(reason: generation_pb2.FinishReason.ValueType) -> str:
-    """Name a reason as people write it; one that is newer than this program by its number."""
-    known = generation_pb2.FinishReason.DESCRIPTOR.values_by_number.get(reason)
-    return known.name.removeprefix("FINISH_REASON_").lower() if known else str(reason)

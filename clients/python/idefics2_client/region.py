@@ -57,6 +57,11 @@ class Region:
         with self._lock:
             self._text += text
 
+    def clear(self) -> None:
+        """Drop what has not become part of the screen above."""
+        with self._lock:
+            self._text = ""
+
     def _run(self) -> None:
         with Live(self, console=self._console, auto_refresh=False, transient=True):
             while not self._stopped.wait(_FRAME_SECONDS):

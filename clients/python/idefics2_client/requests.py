@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from idefics2.v1 import generation_pb2
 
@@ -13,7 +13,11 @@ from idefics2_client.images import make_images
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from google.protobuf.message import Message
+
     from idefics2_client.images import ImageSource
+
+_Message = TypeVar("_Message", bound="Message")
 
 
 class Options(TypedDict, total=False):
@@ -57,15 +61,26 @@ def make_request(image: ImageSource, prompt: str, options: Options) -> generatio
 
     """
     _check_names(options)
-    with _naming("images"):
+    with naming("images"):
         image_url, images = make_images([image, *(options.get("images") or ())])
-    request = generation_pb2.GenerateRequest(images=images)
-    fields = {"image_url": image_url, "prompt": prompt, **options, "images": None}
+    fields = {"image_url": image_url, "prompt": prompt, **options, "images": images}
+    return make_message(generation_pb2.GenerateRequest, **fields)
+
+
+def make_message(kind: type[_Message], **fields: object) -> _Message:
+    """Write a message; None leaves a field unset.
+
+    Raises:
+        InvalidRequest: a number is too large for the wire, or a text not Unicode; names the field.
+        TypeError: a value is of another type.
+
+    """
+    message = kind()
     for field, value in fields.items():
-        with _naming(field):
+        with naming(field):
             # By way of a message of one field: that treats None as unset, and lists and numbers alike.
-            request.MergeFrom(generation_pb2.GenerateRequest(**{field: value}))  # type: ignore[arg-type]
-    return request
+            message.MergeFrom(kind(**{field: value}))
+    return message
 
 
 def _check_names(options: Options) -> None:
@@ -78,13 +93,13 @@ def _check_names(options: Options) -> None:
 
 
 @contextmanager
-def _naming(field: str) -> Iterator[None]:
-    """Say which field it is that protobuf cannot hold."""
+def naming(field: str) -> Iterator[None]:
+    """Say which field it is that the wire cannot hold."""
     try:
         yield
     except TypeError as error:
         raise TypeError(f"{field}: {error}") from error
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         is_text = isinstance(error, UnicodeEncodeError)
         raise InvalidRequest(
             f"{field} must be valid Unicode" if is_text else f"{field}: {str(error).lower()}",

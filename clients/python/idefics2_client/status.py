@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from idefics2_client.outcome import name_finish_reason
+from idefics2.v1.generation_pb2 import FinishReason
+
+from idefics2_client.names import write_name
 
 if TYPE_CHECKING:
     from idefics2.v1.generation_pb2 import GenerateResponse
@@ -29,8 +31,8 @@ class Status:
         self._stage, self._queue = stage, ""
 
     def wait_behind(self, num_requests: int) -> None:
-        """Have so many before this one."""
-        self._queue = f"{num_requests} before you"
+        """Have so many before this one, in a stage that nobody may have told of."""
+        self._stage, self._queue = "queued", f"{num_requests} before you"
 
     def count_tokens(self, num_tokens: int) -> None:
         """Have `num_tokens` in all, the newest of which arrived just now.
@@ -43,6 +45,10 @@ class Status:
         self._tokens = _write_count(num_tokens)
         self._speed = _write_speed(num_tokens - num_before, now - started)
 
+    def begin_anew(self) -> None:
+        """Forget the tokens of an attempt that was lost."""
+        self._first, self._tokens, self._speed = None, "", ""
+
     def __str__(self) -> str:
         """Write it as of now."""
         elapsed = f"{time.monotonic() - self._started:.1f} s"
@@ -54,9 +60,8 @@ def summarize(response: GenerateResponse) -> str:
     tokens, seconds = response.usage.num_generated_tokens, response.stage_seconds
     # `decode` runs from the first token to the last: one step less than there are tokens.
     speed = _write_speed(tokens - 1, seconds.decode)
-    return _join(
-        _write_count(tokens), speed, f"{seconds.total:.1f} s", name_finish_reason(response.finish_reason)
-    )
+    reason = write_name(FinishReason.DESCRIPTOR, response.finish_reason)
+    return _join(_write_count(tokens), speed, f"{seconds.total:.1f} s", reason)
 
 
 def _write_count(num_tokens: int) -> str:

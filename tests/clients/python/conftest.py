@@ -3,12 +3,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from fakes.generation_server import GenerationServer
+from clients.python.callers import KINDS, make_caller
+from fakes.request_server import RequestServer
 from idefics2_client import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from idefics2_client import AsyncClient, Idefics2Error
 
 VARIABLES = ("IDEFICS2_CLIENT_TARGET", "IDEFICS2_API_KEY", "FAL_KEY")
 
@@ -20,15 +23,30 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[GenerationServer]:
-    with GenerationServer() as server:
+def server() -> Iterator[RequestServer]:
+    with RequestServer() as server:
         yield server
 
 
 @pytest.fixture
-def client(server: GenerationServer) -> Iterator[Client]:
+def client(server: RequestServer) -> Iterator[Client]:
     with Client(server.target, "local.key") as client:
         yield client
+
+
+@pytest.fixture
+def losses() -> list[Idefics2Error]:
+    """Return what `caller` will have been told of lost connections."""
+    return []
+
+
+@pytest.fixture(params=KINDS)
+async def caller(
+    request: pytest.FixtureRequest, server: RequestServer, losses: list[Idefics2Error]
+) -> AsyncIterator[AsyncClient]:
+    """Return the blocking client in the dress of the asyncio one, then that one itself."""
+    async with make_caller(request.param, server.target, losses.append) as caller:
+        yield caller
 
 
 @pytest.fixture

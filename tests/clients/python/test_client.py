@@ -2,60 +2,84 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from fakes.generation_server import Hang, finished, make_response, queue_position, stage, text
+from clients.python.callers import KINDS, make_caller
+from fakes.generation_server import finished, make_response, queue_position, stage, text
+from fakes.scripted_server import Hang
 from idefics2.v1.generation_pb2 import CountTokensResponse, GenerateRequest
-from idefics2_client import AuthenticationFailed, Client, ServiceUnavailable
+from idefics2_client import AsyncClient, AuthenticationFailed, Cancelled, Client, ServiceUnavailable
 
 if TYPE_CHECKING:
-    from fakes.generation_server import GenerationServer
+    from fakes.request_server import RequestServer
 
 URL = "https://example.com/cat.png"
 
 
-def test_generate_returns_the_whole_answer(server: GenerationServer, client: Client) -> None:
+async def test_generate_returns_the_whole_answer(server: RequestServer, caller: AsyncClient) -> None:
     server.expect(make_response("A cat."))
-    assert client.generate(URL, "What?", temperature=0) == make_response("A cat.")
+    assert await caller.generate(URL, "What?", temperature=0) == make_response("A cat.")
     assert server.requests == [GenerateRequest(image_url=URL, prompt="What?", temperature=0)]
 
 
-def test_stream_yields_every_event_in_order(server: GenerationServer, client: Client) -> None:
+async def test_stream_yields_every_event_in_order(server: RequestServer, caller: AsyncClient) -> None:
     events = [stage("QUEUED"), queue_position(0), stage("DECODE"), text("A cat."), finished("A cat.")]
     server.expect(*events)
-    assert list(client.stream(URL, "What?", seed=7)) == events
+    assert [event async for event in caller.stream(URL, "What?", seed=7)] == events
     assert server.requests == [GenerateRequest(image_url=URL, prompt="What?", seed=7)]
 
 
-def test_count_tokens_returns_the_counts(server: GenerationServer, client: Client) -> None:
+async def test_count_tokens_returns_the_counts(server: RequestServer, caller: AsyncClient) -> None:
     server.expect(CountTokensResponse(num_prompt_tokens=80, fits=True))
-    counts = client.count_tokens(URL, "What?", max_new_tokens=9)
+    counts = await caller.count_tokens(URL, "What?", max_new_tokens=9)
     assert counts == CountTokensResponse(num_prompt_tokens=80, fits=True)
     assert server.requests == [GenerateRequest(image_url=URL, prompt="What?", max_new_tokens=9)]
 
 
-def test_closing_a_stream_cancels_the_call(server: GenerationServer, client: Client) -> None:
+async def test_closing_a_stream_cancels_the_call(server: RequestServer, caller: AsyncClient) -> None:
     server.expect(text("A"), Hang())
-    events = client.stream(URL, "What?")
-    assert next(events) == text("A")
-    events.close()
-    server.wait_until_cancelled()
+    events = caller.stream(URL, "What?")
+    assert await anext(events) == text("A")
+    await events.aclose()
+    await asyncio.to_thread(server.wait_until_cancelled)
 
 
-def test_closing_the_client_cancels_its_calls(server: GenerationServer) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_closing_the_client_cancels_its_calls_and_refuses_others(
+    server: RequestServer, kind: str
+) -> None:
     server.expect(text("A"), Hang())
-    with Client(server.target) as client:
-        events = client.stream(URL, "What?")
-        next(events)
-    server.wait_until_cancelled()
-    events.close()
+    async with make_caller(kind, server.target) as caller:
+        events = caller.stream(URL, "What?")
+        await anext(events)
+    await asyncio.to_thread(server.wait_until_cancelled)
+    with pytest.raises(Cancelled):
+        await anext(events)
+    with pytest.raises(Cancelled, match="closed"):
+        await caller.generate(URL, "What?")
 
 
-def test_a_stream_that_nobody_reads_is_never_called(server: GenerationServer, client: Client) -> None:
+async def test_cancelling_the_task_cancels_the_call(server: RequestServer) -> None:
+    server.expect(Hang())
+    async with make_caller("asyncio", server.target) as caller:
+        task = asyncio.create_task(caller.generate(URL, "What?"))
+        await asyncio.to_thread(server.wait_until_called)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await asyncio.to_thread(server.wait_until_cancelled)
+
+
+def test_an_asyncio_client_can_be_made_before_there_is_a_loop(server: RequestServer) -> None:
+    assert AsyncClient(server.target).target == server.target
+
+
+def test_a_stream_that_nobody_reads_is_never_called(server: RequestServer, client: Client) -> None:
     client.stream(URL, "What?").close()
     assert server.requests == []
 
@@ -70,7 +94,7 @@ def test_a_stream_that_nobody_reads_is_never_called(server: GenerationServer, cl
     ],
 )
 def test_the_key_is_the_first_of_argument_and_variables(
-    server: GenerationServer,
+    server: RequestServer,
     monkeypatch: pytest.MonkeyPatch,
     argument: str | None,
     environment: dict[str, str],

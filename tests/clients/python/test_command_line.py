@@ -8,14 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from fakes.generation_server import (
-    finished,
-    log_line,
-    make_status,
-    queue_position,
-    stage,
-    text,
-)
+from fakes.generation_server import finished, log_line, queue_position, stage, text
+from fakes.scripted_server import make_status
 from idefics2.v1.generation_pb2 import CountTokensResponse, Event, GenerateRequest, Image
 from idefics2_client.__main__ import main
 
@@ -25,6 +19,7 @@ if TYPE_CHECKING:
     from fakes.generation_server import GenerationServer
 
 URL = "https://example.com/cat.png"
+COMMANDS = ("ask", "count", "submit", "watch", "status", "result", "cancel", "list")
 FAILURES = [
     ("INVALID_ARGUMENT", "PROMPT_MISSING", 2),
     ("UNAUTHENTICATED", "API_KEY_MISSING", 3),
@@ -266,13 +261,13 @@ def test_bad_usage_is_exit_status_2(capsys: Captured, argv: list[str]) -> None:
     assert "usage: idefics2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["ask", "--help"], ["count", "--help"]])
+@pytest.mark.parametrize("argv", [["--help"], *([command, "--help"] for command in COMMANDS)])
 def test_help_tells_the_exit_statuses(capsys: Captured, argv: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(argv)
     assert ended.value.code == 0
     out = capsys.readouterr().out
-    assert all(f"\n  {status} " in out for status in (0, 1, 2, 3, 4, 130))
+    assert all(f"\n  {status} " in out for status in (0, 1, 2, 3, 4, 5, 6, 130))
 
 
 COUNTS = CountTokensResponse(num_prompt_tokens=80, num_image_tokens=64, max_context_tokens=2048, fits=True)

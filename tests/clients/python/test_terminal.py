@@ -15,17 +15,9 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 from clients.python.screen import Screen
-from fakes.generation_server import (
-    PATIENCE_SECONDS,
-    Gate,
-    Hang,
-    finished,
-    log_line,
-    make_status,
-    queue_position,
-    stage,
-    text,
-)
+from fakes.generation_server import finished, log_line, queue_position, stage, text
+from fakes.request_server import attempt, number
+from fakes.scripted_server import PATIENCE_SECONDS, Gate, Hang, make_status
 from idefics2.v1.generation_pb2 import Event, TextDelta
 from idefics2_client.status import Status
 
@@ -33,8 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fakes.generation_server import GenerationServer
+    from fakes.request_server import RequestServer
 
 URL = "https://example.com/cat.png"
+ASK = ("ask", URL, "What?")
+WATCH = ("watch", "r-1")
 TERMINAL = {"TERM": "xterm", "COLUMNS": "60", "LINES": "8"}
 SUMMARY = "11 tokens · 5.0 tokens/s · 2.5 s · end_of_turn\n"
 
@@ -97,10 +92,13 @@ def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def running(
-    server: GenerationServer, *options: str, command: str = "ask", output: int | IO[bytes] = subprocess.PIPE
+    server: GenerationServer,
+    *options: str,
+    command: tuple[str, ...] = ASK,
+    output: int | IO[bytes] = subprocess.PIPE,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `idefics2 ask` with all its output going to `output`, or to two pipes."""
-    arguments = [sys.executable, "-W", "error", "-m", "idefics2_client", command, URL, "What?", *options]
+    """Run `idefics2` with all its output going to `output`, or to two pipes."""
+    arguments = [sys.executable, "-W", "error", "-m", "idefics2_client", *command, *options]
     environment = os.environ | {"IDEFICS2_CLIENT_TARGET": server.target}
     with subprocess.Popen(
         arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
@@ -112,11 +110,13 @@ def running(
 
 
 @contextmanager
-def on_terminal(server: GenerationServer) -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
-    """Run `idefics2 ask` with a terminal as its stdout and stderr."""
+def on_terminal(
+    server: GenerationServer, command: tuple[str, ...] = ASK
+) -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
+    """Run `idefics2` with a terminal as its stdout and stderr."""
     ours, theirs = pty.openpty()
     try:
-        with running(server, output=theirs) as program:
+        with running(server, command=command, output=theirs) as program:
             os.close(theirs)
             yield program, Terminal(ours)
     finally:
@@ -296,6 +296,51 @@ def test_ctrl_c_before_the_answer_leaves_the_terminal_as_it_was(server: Generati
     server.wait_until_cancelled()
 
 
+def test_a_watch_shows_its_place_then_each_attempt_anew(server: RequestServer) -> None:
+    placed, lost, begun = Gate(), Gate(), Gate()
+    server.expect(
+        queue_position(3),
+        placed,
+        *number(attempt(1), stage("DECODE"), delta("A dog\nand", 7), log_line("held back")),
+        lost,
+        *number(attempt(2), delta("A ca", 2), after=4),
+        begun,
+        *number(delta("t.", 11), finished("A cat."), after=6),
+    )
+    with on_terminal(server, WATCH) as (_, terminal):
+        terminal.read_until(r". queued · 3 before you · \d+\.\d s")
+        placed.open()
+        terminal.read_until("A dog", "and", r". decode · \d+\.\d s · 7 tokens")
+        lost.open()
+        anew = "attempt 2: the answer begins anew"
+        terminal.read_until("A dog", "held back", anew, "A ca", r". decode · \d+\.\d s · 2 tokens")
+        begun.open()
+        assert terminal.read_to_end().text == f"A dog\nheld back\n{anew}\nA cat.\n{SUMMARY}"
+
+
+def test_a_watch_says_that_the_server_went_away_and_goes_on(server: RequestServer) -> None:
+    story = number(attempt(1), stage("DECODE"), delta("A ", 1), delta("cat.", 11), finished("A cat."))
+    server.expect(*story[:2], Hang())
+    server.expect(*story[2:])
+    with on_terminal(server, WATCH) as (_, terminal):
+        terminal.read_until(r". decode · \d+\.\d s")
+        server.restart()
+        lines = terminal.read_to_end().text.splitlines()
+    assert lines[0].endswith("was lost before the answer was complete; trying again")
+    assert lines[1:] == ["A cat.", SUMMARY.removesuffix("\n")]
+
+
+def test_ctrl_c_leaves_a_watch_and_not_the_request(server: RequestServer) -> None:
+    server.expect(*number(attempt(1), text("A")), Hang())
+    with running(server, command=WATCH) as program:
+        assert program.stdout is not None
+        assert program.stdout.read(1) == b"A"
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=PATIENCE_SECONDS)
+    assert (out, err, program.returncode) == (b"\n", b"idefics2: interrupted\n", 130)
+    server.wait_until_cancelled()
+
+
 def test_a_terminal_that_cannot_take_back_gets_the_answer_as_it_comes(
     server: GenerationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,7 +367,7 @@ def test_ctrl_c_cancels_the_call_and_ends_with_130(server: GenerationServer) -> 
 
 def test_ctrl_c_cancels_a_call_that_does_not_stream(server: GenerationServer) -> None:
     server.expect(Hang())
-    with running(server, command="count") as program:
+    with running(server, command=("count", URL, "What?")) as program:
         server.wait_until_called()
         program.send_signal(signal.SIGINT)
         _, err = program.communicate(timeout=PATIENCE_SECONDS)

@@ -1,0 +1,95 @@
+"""The options of the command line, in groups that commands share."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from functools import partial
+from typing import get_args
+
+from idefics2_client.names import PriorityName, StateName
+
+
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """Ask something."""
+    add = parser.add_argument
+    add("image", metavar="IMAGE", help="path, URL or data URI of an image; - reads standard input")
+    add("prompt", metavar="PROMPT", help="the question or instruction")
+    add("--image", dest="images", metavar="IMAGE", action="append", default=[], help="one more; repeatable")
+    add("--split-images", action=argparse.BooleanOptionalAction, help="read each image in five pieces")
+    add("--max-new-tokens", type=int, metavar="N", help="tokens to generate at most, 1 to 4096 (512)")
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """Say how the answer is to be written."""
+    add = parser.add_argument
+    add("--min-new-tokens", type=int, metavar="N", help="tokens before the model may end its turn (0)")
+    add("--repetition-penalty", type=float, metavar="X", help="higher repeats less, above 0 to 10 (1.2)")
+    add("--temperature", type=float, metavar="X", help="higher is more random, 0 is greedy, to 10 (0.4)")
+    add("--top-p", type=float, metavar="X", help="sample tokens that add up to this, above 0 to 1 (0.8)")
+    add("--top-k", type=int, metavar="N", help="sample among this many tokens, 1 to 1000 (no limit)")
+    add("--seed", type=int, metavar="N", help="the same seed gives the same answer (drawn anew)")
+    add("--stop", metavar="TEXT", action="append", help="end the answer before this text; repeatable")
+
+
+def add_submission(parser: argparse.ArgumentParser) -> None:
+    """Say how a request is to be treated."""
+    add = parser.add_argument
+    add("--request-id", metavar="ID", help="its name, which makes sending it again safe (made)")
+    add("--priority", choices=get_args(PriorityName), help="low goes behind all others (normal)")
+    add_seconds = partial(add, type=_read_seconds, metavar="SECONDS")
+    add_seconds("--start-timeout", dest="start_timeout_seconds", help="fail if it waits for longer (never)")
+    add_seconds("--time-budget", dest="time_budget_seconds", help="fail if it takes longer in all (a day)")
+    add("--webhook", dest="webhook_url", metavar="URL", help="where to tell the end, by a signed POST")
+    add("--max-queue-length", type=int, metavar="N", help="refuse it where more are before it")
+
+
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """Name a request."""
+    parser.add_argument("request_id", metavar="ID", help="the request's name, as submit printed it")
+
+
+def add_after(parser: argparse.ArgumentParser) -> None:
+    """Begin later than at the beginning."""
+    parser.add_argument("--after", type=int, default=0, metavar="N", help="leave out the first N events (0)")
+
+
+def add_logs(parser: argparse.ArgumentParser) -> None:
+    """Read the log."""
+    parser.add_argument("--logs", action="store_true", help="print its log too")
+
+
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """Be patient."""
+    parser.add_argument("--wait", action="store_true", help="wait until there is one")
+
+
+def add_filter(parser: argparse.ArgumentParser) -> None:
+    """List a part."""
+    add = parser.add_argument
+    add("--state", choices=get_args(StateName), help="only those (all)")
+    add("--limit", type=_read_count, default=50, metavar="N", help="how many at most (50)")
+
+
+def add_call(parser: argparse.ArgumentParser) -> None:
+    """Say how to call, and how to print."""
+    add = parser.add_argument
+    add_seconds = partial(add, type=_read_seconds, metavar="SECONDS")
+    add_seconds("--timeout", dest="timeout_seconds", help="give up after them (never)")
+    add("--target", metavar="HOST:PORT", help="the service (IDEFICS2_CLIENT_TARGET, else 127.0.0.1:50051)")
+    add("--api-key", metavar="KEY", help="safer, as `ps` shows it: IDEFICS2_API_KEY, else FAL_KEY")
+    add("--json", action="store_true", help="print JSON: one object, on one line")
+
+
+def _read_seconds(text: str) -> float:
+    seconds = float(text)
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return seconds
+
+
+def _read_count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
+    return count

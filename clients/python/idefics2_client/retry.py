@@ -1,0 +1,94 @@
+"""How a lost connection is tried again, and for how long."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from idefics2_client.errors import Idefics2Error
+
+logger = logging.getLogger("idefics2_client")
+
+_LOST = {"UNAVAILABLE", "INTERNAL", "UNKNOWN"}
+"""What libraries and proxies call a connection that broke; the service itself names a reason with each."""
+_PASSING = {"", "BACKEND_UNAVAILABLE", "SERVICE_STOPPING", "STORE_UNAVAILABLE"}
+_MAX_DOUBLINGS = 30
+_KEEPALIVE_SECONDS = 310
+"""How often a quiet connection is tested; servers suffer no less than 300, unless they are set to."""
+
+
+def warn(error: Idefics2Error) -> None:
+    """Log why a call is tried again."""
+    logger.warning("%s; trying again", error.message)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How `watch`, `subscribe` and a waiting `result` try again: after pauses that double, up to a limit."""
+
+    first_seconds: float = 0.2
+    """The longest first pause. Each is drawn between 0 and its limit: callers shall not come back as one."""
+    max_seconds: float = 5.0
+    """The longest pause, even if the service asks for more."""
+    on_lost: Callable[[Idefics2Error], object] = warn
+    """Told of each loss, before the pause. Default: a warning in the log `idefics2_client`."""
+
+    @property
+    def channel_options(self) -> tuple[tuple[str, int], ...]:
+        """How the channel below connects again, and how it notices that nobody is there any more."""
+        return (
+            ("grpc.initial_reconnect_backoff_ms", round(self.first_seconds * 1000)),
+            ("grpc.max_reconnect_backoff_ms", round(self.max_seconds * 1000)),
+            ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
+            ("grpc.http2.max_pings_without_data", 0),  # no limit: a watch may be quiet for hours
+        )
+
+    def pause_seconds(self, num_losses: int, asked_seconds: float | None) -> float:
+        """Draw the pause after so many losses in a row, 1 or more; no shorter than the service asked for."""
+        limit = min(self.first_seconds * 2 ** min(num_losses - 1, _MAX_DOUBLINGS), self.max_seconds)
+        drawn = random.uniform(0, limit)  # noqa: S311 - nobody gains by guessing it
+        return min(max(drawn, asked_seconds or 0), self.max_seconds)
+
+
+class Patience:
+    """What is left of it for one operation that outlives its connections."""
+
+    def __init__(self, retry: Retry, timeout_seconds: float | None) -> None:
+        """Begin to measure; None never runs out."""
+        self._retry = retry
+        self._deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        self._num_losses = 0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the next call may take."""
+        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0)
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether the last call was lost: then the next one waits for a server instead of failing at once."""
+        return self._num_losses > 0
+
+    def restore(self) -> None:
+        """Have got something through."""
+        self._num_losses = 0
+
+    def pause_after(self, error: Idefics2Error) -> float:
+        """Return how many seconds to wait before the next try.
+
+        Raises:
+            Idefics2Error: `error` itself, where trying again is no use.
+
+        """
+        if error.code not in _LOST or error.reason not in _PASSING:
+            raise error
+        self._num_losses += 1
+        self._retry.on_lost(error)
+        pause = self._retry.pause_seconds(self._num_losses, error.retry_after_seconds)
+        return pause if self.seconds_left is None else min(pause, self.seconds_left)
