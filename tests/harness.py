@@ -15,7 +15,10 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from idefics2.v1 import generation_pb2, generation_pb2_grpc
 from idefics2_service.app import App
-from idefics2_service.settings import Settings
+from idefics2_service.downloads import Downloads
+from idefics2_service.fetcher import Fetcher
+from idefics2_service.files import Files
+from idefics2_service.settings import FetchSettings, LimitSettings, Settings
 from pictures import DESCRIBE, RED_CIRCLE_PIECES, red_circle
 
 if TYPE_CHECKING:
@@ -88,6 +91,11 @@ async def run_on_fake_triton(settings: Settings) -> AsyncIterator[Harness]:
             update={"triton": settings.triton.model_copy(update={"url": triton.url})}
         )
         yield await stack.enter_async_context(run_harness(App(pointed), script, is_real=False))
+
+
+def make_files(limits: LimitSettings | None = None) -> Files:
+    """Read images that are not fetched."""
+    return Files(limits or LimitSettings(), Downloads(Fetcher(FetchSettings())))
 
 
 def describe_red_circle(**fields: Any) -> Request:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from idefics2_service.downloads import Downloads
 from idefics2_service.fetcher import Fetcher
+from idefics2_service.files import Files
 from idefics2_service.generation import Generation
 from idefics2_service.keys import KeyRing, load_or_make_key
 from idefics2_service.lifecycle import Means
@@ -59,9 +61,10 @@ class App:
         turns = Turns(settings.queue.max_running, settings.queue.max_waiting)
         self.metrics.running.set_function(lambda: turns.num_running)
         self.metrics.waiting.set_function(lambda: turns.num_waiting)
-        means = Means(self._backend, turns, settings.limits, self.metrics)
         self._store = _make_store(settings)
         self._fetcher = Fetcher(settings.fetch)
+        files = Files(settings.limits, Downloads(self._fetcher))
+        means = Means(self._backend, turns, files, settings.limits, self.metrics)
         signer = _make_signer(settings)
         self._webhooks = Webhooks(
             self._store,

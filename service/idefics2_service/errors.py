@@ -9,7 +9,8 @@
      │    ├── RequestIdInvalid · PageTokenInvalid · WebhookUrlInvalid · PayloadTooLarge
      │    ├── ImageMissing
      │    └── FileEmpty · FileTooLarge · FileNotAnImage · FileUndecodable · FileTooManyPixels
-     │        FileDataUriInvalid · FileUrlUnsupported
+     │        FileDataUriInvalid · FileUrlUnsupported · FileUrlInvalid · FileUrlForbidden
+     │        FileNotFound · FileBlocked · FileRateLimited · FileUnreachable · FileTooSlow
      ├── Unauthenticated                    UNAUTHENTICATED
      │    ├── ApiKeyMissing
      │    └── ApiKeyInvalid
@@ -183,6 +184,48 @@ class FileUrlUnsupported(InvalidInput):
     """The URL is of a kind that is not fetched."""
 
     reason = "FILE_URL_UNSUPPORTED"
+
+
+class FileUrlInvalid(InvalidInput):
+    """The URL cannot be used as it is."""
+
+    reason = "FILE_URL_INVALID"
+
+
+class FileUrlForbidden(InvalidInput):
+    """The URL's host is not public."""
+
+    reason = "FILE_URL_FORBIDDEN"
+
+
+class FileNotFound(InvalidInput):
+    """The URL's host has no such file."""
+
+    reason = "FILE_NOT_FOUND"
+
+
+class FileBlocked(InvalidInput):
+    """The URL's host does not give the file to us."""
+
+    reason = "FILE_BLOCKED"
+
+
+class FileRateLimited(InvalidInput):
+    """The URL's host was asked too often."""
+
+    reason = "FILE_RATE_LIMITED"
+
+
+class FileUnreachable(InvalidInput):
+    """The URL's host cannot be reached, or gives no file."""
+
+    reason = "FILE_UNREACHABLE"
+
+
+class FileTooSlow(InvalidInput):
+    """The URL's host takes too long."""
+
+    reason = "FILE_TOO_SLOW"
 
 
 class Unauthenticated(ServiceError):

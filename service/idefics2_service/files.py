@@ -12,18 +12,35 @@ from urllib.parse import unquote_to_bytes
 from PIL import Image
 
 from idefics2_service.errors import (
+    FileBlocked,
     FileDataUriInvalid,
     FileEmpty,
     FileNotAnImage,
+    FileNotFound,
+    FileRateLimited,
     FileTooLarge,
     FileTooManyPixels,
+    FileTooSlow,
     FileUndecodable,
+    FileUnreachable,
+    FileUrlForbidden,
+    FileUrlInvalid,
     FileUrlUnsupported,
+    InvalidInput,
     TextNotUnicode,
+)
+from idefics2_service.fetcher import (
+    AddressForbidden,
+    BodyTooLarge,
+    FetchFailed,
+    FetchTimedOut,
+    HostAnswered,
+    UrlInvalid,
 )
 from idefics2_service.requests import ImageFile, ImageSource
 
 if TYPE_CHECKING:
+    from idefics2_service.downloads import Downloads
     from idefics2_service.settings import LimitSettings
 
 # The first bytes of each format that is accepted. Nothing else ever meets a decoder.
@@ -40,33 +57,68 @@ Image.MAX_IMAGE_PIXELS = None  # the bound is our own, below, and names itself
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
-async def resolve(source: ImageSource, limits: LimitSettings, max_image_bytes: int) -> ImageFile:
-    """Read the file and its header; its pixels are decoded where the model runs.
-
-    Raises:
-        InvalidInput: FILE_*; the message names the field, and format, size and bound where known.
-
-    """
-    # In a thread: a crafted header may take a decoder seconds, and everybody else's requests go on.
-    return await asyncio.to_thread(_resolve, source, limits, max_image_bytes)
+_FAULTS: tuple[tuple[type[FetchFailed], type[InvalidInput]], ...] = (
+    (UrlInvalid, FileUrlInvalid),
+    (AddressForbidden, FileUrlForbidden),
+    (FetchTimedOut, FileTooSlow),
+    (BodyTooLarge, FileTooLarge),
+    (FetchFailed, FileUnreachable),
+)
 
 
-def _resolve(source: ImageSource, limits: LimitSettings, max_image_bytes: int) -> ImageFile:
-    data = source.data if source.data is not None else _read_url(source, max_image_bytes)
+class Files:
+    """Reads images from wherever callers say that they are."""
+
+    def __init__(self, limits: LimitSettings, downloads: Downloads) -> None:
+        """Fetch URLs by `downloads`."""
+        self._limits = limits
+        self._downloads = downloads
+
+    async def resolve(self, source: ImageSource, key_id: str, max_image_bytes: int) -> ImageFile:
+        """Read a file and its header for a key; its pixels are decoded where the model runs.
+
+        Raises:
+            InvalidInput: FILE_*; the message names the field, and format, size and bound where known.
+
+        """
+        data = source.data
+        if data is None:
+            data = await self._read_url(source.field, source.url or "", key_id, max_image_bytes)
+        # In a thread: a crafted header may take a decoder seconds, and everybody else's requests go on.
+        return await asyncio.to_thread(_read, source.field, data, self._limits, max_image_bytes)
+
+    async def _read_url(self, field: str, url: str, key_id: str, max_bytes: int) -> bytes:
+        scheme, separator, rest = url.partition(":")
+        if separator and scheme.lower() == "data":
+            return await asyncio.to_thread(_read_data_uri, field, rest, max_bytes)
+        if not separator or scheme.lower() not in {"http", "https"}:
+            message = (
+                f"{field} must be an http(s) URL, a data URI (data:image/...;base64,...) or inline bytes"
+            )
+            raise FileUrlUnsupported(message, field=field)
+        try:
+            return await self._downloads.fetch(key_id, url, max_bytes)
+        except FetchFailed as error:
+            raise _name_fault(error)(f"{field}: {error}", field=field) from error
+
+
+def _name_fault(error: FetchFailed) -> type[InvalidInput]:
+    """Say by a class of ours what went wrong with a host."""
+    if isinstance(error, HostAnswered):
+        if error.is_blocked:
+            return FileBlocked
+        if error.is_rate_limited:
+            return FileRateLimited
+        if error.is_missing:
+            return FileNotFound
+    return next(ours for theirs, ours in _FAULTS if isinstance(error, theirs))
+
+
+def _read(field: str, data: bytes, limits: LimitSettings, max_bytes: int) -> ImageFile:
     if not data:
-        raise FileEmpty(f"{source.field} is empty", field=source.field)
-    _check_size(source.field, len(data), max_image_bytes)
-    return _read_header(source.field, data, limits.max_image_pixels)
-
-
-def _read_url(source: ImageSource, max_image_bytes: int) -> bytes:
-    url = source.url or ""
-    scheme, separator, rest = url.partition(":")
-    if separator and scheme.lower() == "data":
-        return _read_data_uri(source.field, rest, max_image_bytes)
-    # Fetching and uploads are to come; until then say so instead of guessing.
-    message = f"{source.field} must be a data URI (data:image/...;base64,...) or inline bytes"
-    raise FileUrlUnsupported(f"{message}; this version does not fetch URLs", field=source.field)
+        raise FileEmpty(f"{field} is empty", field=field)
+    _check_size(field, len(data), max_bytes)
+    return _read_header(field, data, limits.max_image_pixels)
 
 
 def _read_data_uri(field: str, rest: str, max_image_bytes: int) -> bytes:

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
     from idefics2_service.events import Event, Happening
     from idefics2_service.lifecycle import Means
-    from idefics2_service.requests import GenerateInput, GenerateOutput, TokenCount, ValidRequest
+    from idefics2_service.requests import (
+        GenerateInput,
+        GenerateOutput,
+        RequestName,
+        TokenCount,
+        ValidRequest,
+    )
 
 
 class Generation:
@@ -41,13 +47,13 @@ class Generation:
 
     @asynccontextmanager
     async def attach(
-        self, given: GenerateInput, request_id: str, deadline: float | None
+        self, name: RequestName, given: GenerateInput, deadline: float | None
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """Run a request as long as the caller stays: leaving the context cancels it.
 
         Args:
+            name: Whose it is, and under which id it is logged and answered.
             given: The request as the caller sent it.
-            request_id: Unique among the requests that are running.
             deadline: When to give up, on the event loop's clock; None never.
 
         Yields:
@@ -61,16 +67,16 @@ class Generation:
             request = self._admit(given)
             self._means.turns.check_room()
         except ServiceError as error:
-            outcomes.record(request_id, Failed(error), 0, self._means.metrics)
+            outcomes.record(name.request_id, Failed(error), 0, self._means.metrics)
             raise
         history = History()
-        task = self._start(request_id, request, deadline, history)
+        task = self._start(name, request, deadline, history)
         try:
             yield history.watch()
         finally:
             task.cancel()
 
-    async def count_tokens(self, given: GenerateInput) -> tuple[TokenCount, bool]:
+    async def count_tokens(self, key_id: str, given: GenerateInput) -> tuple[TokenCount, bool]:
         """Count what a request would cost, and tell whether it would fit.
 
         Raises:
@@ -78,7 +84,7 @@ class Generation:
 
         """
         request = self._admit(given)
-        images = await lifecycle.resolve_images(request, self._means, lambda _: None)
+        images = await lifecycle.resolve_images(key_id, request, self._means, lambda _: None)
         count = await self._means.backend.count_tokens(
             request.prompt, images, split_images=request.split_images
         )
@@ -103,7 +109,7 @@ class Generation:
         return request
 
     def _start(
-        self, request_id: str, request: ValidRequest, deadline: float | None, history: History
+        self, name: RequestName, request: ValidRequest, deadline: float | None, history: History
     ) -> asyncio.Task[GenerateOutput]:
         started = time.monotonic()
 
@@ -113,12 +119,12 @@ class Generation:
         def publish_end(task: asyncio.Task[GenerateOutput]) -> None:
             # Not in the coroutine: a task that is cancelled before its first step never enters its `try`.
             self._tasks.discard(task)
-            end = outcomes.end_of(task, request_id, self._why_cancelled())
+            end = outcomes.end_of(task, name.request_id, self._why_cancelled())
             publish(end)
-            outcomes.record(request_id, end, time.monotonic() - started, self._means.metrics)
+            outcomes.record(name.request_id, end, time.monotonic() - started, self._means.metrics)
 
         task = asyncio.create_task(
-            lifecycle.run(request_id, request, deadline, self._means, publish), name=request_id
+            lifecycle.run(name, request, deadline, self._means, publish), name=name.request_id
         )
         self._tasks.add(task)
         task.add_done_callback(publish_end)

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING
 from idefics2_service.backend import Backend, BackendFinished
 from idefics2_service.errors import BackendUnavailable, RequestDeadlineExceeded
 from idefics2_service.events import Happening, LogLine, QueuePosition, StageEntered, TextDelta
-from idefics2_service.files import resolve
 from idefics2_service.requests import (
     GenerateOutput,
     ImageFile,
+    RequestName,
     ResolvedRequest,
     Stage,
     ValidRequest,
 )
 
 if TYPE_CHECKING:
+    from idefics2_service.files import Files
     from idefics2_service.metrics import Metrics
     from idefics2_service.queue import Turns
     from idefics2_service.settings import LimitSettings
@@ -38,6 +39,7 @@ class Means:
 
     backend: Backend
     turns: Turns
+    files: Files
     limits: LimitSettings
     metrics: Metrics
     is_accepted: bool = False
@@ -74,12 +76,12 @@ class StageClock:
 
 
 async def run(
-    request_id: str, request: ValidRequest, deadline: float | None, means: Means, publish: Publish
+    name: RequestName, request: ValidRequest, deadline: float | None, means: Means, publish: Publish
 ) -> GenerateOutput:
     """Answer one request and tell `publish` what happens on the way; the end is what this returns or raises.
 
     Args:
-        request_id: Unique among the requests that are running.
+        name: Whose it is, and under which id it is logged and answered.
         request: What to answer.
         deadline: When to give up, on the event loop's clock; None never.
         means: What it needs.
@@ -94,7 +96,7 @@ async def run(
     clock = StageClock(publish)
     try:
         async with asyncio.timeout_at(deadline):
-            output = await _answer(request_id, request, means, publish, clock)
+            output = await _answer(name, request, means, publish, clock)
     except TimeoutError as error:
         message = f"the deadline passed after {clock.elapsed:.3f} s"
         raise RequestDeadlineExceeded(message) from error
@@ -102,14 +104,14 @@ async def run(
 
 
 async def _answer(
-    request_id: str, request: ValidRequest, means: Means, publish: Publish, clock: StageClock
+    name: RequestName, request: ValidRequest, means: Means, publish: Publish, clock: StageClock
 ) -> GenerateOutput:
     clock.enter(Stage.RESOLVING)
-    images = await resolve_images(request, means, publish)
+    images = await resolve_images(name.key_id, request, means, publish)
     clock.enter(Stage.QUEUED)
     turn = means.turns.take(lambda n: publish(QueuePosition(n)), is_accepted=means.is_accepted)
     async with turn:
-        resolved = ResolvedRequest(request_id, request, images)
+        resolved = ResolvedRequest(name.request_id, request, images)
         text, finished = await _stream(resolved, means, publish, clock)
     return GenerateOutput(
         output=text,
@@ -120,16 +122,18 @@ async def _answer(
             "preprocessing": finished.preprocessing_seconds,
             "vision": finished.vision_seconds,
         },
-        request_id=request_id,
+        request_id=name.request_id,
         seed=request.seed,
     )
 
 
-async def resolve_images(request: ValidRequest, means: Means, publish: Publish) -> tuple[ImageFile, ...]:
-    """Read all images of a request, before it takes a turn: a slow file never holds the model."""
+async def resolve_images(
+    key_id: str, request: ValidRequest, means: Means, publish: Publish
+) -> tuple[ImageFile, ...]:
+    """Read all images of a key's request, before it takes a turn: a slow file never holds the model."""
     images = []
     for source in request.images:
-        image = await resolve(source, means.limits, request.max_image_bytes)
+        image = await means.files.resolve(source, key_id, request.max_image_bytes)
         means.metrics.image_bytes.labels(image.format).observe(len(image.data))
         publish(
             LogLine(f"{image.field}: {image.format}, {image.width} x {image.height}, {len(image.data)} bytes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class Stage(enum.Enum):
@@ -44,6 +45,13 @@ class FinishReason(enum.Enum):
     END_OF_TURN = "END_OF_TURN"
     STOP_STRING = "STOP_STRING"
     LENGTH = "LENGTH"
+
+
+class RequestName(NamedTuple):
+    """What a request is called: keys choose the names of their requests, so two keys may choose alike."""
+
+    key_id: str
+    request_id: str
 
 
 @dataclass(frozen=True)

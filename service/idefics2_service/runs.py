@@ -108,7 +108,7 @@ class Run:
         claim, started = self.claim, time.monotonic()
         deadline = asyncio.get_running_loop().time() + claim.seconds_left
         self._work = asyncio.create_task(
-            lifecycle.run(claim.name.request_id, claim.request, deadline, self._means, self._publish)
+            lifecycle.run(claim.name, claim.request, deadline, self._means, self._publish)
         )
         async with AsyncExitStack() as stack:
             if self._is_handed_back:
@@ -204,8 +204,13 @@ class Run:
 
 
 async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait until it is gone; say so where it was at fault."""
-    task.cancel()
-    (result,) = await asyncio.gather(task, return_exceptions=True)
-    if isinstance(result, Exception):
-        logger.error("a part of a run failed", exc_info=result)
+    """Cancel a task until it is gone; say so where it was at fault.
+
+    Once is not enough: before Python 3.12, `asyncio.wait_for`, with which the Redis client sends, loses a
+    cancellation that comes when what it waits for is done.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=_RETRY_SECONDS)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("a part of a run failed", exc_info=error)

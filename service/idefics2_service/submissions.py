@@ -16,9 +16,9 @@ from idefics2_service.errors import (
     ValueOutOfRange,
 )
 from idefics2_service.events import Event, Failed, LogLine, QueuePosition
-from idefics2_service.requests import Priority, State
+from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.store.interface import grown
-from idefics2_service.store.records import DAY_SECONDS, RequestName, Submission
+from idefics2_service.store.records import DAY_SECONDS, Submission
 from idefics2_service.store.signals import wait_for
 from idefics2_service.validation import validate
 

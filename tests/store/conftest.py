@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 OpenStore = Callable[..., Any]
 """Opens the engine's store, started; arguments are settings. Stores of one test share what they keep."""
+StartStore = Callable[..., Any]
+"""Starts a store on a server; arguments are settings."""
 StartServer = Callable[[str], Server]
 """Returns the running server of that name, the same each time."""
 
@@ -62,3 +64,17 @@ async def store(open_store: OpenStore) -> RequestStore:
     """One store with usual settings."""
     opened: RequestStore = await open_store()
     return opened
+
+
+@pytest.fixture
+async def start_store() -> AsyncIterator[StartStore]:
+    """Start stores; arguments are settings. All are stopped at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: Any) -> RedisStore:
+            store = RedisStore(StoreSettings(**settings))
+            stack.push_async_callback(store.stop)
+            await store.start()
+            return store
+
+        yield start

@@ -5,8 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from idefics2_service.requests import FinishReason, GenerateOutput, ImageSource, Usage, ValidRequest
-from idefics2_service.store.records import RequestName, Submission
+from idefics2_service.requests import (
+    FinishReason,
+    GenerateOutput,
+    ImageSource,
+    RequestName,
+    Usage,
+    ValidRequest,
+)
+from idefics2_service.store.records import Submission
 
 if TYPE_CHECKING:
     from idefics2_service.store.interface import RequestStore

@@ -30,9 +30,9 @@ from idefics2_service.events import (
     StageEntered,
     TextDelta,
 )
-from idefics2_service.requests import Priority, Stage, State
+from idefics2_service.requests import Priority, RequestName, Stage, State
 from idefics2_service.store.interface import DELIVERIES, MAX_LOSSES, WORK, cancelled, grown
-from idefics2_service.store.records import Lease, RequestName
+from idefics2_service.store.records import Lease
 from store.submissions import KEY, claim, claim_all, make_output, make_request, make_submission, submit
 
 if TYPE_CHECKING:
@@ -327,6 +327,15 @@ async def test_who_runs_a_cancelled_request_is_told(store: RequestStore) -> None
     assert (await store.get(ONE)).state is State.CANCELLED
 
 
+async def test_a_cancelled_request_that_is_handed_back_ends(store: RequestStore) -> None:
+    await submit(store, "one")
+    claimed = await claim(store)
+    await store.cancel(ONE)
+    assert await store.release(claimed, "this replica is shutting down", is_lost=False) is Lease.HELD
+    assert (await store.get(ONE)).state is State.CANCELLED
+    assert await store.claim() is None
+
+
 async def test_to_cancel_what_has_ended_changes_nothing(store: RequestStore) -> None:
     await submit(store, "one", "two")
     await store.finish(await claim(store), 1, [], Finished(make_output()))
@@ -444,6 +453,15 @@ def _wait_for_clock(seconds: float) -> None:
     end = time.time() + seconds
     while time.time() < end:
         pass
+
+
+async def test_however_many_wait_in_vain_the_next_one_is_begun(store: RequestStore) -> None:
+    late = (make_submission(str(number), start_timeout_seconds=0.001) for number in range(120))
+    await asyncio.gather(*map(store.submit, late))
+    await submit(store, "patient")
+    assert (await claim(store)).name.request_id == "patient"
+    assert len(await ids_of(store, state=State.FAILED)) == 100
+    assert (await store.statistics()).num_queued == 0
 
 
 @pytest.mark.parametrize("fields", [{"start_timeout_seconds": 0.01}, {"time_budget_seconds": 0.01}])

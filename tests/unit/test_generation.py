@@ -10,6 +10,7 @@ import pytest
 import structlog
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
+from harness import make_files
 from idefics2_service.errors import (
     BackendUnavailable,
     FileNotAnImage,
@@ -26,7 +27,7 @@ from idefics2_service.generation import Generation
 from idefics2_service.lifecycle import Means
 from idefics2_service.metrics import Metrics
 from idefics2_service.queue import Turns
-from idefics2_service.requests import FinishReason, GenerateInput, ImageSource, Stage, Usage
+from idefics2_service.requests import FinishReason, GenerateInput, ImageSource, RequestName, Stage, Usage
 from idefics2_service.settings import LimitSettings
 from pictures import MAX_CONTEXT_TOKENS, NUM_IMAGE_TOKENS, NUM_PROMPT_TOKENS, red_circle
 
@@ -69,11 +70,13 @@ class Core:
         """Put it together."""
         self.backend = GatedBackend(self.script)
         self.backend.gate.set()
-        self.generation = Generation(Means(self.backend, self.turns, LimitSettings(), self.metrics))
+        self.generation = Generation(
+            Means(self.backend, self.turns, make_files(), LimitSettings(), self.metrics)
+        )
 
     def attach(self, deadline: float | None = None, **fields: Any) -> Any:
         """Attach to a good request with `fields` set on top."""
-        return self.generation.attach(ask(**fields), "one", deadline)
+        return self.generation.attach(RequestName("anna", "one"), ask(**fields), deadline)
 
     async def run(self, **fields: Any) -> list[Happening]:
         """Watch a request to its end."""
@@ -292,7 +295,7 @@ async def test_a_request_has_one_line_in_the_log_without_its_prompt(core: Core) 
     core.script.add(Answer(("A red",)))
     with structlog.testing.capture_logs() as lines:
         await core.run()
-        await core.run(images=(ImageSource("image_url", url="https://host/x?signature=abc"),))
+        await core.run(images=(ImageSource("image_url", url="ftp://host/x?signature=abc"),))
     ended = [line for line in lines if line["event"] == "request ended"]
     assert [line["reason"] for line in ended] == ["OK", "FILE_URL_UNSUPPORTED"]
     assert [line["request_id"] for line in ended] == ["one", "one"]
@@ -321,7 +324,7 @@ async def test_one_more_than_may_wait_is_not_taken(core: Core) -> None:
             await watch_until(waiting, QueuePosition)
             with pytest.raises(QueueFull):
                 await core.run()
-            await core.generation.count_tokens(ask())  # needs no turn
+            await core.generation.count_tokens("anna", ask())  # needs no turn
 
 
 @pytest.mark.parametrize(
@@ -335,7 +338,7 @@ async def test_one_more_than_may_wait_is_not_taken(core: Core) -> None:
 async def test_counting_tells_whether_the_answer_would_fit(
     core: Core, max_new_tokens: int, *, fits: bool
 ) -> None:
-    count, told = await core.generation.count_tokens(ask(max_new_tokens=max_new_tokens))
+    count, told = await core.generation.count_tokens("anna", ask(max_new_tokens=max_new_tokens))
     assert (count.num_prompt_tokens, count.max_context_tokens) == (NUM_PROMPT_TOKENS, MAX_CONTEXT_TOKENS)
     assert told is fits
     assert await core.num_ended() == {}
@@ -349,7 +352,7 @@ async def test_stopping_lets_what_runs_finish_and_takes_nothing_new(core: Core) 
         await watch_until(waiting, QueuePosition)
         stopping = asyncio.create_task(core.generation.stop(60))
         await let_others_run()
-        for refused in (core.run(), core.generation.count_tokens(ask())):
+        for refused in (core.run(), core.generation.count_tokens("anna", ask())):
             with pytest.raises(ServiceStopping):
                 await refused
         assert not stopping.done()

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
+from harness import make_files
 from idefics2_service import runs
 from idefics2_service.errors import StoreUnavailable
 from idefics2_service.events import AttemptStarted, Finished, LogLine, StageEntered, TextDelta
 from idefics2_service.lifecycle import Means
 from idefics2_service.metrics import Metrics
 from idefics2_service.queue import Turns
-from idefics2_service.requests import ImageSource, Stage, State
+from idefics2_service.requests import ImageSource, RequestName, Stage, State
 from idefics2_service.runs import Recorder, Run
 from idefics2_service.settings import LimitSettings, StoreSettings
-from idefics2_service.store.records import Claim, RequestName
+from idefics2_service.store.records import Claim
 from idefics2_service.store.sqlite.store import SqliteStore
 from idefics2_service.workers import Workers
 from pictures import red_circle
@@ -73,7 +74,7 @@ class Bench:
         self.store: Any = UnreliableStore(store)
         self.settings = StoreSettings(lease_seconds=2, renew_seconds=0.01)
         self.turns = Turns(4, 4)
-        self.means = Means(FakeBackend(self.script), self.turns, LimitSettings(), Metrics())
+        self.means = Means(FakeBackend(self.script), self.turns, make_files(), LimitSettings(), Metrics())
 
     async def begin(self) -> tuple[Claim, asyncio.Task[bool]]:
         """Submit, claim and run the request."""

@@ -68,6 +68,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. The data URI cannot be read."""
     FILE_URL_UNSUPPORTED: _ErrorReason.ValueType  # 27
     """INVALID_ARGUMENT. The URL is of a kind that this service does not fetch."""
+    FILE_URL_INVALID: _ErrorReason.ValueType  # 28
+    """INVALID_ARGUMENT. The URL cannot be used as it is: too long, with a user or password, or of another port."""
+    FILE_URL_FORBIDDEN: _ErrorReason.ValueType  # 29
+    """INVALID_ARGUMENT. The URL's host has an address that is not public."""
+    FILE_NOT_FOUND: _ErrorReason.ValueType  # 30
+    """INVALID_ARGUMENT. The URL's host has no such file."""
+    FILE_BLOCKED: _ErrorReason.ValueType  # 31
+    """INVALID_ARGUMENT. The URL's host does not give the file to us; it may take us for a robot."""
+    FILE_RATE_LIMITED: _ErrorReason.ValueType  # 32
+    """INVALID_ARGUMENT. The URL's host was asked too often; the same request may succeed in a while."""
+    FILE_UNREACHABLE: _ErrorReason.ValueType  # 33
+    """INVALID_ARGUMENT. The URL's host cannot be reached, or does not answer with a file."""
+    FILE_TOO_SLOW: _ErrorReason.ValueType  # 34
+    """INVALID_ARGUMENT. The URL's host takes too long."""
     API_KEY_MISSING: _ErrorReason.ValueType  # 40
     """UNAUTHENTICATED. The call has no API key."""
     API_KEY_INVALID: _ErrorReason.ValueType  # 41
@@ -151,6 +165,20 @@ FILE_DATA_URI_INVALID: ErrorReason.ValueType  # 26
 """INVALID_ARGUMENT. The data URI cannot be read."""
 FILE_URL_UNSUPPORTED: ErrorReason.ValueType  # 27
 """INVALID_ARGUMENT. The URL is of a kind that this service does not fetch."""
+FILE_URL_INVALID: ErrorReason.ValueType  # 28
+"""INVALID_ARGUMENT. The URL cannot be used as it is: too long, with a user or password, or of another port."""
+FILE_URL_FORBIDDEN: ErrorReason.ValueType  # 29
+"""INVALID_ARGUMENT. The URL's host has an address that is not public."""
+FILE_NOT_FOUND: ErrorReason.ValueType  # 30
+"""INVALID_ARGUMENT. The URL's host has no such file."""
+FILE_BLOCKED: ErrorReason.ValueType  # 31
+"""INVALID_ARGUMENT. The URL's host does not give the file to us; it may take us for a robot."""
+FILE_RATE_LIMITED: ErrorReason.ValueType  # 32
+"""INVALID_ARGUMENT. The URL's host was asked too often; the same request may succeed in a while."""
+FILE_UNREACHABLE: ErrorReason.ValueType  # 33
+"""INVALID_ARGUMENT. The URL's host cannot be reached, or does not answer with a file."""
+FILE_TOO_SLOW: ErrorReason.ValueType  # 34
+"""INVALID_ARGUMENT. The URL's host takes too long."""
 API_KEY_MISSING: ErrorReason.ValueType  # 40
 """UNAUTHENTICATED. The call has no API key."""
 API_KEY_INVALID: ErrorReason.ValueType  # 41

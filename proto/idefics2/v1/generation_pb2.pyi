@@ -103,8 +103,8 @@ class GenerateRequest(_message.Message):
     MAX_IMAGE_BYTES_FIELD_NUMBER: _builtins.int
     MIN_NEW_TOKENS_FIELD_NUMBER: _builtins.int
     image_url: _builtins.str
-    """The image to ask about: a data URI (`data:image/png;base64,...`, strict base64), or an http(s) URL,
-    or the URL of an uploaded file. Required unless `images` holds one.
+    """The image to ask about: a data URI (`data:image/png;base64,...`, strict base64), or an http(s) URL of a
+    public host, which the service fetches while the request waits. Required unless `images` holds one.
     Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
     40,000,000 pixels after decoding.
     IMAGE_MISSING, FILE_*.

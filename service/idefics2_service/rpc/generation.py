@@ -9,6 +9,7 @@ from idefics2.v1 import generation_pb2, generation_pb2_grpc
 
 from idefics2_service.errors import InternalError
 from idefics2_service.events import Failed, Finished
+from idefics2_service.requests import RequestName
 from idefics2_service.rpc.convert import (
     read_generate_request,
     write_count_tokens_response,
@@ -37,8 +38,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         self, request: generation_pb2.GenerateRequest, context: ServicerContext
     ) -> generation_pb2.GenerateResponse:
         """Answer when all is done."""
-        given, request_id = read_generate_request(request), current_caller.get().request_id
-        async with self._generation.attach(given, request_id, _deadline(context)) as events:
+        given = read_generate_request(request)
+        async with self._generation.attach(_name(), given, _deadline(context)) as events:
             async for event in events:
                 match event.happening:
                     case Finished(output):
@@ -51,8 +52,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         self, request: generation_pb2.GenerateRequest, context: ServicerContext
     ) -> AsyncIterator[generation_pb2.Event]:
         """Tell of each event."""
-        given, request_id = read_generate_request(request), current_caller.get().request_id
-        async with self._generation.attach(given, request_id, _deadline(context)) as events:
+        given = read_generate_request(request)
+        async with self._generation.attach(_name(), given, _deadline(context)) as events:
             async for event in events:
                 if isinstance(event.happening, Failed):
                     raise event.happening.error
@@ -62,8 +63,13 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         self, request: generation_pb2.GenerateRequest, context: ServicerContext
     ) -> generation_pb2.CountTokensResponse:
         """Count without running."""
-        count, fits = await self._generation.count_tokens(read_generate_request(request))
+        count, fits = await self._generation.count_tokens(_name().key_id, read_generate_request(request))
         return write_count_tokens_response(count, fits=fits)
+
+
+def _name() -> RequestName:
+    caller = current_caller.get()
+    return RequestName(caller.key_id, caller.request_id)
 
 
 def _deadline(context: ServicerContext) -> float | None:

@@ -19,8 +19,9 @@ from idefics2_service.rpc.status import make_status
 from idefics2_service.submissions import name_request
 
 if TYPE_CHECKING:
+    from idefics2_service.requests import RequestName
     from idefics2_service.rpc.status import ServicerContext
-    from idefics2_service.store.records import Record, RequestName
+    from idefics2_service.store.records import Record
     from idefics2_service.submissions import Submissions
 
 SERVICE_NAME = operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from idefics2.v1 import generation_pb2
 
+    from idefics2_service.requests import RequestName
     from idefics2_service.rpc.status import ServicerContext
-    from idefics2_service.store.records import RequestName
     from idefics2_service.submissions import Submissions
 
 SERVICE_NAME = requests_pb2.DESCRIPTOR.services_by_name["RequestService"].full_name

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from idefics2_service.events import Event, Failed, Finished, Happening
-    from idefics2_service.requests import State
+    from idefics2_service.requests import RequestName, State
     from idefics2_service.store.records import (
         Claim,
         Delivery,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         Page,
         Reaped,
         Record,
-        RequestName,
         Statistics,
         Submission,
     )

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from idefics2_service.requests import Priority, Stage, State, ValidRequest
+from idefics2_service.requests import Priority, RequestName, Stage, State, ValidRequest
 
 if TYPE_CHECKING:
     from idefics2_service.events import Failed, Finished
 
 DAY_SECONDS = 86_400.0
-
-
-class RequestName(NamedTuple):
-    """What a request is called: keys choose the names of their requests, so two keys may choose alike."""
-
-    key_id: str
-    request_id: str
 
 
 @dataclass(frozen=True)

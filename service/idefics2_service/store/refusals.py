@@ -17,7 +17,7 @@ from idefics2_service.errors import (
 )
 
 if TYPE_CHECKING:
-    from idefics2_service.store.records import RequestName
+    from idefics2_service.requests import RequestName
 
 
 def not_found(name: RequestName) -> RequestNotFound:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from idefics2_service.events import Event
-from idefics2_service.requests import Priority, Stage, State
+from idefics2_service.requests import Priority, RequestName, Stage, State
 from idefics2_service.store import codec
-from idefics2_service.store.records import Claim, Delivery, Page, Record, RequestName, Statistics
+from idefics2_service.store.records import Claim, Delivery, Page, Record, Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -41,7 +41,7 @@ def as_failed_start(address: str) -> Iterator[None]:
     try:
         yield
     except (_Unfit, RedisError, StoreUnavailable) as error:
-        reason = error.__cause__ or error  # callers hear less than the operator may
+        reason = error.__cause__ if isinstance(error, StoreUnavailable) else error  # its own says too little
         raise StartFailed(f"IDEFICS2_STORE_URL: {address} cannot be used: {reason}") from error
 
 

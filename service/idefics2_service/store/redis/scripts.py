@@ -50,7 +50,7 @@ class Scripts:
             raise StoreUnavailable("the store of requests is closed")
         try:
             return await self._scripts[name](keys=[self._key_prefix], args=self._flatten(given, events))
-        except RedisError as error:
+        except (RedisError, OSError) as error:
             if isinstance(error, ResponseError):
                 logger.exception("the store refused a script", script=name)
             raise unavailable(error) from error

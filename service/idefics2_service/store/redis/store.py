@@ -24,17 +24,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from idefics2_service.events import Event, Failed, Finished, Happening
-    from idefics2_service.requests import State
+    from idefics2_service.requests import RequestName, State
     from idefics2_service.settings import StoreSettings
-    from idefics2_service.store.records import (
-        Claim,
-        Delivery,
-        Page,
-        Record,
-        RequestName,
-        Statistics,
-        Submission,
-    )
+    from idefics2_service.store.records import Claim, Delivery, Page, Record, Statistics, Submission
     from idefics2_service.store.redis.scripts import Value
 
 

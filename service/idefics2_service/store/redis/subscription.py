@@ -56,7 +56,7 @@ class Subscription:
                 async with self._client.pubsub() as subscribed:
                     await subscribed.subscribe(self._channel)
                     await self._hear(subscribed)
-            except RedisError as error:
+            except (RedisError, OSError) as error:
                 self._miss(error)
             await asyncio.sleep(self._pause_seconds)
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
@@ -76,7 +76,7 @@ class Subscription:
         if not self._is_heard.done():
             self._is_heard.set_result(None)
 
-    def _miss(self, error: RedisError) -> None:
+    def _miss(self, error: Exception) -> None:
         if not self._is_heard.done():
             self._is_heard.set_exception(error)
         elif self._pause_seconds == _FIRST_PAUSE_SECONDS:  # once, not at each attempt

@@ -23,7 +23,7 @@ from idefics2_service.events import (
     StageEntered,
     TextDelta,
 )
-from idefics2_service.requests import Priority, Stage, State
+from idefics2_service.requests import Priority, RequestName, Stage, State
 from idefics2_service.store import codec
 from idefics2_service.store.interface import (
     DELIVERIES,
@@ -33,7 +33,7 @@ from idefics2_service.store.interface import (
     cancelled,
     grown,
 )
-from idefics2_service.store.records import Claim, Delivery, Lease, Reaped, RequestName
+from idefics2_service.store.records import Claim, Delivery, Lease, Reaped
 from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
 from idefics2_service.store.sqlite.views import Views
 

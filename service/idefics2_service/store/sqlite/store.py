@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idefics2_service.events import Event, Failed, Finished, Happening
-    from idefics2_service.requests import State
+    from idefics2_service.requests import RequestName, State
     from idefics2_service.settings import StoreSettings
     from idefics2_service.store.records import (
         Claim,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         Page,
         Reaped,
         Record,
-        RequestName,
         Statistics,
         Submission,
     )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from idefics2_service.errors import RequestNotFound
 from idefics2_service.events import Event
-from idefics2_service.requests import Priority, Stage, State
+from idefics2_service.requests import Priority, RequestName, Stage, State
 from idefics2_service.store import codec
-from idefics2_service.store.records import Page, Record, RequestName, Statistics
+from idefics2_service.store.records import Page, Record, Statistics
 from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
 
 if TYPE_CHECKING:

@@ -1,0 +1,58 @@
+"""Files by URL: fetched once for all requests of a key that want the same at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from idefics2_service.fetcher import Fetcher
+
+_Wanted = tuple[str, str, int]
+"""Key, URL and the most bytes that are taken."""
+
+
+@dataclass
+class _Download:
+    task: asyncio.Task[bytes]
+    num_waiting: int = 0
+
+
+class Downloads:
+    """All that is being fetched now."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        """Fetch with `fetcher`."""
+        self._fetcher = fetcher
+        self._running: dict[_Wanted, _Download] = {}
+
+    async def fetch(self, key_id: str, url: str, max_bytes: int) -> bytes:
+        """Return the file at `url`. The last one who leaves before it is there ends the fetching.
+
+        Raises:
+            FetchFailed: as the fetcher raises it, to everybody who waits.
+
+        """
+        wanted = (key_id, url, max_bytes)
+        download = self._running.get(wanted)
+        if download is None:
+            task = asyncio.create_task(self._fetcher.get(url, max_bytes))
+            download = self._running[wanted] = _Download(task)
+            task.add_done_callback(lambda _: self._forget(wanted, task))
+        download.num_waiting += 1
+        try:
+            return await asyncio.shield(download.task)
+        finally:
+            download.num_waiting -= 1
+            if not download.num_waiting:
+                download.task.cancel()
+                self._forget(wanted, download.task)
+
+    def _forget(self, wanted: _Wanted, task: asyncio.Task[bytes]) -> None:
+        """Let the next one who wants it fetch anew."""
+        download = self._running.get(wanted)
+        if download is not None and download.task is task:
+            del self._running[wanted]
+        if task.done() and not task.cancelled():
+            task.exception()  # heard, even where everybody has left

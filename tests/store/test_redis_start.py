@@ -1,0 +1,115 @@
+"""Which servers are trusted with requests."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from idefics2_service.errors import StartFailed
+from redis.asyncio import Redis
+from store.servers import BINARIES, HOST, Server, free_port
+
+if TYPE_CHECKING:
+    from store.conftest import StartServer, StartStore
+
+
+async def allow(client: Redis, user: str, *rules: str) -> None:
+    """Make a user of the password "secret" who may do some things with all keys and channels."""
+    await client.acl_setuser(
+        user, enabled=True, passwords=["+secret"], keys=["*"], channels=["*"], categories=[], commands=rules
+    )
+
+
+@pytest.mark.parametrize("name", list(BINARIES))
+@pytest.mark.parametrize(
+    ("option", "unsafe", "safe"),
+    [
+        ("appendonly", "no", "yes"),
+        ("appendfsync", "everysec", "always"),
+        ("no-appendfsync-on-rewrite", "yes", "no"),
+        ("maxmemory-policy", "allkeys-lru", "noeviction"),
+    ],
+)
+async def test_a_server_that_may_lose_what_it_acknowledged_is_taken_only_where_that_is_accepted(
+    start_store: StartStore, start_server: StartServer, name: str, option: str, unsafe: str, safe: str
+) -> None:
+    url = start_server(name).url
+    async with Redis.from_url(url) as client:
+        await client.config_set(option, unsafe)
+        try:
+            with pytest.raises(StartFailed) as caught:
+                await start_store(url=url)
+            await start_store(url=url, allow_data_loss=True)
+        finally:
+            await client.config_set(option, safe)
+    assert f"set {option} to {safe}, not {unsafe}, or accept" in str(caught.value)
+    assert "IDEFICS2_STORE_ALLOW_DATA_LOSS=true" in str(caught.value)
+
+
+async def test_a_server_that_does_not_show_its_settings_is_not_trusted(
+    start_store: StartStore, start_server: StartServer
+) -> None:
+    url = start_server("valkey").url
+    async with Redis.from_url(url) as client:
+        await allow(client, "shy", "+@all", "-config")
+    theirs = url.replace("redis://", "redis://shy:secret@")
+    with pytest.raises(StartFailed, match=r"allow CONFIG GET .* IDEFICS2_STORE_ALLOW_DATA_LOSS=true"):
+        await start_store(url=theirs)
+    await start_store(url=theirs, allow_data_loss=True)
+
+
+@pytest.mark.parametrize(("user", "lacks"), [("mute", "-@scripting"), ("deaf", "-subscribe")])
+async def test_a_user_who_may_not_do_all_that_is_needed_is_refused_at_the_start(
+    start_store: StartStore, start_server: StartServer, user: str, lacks: str
+) -> None:
+    url = start_server("valkey").url
+    async with Redis.from_url(url) as client:
+        await allow(client, user, "+@all", lacks)
+    with pytest.raises(StartFailed, match="no permission"):
+        await start_store(url=url.replace("redis://", f"redis://{user}:secret@"))
+
+
+async def test_a_wrong_password_is_refused_and_told_to_nobody(start_store: StartStore) -> None:
+    with Server("redis", "--requirepass", "right") as server:
+        with pytest.raises(StartFailed, match=f"IDEFICS2_STORE_URL: {HOST}:{server.port}") as caught:
+            await start_store(url=server.url.replace("redis://", "redis://:hunter2@"))
+        assert "hunter2" not in str(caught.value)
+        await start_store(url=server.url.replace("redis://", "redis://:right@"))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h", "redis://:hunter/2@h", "redis://h:hunter2", "redis://u:hunter2@h?timeoutt=1"]
+)
+async def test_a_url_that_cannot_be_read_is_refused_and_its_password_told_to_nobody(
+    start_store: StartStore, url: str
+) -> None:
+    with pytest.raises(StartFailed, match="IDEFICS2_STORE_URL must be") as caught:
+        await start_store(url=url)
+    assert "hunter" not in str(caught.value)
+
+
+async def test_a_server_that_is_not_there_is_named(start_store: StartStore) -> None:
+    port = free_port()
+    with pytest.raises(StartFailed, match=f"IDEFICS2_STORE_URL: {HOST}:{port} cannot be used"):
+        await start_store(url=f"redis://{HOST}:{port}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"), [(b"$20\r\nredis_version:5.0.14\r\n", "it is Redis 5.0.14"), (b"", "Timeout")]
+)
+async def test_a_server_that_is_too_old_or_never_answers_is_refused(
+    start_store: StartStore, monkeypatch: pytest.MonkeyPatch, answer: bytes, message: str
+) -> None:
+    monkeypatch.setattr("idefics2_service.store.redis.connection.TIMEOUT_SECONDS", 0.1)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(answer)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, HOST, 0) as fake:
+        port = fake.sockets[0].getsockname()[1]
+        with pytest.raises(StartFailed, match=message):
+            await start_store(url=f"redis://{HOST}:{port}")
