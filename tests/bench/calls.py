@@ -8,11 +8,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from harness import describe_red_circle, talk_without_end
+from harness import describe_red_circle, make_files, talk_without_end
 from idefics2.v1 import generation_pb2_grpc
 from idefics2_service.backend import BackendFinished
 from idefics2_service.events import TextDelta
-from idefics2_service.files import resolve
 from idefics2_service.requests import GenerateInput, ImageSource, ResolvedRequest
 from idefics2_service.settings import Settings
 from idefics2_service.triton import tensors
@@ -105,7 +104,7 @@ async def resolve_request() -> ResolvedRequest:
     limits = Settings().limits
     source = ImageSource("images[0].data", data=red_circle())
     request = validate(GenerateInput(DESCRIBE, (source,), temperature=0), limits)
-    image = await resolve(source, limits, request.max_image_bytes)
+    image = await make_files(limits).resolve(source, "bench", request.max_image_bytes)
     return ResolvedRequest("bench", request, (image,))
 
 
