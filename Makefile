@@ -12,7 +12,7 @@ TRAINING = PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m training
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo serve test test-fast verify fix proto bench bench-gpu bench-peers train eval help
+.PHONY: setup demo serve test test-fast test-faults verify fix proto bench bench-queue bench-gpu bench-peers train eval help
 
 setup: $(INSTALLED) ## install everything into .venv
 
@@ -33,6 +33,9 @@ test: $(INSTALLED) ## run all tests
 
 test-fast: $(INSTALLED) ## run the tests that need no Triton
 	$(BIN)/python -m pytest tests/unit tests/clients tests/engine
+
+test-faults: $(INSTALLED) ## kill processes under submitted requests for long, and keep the figures; SEEDS=100 for longer
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m faults.requests --seeds $(or $(SEEDS),2)
 
 verify: $(INSTALLED) ## check style, types, imports, the wire contract and the documents
 	ruff check
@@ -65,6 +68,9 @@ bench: $(INSTALLED) ## measure, and keep the figures in tests/bench/results/
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/transport.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/load.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/engine.py
+
+bench-queue: $(INSTALLED) ## measure the stores with up to 100,000 requests that wait, and a front that is watched
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/queues.py
 
 bench-gpu: $(INSTALLED) ## measure the engine at the full shape on a GPU
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/gpu.py

@@ -6,12 +6,14 @@ import hashlib
 import re
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from idefics2_service.errors import (
+    FileNotUploaded,
     RequestIdInvalid,
     RequestNotFinished,
+    RequestNotFound,
     ServiceStopping,
     ValueOutOfRange,
 )
@@ -25,6 +27,8 @@ from idefics2_service.validation import validate
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from idefics2_service.files import Files
+    from idefics2_service.keys.ring import KeyRing
     from idefics2_service.requests import GenerateInput, GenerateOutput
     from idefics2_service.settings import LimitSettings
     from idefics2_service.store.interface import RequestStore
@@ -33,8 +37,10 @@ if TYPE_CHECKING:
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _EVENTS_AT_ONCE = 500
-_LOOK_AGAIN_SECONDS = 1.0
-"""How often a watcher looks, whether it was told of something or not; also for its place in the queue."""
+_PLACE_SECONDS = 1.0
+"""How often a watcher of a request that waits looks for its place."""
+_LOOK_AGAIN_SECONDS = 5.0
+"""How often one looks though nothing was told: what was told may have been missed."""
 MAX_PAGE_SIZE = 1_000
 
 
@@ -56,11 +62,23 @@ class SubmitInput:
 class Submissions:
     """All requests of the store, as far as a key may see them."""
 
-    def __init__(self, store: RequestStore, webhooks: Webhooks, limits: LimitSettings) -> None:
-        """Keep them in `store`, and let `webhooks` tell of their end."""
+    def __init__(
+        self,
+        store: RequestStore,
+        webhooks: Webhooks,
+        limits: LimitSettings,
+        ring: KeyRing,
+        files: Files,
+    ) -> None:
+        """Keep them in `store`, let `webhooks` tell of their end.
+
+        `ring` knows how many a key may have, `files` what it has uploaded.
+        """
         self._store = store
         self._webhooks = webhooks
         self._limits = limits
+        self._ring = ring
+        self._files = files
         self._stopping = False
 
     def stop(self) -> None:
@@ -72,8 +90,11 @@ class Submissions:
 
         Raises:
             InvalidInput: the first field that is wrong.
+            FileNotUploaded: names every uploaded file that is missing.
             RequestIdTaken: the key has a request of this name with other content.
             QueueFull: too many wait.
+            QueueQuotaExceeded: the key has too many that have not ended.
+            Unauthenticated: the key is not in force any more.
             Unavailable: it may not have been taken; to submit it again is safe.
 
         """
@@ -87,12 +108,31 @@ class Submissions:
             time_budget_seconds=_check_seconds("time_budget", given.time_budget_seconds) or DAY_SECONDS,
             webhook_url=given.webhook_url,
             max_queue_length=_check_length(given.max_queue_length),
+            max_queued_of_key=self._ring.find(key_id).limits.max_queued,
         )
         if given.webhook_url:
             await self._webhooks.check(given.webhook_url)
         if self._stopping:
             raise ServiceStopping("this replica is shutting down")
-        return await self._store.submit(submission)
+        return await self._store.submit(await self._with_files(submission))
+
+    async def _with_files(self, submission: Submission) -> Submission:
+        """Put the bytes of uploaded files into a submission, so that it outlives them."""
+        name, request = submission.name, submission.request
+        try:
+            images = await self._files.bring(request.images, name.key_id, request.max_image_bytes)
+        except FileNotUploaded:
+            if not await self._is_known(name):
+                raise
+            return submission  # taken when the file was there: it is only asked for again
+        return replace(submission, request=replace(request, images=images))
+
+    async def _is_known(self, name: RequestName) -> bool:
+        try:
+            await self._store.get(name)
+        except RequestNotFound:
+            return False
+        return True
 
     async def get(self, name: RequestName) -> Record:
         """Tell where a request stands.
@@ -141,7 +181,8 @@ class Submissions:
                     if record.queue_position not in {None, position}:
                         position = record.queue_position
                         yield Event(0, time.time(), QueuePosition(position or 0))
-                    await wait_for(told, _LOOK_AGAIN_SECONDS)
+                    is_waiting = record.queue_position is not None
+                    await wait_for(told, _PLACE_SECONDS if is_waiting else _LOOK_AGAIN_SECONDS)
 
     async def result(self, name: RequestName) -> GenerateOutput:
         """Return the answer.
