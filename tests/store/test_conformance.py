@@ -13,6 +13,7 @@ from idefics2_service.errors import (
     FileUndecodable,
     PayloadTooLarge,
     QueueFull,
+    QueueQuotaExceeded,
     RequestCancelled,
     RequestDeadlineExceeded,
     RequestIdTaken,
@@ -129,6 +130,25 @@ async def test_an_unknown_request_and_anothers_are_the_same_error(
         messages.add(caught.value.message)
     assert messages == {f"this key has no request {name.request_id!r}"}
     assert (await store.get(ONE)).state is State.QUEUED
+
+
+async def test_a_keys_requests_are_bounded_until_their_end(store: RequestStore) -> None:
+    async def submit_bounded(request_id: str, key_id: str = KEY) -> Record:
+        return await store.submit(make_submission(request_id, key_id, max_queued_of_key=2))
+
+    first = await submit_bounded("one")
+    await submit_bounded("two")
+    held = await claim(store)  # RUNNING counts, too
+    with pytest.raises(QueueQuotaExceeded, match="may have 2 submitted requests") as caught:
+        await submit_bounded("three")
+    assert caught.value.metadata == {"bound": "2"}
+    assert (await submit_bounded("one")).created_at == first.created_at
+    await submit_bounded("one", "bert")
+    await store.submit(make_submission("four"))  # who has no bound is not asked
+    await store.cancel(RequestName(KEY, "four"))
+    await store.finish(held, held.last_sequence, (), Finished(make_output()))
+    await submit_bounded("three")
+    assert await ids_of(store) == ["three", "four", "two", "one"]
 
 
 async def test_what_waits_is_bounded(open_store: OpenStore) -> None:

@@ -58,7 +58,8 @@ async def test_nothing_that_was_acknowledged_is_lost_with_a_killed_server(
                 is_under_way.set()
 
     submitting = asyncio.create_task(go_on_submitting())
-    await is_under_way.wait()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await is_under_way.wait()
     server.kill()
     with pytest.raises(StoreUnavailable):
         await submitting
@@ -102,9 +103,10 @@ async def test_a_server_that_hangs_is_given_up_and_heard_again_when_it_goes_on(
     store = await start_store(url=server.url)
     server.pause()
     try:
-        while store._subscription._pause_seconds < 0.1:  # until the signals are given up, too
-            with pytest.raises(StoreUnavailable, match="Timeout"):
-                await submit(store, "one")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while store._subscription._pause_seconds < 0.1:  # until the signals are given up, too
+                with pytest.raises(StoreUnavailable, match="Timeout"):
+                    await submit(store, "one")
     finally:
         server.resume()
     with store.listen("any") as told:
@@ -202,3 +204,18 @@ async def test_a_store_that_is_stopped_answers_nothing_and_may_be_stopped_again(
     await store.stop()
     with pytest.raises(StoreUnavailable, match="closed"):
         await store.claim()
+
+
+@on_servers
+async def test_who_leaves_does_not_undo_what_is_asked(open_store: OpenStore) -> None:
+    store = await open_store()
+    names = [str(number) for number in range(40)]
+    for number, name in enumerate(names):
+        call = asyncio.create_task(store.submit(make_submission(name)))
+        for _ in range(number):  # leave at every step on the way
+            await asyncio.sleep(0)
+        call.cancel()
+    await store.stop()
+    assert sorted(await claim_all(await open_store()), key=lambda name: int(name[5:])) == [
+        f"{KEY}/{name}" for name in names[1:]
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,16 @@ from idefics2_service.errors import StoreUnavailable
 from idefics2_service.store.refusals import unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
 
 logger = structlog.get_logger(__name__)
 
-Value = str | bytes | int | float | None
-"""An argument; None leaves it out."""
+Argument = str | bytes | int | float
+Value = Argument | None
+"""Of an argument; None leaves it out."""
 _FOLDER = Path(__file__).parent / "lua"
 
 
@@ -37,6 +39,7 @@ class Scripts:
         self._client = client
         self._key_prefix = key_prefix
         self._constants = constants
+        self._calls: set[asyncio.Task[Any]] = set()
         self._is_closed = False
 
     async def call(self, name: str, given: Mapping[str, Value] = {}, events: Sequence[bytes] = ()) -> Any:
@@ -48,22 +51,27 @@ class Scripts:
         """
         if self._is_closed:
             raise StoreUnavailable("the store of requests is closed")
+        call = asyncio.create_task(self._run(name, self._flatten(given, events)))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        return await asyncio.shield(call)  # who leaves does not undo what is asked
+
+    async def _run(self, name: str, arguments: Iterable[Argument]) -> Any:
         try:
-            return await self._scripts[name](keys=[self._key_prefix], args=self._flatten(given, events))
-        except (RedisError, OSError) as error:
+            return await self._scripts[name](keys=[self._key_prefix], args=arguments)
+        except (RedisError, OSError, RuntimeError) as error:  # uvloop's, of a connection that was closed
             if isinstance(error, ResponseError):
                 logger.exception("the store refused a script", script=name)
             raise unavailable(error) from error
 
-    def _flatten(
-        self, given: Mapping[str, Value], events: Sequence[bytes]
-    ) -> list[str | bytes | int | float]:
+    def _flatten(self, given: Mapping[str, Value], events: Sequence[bytes]) -> list[Argument]:
         """Write arguments as lua/shared/1_keys.lua reads them: names and values in turn."""
         named = {**self._constants, **given}.items()
         flat = [part for name, value in named if value is not None for part in (name, value)]
         return [*flat, *(part for event in events for part in ("event", event))]
 
     async def close(self) -> None:
-        """Let nothing be asked any more, and close all connections."""
+        """Let nothing be asked any more, and close all connections when all is answered."""
         self._is_closed = True
+        await asyncio.gather(*self._calls, return_exceptions=True)
         await self._client.aclose()

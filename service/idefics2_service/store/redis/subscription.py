@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -46,9 +45,9 @@ class Subscription:
 
     async def stop(self) -> None:
         """Hear no more."""
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        while not self._task.done():  # a cancellation may be lost: redis uses asyncio.wait_for, see bpo-37658
+            self._task.cancel()
+            await asyncio.wait((self._task,), timeout=_FIRST_PAUSE_SECONDS)
 
     async def _follow(self) -> None:
         while True:
@@ -56,7 +55,7 @@ class Subscription:
                 async with self._client.pubsub() as subscribed:
                     await subscribed.subscribe(self._channel)
                     await self._hear(subscribed)
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, RuntimeError) as error:  # uvloop's, of a closed connection
                 self._miss(error)
             await asyncio.sleep(self._pause_seconds)
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
