@@ -17,6 +17,7 @@ from idefics2_service.errors import (
     FileEmpty,
     FileNotAnImage,
     FileNotFound,
+    FileNotUploaded,
     FileRateLimited,
     FileTooLarge,
     FileTooManyPixels,
@@ -37,25 +38,17 @@ from idefics2_service.fetcher import (
     HostAnswered,
     UrlInvalid,
 )
+from idefics2_service.formats import FORMATS, sniff
 from idefics2_service.requests import ImageFile, ImageSource
+from idefics2_service.uploads.records import URL_PREFIX
 
 if TYPE_CHECKING:
     from idefics2_service.downloads import Downloads
     from idefics2_service.settings import LimitSettings
+    from idefics2_service.uploads.library import Library
+    from idefics2_service.uploads.records import StoredFile
 
-# The first bytes of each format that is accepted. Nothing else ever meets a decoder.
-_MAGIC = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"BM", "BMP"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-)
 Image.MAX_IMAGE_PIXELS = None  # the bound is our own, below, and names itself
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-
 
 _FAULTS: tuple[tuple[type[FetchFailed], type[InvalidInput]], ...] = (
     (UrlInvalid, FileUrlInvalid),
@@ -69,13 +62,33 @@ _FAULTS: tuple[tuple[type[FetchFailed], type[InvalidInput]], ...] = (
 class Files:
     """Reads images from wherever callers say that they are."""
 
-    def __init__(self, limits: LimitSettings, downloads: Downloads) -> None:
-        """Fetch URLs by `downloads`."""
+    def __init__(self, limits: LimitSettings, downloads: Downloads, library: Library) -> None:
+        """Fetch URLs by `downloads`; what was uploaded is in `library`."""
         self._limits = limits
         self._downloads = downloads
+        self._library = library
+
+    async def bring(
+        self, sources: tuple[ImageSource, ...], key_id: str, max_image_bytes: int
+    ) -> tuple[ImageSource, ...]:
+        """Put bytes in place of every file that the key has uploaded; other sources stay as they are.
+
+        Raises:
+            FileNotUploaded: names all that are missing.
+            FileTooLarge: one is larger than the request allows.
+
+        """
+        found = [(source, await self._find(source, key_id)) for source in sources]
+        missing = [source for source, file in found if file is None and _is_uploaded(source)]
+        if missing:
+            named = dict.fromkeys(source.sha256 or source.url or "" for source in missing)
+            raise FileNotUploaded.of(*named, field=missing[0].field)
+        return tuple([await self._load(source, file, max_image_bytes) for source, file in found])
 
     async def resolve(self, source: ImageSource, key_id: str, max_image_bytes: int) -> ImageFile:
         """Read a file and its header for a key; its pixels are decoded where the model runs.
+
+        What was uploaded has been brought before, by `bring`.
 
         Raises:
             InvalidInput: FILE_*; the message names the field, and format, size and bound where known.
@@ -87,19 +100,38 @@ class Files:
         # In a thread: a crafted header may take a decoder seconds, and everybody else's requests go on.
         return await asyncio.to_thread(_read, source.field, data, self._limits, max_image_bytes)
 
+    async def _find(self, source: ImageSource, key_id: str) -> StoredFile | None:
+        if source.sha256:
+            return await self._library.find_content(key_id, source.sha256.lower())
+        if source.url and source.url.startswith(URL_PREFIX):
+            return await self._library.find(key_id, source.url.removeprefix(URL_PREFIX))
+        return None
+
+    async def _load(self, source: ImageSource, file: StoredFile | None, max_bytes: int) -> ImageSource:
+        if file is None:
+            return source
+        _check_size(source.field, file.size_bytes, max_bytes)
+        data = b"".join([part async for part in self._library.read(file)])
+        return ImageSource(source.field, data=data)
+
     async def _read_url(self, field: str, url: str, key_id: str, max_bytes: int) -> bytes:
         scheme, separator, rest = url.partition(":")
         if separator and scheme.lower() == "data":
             return await asyncio.to_thread(_read_data_uri, field, rest, max_bytes)
         if not separator or scheme.lower() not in {"http", "https"}:
             message = (
-                f"{field} must be an http(s) URL, a data URI (data:image/...;base64,...) or inline bytes"
+                f"{field} must be an http(s) URL, a data URI (data:image/...;base64,...), "
+                f"the URL of an uploaded file ({URL_PREFIX}...) or inline bytes"
             )
             raise FileUrlUnsupported(message, field=field)
         try:
             return await self._downloads.fetch(key_id, url, max_bytes)
         except FetchFailed as error:
             raise _name_fault(error)(f"{field}: {error}", field=field) from error
+
+
+def _is_uploaded(source: ImageSource) -> bool:
+    return bool(source.sha256 or (source.url and source.url.startswith(URL_PREFIX)))
 
 
 def _name_fault(error: FetchFailed) -> type[InvalidInput]:
@@ -148,7 +180,7 @@ def _check_size(field: str, size: int, maximum: int) -> None:
 
 
 def _read_header(field: str, data: bytes, max_pixels: int) -> ImageFile:
-    kind = _sniff(data)
+    kind = sniff(data)
     if kind is None:
         message = f"{field} is not a picture of an accepted format ({', '.join(FORMATS)})"
         raise FileNotAnImage(message, field=field)
@@ -161,9 +193,3 @@ def _read_header(field: str, data: bytes, max_pixels: int) -> ImageFile:
         message = f"{field} has {width} x {height} pixels; at most {max_pixels} are allowed"
         raise FileTooManyPixels(message, field=field, bound=str(max_pixels), value=str(width * height))
     return ImageFile(field=field, data=data, format=kind, width=width, height=height)
-
-
-def _sniff(data: bytes) -> str | None:
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)

@@ -132,7 +132,7 @@ async def resolve_images(
 ) -> tuple[ImageFile, ...]:
     """Read all images of a key's request, before it takes a turn: a slow file never holds the model."""
     images = []
-    for source in request.images:
+    for source in await means.files.bring(request.images, key_id, request.max_image_bytes):
         image = await means.files.resolve(source, key_id, request.max_image_bytes)
         means.metrics.image_bytes.labels(image.format).observe(len(image.data))
         publish(

@@ -56,12 +56,13 @@ class RequestName(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSource:
-    """An image as the caller gave it: a URL or the bytes of a file, never both."""
+    """An image as the caller gave it: a URL, the bytes of a file, or the sha-256 of an uploaded one."""
 
     field: str
     """The name of the request's field, for errors: `image_url` or `images[0].data`."""
     url: str | None = None
     data: bytes | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from idefics2_service.errors import FileEmpty, ImageMissing, ValueOutOfRange
 from idefics2_service.prompts import check_prompt, num_bytes
 from idefics2_service.requests import GenerateInput, ImageSource, ValidRequest
+from idefics2_service.uploads.names import read_sha256
 
 if TYPE_CHECKING:
     from idefics2_service.settings import LimitSettings
@@ -105,13 +106,15 @@ def _check_seed(given: int | None) -> int:
 
 def _check_images(images: tuple[ImageSource, ...], max_images: int) -> None:
     if not images:
-        raise ImageMissing("there is no image: set image_url or images", field="image_url")
+        raise ImageMissing("there is no image: set image_url, image_sha256 or images", field="image_url")
     if len(images) > max_images:
         raise ValueOutOfRange.of("images", f"at most {max_images} images in all", len(images))
     for image in images:
-        if image.url is None and image.data is None:
-            raise ImageMissing(f"{image.field} has neither url nor data", field=image.field)
-        if not (image.url or image.data):
+        if image.sha256 is not None:
+            read_sha256(image.field, image.sha256)
+        elif image.url is None and image.data is None:
+            raise ImageMissing(f"{image.field} has neither url nor data nor sha256", field=image.field)
+        elif not (image.url or image.data):
             raise FileEmpty(f"{image.field} is empty", field=image.field)
 
 

@@ -95,11 +95,11 @@ async def test_a_store_whose_server_is_away_says_so_and_works_again_when_it_is_b
     assert await claim_all(other) == ["anna/two"]
 
 
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
 async def test_a_server_that_hangs_is_given_up_and_heard_again_when_it_goes_on(
     start_store: StartStore, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("connection", "subscription"):
-        monkeypatch.setattr(f"idefics2_service.store.redis.{module}.TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("idefics2_service.store.redis.subscription.TIMEOUT_SECONDS", 0.5)
     store = await start_store(url=server.url)
     server.pause()
     try:
@@ -107,11 +107,12 @@ async def test_a_server_that_hangs_is_given_up_and_heard_again_when_it_goes_on(
             while store._subscription._pause_seconds < 0.1:  # until the signals are given up, too
                 with pytest.raises(StoreUnavailable, match="Timeout"):
                     await submit(store, "one")
+        with store.listen("any") as told:
+            server.resume()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await told.wait()
     finally:
         server.resume()
-    with store.listen("any") as told:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await told.wait()
     assert (await store.submit(make_submission("one"))).state is State.QUEUED
 
 

@@ -96,12 +96,17 @@ async def test_a_server_that_is_not_there_is_named(start_store: StartStore) -> N
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"), [(b"$20\r\nredis_version:5.0.14\r\n", "it is Redis 5.0.14"), (b"", "Timeout")]
+    ("answer", "seconds", "message"),
+    [(b"$20\r\nredis_version:5.0.14\r\n", 2.0, "it is Redis 5.0.14"), (b"", 0.1, "Timeout")],
 )
 async def test_a_server_that_is_too_old_or_never_answers_is_refused(
-    start_store: StartStore, monkeypatch: pytest.MonkeyPatch, answer: bytes, message: str
+    start_store: StartStore,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: bytes,
+    seconds: float,
+    message: str,
 ) -> None:
-    monkeypatch.setattr("idefics2_service.store.redis.connection.TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("idefics2_service.store.redis.connection.TIMEOUT_SECONDS", seconds)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()

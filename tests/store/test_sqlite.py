@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 import pytest
-from idefics2_service.errors import QueueFull, RequestNotFound, StartFailed, StoreUnavailable
+from idefics2_service.errors import RequestIdTaken, RequestNotFound, StartFailed, StoreUnavailable
 from idefics2_service.events import Finished
 from idefics2_service.requests import RequestName, State
 from idefics2_service.settings import StoreSettings
@@ -81,15 +81,35 @@ async def test_a_full_disk_refuses_new_requests_until_there_is_room(store: Sqlit
 async def test_who_fails_does_not_undo_what_shares_its_transaction(store: SqliteStore) -> None:
     def submit_and_fail() -> Record:
         store._ledger.submit(make_submission("undone"))
-        raise QueueFull("no")
+        raise ArithmeticError("a fault of ours")
 
     answers = await _together(
         store, store.submit(make_submission("one")), store._writer.call(submit_and_fail), submit(store, "two")
     )
-    assert [type(answer).__name__ for answer in answers] == ["Record", "QueueFull", "NoneType"]
+    assert [type(answer).__name__ for answer in answers] == ["Record", "ArithmeticError", "NoneType"]
     with pytest.raises(RequestNotFound):
         await store.get(RequestName(KEY, "undone"))
     assert await claim_all(store) == ["anna/one", "anna/two"]
+
+
+async def test_a_refusal_reads_nothing_anew(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    await submit(store, "one")
+    monkeypatch.setattr(store._ledger, "load", lambda: pytest.fail("all who wait were read again"))
+    with pytest.raises(RequestIdTaken):
+        await store.submit(make_submission("one", prompt="Something else?"))
+    assert await claim_all(store) == ["anna/one"]
+
+
+async def test_a_store_can_be_stopped_before_and_started_after_a_start_that_failed(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, StoreSettings())
+    await store.stop()
+    (tmp_path / "requests.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(StartFailed):
+        await store.start()
+    (tmp_path / "requests.sqlite").unlink()
+    await store.start()
+    await submit(store, "one")
+    await store.stop()
 
 
 async def test_what_a_full_disk_undid_was_not_acknowledged(store: SqliteStore) -> None:

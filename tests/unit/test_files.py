@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 import pytest
+from harness import make_files
 from idefics2_service import files
-from idefics2_service.downloads import Downloads
 from idefics2_service.errors import (
     FileDataUriInvalid,
     FileEmpty,
@@ -22,10 +22,9 @@ from idefics2_service.errors import (
     InvalidInput,
     TextNotUnicode,
 )
-from idefics2_service.fetcher import Fetcher
-from idefics2_service.files import FORMATS, Files
+from idefics2_service.formats import FORMATS
 from idefics2_service.requests import ImageFile, ImageSource
-from idefics2_service.settings import FetchSettings, LimitSettings
+from idefics2_service.settings import LimitSettings
 from pictures import draw_red_circle, encode, red_circle
 from PIL import Image
 
@@ -35,7 +34,7 @@ LIMITS = LimitSettings()
 
 async def resolve(source: ImageSource, limits: LimitSettings, max_image_bytes: int) -> ImageFile:
     """Resolve an image that is fetched from nowhere."""
-    files = Files(limits, Downloads(Fetcher(FetchSettings())))
+    files = make_files(limits)
     return await files.resolve(source, "anna", max_image_bytes)
 
 

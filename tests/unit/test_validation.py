@@ -267,7 +267,7 @@ def test_the_protos_comment_states_the_bounds_that_are_kept(field: str, stated: 
 
 def test_every_field_of_a_request_has_its_bounds_in_the_proto() -> None:
     fields = {field.name for field in dataclasses.fields(ValidRequest)}
-    assert set(field_comments()) == fields | {"image_url"}
+    assert set(field_comments()) == fields | {"image_url", "image_sha256"}
 
 
 def test_the_proto_states_how_large_a_message_may_be() -> None:

@@ -95,6 +95,7 @@ class GenerateRequest(_message.Message):
     REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
     TOP_P_FIELD_NUMBER: _builtins.int
+    IMAGE_SHA256_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
@@ -103,8 +104,9 @@ class GenerateRequest(_message.Message):
     MAX_IMAGE_BYTES_FIELD_NUMBER: _builtins.int
     MIN_NEW_TOKENS_FIELD_NUMBER: _builtins.int
     image_url: _builtins.str
-    """The image to ask about: a data URI (`data:image/png;base64,...`, strict base64), or an http(s) URL of a
-    public host, which the service fetches while the request waits. Required unless `images` holds one.
+    """The image to ask about: a data URI (`data:image/png;base64,...`, strict base64), an http(s) URL of a public
+    host, which the service fetches while the request waits, or the URL of a file that the caller's key has uploaded
+    (`idefics2://files/<id>`). Required unless `image_sha256` is set or `images` holds one.
     Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
     40,000,000 pixels after decoding.
     IMAGE_MISSING, FILE_*.
@@ -127,6 +129,11 @@ class GenerateRequest(_message.Message):
     top_p: _builtins.float
     """Samples among the most likely tokens whose probabilities add up to this. Above 0, up to 1; 1 keeps all.
     Default 0.8. VALUE_OUT_OF_RANGE.
+    """
+    image_sha256: _builtins.str
+    """The image to ask about by its sha-256, 64 hexadecimal digits: a file that the caller's key has uploaded (see
+    FileService). It follows `image_url`, where both are set. FILE_DIGEST_INVALID; FILE_NOT_UPLOADED names all
+    that are missing, of the whole request.
     """
     top_k: _builtins.int
     """Samples among this many most likely tokens only, 1 to 1,000. Default: no such limit.
@@ -156,8 +163,8 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
-        """More images, or images as bytes. They follow `image_url`, where that is set, and come before the
-        prompt in the order given. At most 8 images in all.
+        """More images, or images as bytes. They follow `image_url` and `image_sha256`, where those are set, and come before
+        the prompt in the order given. At most 8 images in all.
         IMAGE_MISSING, FILE_*, VALUE_OUT_OF_RANGE.
         """
 
@@ -170,6 +177,7 @@ class GenerateRequest(_message.Message):
         repetition_penalty: _builtins.float | None = ...,
         temperature: _builtins.float | None = ...,
         top_p: _builtins.float | None = ...,
+        image_sha256: _builtins.str = ...,
         top_k: _builtins.int | None = ...,
         seed: _builtins.int | None = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
@@ -180,7 +188,7 @@ class GenerateRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_image_bytes", b"_max_image_bytes", "_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_split_images", b"_split_images", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "max_image_bytes", b"max_image_bytes", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "split_images", b"split_images", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_image_bytes", b"_max_image_bytes", "_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_split_images", b"_split_images", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "image_url", b"image_url", "images", b"images", "max_image_bytes", b"max_image_bytes", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "prompt", b"prompt", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "split_images", b"split_images", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_image_bytes", b"_max_image_bytes", "_max_new_tokens", b"_max_new_tokens", "_min_new_tokens", b"_min_new_tokens", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_split_images", b"_split_images", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "image_sha256", b"image_sha256", "image_url", b"image_url", "images", b"images", "max_image_bytes", b"max_image_bytes", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "prompt", b"prompt", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "split_images", b"split_images", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_image_bytes: _TypeAlias = _typing.Literal["max_image_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_image_bytes: _TypeAlias = _typing.Literal["_max_image_bytes", b"_max_image_bytes"]  # noqa: Y015
@@ -229,21 +237,25 @@ class Image(_message.Message):
 
     URL_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """As GenerateRequest.image_url."""
     data: _builtins.bytes
     """The bytes of the file itself. FILE_EMPTY where there are none."""
+    sha256: _builtins.str
+    """As GenerateRequest.image_sha256."""
     def __init__(
         self,
         *,
         url: _builtins.str = ...,
         data: _builtins.bytes = ...,
+        sha256: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "source", b"source", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "sha256", b"sha256", "source", b"source", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "source", b"source", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "sha256", b"sha256", "source", b"source", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["url", "data"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["url", "data", "sha256"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 

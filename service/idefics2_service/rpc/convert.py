@@ -41,6 +41,8 @@ def read_generate_request(message: generation_pb2.GenerateRequest) -> GenerateIn
 def _read_images(message: generation_pb2.GenerateRequest) -> Iterator[ImageSource]:
     if message.image_url:
         yield ImageSource("image_url", url=message.image_url)
+    if message.image_sha256:
+        yield ImageSource("image_sha256", sha256=message.image_sha256)
     for index, image in enumerate(message.images):
         field = f"images[{index}]"
         match image.WhichOneof("source"):
@@ -48,6 +50,8 @@ def _read_images(message: generation_pb2.GenerateRequest) -> Iterator[ImageSourc
                 yield ImageSource(f"{field}.url", url=image.url)
             case "data":
                 yield ImageSource(f"{field}.data", data=image.data)
+            case "sha256":
+                yield ImageSource(f"{field}.sha256", sha256=image.sha256)
             case _:
                 yield ImageSource(field)
 

@@ -55,10 +55,10 @@ def write_request(record: Record) -> requests_pb2.Request:
         queue_position=record.queue_position,
         num_attempts=record.attempt,
         priority=requests_pb2.Priority.Value(f"PRIORITY_{record.priority.value}"),
-        create_time=_timestamp(record.created_at),
-        start_time=_timestamp(record.started_at),
-        end_time=_timestamp(record.ended_at),
-        expire_time=_timestamp(record.expires_at),
+        create_time=write_timestamp(record.created_at),
+        start_time=write_timestamp(record.started_at),
+        end_time=write_timestamp(record.ended_at),
+        expire_time=write_timestamp(record.expires_at),
         num_generated_tokens=record.num_generated_tokens,
         max_new_tokens=record.max_new_tokens,
         last_sequence=record.last_sequence,
@@ -83,7 +83,7 @@ def _write_end(message: requests_pb2.Request, end: Finished | Failed | None) -> 
 
 def write_logs(lines: list[tuple[float, str]]) -> list[requests_pb2.LoggedLine]:
     """Write the lines of a log with their times."""
-    return [requests_pb2.LoggedLine(time=_timestamp(at), message=line) for at, line in lines]
+    return [requests_pb2.LoggedLine(time=write_timestamp(at), message=line) for at, line in lines]
 
 
 def read_state(state: requests_pb2.State.ValueType) -> State | None:
@@ -131,7 +131,8 @@ def _list_id(key_id: str, state: State | None) -> str:
     return hashlib.sha256(f"{key_id}/{state and state.value}".encode()).hexdigest()[:16]
 
 
-def _timestamp(seconds: float | None) -> Timestamp | None:
+def write_timestamp(seconds: float | None) -> Timestamp | None:
+    """Write a time in seconds since the epoch; None stays unset."""
     if seconds is None:
         return None
     timestamp = Timestamp()

@@ -5,26 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from idefics2_service.errors import (
-    AttemptsExhausted,
-    PayloadTooLarge,
-    QueueFull,
-    RequestCancelled,
-    RequestDeadlineExceeded,
-    RequestIdTaken,
-    StartTimeout,
-)
-from idefics2_service.events import (
-    AttemptStarted,
-    Failed,
-    Finished,
-    Happening,
-    LogLine,
-    StageEntered,
-    TextDelta,
-)
-from idefics2_service.requests import Priority, RequestName, Stage, State
-from idefics2_service.store import codec
+from idefics2_service.events import AttemptStarted, Failed, Finished, Happening, LogLine
+from idefics2_service.requests import Priority, RequestName, State
+from idefics2_service.store import codec, refusals
 from idefics2_service.store.interface import (
     DELIVERIES,
     LOW_PRIORITY_ROUNDS,
@@ -33,6 +16,7 @@ from idefics2_service.store.interface import (
     cancelled,
     grown,
 )
+from idefics2_service.store.progress import LOST_WORKER, progress_of, state_after
 from idefics2_service.store.records import Claim, Delivery, Lease, Reaped
 from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
 from idefics2_service.store.sqlite.views import Views
@@ -73,16 +57,14 @@ class Ledger:
         if known is None:
             self._insert(submission)
         elif known[0] != submission.fingerprint:
-            message = f"there is a request {name.request_id!r} with other content; choose another request_id"
-            raise RequestIdTaken(message, field="request_id")
+            raise refusals.id_taken(name)
         return self._views.get(name)
 
     def _insert(self, submission: Submission) -> None:
         payload = codec.encode_request(submission.request)
         if len(payload) > self._settings.max_payload_bytes:
-            bound = self._settings.max_payload_bytes
-            message = f"prompt and images have {len(payload)} bytes; at most {bound} are kept"
-            raise PayloadTooLarge(message, field="input", bound=str(bound), value=str(len(payload)))
+            raise refusals.payload_too_large(len(payload), self._settings.max_payload_bytes)
+        self._check_quota(submission)
         tag, now = self._make_tag(submission), time.time()
         self._check_room(submission, tag)
         name, request = submission.name, submission.request
@@ -117,22 +99,28 @@ class Ledger:
         ) or (None,)
         return int(max(base, own or 0)) + 1
 
+    def _check_quota(self, submission: Submission) -> None:
+        bound = submission.max_queued_of_key
+        if bound is None:
+            return
+        own = "SELECT 1 FROM requests WHERE key_id = ? AND state IN ('QUEUED', 'RUNNING') LIMIT ?"
+        (num_own,) = self._one(f"SELECT count(*) FROM ({own})", submission.name.key_id, bound) or (0,)  # noqa: S608  # our own
+        if num_own >= bound:
+            raise refusals.queue_quota_exceeded(bound)
+
     def _check_room(self, submission: Submission, tag: int) -> None:
-        bound, waiting = self._settings.max_queued, len(self._order)
-        if waiting >= bound:
-            message = f"{waiting} requests are waiting; at most {bound} may"
-            raise QueueFull(message, bound=str(bound), value=str(waiting))
+        if (waiting := len(self._order)) >= self._settings.max_queued:
+            raise refusals.queue_full(waiting, self._settings.max_queued)
         wanted, before = submission.max_queue_length, self._order.position((tag, 2**62))
         if wanted is not None and before > wanted:
-            message = f"{before} requests would be before it; max_queue_length allows {wanted}"
-            raise QueueFull(message, field="max_queue_length", bound=str(wanted), value=str(before))
+            raise refusals.queue_too_long(before, wanted)
 
     def cancel(self, name: RequestName) -> Record:
         """As RequestStore.cancel."""
         seq = self._views.find(name)
         record = self._views.get(name)
         if record.state is State.QUEUED:
-            self._end(seq, (), Failed(RequestCancelled("the request was cancelled")))
+            self._end(seq, (), Failed(refusals.cancelled()))
         elif record.state is State.RUNNING:
             self._execute("UPDATE requests SET is_cancelled = 1 WHERE seq = ?", seq)
             self.topics.add(cancelled(name))
@@ -199,7 +187,7 @@ class Ledger:
     def _unwritten(self, seq: int, after: int, happenings: Sequence[Happening]) -> Sequence[Happening]:
         """Leave out what was written already, by a call whose answer was lost."""
         (last,) = self._row("last_sequence", seq)
-        return happenings[last - after :]
+        return happenings[max(0, last - after) :]  # fewer are there where the machine lost its power
 
     def release(self, claim: Claim, reason: str, *, is_lost: bool) -> Lease:
         """As RequestStore.release."""
@@ -214,7 +202,7 @@ class Ledger:
         now = time.time()
         requeued = failed = 0
         for seq in self._numbers("state = 'RUNNING' AND lease_until < ?", now):
-            if self._hand_back(seq, "what ran the request was lost", is_lost=True):
+            if self._hand_back(seq, LOST_WORKER, is_lost=True):
                 requeued += 1
             else:
                 failed += 1
@@ -267,12 +255,10 @@ class Ledger:
         )
         losses += is_lost
         if is_cancelled:
-            self._end(seq, (), Failed(RequestCancelled("the request was cancelled")))
+            self._end(seq, (), Failed(refusals.cancelled()))
             return False
         if losses >= MAX_LOSSES:
-            self._end(
-                seq, (), Failed(AttemptsExhausted(f"{losses} attempts were lost, the last one: {reason}"))
-            )
+            self._end(seq, (), Failed(refusals.attempts_exhausted(losses, reason)))
             return False
         self._write(seq, RequestName(key_id, request_id), (LogLine(f"handed back: {reason}"),))
         self._execute(
@@ -338,22 +324,7 @@ class Ledger:
 def _overdue(now: float, start_by: float | None, end_by: float) -> ServiceError | None:
     """Say why a request that waits is not to be begun any more, if so."""
     if start_by is not None and now > start_by:
-        return StartTimeout("the request was not begun within its start_timeout")
+        return refusals.start_timeout()
     if now > end_by:
-        return RequestDeadlineExceeded("the request did not end within its time_budget")
+        return refusals.deadline_exceeded()
     return None
-
-
-def state_after(end: Finished | Failed) -> State:
-    """Tell in which state a request is left."""
-    if isinstance(end, Finished):
-        return State.SUCCEEDED
-    return State.CANCELLED if isinstance(end.error, RequestCancelled) else State.FAILED
-
-
-def progress_of(happenings: Sequence[Happening]) -> tuple[Stage | None, int | None]:
-    """Return the last stage and the last count of tokens that were told, where any were."""
-    stages = [h.stage for h in happenings if isinstance(h, StageEntered)]
-    counts = [h.num_generated_tokens for h in happenings if isinstance(h, TextDelta)]
-    counts += [h.output.usage.num_generated_tokens for h in happenings if isinstance(h, Finished)]
-    return (stages[-1] if stages else None), (counts[-1] if counts else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import apsw
@@ -45,33 +46,35 @@ class SqliteStore:
         self._folder = folder
         self._settings = settings
         self._signals = Signals()
+        self._opened = ExitStack()
 
     async def start(self) -> None:
         """As RequestStore.start; also if another process has the folder."""
         self._loop = asyncio.get_running_loop()
         path = self._folder / "requests.sqlite"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self._folder / "requests.lock")
-            writing, reading = connect(path), connect(path)
+            with ExitStack() as opened:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                opened.callback(os.close, _lock(self._folder / "requests.lock"))
+                self._open(connect(path), connect(path), opened)
+                self._opened = opened.pop_all()
         except (OSError, apsw.Error) as error:
             message = f"IDEFICS2_DATA_FOLDER: cannot keep requests in {path}: {error}"
             raise StartFailed(message) from error
+
+    def _open(self, writing: apsw.Connection, reading: apsw.Connection, opened: ExitStack) -> None:
         order = Order(())
         self._ledger, self._views = Ledger(writing, order, self._settings), Views(reading, order)
         self._ledger.load()
         self._writer = DatabaseThread(writing, self._loop, self._end_transaction)
         self._reader = DatabaseThread(reading, self._loop, lambda _: None)
-        self._writer.start()
-        self._reader.start()
+        for thread in (self._reader, self._writer):
+            thread.start()
+            opened.callback(thread.close)
 
     async def stop(self) -> None:
         """As RequestStore.stop."""
-        if not self._writer.is_alive():
-            return
-        await asyncio.to_thread(self._writer.close)
-        await asyncio.to_thread(self._reader.close)
-        os.close(self._lock)
+        await asyncio.to_thread(self._opened.close)
 
     def _end_transaction(self, is_kept: bool) -> None:  # noqa: FBT001  # the thread's own signature
         """Tell who waits for what was written; where something was undone, look again who waits."""

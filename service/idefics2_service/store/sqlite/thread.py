@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import apsw
 import structlog
 
-from idefics2_service.errors import ServiceError, StoreUnavailable
+from idefics2_service.errors import ServiceError
+from idefics2_service.store.refusals import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ class DatabaseThread(threading.Thread):
         Args:
             connection: used by nobody else.
             loop: where answers are awaited.
-            on_end: called in this thread after each transaction, with whether all of it was kept.
+            on_end: called in this thread after each transaction, with whether nothing of it was undone.
 
         """
         super().__init__(name="store", daemon=True)
@@ -88,41 +89,48 @@ class DatabaseThread(threading.Thread):
                 return
 
     def _run_together(self, operations: Sequence[_Operation]) -> None:
+        is_whole = True
         try:
             self._set_sync(is_full=any(operation.is_durable for operation in operations))
             with self._connection:
                 for operation in operations:
-                    self._run_one(operation)
+                    is_whole &= self._run_one(operation)
         except apsw.Error as error:  # also where the transaction could not be kept
-            logger.exception("the store failed")
+            is_whole = False
+            logger.error("the store failed", error=str(error))  # noqa: TRY400  # its way here says nothing
             for operation in operations:
-                operation.error = _unavailable(error)
-        self._on_end(all(operation.error is None for operation in operations))
+                operation.error = unavailable(error)
+        self._on_end(is_whole)
         self._loop.call_soon_threadsafe(_answer, operations)
 
-    def _run_one(self, operation: _Operation) -> None:
+    def _run_one(self, operation: _Operation) -> bool:
+        """Run an operation; return whether nothing that it did was undone.
+
+        Raises:
+            apsw.Error: SQLite has undone the whole transaction, as it does where the disk is full.
+
+        """
         try:
             with self._connection:  # a savepoint: who fails does not undo the others
                 operation.result = operation.work()
-        except ServiceError as error:
+        except ServiceError as error:  # refused, before anything was changed
             operation.error = error
+            return True
         except apsw.Error as error:
-            logger.exception("an operation of the store failed")
-            operation.error = _unavailable(error)
+            if not self._connection.in_transaction:
+                raise
+            logger.error("an operation of the store failed", error=str(error))  # noqa: TRY400  # as above
+            operation.error = unavailable(error)
         except Exception as error:
             logger.exception("an operation of the store is at fault")
             operation.error = error
+        return operation.error is None
 
     def _set_sync(self, *, is_full: bool) -> None:
         """Wait for the disk only where it was promised: it takes as long as all else."""
         if is_full is not self._is_full_sync:
             self._connection.pragma("synchronous", "full" if is_full else "normal")
             self._is_full_sync = is_full
-
-
-def _unavailable(error: apsw.Error) -> StoreUnavailable:
-    kind = type(error).__name__.removesuffix("Error")
-    return StoreUnavailable(f"the store of requests cannot be used: {kind}")
 
 
 def _answer(operations: Sequence[_Operation]) -> None:

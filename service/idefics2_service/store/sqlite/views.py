@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from idefics2_service.errors import RequestNotFound
 from idefics2_service.events import Event
 from idefics2_service.requests import Priority, RequestName, Stage, State
-from idefics2_service.store import codec
+from idefics2_service.store import codec, refusals
 from idefics2_service.store.records import Page, Record, Statistics
 from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
 
@@ -25,11 +24,6 @@ COLUMNS = (
 )
 _NO_NUMBER = 2**62
 """Above that of any request."""
-
-
-def not_found(name: RequestName) -> RequestNotFound:
-    """Say the same of a request that never was and of another's."""
-    return RequestNotFound(f"this key has no request {name.request_id!r}", field="request_id")
 
 
 class Views:
@@ -50,7 +44,7 @@ class Views:
         query = "SELECT seq FROM requests WHERE key_id = ? AND request_id = ?"
         found = find_row(self._connection, query, *name)
         if found is None:
-            raise not_found(name)
+            raise refusals.not_found(name)
         return int(found[0])
 
     def get(self, name: RequestName) -> Record:

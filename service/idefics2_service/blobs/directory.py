@@ -1,0 +1,167 @@
+"""Blobs as files of a directory, which one machine or a shared file system has."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+import uuid
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idefics2_service.blobs.interface import Blob
+from idefics2_service.errors import FileStoreUnavailable, StartFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+logger = structlog.get_logger(__name__)
+
+_INCOMING = ".incoming"
+"""Folder of what is being written; no name of a blob begins with a dot."""
+_STALE_SECONDS = 3600.0
+"""Nobody writes one blob for so long: who did was killed."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class DirectoryBlobs:
+    """A folder that only its owner can read."""
+
+    def __init__(self, root: Path) -> None:
+        """Keep blobs below `root`, which is made where it is missing."""
+        self._root = root
+        self._incoming = root / _INCOMING
+
+    async def start(self) -> None:
+        """As BlobStore.start; removes what a killed process left half-written."""
+        try:
+            await asyncio.to_thread(self._prepare)
+        except OSError as error:
+            message = f"IDEFICS2_DATA_FOLDER: cannot keep files in {self._root}: {error.strerror}"
+            raise StartFailed(message) from error
+
+    async def put(self, name: str, data: bytes) -> None:
+        """As BlobStore.put."""
+        with _naming_faults():
+            writing = asyncio.create_task(asyncio.to_thread(self._write, self._root / name, data))
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:  # a thread cannot be: nothing may come after who deletes next
+                await asyncio.wait((writing,))
+                raise
+
+    async def get(self, name: str) -> bytes | None:
+        """As BlobStore.get."""
+        with _naming_faults():
+            return await asyncio.to_thread(_read, self._root / name)
+
+    async def delete(self, *names: str) -> None:
+        """As BlobStore.delete."""
+        with _naming_faults():
+            await asyncio.to_thread(self._remove, names)
+
+    async def list_blobs(self, folder: str) -> list[Blob]:
+        """As BlobStore.list_blobs."""
+        with _naming_faults():
+            found = await asyncio.to_thread(lambda: list(self._walk(self._root / folder)))
+        return sorted(found, key=lambda blob: blob.name)
+
+    async def list_folders(self) -> list[str]:
+        """As BlobStore.list_folders."""
+        with _naming_faults():
+            names = await asyncio.to_thread(os.listdir, self._root)
+        return sorted(name for name in names if name != _INCOMING)
+
+    def _prepare(self) -> None:
+        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._root.chmod(0o700)
+        for path in self._incoming.iterdir():
+            if path.stat().st_mtime < time.time() - _STALE_SECONDS:
+                path.unlink(missing_ok=True)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        temporary = self._incoming / uuid.uuid4().hex
+        try:
+            _write_durably(temporary, data)
+            self._move(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+    @staticmethod
+    def _move(temporary: Path, path: Path) -> None:
+        """Give a blob its name; again where somebody just removed the folder, since it was empty."""
+        while True:
+            with suppress(FileNotFoundError):
+                _make_folder(path.parent)
+                temporary.replace(path)
+                return
+
+    def _remove(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            path = self._root / name
+            path.unlink(missing_ok=True)
+            self._prune(path.parent)
+
+    def _prune(self, folder: Path) -> None:
+        """Remove a folder and those above it, as far as they are empty."""
+        with suppress(OSError):
+            while folder != self._root:
+                folder.rmdir()
+                folder = folder.parent
+
+    def _walk(self, folder: Path) -> Iterator[Blob]:
+        for place, _, names in os.walk(folder):
+            for name in names:
+                path = folder / place / name
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    facts = path.stat()
+                    yield Blob(str(path.relative_to(self._root)), facts.st_size, facts.st_mtime)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing, and make their names safe."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder safe."""
+    with suppress(FileNotFoundError):  # deleted meanwhile, with what was put
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _read(path: Path) -> bytes | None:
+    with suppress(FileNotFoundError, IsADirectoryError):
+        return path.read_bytes()
+    return None
+
+
+@contextmanager
+def _naming_faults() -> Iterator[None]:
+    """Say what is wrong with the disk without saying where we keep what."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("files cannot be kept", error=error.strerror)
+        why = "is full" if error.errno in _FULL else f"failed: {error.strerror}"
+        raise FileStoreUnavailable(f"the disk of uploaded files {why}") from error

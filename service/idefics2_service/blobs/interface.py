@@ -1,0 +1,56 @@
+"""The one interface of every blob store.
+
+A blob is a few MiB at most, has a name like a path (`anna/files/3f/3f09/0`), and is there as a whole or not
+at all. Files are larger: they are several blobs (`uploads/names.py`), so that none is ever held whole, an
+upload can be gone on with on any replica, and nothing is copied at its end.
+
+Every method may raise FileStoreUnavailable. What was put is kept: `put` does not return before it is safe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A blob as a list shows it."""
+
+    name: str
+    size_bytes: int
+    modified_at: float
+    """When it was last put: seconds since the epoch, by the store's clock."""
+
+
+class BlobStore(Protocol):
+    """Keeps bytes by name. Names are made by us: parts of `A-Z a-z 0-9 _ . -` with slashes between."""
+
+    async def start(self) -> None:
+        """Make sure that it can be used.
+
+        Raises:
+            StartFailed: it cannot; the message names the setting.
+
+        """
+        ...
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Keep a blob, in place of the one of the same name."""
+        ...
+
+    async def get(self, name: str) -> bytes | None:
+        """Return a blob; None: there is none."""
+        ...
+
+    async def delete(self, *names: str) -> None:
+        """Forget blobs; those that are not there are no mistake."""
+        ...
+
+    async def list_blobs(self, folder: str) -> list[Blob]:
+        """List all blobs below a folder, ordered by name."""
+        ...
+
+    async def list_folders(self) -> list[str]:
+        """List the folders at the top; some of them may be empty."""
+        ...

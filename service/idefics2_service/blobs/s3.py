@@ -1,0 +1,101 @@
+"""Blobs as objects of a bucket in S3, for many replicas.
+
+Where it is and who we are comes from the environment that obstore reads, as other programs do: AWS_ENDPOINT,
+AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; or from the machine's role.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import obstore
+import structlog
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from idefics2_service.blobs.interface import Blob
+from idefics2_service.errors import FileStoreUnavailable, StartFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+logger = structlog.get_logger(__name__)
+
+
+class S3Blobs:
+    """A folder of a bucket."""
+
+    def __init__(self, url: str) -> None:
+        """Keep blobs at `url`, `s3://bucket` or `s3://bucket/folder`; nothing is called yet.
+
+        Raises:
+            StartFailed: the environment does not say how.
+
+        """
+        try:
+            self._store = S3Store.from_url(
+                url,
+                client_options={
+                    "allow_http": True,  # as AWS_ENDPOINT says
+                    "connect_timeout": timedelta(seconds=3),
+                    "timeout": timedelta(seconds=30),
+                },
+                retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
+            )
+        except (BaseError, ValueError) as error:
+            raise StartFailed(f"IDEFICS2_BLOB_URL: {error}") from error
+
+    async def start(self) -> None:
+        """As BlobStore.start."""
+        try:
+            await self.list_folders()
+        except FileStoreUnavailable as error:
+            message = "IDEFICS2_BLOB_URL: the bucket cannot be listed; see AWS_ENDPOINT and the keys"
+            raise StartFailed(message) from error
+
+    async def put(self, name: str, data: bytes) -> None:
+        """As BlobStore.put: one request, so that there is nothing of it or all."""
+        with _naming_faults():
+            await obstore.put_async(self._store, name, data, use_multipart=False)
+
+    async def get(self, name: str) -> bytes | None:
+        """As BlobStore.get."""
+        with _naming_faults():
+            try:
+                answer = await obstore.get_async(self._store, name)
+                return bytes(await answer.bytes_async())
+            except FileNotFoundError:
+                return None
+
+    async def delete(self, *names: str) -> None:
+        """As BlobStore.delete."""
+        with _naming_faults():
+            if names:
+                await obstore.delete_async(self._store, list(names))
+
+    async def list_blobs(self, folder: str) -> list[Blob]:
+        """As BlobStore.list_blobs."""
+        found = []
+        with _naming_faults():
+            async for page in obstore.list(self._store, folder, chunk_size=1000):
+                found += [Blob(o["path"], o["size"], o["last_modified"].timestamp()) for o in page]
+        return sorted(found, key=lambda blob: blob.name)
+
+    async def list_folders(self) -> list[str]:
+        """As BlobStore.list_folders."""
+        with _naming_faults():
+            page = await obstore.list_with_delimiter_async(self._store)
+        return sorted(page["common_prefixes"])
+
+
+@contextmanager
+def _naming_faults() -> Iterator[None]:
+    """Say that something is wrong; what it is stands in the log, for its text names places."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        logger.warning("the object store failed", error=str(error))
+        message = "the object store of uploaded files cannot be reached, or refuses"
+        raise FileStoreUnavailable(message) from error

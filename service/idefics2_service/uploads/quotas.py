@@ -1,0 +1,90 @@
+"""How many files, and how many bytes of them, a key may have."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from idefics2_service.errors import FileQuotaExceeded
+from idefics2_service.uploads import names
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from idefics2_service.blobs.interface import BlobStore
+    from idefics2_service.settings import FileSettings
+
+
+@dataclass
+class Allowance:
+    """What a key has, while it uploads; shared by all its uploads of this replica."""
+
+    max_bytes: int
+    num_bytes: int = 0
+    num_uploads: int = 0
+
+    def take(self, num_bytes: int) -> None:
+        """Count bytes that came.
+
+        Raises:
+            FileQuotaExceeded: they are too many.
+
+        """
+        self.check(num_bytes)
+        self.num_bytes += num_bytes
+
+    def check(self, num_bytes: int) -> None:
+        """Make sure that there is room for so many more bytes.
+
+        Raises:
+            FileQuotaExceeded: there is none.
+
+        """
+        if self.num_bytes + num_bytes > self.max_bytes:
+            message = (
+                f"the files of this key would have {self.num_bytes + num_bytes} bytes; "
+                f"at most {self.max_bytes} are allowed: delete some, or wait until they expire"
+            )
+            raise FileQuotaExceeded(message, bound=str(self.max_bytes))
+
+
+class FileQuotas:
+    """The allowances of keys that upload now."""
+
+    def __init__(self, blobs: BlobStore, settings: FileSettings) -> None:
+        """Count what is in `blobs`, unfinished uploads included."""
+        self._blobs = blobs
+        self._settings = settings
+        self._allowances: dict[str, Allowance] = {}
+
+    @asynccontextmanager
+    async def hold(self, key_id: str) -> AsyncIterator[Allowance]:
+        """Hold a place for one upload, and yield what its key may have.
+
+        What is kept is counted anew for each upload, by names and sizes alone. Several replicas know of each
+        other's bytes by then only, so that together they may pass the bound by what is on its way.
+
+        Raises:
+            FileQuotaExceeded: the key has as many files as it may have.
+
+        """
+        allowance = self._allowances.setdefault(key_id, Allowance(self._settings.max_key_bytes))
+        allowance.num_uploads += 1
+        try:
+            await self._count(key_id, allowance)
+            yield allowance
+        finally:
+            allowance.num_uploads -= 1
+            if not allowance.num_uploads:
+                self._allowances.pop(key_id, None)
+
+    async def _count(self, key_id: str, allowance: Allowance) -> None:
+        blobs = await self._blobs.list_blobs(names.files_folder(key_id))
+        num_files = len({names.folder_of(blob) for blob in blobs}) + allowance.num_uploads
+        if num_files > self._settings.max_key_files:
+            message = (
+                f"this key would have {num_files} files; at most {self._settings.max_key_files} are allowed"
+            )
+            raise FileQuotaExceeded(message, bound=str(self._settings.max_key_files))
+        allowance.num_bytes = sum(blob.size_bytes for blob in blobs if not names.is_record(blob.name))

@@ -1,0 +1,119 @@
+"""What every blob store promises; see `blobs/interface.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from idefics2_service.settings import FileSettings
+from idefics2_service.uploads.library import Library
+from idefics2_service.uploads.records import UploadStart
+from idefics2_service.uploads.uploads import PART_BYTES, Uploads
+from pictures import draw_red_circle, encode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from idefics2_service.blobs.interface import BlobStore
+
+NAME = "anna/files/3f/3f09/0"
+CLOCK_SKEW_SECONDS = 5
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\xff", bytes(range(256)) * 20_000], ids=["empty", "two", "5 MB"])
+async def test_what_was_put_is_got(blobs: BlobStore, data: bytes) -> None:
+    await blobs.put(NAME, data)
+    assert await blobs.get(NAME) == data
+
+
+async def test_what_was_not_put_is_nothing(blobs: BlobStore) -> None:
+    assert await blobs.get(NAME) is None
+    await blobs.put(NAME, b"one")
+    assert await blobs.get(NAME + "0") is None
+    assert await blobs.get("anna/files/3f/3f09") is None  # a folder is no blob
+
+
+async def test_a_blob_is_replaced_as_a_whole(blobs: BlobStore) -> None:
+    old, new = b"old" * 100_000, b"new" * 50_000
+    await blobs.put(NAME, old)
+    seen, _ = await asyncio.gather(
+        asyncio.gather(*(blobs.get(NAME) for _ in range(20))), blobs.put(NAME, new)
+    )
+    assert set(seen) <= {old, new}
+    assert await blobs.get(NAME) == new
+
+
+async def test_what_was_deleted_is_nothing_and_may_be_put_again(blobs: BlobStore) -> None:
+    await blobs.put(NAME, b"one")
+    await blobs.put("anna/files/3f/3f09/1", b"two")
+    await blobs.delete(NAME, "anna/files/aa/none")
+    await blobs.delete(NAME)
+    await blobs.delete()
+    assert await blobs.get(NAME) is None
+    assert await blobs.get("anna/files/3f/3f09/1") == b"two"
+    await blobs.put(NAME, b"again")
+    assert await blobs.get(NAME) == b"again"
+
+
+async def test_a_folder_is_listed_by_name_with_sizes_and_times(blobs: BlobStore) -> None:
+    for number in (2, 10, 1):
+        await blobs.put(f"anna/files/3f/{number:03d}/record", bytes(number))
+    await blobs.put("anna/files2/3f/001/record", b"other")
+    await blobs.put("bert/files/3f/001/record", b"other")
+    listed = await blobs.list_blobs("anna/files")
+    assert [(blob.name, blob.size_bytes) for blob in listed] == [
+        (f"anna/files/3f/{number:03d}/record", number) for number in (1, 2, 10)
+    ]
+    assert all(abs(blob.modified_at - time.time()) < CLOCK_SKEW_SECONDS for blob in listed)
+    assert await blobs.list_blobs("nobody/files") == []
+    assert await blobs.list_folders() == ["anna", "bert"]
+
+
+async def test_what_was_deleted_is_in_no_list(blobs: BlobStore) -> None:
+    await blobs.put(NAME, b"one")
+    await blobs.delete(NAME)
+    assert await blobs.list_blobs("anna/files") == []
+    assert set(await blobs.list_folders()) <= {"anna"}
+
+
+async def test_a_list_has_more_than_a_page(blobs: BlobStore) -> None:
+    names = [f"anna/files/00/{number:04d}" for number in range(1_100)]
+    for start in range(0, len(names), 100):
+        await asyncio.gather(*(blobs.put(name, b"x") for name in names[start : start + 100]))
+    assert [blob.name for blob in await blobs.list_blobs("anna")] == names
+
+
+async def test_many_put_and_delete_in_one_folder_at_the_same_time(blobs: BlobStore) -> None:
+    async def put_and_delete(number: int) -> None:
+        name = f"anna/files/3f/3f09/{number}"
+        for _ in range(5):
+            await blobs.put(name, b"x")
+            await blobs.delete(name)
+
+    await asyncio.gather(*(put_and_delete(number) for number in range(8)))
+    assert await blobs.list_blobs("anna") == []
+
+
+async def test_a_file_is_uploaded_found_and_forgotten(blobs: BlobStore) -> None:
+    settings = FileSettings()
+    library = Library(blobs, settings)
+    uploads = Uploads(blobs, library, settings)
+    data = encode(draw_red_circle((2_000, 1_500)), "BMP")
+    assert len(data) > 2 * PART_BYTES
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), 2**20):
+            yield data[start : start + 2**20]
+
+    sha256 = hashlib.sha256(data).hexdigest()
+    file = await uploads.receive("anna", UploadStart(len(data), sha256=sha256), chunks())
+    assert await library.find_content("anna", sha256) == await library.find("anna", file.id) == file
+    assert b"".join([part async for part in library.read(file)]) == data
+    assert await library.list_page("anna", 10) == ([file], None)
+    await library.sweep()
+    library.clock = lambda: time.time() + settings.keep_seconds + CLOCK_SKEW_SECONDS
+    await library.sweep()
+    assert await blobs.list_blobs("anna") == []
