@@ -29,6 +29,7 @@ _ORDER = (
     "documents",
     "unit",
     "store",
+    "blobs",
     "clients",
     "training",
     "engine",

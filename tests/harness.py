@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,10 +16,12 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from idefics2.v1 import generation_pb2, generation_pb2_grpc
 from idefics2_service.app import App
+from idefics2_service.blobs.directory import DirectoryBlobs
 from idefics2_service.downloads import Downloads
 from idefics2_service.fetcher import Fetcher
 from idefics2_service.files import Files
-from idefics2_service.settings import FetchSettings, LimitSettings, Settings
+from idefics2_service.settings import FetchSettings, FileSettings, LimitSettings, Settings
+from idefics2_service.uploads.library import Library
 from pictures import DESCRIBE, RED_CIRCLE_PIECES, red_circle
 
 if TYPE_CHECKING:
@@ -95,7 +98,12 @@ async def run_on_fake_triton(settings: Settings) -> AsyncIterator[Harness]:
 
 def make_files(limits: LimitSettings | None = None) -> Files:
     """Read images that are not fetched."""
-    return Files(limits or LimitSettings(), Downloads(Fetcher(FetchSettings())))
+    return Files(limits or LimitSettings(), Downloads(Fetcher(FetchSettings())), make_library())
+
+
+def make_library() -> Library:
+    """Make one without files."""
+    return Library(DirectoryBlobs(Path("/nonexistent")), FileSettings())
 
 
 def describe_red_circle(**fields: Any) -> Request:

@@ -1,4 +1,4 @@
-"""`idefics2-service`: serve, or show what can be set."""
+"""`idefics2-service`: serve, keep keys, or show what can be set."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from typing import cast
 import structlog
 import uvloop
 
-from idefics2_service import logs
+from idefics2_service import key_commands, logs
 from idefics2_service.app import App
 from idefics2_service.errors import SettingInvalid, StartFailed
+from idefics2_service.key_arguments import add_arguments
+from idefics2_service.keys.changes import ChangeRefused
 from idefics2_service.settings import Settings, describe
 
 EXIT_FAILED = 1
@@ -27,17 +29,20 @@ logger = structlog.get_logger(__name__)
 
 
 def main() -> int:
-    """Run the command line; return its exit status: 0 stopped, 1 could not start, 2 bad usage or setting."""
+    """Run the command line; return its exit status: 0 done, 1 could not be done, 2 bad usage or setting."""
     arguments = _parse_arguments()
     if arguments.command == "settings":
         print(settings_table())  # it is what the command is for
         return 0
     try:
+        if arguments.command == "keys":
+            key_commands.run(arguments, Settings.read(os.environ))
+            return 0
         settings = Settings.read(os.environ, _overrides(arguments))
         logs.configure(settings.log)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, arguments.ready_file))
-    except (SettingInvalid, StartFailed) as error:
+    except (SettingInvalid, StartFailed, ChangeRefused) as error:
         print(f"idefics2-service: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, SettingInvalid) else EXIT_FAILED
     return 0
@@ -87,7 +92,8 @@ def _announce(app: App, ready_file: Path | None) -> None:
     facts = {"grpc": app.grpc_address, "http": app.http_address, "api_key": app.api_key}
     if ready_file is None:
         key = facts.pop("api_key")
-        print(f"ready: {json.dumps(facts)}\nexport IDEFICS2_API_KEY={key}", flush=True)
+        call = f"export IDEFICS2_API_KEY={key}" if key else "keys: see idefics2-service keys"
+        print(f"ready: {json.dumps(facts)}\n{call}", flush=True)
         return
     with tempfile.NamedTemporaryFile("w", dir=ready_file.parent, delete=False) as file:
         json.dump(facts, file)
@@ -118,6 +124,7 @@ def _parse_arguments() -> argparse.Namespace:
         metavar="PATH",
         help="write {grpc, http, api_key} there when everything answers",
     )
+    add_arguments(commands.add_parser("keys", help="create, list, rotate and revoke API keys"))
     commands.add_parser("settings", help="print all settings")
     return parser.parse_args()
 

@@ -9,24 +9,34 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from idefics2_service.blobs.directory import DirectoryBlobs
+from idefics2_service.blobs.s3 import S3Blobs
 from idefics2_service.downloads import Downloads
+from idefics2_service.exposure import check_exposure
 from idefics2_service.fetcher import Fetcher
 from idefics2_service.files import Files
+from idefics2_service.gate import Gate
 from idefics2_service.generation import Generation
-from idefics2_service.keys import KeyRing, load_or_make_key
+from idefics2_service.keys.file import KeyFile
+from idefics2_service.keys.own import load_or_make_key
+from idefics2_service.keys.quotas import Quotas
+from idefics2_service.keys.ring import KeyRing
 from idefics2_service.lifecycle import Means
 from idefics2_service.metrics import Metrics
 from idefics2_service.queue import Turns
 from idefics2_service.rest.server import HttpServer, make_app
 from idefics2_service.rest.webhooks import make_write_call
-from idefics2_service.rpc.server import GrpcServer
+from idefics2_service.rpc.server import Cores, GrpcServer
 from idefics2_service.signatures import Signer
 from idefics2_service.store.redis.store import RedisStore
 from idefics2_service.store.sqlite.store import SqliteStore
 from idefics2_service.submissions import Submissions
+from idefics2_service.tls import Certificates
 from idefics2_service.triton.backend import TritonBackend
 from idefics2_service.triton.embedded import EmbeddedTriton
 from idefics2_service.triton.server import TritonServer
+from idefics2_service.uploads.library import Library
+from idefics2_service.uploads.uploads import Uploads
 from idefics2_service.webhooks import Webhooks
 from idefics2_service.workers import Workers
 
@@ -35,6 +45,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from idefics2_service.backend import Backend
+    from idefics2_service.blobs.interface import BlobStore
     from idefics2_service.settings import Settings
     from idefics2_service.store.interface import RequestStore
 
@@ -49,12 +60,14 @@ class App:
 
         Raises:
             StartFailed: a port is taken.
-            SettingInvalid: the API key is bad or cannot be kept.
+            SettingInvalid: an API key or a certificate is bad or cannot be kept, or a port would be unsafe.
 
         """
         self._settings = settings
         self.metrics = Metrics()
         self.api_key = _api_key(settings)
+        self._ring = _make_ring(settings, self.api_key)
+        check_exposure(settings, self._ring.num_keys)
         self._given_backend = backend
         self._triton = TritonBackend(settings.triton, self.metrics)
         self._backend: Backend = backend or self._triton
@@ -63,7 +76,9 @@ class App:
         self.metrics.waiting.set_function(lambda: turns.num_waiting)
         self._store = _make_store(settings)
         self._fetcher = Fetcher(settings.fetch)
-        files = Files(settings.limits, Downloads(self._fetcher))
+        self._blobs = _make_blobs(settings)
+        self._library = Library(self._blobs, settings.file)
+        files = Files(settings.limits, Downloads(self._fetcher), self._library)
         means = Means(self._backend, turns, files, settings.limits, self.metrics)
         signer = _make_signer(settings)
         self._webhooks = Webhooks(
@@ -74,12 +89,16 @@ class App:
             self.metrics,
         )
         self._generation = Generation(means)
-        self._submissions = Submissions(self._store, self._webhooks, settings.limits)
+        self._submissions = Submissions(self._store, self._webhooks, settings.limits, self._ring, files)
         self._workers = Workers(self._store, means, settings.store)
         self.metrics.claimed.set_function(lambda: self._workers.num_running)
-        self._http = HttpServer(settings.http, make_app(self._generation, self.metrics, signer))
-        keys = KeyRing(self.api_key)
-        self._grpc = GrpcServer(settings.grpc, self._generation, self._submissions, keys, self.metrics)
+        face = make_app(self._generation, self.metrics, signer)
+        self._http = HttpServer(settings.http, face, Certificates.find("http", settings.http))
+        gate = Gate(self._ring, Quotas(), self.metrics)
+        uploads = Uploads(self._blobs, self._library, settings.file)
+        cores = Cores(self._generation, self._submissions, self._library, uploads)
+        certificates = Certificates.find("grpc", settings.grpc)
+        self._grpc = GrpcServer(settings.grpc, cores, gate, self.metrics, certificates)
         self._stack = AsyncExitStack()
 
     @property
@@ -96,20 +115,23 @@ class App:
         """Start the faces, which say that they do not serve yet, then what they stand before.
 
         Raises:
-            StartFailed: the store or the embedded Triton did not start.
+            StartFailed: a store or the embedded Triton did not start.
 
         """
         async with AsyncExitStack() as stack:
             await self._store.start()
             stack.push_async_callback(self._store.stop)
+            await self._blobs.start()
             await stack.enter_async_context(self._fetcher)
             await self._http.start()
             stack.push_async_callback(self._http.stop)
             await self._grpc.start()
             stack.push_async_callback(self._grpc.stop)
             await self._start_backend(stack)
+            self._run(stack, self._ring.follow())
             self._run(stack, self._webhooks.deliver())
             self._run(stack, self._workers.tidy())
+            self._run(stack, self._library.tidy())
             self._run(stack, self._workers.work())
             # First at the end: say so, take nothing new, let running answers finish, hand back the others.
             stack.push_async_callback(self._drain)
@@ -179,6 +201,12 @@ def _make_store(settings: Settings) -> RequestStore:
     return SqliteStore(settings.data.folder.expanduser(), settings.store)
 
 
+def _make_blobs(settings: Settings) -> BlobStore:
+    if settings.blob.url:
+        return S3Blobs(settings.blob.url)
+    return DirectoryBlobs(settings.data.folder.expanduser() / "files")
+
+
 def _make_signer(settings: Settings) -> Signer | None:
     """Make what signs webhooks; replicas that share a store need to be given one key, or none signs."""
     given = settings.webhook.signing_key
@@ -187,7 +215,13 @@ def _make_signer(settings: Settings) -> Signer | None:
     return None if settings.store.url else Signer.load_or_make(settings.data.folder.expanduser())
 
 
-def _api_key(settings: Settings) -> str:
+def _api_key(settings: Settings) -> str | None:
+    """Return the key beside those of the file; where neither was given, the service's own."""
     if settings.api.key is not None:
         return settings.api.key.get_secret_value()
-    return load_or_make_key(settings.data.folder.expanduser())
+    return None if settings.api.keys_file else load_or_make_key(settings.data.folder.expanduser())
+
+
+def _make_ring(settings: Settings, api_key: str | None) -> KeyRing:
+    file = KeyFile(settings.keys_path, is_required=settings.api.keys_file is not None)
+    return KeyRing(*([api_key] if api_key is not None else []), file=file)

@@ -11,20 +11,25 @@
      │    └── FileEmpty · FileTooLarge · FileNotAnImage · FileUndecodable · FileTooManyPixels
      │        FileDataUriInvalid · FileUrlUnsupported · FileUrlInvalid · FileUrlForbidden
      │        FileNotFound · FileBlocked · FileRateLimited · FileUnreachable · FileTooSlow
+     │        FileMismatch · FileDigestInvalid
      ├── Unauthenticated                    UNAUTHENTICATED
      │    ├── ApiKeyMissing
-     │    └── ApiKeyInvalid
-     ├── QueueFull                          RESOURCE_EXHAUSTED, retry later
+     │    └── ApiKeyInvalid · ApiKeyRevoked · ApiKeyExpired
+     ├── FaceNotAllowed                     PERMISSION_DENIED
+     ├── QuotaExceeded                      RESOURCE_EXHAUSTED, names the quota, retry later
+     │    ├── QueueFull
+     │    └── RateLimited · ConcurrencyExceeded · QueueQuotaExceeded · FileQuotaExceeded
      ├── RequestCancelled                   CANCELLED
      ├── RequestDeadlineExceeded            DEADLINE_EXCEEDED
      ├── StartTimeout                       DEADLINE_EXCEEDED
      ├── RequestNotFound                    NOT_FOUND
+     ├── FileNotUploaded · UploadNotFound   NOT_FOUND
      ├── RequestIdTaken                     ALREADY_EXISTS
      ├── RequestNotFinished                 FAILED_PRECONDITION
      ├── Unavailable                        UNAVAILABLE, retry later
      │    ├── BackendUnavailable
      │    ├── ServiceStopping
-     │    ├── StoreUnavailable
+     │    ├── StoreUnavailable · FileStoreUnavailable
      │    └── AttemptsExhausted
      ├── MethodUnknown                      UNIMPLEMENTED
      └── InternalError                      INTERNAL; never says more than the request's id
@@ -228,6 +233,24 @@ class FileTooSlow(InvalidInput):
     reason = "FILE_TOO_SLOW"
 
 
+class FileMismatch(InvalidInput):
+    """What was uploaded is not what was announced."""
+
+    reason = "FILE_MISMATCH"
+
+    @classmethod
+    def of(cls, field: str, announced: object, received: object) -> FileMismatch:
+        """Say that `field` was announced as one thing and came as another."""
+        message = f"{field}: {announced} was announced, {received} came"
+        return cls(message, field=field, announced=str(announced), received=str(received))
+
+
+class FileDigestInvalid(InvalidInput):
+    """No file has this sha-256."""
+
+    reason = "FILE_DIGEST_INVALID"
+
+
 class Unauthenticated(ServiceError):
     """Nobody knows the caller."""
 
@@ -246,12 +269,68 @@ class ApiKeyInvalid(Unauthenticated):
     reason = "API_KEY_INVALID"
 
 
-class QueueFull(ServiceError):
-    """Too many requests wait already."""
+class ApiKeyRevoked(Unauthenticated):
+    """The key was known, and was taken back."""
+
+    reason = "API_KEY_REVOKED"
+
+
+class ApiKeyExpired(Unauthenticated):
+    """The key was known, and its time is over."""
+
+    reason = "API_KEY_EXPIRED"
+
+
+class FaceNotAllowed(ServiceError):
+    """The key is known, and may not be used here."""
+
+    code = "PERMISSION_DENIED"
+    reason = "FACE_NOT_ALLOWED"
+
+
+class QuotaExceeded(ServiceError):
+    """Not so much at once: the same call may succeed in a while."""
 
     code = "RESOURCE_EXHAUSTED"
-    reason = "QUEUE_FULL"
     usual_retry_after_seconds = 1.0
+    quota: ClassVar[str] = ""
+    """What is used up."""
+
+
+class QueueFull(QuotaExceeded):
+    """Too many requests wait already."""
+
+    reason = "QUEUE_FULL"
+    quota = "queue"
+
+
+class RateLimited(QuotaExceeded):
+    """The key's calls come too fast."""
+
+    reason = "RATE_LIMITED"
+    quota = "calls_per_second"
+
+
+class ConcurrencyExceeded(QuotaExceeded):
+    """Too many calls of the key are open."""
+
+    reason = "CONCURRENCY_EXCEEDED"
+    quota = "max_concurrent"
+
+
+class QueueQuotaExceeded(QuotaExceeded):
+    """Too many submitted requests of the key have not ended."""
+
+    reason = "QUEUE_QUOTA_EXCEEDED"
+    quota = "max_queued"
+
+
+class FileQuotaExceeded(QuotaExceeded):
+    """The key's uploaded files are as many, or as many bytes, as it may have."""
+
+    reason = "FILE_QUOTA_EXCEEDED"
+    quota = "files"
+    usual_retry_after_seconds = 60.0
 
 
 class RequestCancelled(ServiceError):
@@ -280,6 +359,26 @@ class RequestNotFound(ServiceError):
 
     code = "NOT_FOUND"
     reason = "REQUEST_NOT_FOUND"
+
+
+class FileNotUploaded(ServiceError):
+    """The key has no such file: it uploaded none, it is another's, or its time is over."""
+
+    code = "NOT_FOUND"
+    reason = "FILE_NOT_UPLOADED"
+
+    @classmethod
+    def of(cls, *missing: str, field: str = "") -> FileNotUploaded:
+        """Name every file that is missing, by sha-256, id or URL; `field` is that of the first one."""
+        message = f"this key has no uploaded file {', '.join(missing)}"
+        return cls(message, field=field, missing=",".join(missing))
+
+
+class UploadNotFound(ServiceError):
+    """The key has no such unfinished upload."""
+
+    code = "NOT_FOUND"
+    reason = "UPLOAD_NOT_FOUND"
 
 
 class RequestIdTaken(ServiceError):
@@ -319,6 +418,12 @@ class StoreUnavailable(Unavailable):
     """The store of requests cannot be reached."""
 
     reason = "STORE_UNAVAILABLE"
+
+
+class FileStoreUnavailable(Unavailable):
+    """Uploaded files cannot be kept or read."""
+
+    reason = "FILE_STORE_UNAVAILABLE"
 
 
 class AttemptsExhausted(Unavailable):

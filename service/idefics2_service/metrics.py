@@ -77,6 +77,17 @@ class Metrics:
         self.backend_healthy = Gauge(
             "idefics2_backend_healthy", "1 while the model's server answers, else 0.", registry=registry
         )
+        self.refused = Counter(
+            "idefics2_refused_calls",
+            "Calls that were refused for their key or its limits, by error reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.keys_current = Gauge(
+            "idefics2_api_keys_current",
+            "1 while the file of keys was read as it is, 0 while an older state of it is used.",
+            registry=registry,
+        )
         self.handled = Counter(
             "grpc_server_handled",
             "RPCs completed on the server.",

@@ -30,19 +30,39 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class GrpcSettings(_Section):
-    """The gRPC face."""
+class PortSettings(_Section):
+    """Where a face listens."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(0, description="port to listen on; 0 takes a free one")
+    tls_certificate_file: Path | None = Field(
+        None, description="certificate in PEM, with those above it; read again when it was replaced"
+    )
+    tls_key_file: Path | None = Field(None, description="the certificate's private key in PEM")
+    tls_client_ca_file: Path | None = Field(
+        None, description="certificates in PEM of who vouches for callers; others are refused (mTLS)"
+    )
+    allow_insecure: bool = Field(
+        default=False, description="listen where other machines reach the address, though without TLS or keys"
+    )
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether any file of TLS is set."""
+        return any((self.tls_certificate_file, self.tls_key_file, self.tls_client_ca_file))
+
+
+class GrpcSettings(PortSettings):
+    """The gRPC face."""
+
     port: Port = Field(50051, description="port to listen on; 0 takes a free one")
     max_receive_bytes: Count = Field(28 * 2**20, description="largest message a caller may send")
     drain_timeout_seconds: Seconds = Field(3.0, description="how long running calls may go on at shutdown")
 
 
-class HttpSettings(_Section):
+class HttpSettings(PortSettings):
     """The HTTP port: metrics and health."""
 
-    host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(8080, description="port to listen on; 0 takes a free one")
 
 
@@ -51,7 +71,11 @@ class ApiSettings(_Section):
 
     key: SecretStr | None = Field(
         None,
-        description="the API key, `<id>.<secret>`; unset: made at the first start, kept in `data.folder`",
+        description="one API key, `<id>.<secret>`, without limits; unset, and no `api.keys_file` either: "
+        "made at the first start, kept in `data.folder`",
+    )
+    keys_file: Path | None = Field(
+        None, description="file of all other API keys; unset: `keys.json` in `data.folder`, if it is there"
     )
 
 
@@ -122,6 +146,35 @@ class StoreSettings(_Section):
     )
     max_queued: Count = Field(100_000, description="requests that may wait; one more gets QUEUE_FULL")
     max_payload_bytes: Count = Field(28 * 2**20, description="largest request, its images included")
+
+
+class BlobSettings(_Section):
+    """Where uploaded files are kept."""
+
+    url: str = Field(
+        "",
+        description="`s3://bucket/folder`, for many replicas; the rest is read from obstore's own variables, "
+        "`AWS_ENDPOINT`, `AWS_ACCESS_KEY_ID` and so on; empty keeps files in `data.folder`",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if url and not re.fullmatch("s3://[^/]+(/.*)?", url):
+            raise ValueError("must be s3://bucket or s3://bucket/folder")
+        return url
+
+
+class FileSettings(_Section):
+    """Files that callers upload."""
+
+    max_file_bytes: Count = Field(100_000_000, description="largest file that may be uploaded")
+    keep_seconds: Seconds = Field(86_400.0, description="how long a file is kept after its last upload")
+    keep_unfinished_seconds: Seconds = Field(
+        3_600.0, description="how long an upload is kept that nobody goes on with"
+    )
+    max_key_bytes: Count = Field(1_000_000_000, description="bytes that one key's files may have together")
+    max_key_files: Count = Field(10_000, description="files that one key may have")
 
 
 class FetchSettings(_Section):
@@ -199,8 +252,15 @@ class Settings(_Section):
     limits: LimitSettings = LimitSettings()
     fetch: FetchSettings = FetchSettings()
     store: StoreSettings = StoreSettings()
+    blob: BlobSettings = BlobSettings()
+    file: FileSettings = FileSettings()
     webhook: WebhookSettings = WebhookSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def keys_path(self) -> Path:
+        """Where API keys are kept."""
+        return (self.api.keys_file or self.data.folder / "keys.json").expanduser()
 
     @classmethod
     def read(cls, environ: Mapping[str, str], overrides: Mapping[str, Any] = {}) -> Settings:  # never written

@@ -13,7 +13,7 @@ from idefics2_service import errors
 from idefics2_service.errors import (
     InternalError,
     InvalidInput,
-    QueueFull,
+    QuotaExceeded,
     ServiceError,
     SettingInvalid,
     StartFailed,
@@ -97,10 +97,13 @@ def test_the_time_to_come_back_is_told_where_there_is_one_and_nowhere_else(kind:
 
 
 @each_kind
-def test_a_quota_is_told_of_a_full_queue_and_of_nothing_else(kind: type[ServiceError]) -> None:
+def test_a_quota_is_named_where_one_is_used_up_and_nowhere_else(kind: type[ServiceError]) -> None:
     quotas = details_of(make_status(kind("the line is full")), error_details_pb2.QuotaFailure)
-    told = [violation.description for quota in quotas for violation in quota.violations]
-    assert told == ["the line is full"] * (kind is QueueFull)
+    told = [(violation.subject, violation.description) for quota in quotas for violation in quota.violations]
+    expected = [(kind.quota, "the line is full")] if issubclass(kind, QuotaExceeded) else []
+    assert told == expected
+    assert all(subject for subject, _ in told)
+    assert bool(told) == (kind.code == "RESOURCE_EXHAUSTED")
 
 
 @each_kind
@@ -158,4 +161,5 @@ def test_the_docstring_draws_every_class_and_no_other() -> None:
 
 def test_a_class_without_a_reason_only_groups_others() -> None:
     kinds = {kind.__name__ for kind in KINDS}
-    assert all_classes() - kinds == {"ServiceError", "InvalidInput", "Unauthenticated", "Unavailable"}
+    grouping = {"ServiceError", "InvalidInput", "Unauthenticated", "QuotaExceeded", "Unavailable"}
+    assert all_classes() - kinds == grouping

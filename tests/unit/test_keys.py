@@ -6,12 +6,14 @@ import hashlib
 import hmac
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from idefics2_service import keys
 from idefics2_service.errors import ApiKeyInvalid, ApiKeyMissing, SettingInvalid
-from idefics2_service.keys import KeyRing, load_or_make_key, make_key
+from idefics2_service.keys import credentials, ring
+from idefics2_service.keys.credentials import Credentials
+from idefics2_service.keys.own import load_or_make_key
+from idefics2_service.keys.ring import KeyRing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +26,9 @@ WRONG_SECRET = "f" * 16
 
 @pytest.mark.parametrize("scheme", ["Key", "key", "KEY", "Bearer", "bearer"])
 def test_a_known_key_is_let_in_by_its_id(scheme: str) -> None:
-    ring = KeyRing(KEY, OTHER_KEY)
-    assert ring.authenticate(f"{scheme} {KEY}") == "alice"
-    assert ring.authenticate(f"{scheme}  {OTHER_KEY} ") == "bob_2-b"
+    keys = KeyRing(KEY, OTHER_KEY)
+    assert keys.authenticate(f"{scheme} {KEY}").id == "alice"
+    assert keys.authenticate(f"{scheme}  {OTHER_KEY} ").id == "bob_2-b"
 
 
 @pytest.mark.parametrize("header", [None, ""])
@@ -76,25 +78,26 @@ def test_an_unknown_id_and_a_wrong_secret_are_told_the_same() -> None:
 def test_an_unknown_id_goes_the_same_way_as_a_wrong_secret(
     caller: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ring, hashed, compared = KeyRing(KEY), [], []
+    keys, hashed, compared = KeyRing(KEY), [], []
 
-    def compare(known: bytes, given: bytes) -> bool:
-        compared.append(given)
-        return hmac.compare_digest(known, given)
+    class WatchedComparison:
+        @staticmethod
+        def compare_digest(known: str, given: str) -> bool:
+            compared.append((len(known), given))
+            return hmac.compare_digest(known, given)
 
-    def make_hash(secret: str) -> bytes:
-        hashed.append(secret)
-        return hashlib.sha256(secret.encode()).digest()
+    class WatchedHash:
+        @staticmethod
+        def sha256(data: bytes) -> Any:
+            hashed.append(data)
+            return hashlib.sha256(data)
 
-    class Watched:
-        compare_digest = staticmethod(compare)
-
-    monkeypatch.setattr(keys, "hmac", Watched)
-    monkeypatch.setattr(keys, "_hash", make_hash)
+    monkeypatch.setattr(ring, "hmac", WatchedComparison)
+    monkeypatch.setattr(credentials, "hashlib", WatchedHash)
     with pytest.raises(ApiKeyInvalid):
-        ring.authenticate(f"Key {caller}.{WRONG_SECRET}")
-    assert hashed == [WRONG_SECRET]
-    assert compared == [hashlib.sha256(WRONG_SECRET.encode()).digest()]
+        keys.authenticate(f"Key {caller}.{WRONG_SECRET}")
+    assert hashed == [WRONG_SECRET.encode()]
+    assert compared == [(64, hashlib.sha256(WRONG_SECRET.encode()).hexdigest())] * 2
 
 
 def test_an_empty_ring_lets_nobody_in() -> None:
@@ -128,17 +131,17 @@ def test_a_key_of_another_form_is_refused_as_a_setting_and_not_repeated(key: str
 
 
 def test_a_made_key_has_256_bits_of_secret_and_is_never_the_same() -> None:
-    made = {make_key() for _ in range(20)}
+    made = {Credentials.make("local").text for _ in range(20)}
     assert len(made) == 20
     for key in made:
-        assert KeyRing(key).authenticate(f"Key {key}") == "local"
+        assert KeyRing(key).authenticate(f"Key {key}").id == "local"
         assert len(key.partition(".")[2]) >= 256 / 6
 
 
 def test_the_key_is_made_at_the_first_start_and_kept_at_the_next(tmp_path: Path) -> None:
     folder = tmp_path / "not" / "there"
     key = load_or_make_key(folder)
-    assert KeyRing(key).authenticate(f"Key {key}") == "local"
+    assert KeyRing(key).authenticate(f"Key {key}").id == "local"
     assert load_or_make_key(folder) == key
     assert load_or_make_key(tmp_path / "elsewhere") != key
 

@@ -82,12 +82,44 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. The URL's host cannot be reached, or does not answer with a file."""
     FILE_TOO_SLOW: _ErrorReason.ValueType  # 34
     """INVALID_ARGUMENT. The URL's host takes too long."""
+    FILE_NOT_UPLOADED: _ErrorReason.ValueType  # 35
+    """NOT_FOUND. This key has uploaded no such file, or its time is over; `metadata` of the ErrorInfo holds all that
+    are `missing`, as they were named, with commas between.
+    """
+    UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 36
+    """NOT_FOUND. Nothing is kept of an upload of this name: it is complete, was refused, or its time is over."""
+    FILE_MISMATCH: _ErrorReason.ValueType  # 37
+    """INVALID_ARGUMENT. What was uploaded is not what was announced; `metadata` of the ErrorInfo holds `field`,
+    `announced` and `received`.
+    """
+    FILE_DIGEST_INVALID: _ErrorReason.ValueType  # 38
+    """INVALID_ARGUMENT. A sha-256 is not 64 hexadecimal digits."""
+    FILE_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 39
+    """UNAVAILABLE, with RetryInfo. Uploaded files cannot be kept or read: the disk is full, or what keeps them away."""
     API_KEY_MISSING: _ErrorReason.ValueType  # 40
     """UNAUTHENTICATED. The call has no API key."""
     API_KEY_INVALID: _ErrorReason.ValueType  # 41
     """UNAUTHENTICATED. The API key is not known."""
+    API_KEY_REVOKED: _ErrorReason.ValueType  # 42
+    """UNAUTHENTICATED. The API key was revoked."""
+    API_KEY_EXPIRED: _ErrorReason.ValueType  # 43
+    """UNAUTHENTICATED. The API key's time is over."""
+    FACE_NOT_ALLOWED: _ErrorReason.ValueType  # 44
+    """PERMISSION_DENIED. The API key may not be used for calls of this kind, gRPC or HTTP."""
     QUEUE_FULL: _ErrorReason.ValueType  # 60
     """RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already."""
+    RATE_LIMITED: _ErrorReason.ValueType  # 61
+    """RESOURCE_EXHAUSTED, with RetryInfo. The API key's calls come faster than it may make them; RetryInfo says when the
+    next one is let in.
+    """
+    CONCURRENCY_EXCEEDED: _ErrorReason.ValueType  # 62
+    """RESOURCE_EXHAUSTED, with RetryInfo. As many calls of the API key are open as it may have at a time."""
+    QUEUE_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 63
+    """RESOURCE_EXHAUSTED, with RetryInfo. As many submitted requests of the API key are not at their end as it may have."""
+    FILE_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 64
+    """RESOURCE_EXHAUSTED, with RetryInfo. The key's uploaded files are as many, or as many bytes, as it may have:
+    delete some, or wait until their time is over.
+    """
     REQUEST_CANCELLED: _ErrorReason.ValueType  # 70
     """CANCELLED. The caller cancelled the request."""
     REQUEST_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 71
@@ -179,12 +211,44 @@ FILE_UNREACHABLE: ErrorReason.ValueType  # 33
 """INVALID_ARGUMENT. The URL's host cannot be reached, or does not answer with a file."""
 FILE_TOO_SLOW: ErrorReason.ValueType  # 34
 """INVALID_ARGUMENT. The URL's host takes too long."""
+FILE_NOT_UPLOADED: ErrorReason.ValueType  # 35
+"""NOT_FOUND. This key has uploaded no such file, or its time is over; `metadata` of the ErrorInfo holds all that
+are `missing`, as they were named, with commas between.
+"""
+UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 36
+"""NOT_FOUND. Nothing is kept of an upload of this name: it is complete, was refused, or its time is over."""
+FILE_MISMATCH: ErrorReason.ValueType  # 37
+"""INVALID_ARGUMENT. What was uploaded is not what was announced; `metadata` of the ErrorInfo holds `field`,
+`announced` and `received`.
+"""
+FILE_DIGEST_INVALID: ErrorReason.ValueType  # 38
+"""INVALID_ARGUMENT. A sha-256 is not 64 hexadecimal digits."""
+FILE_STORE_UNAVAILABLE: ErrorReason.ValueType  # 39
+"""UNAVAILABLE, with RetryInfo. Uploaded files cannot be kept or read: the disk is full, or what keeps them away."""
 API_KEY_MISSING: ErrorReason.ValueType  # 40
 """UNAUTHENTICATED. The call has no API key."""
 API_KEY_INVALID: ErrorReason.ValueType  # 41
 """UNAUTHENTICATED. The API key is not known."""
+API_KEY_REVOKED: ErrorReason.ValueType  # 42
+"""UNAUTHENTICATED. The API key was revoked."""
+API_KEY_EXPIRED: ErrorReason.ValueType  # 43
+"""UNAUTHENTICATED. The API key's time is over."""
+FACE_NOT_ALLOWED: ErrorReason.ValueType  # 44
+"""PERMISSION_DENIED. The API key may not be used for calls of this kind, gRPC or HTTP."""
 QUEUE_FULL: ErrorReason.ValueType  # 60
 """RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already."""
+RATE_LIMITED: ErrorReason.ValueType  # 61
+"""RESOURCE_EXHAUSTED, with RetryInfo. The API key's calls come faster than it may make them; RetryInfo says when the
+next one is let in.
+"""
+CONCURRENCY_EXCEEDED: ErrorReason.ValueType  # 62
+"""RESOURCE_EXHAUSTED, with RetryInfo. As many calls of the API key are open as it may have at a time."""
+QUEUE_QUOTA_EXCEEDED: ErrorReason.ValueType  # 63
+"""RESOURCE_EXHAUSTED, with RetryInfo. As many submitted requests of the API key are not at their end as it may have."""
+FILE_QUOTA_EXCEEDED: ErrorReason.ValueType  # 64
+"""RESOURCE_EXHAUSTED, with RetryInfo. The key's uploaded files are as many, or as many bytes, as it may have:
+delete some, or wait until their time is over.
+"""
 REQUEST_CANCELLED: ErrorReason.ValueType  # 70
 """CANCELLED. The caller cancelled the request."""
 REQUEST_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 71

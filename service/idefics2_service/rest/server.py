@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from idefics2_service.errors import StartFailed
+from idefics2_service.rest.context import make_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from idefics2_service.metrics import Metrics
     from idefics2_service.settings import HttpSettings
     from idefics2_service.signatures import Signer
+    from idefics2_service.tls import Certificates
 
 
 def make_app(generation: Generation, metrics: Metrics, signer: Signer | None) -> Starlette:
@@ -66,7 +68,7 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """One listening server."""
 
-    def __init__(self, settings: HttpSettings, app: Starlette) -> None:
+    def __init__(self, settings: HttpSettings, app: Starlette, certificates: Certificates | None) -> None:
         """Bind the port; nothing is answered before `start`.
 
         Raises:
@@ -81,7 +83,13 @@ class HttpServer:
             )
             raise StartFailed(message) from error
         self.address = f"{settings.host}:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ssl_context_factory=None if certificates is None else lambda *_: make_context(certificates),
+        )
         self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
 

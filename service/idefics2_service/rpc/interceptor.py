@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 import uuid
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,20 +28,25 @@ from idefics2_service.errors import (
     ServiceError,
     TextNotUnicode,
 )
+from idefics2_service.keys.records import Face
 from idefics2_service.rpc.status import abort
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from google.protobuf.descriptor import Descriptor
 
-    from idefics2_service.keys import KeyRing
+    from idefics2_service.gate import Gate
+    from idefics2_service.keys.records import Key
     from idefics2_service.metrics import Metrics
     from idefics2_service.rpc.status import ServicerContext
 
 logger = structlog.get_logger(__name__)
 
 OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
+NEVER_COUNTED = {"CancelRequest", "CancelOperation", "DeleteFile"}
+"""Methods that give something back: no limit keeps a key from calling them."""
+_HEAR_OUT_SECONDS = 5.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -59,9 +64,9 @@ current_caller: ContextVar[Caller] = ContextVar("current_caller")
 class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic when it runs
     """Wraps every method but those of health and reflection."""
 
-    def __init__(self, keys: KeyRing, metrics: Metrics) -> None:
-        """Authenticate by `keys`, record in `metrics`."""
-        self._keys = keys
+    def __init__(self, gate: Gate, metrics: Metrics) -> None:
+        """Let in who passes `gate`, record in `metrics`."""
+        self._gate = gate
         self._metrics = metrics
 
     async def intercept_service(
@@ -76,6 +81,11 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
             return handler
         if handler is None:
             return grpc.unary_unary_rpc_method_handler(_refuse)
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                self._wrap_client_stream(handler, service, method),
+                response_serializer=handler.response_serializer,
+            )
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 self._wrap_stream(handler, service, method), response_serializer=handler.response_serializer
@@ -86,32 +96,56 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
 
     def _wrap_unary(self, handler: Any, service: str, method: str) -> Any:
         async def answer(data: bytes, context: ServicerContext) -> Any:
-            async with self._answering(service, method, context):
-                return await handler.unary_unary(_parse(handler.request_deserializer, data), context)
+            async with self._answering(service, method, context) as key:
+                message = await handler.unary_unary(_parse(handler.request_deserializer, data), context)
+                self._gate.check(key)
+                return message
 
         return answer
 
     def _wrap_stream(self, handler: Any, service: str, method: str) -> Any:
         async def answer(data: bytes, context: ServicerContext) -> AsyncIterator[Any]:
-            async with self._answering(service, method, context):
+            async with self._answering(service, method, context) as key:
                 request = _parse(handler.request_deserializer, data)
                 async with aclosing(handler.unary_stream(request, context)) as messages:
                     async for message in messages:
+                        self._gate.check(key)
                         yield message
 
         return answer
 
+    def _wrap_client_stream(self, handler: Any, service: str, method: str) -> Any:
+        async def receive(stream: AsyncIterator[bytes], context: ServicerContext) -> Any:
+            async with self._answering(service, method, context) as key:
+
+                async def read() -> AsyncGenerator[Message, None]:
+                    async for data in stream:
+                        self._gate.check(key)
+                        yield _parse(handler.request_deserializer, data)
+
+                try:
+                    async with aclosing(read()) as messages:
+                        answer = await handler.stream_unary(messages, context)
+                except ServiceError:
+                    await _hear_out(stream)
+                    raise
+                await _hear_out(stream)
+                return answer
+
+        return receive
+
     @asynccontextmanager
-    async def _answering(self, service: str, method: str, context: ServicerContext) -> AsyncIterator[None]:
+    async def _answering(self, service: str, method: str, context: ServicerContext) -> AsyncIterator[Key]:
         """Set the caller, and turn whatever is raised into a status; count and time the call."""
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
         request_id = _request_id(metadata)
         started, code = time.monotonic(), "OK"
         try:
             await context.send_initial_metadata((("x-request-id", request_id),))
-            key_id = self._keys.authenticate(metadata.get("authorization"))
-            current_caller.set(Caller(request_id, key_id))
-            yield
+            is_counted = method not in NEVER_COUNTED
+            with self._gate.admit(metadata.get("authorization"), Face.GRPC, is_counted=is_counted) as key:
+                current_caller.set(Caller(request_id, key.id))
+                yield key
         except (asyncio.CancelledError, GeneratorExit):  # the caller left: while we worked, or while we sent
             code = "CANCELLED"
             raise
@@ -126,6 +160,18 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         finally:
             self._metrics.handled.labels(service, method, code).inc()
             self._metrics.handling.labels(service, method).observe(time.monotonic() - started)
+
+
+async def _hear_out(stream: AsyncIterator[bytes]) -> None:
+    """Read what a caller still sends, for a while: grpc.aio's client loses an answer that comes meanwhile."""
+
+    async def read() -> None:
+        with suppress(Exception):  # whatever ends the stream: there is nobody left to hear out
+            async for _ in stream:
+                pass
+
+    # The reading is not cancelled, which would end the call unanswered: it ends with the call.
+    await asyncio.wait((asyncio.create_task(read()),), timeout=_HEAR_OUT_SECONDS)
 
 
 async def _refuse(_: bytes, context: ServicerContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -9,26 +10,42 @@ from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined]  # not in the stubs
 from grpc_reflection.v1alpha import reflection
-from idefics2.v1 import generation_pb2_grpc, requests_pb2_grpc
+from idefics2.v1 import files_pb2_grpc, generation_pb2_grpc, requests_pb2_grpc
 
 from idefics2_service.errors import StartFailed
+from idefics2_service.rpc import files as files_face
 from idefics2_service.rpc import generation as generation_face
 from idefics2_service.rpc import operations as operations_face
 from idefics2_service.rpc import requests as requests_face
+from idefics2_service.rpc.credentials import make_credentials
 from idefics2_service.rpc.interceptor import OPEN_SERVICES, Interceptor
 
 if TYPE_CHECKING:
+    from idefics2_service.gate import Gate
     from idefics2_service.generation import Generation
-    from idefics2_service.keys import KeyRing
     from idefics2_service.metrics import Metrics
     from idefics2_service.settings import GrpcSettings
     from idefics2_service.submissions import Submissions
+    from idefics2_service.tls import Certificates
+    from idefics2_service.uploads.library import Library
+    from idefics2_service.uploads.uploads import Uploads
 
 SERVICE_NAMES = (
     generation_face.SERVICE_NAME,
     requests_face.SERVICE_NAME,
+    files_face.SERVICE_NAME,
     operations_face.SERVICE_NAME,
 )
+
+
+@dataclass(frozen=True)
+class Cores:
+    """What stands behind this face."""
+
+    generation: Generation
+    submissions: Submissions
+    library: Library
+    uploads: Uploads
 
 
 class GrpcServer:
@@ -37,10 +54,10 @@ class GrpcServer:
     def __init__(
         self,
         settings: GrpcSettings,
-        generation: Generation,
-        submissions: Submissions,
-        keys: KeyRing,
+        cores: Cores,
+        gate: Gate,
         metrics: Metrics,
+        certificates: Certificates | None,
     ) -> None:
         """Bind the port; nothing is answered before `start`.
 
@@ -49,30 +66,38 @@ class GrpcServer:
 
         """
         self._server = grpc.aio.server(
-            interceptors=(Interceptor(keys, metrics),),
+            interceptors=(Interceptor(gate, metrics),),
             options=(
                 ("grpc.max_receive_message_length", settings.max_receive_bytes),
                 ("grpc.so_reuseport", 0),  # a taken port is an error, not a surprise
             ),
         )
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
-            generation_face.GenerationServicer(generation), self._server
+            generation_face.GenerationServicer(cores.generation), self._server
         )
         requests_pb2_grpc.add_RequestServiceServicer_to_server(
-            requests_face.RequestServicer(submissions), self._server
+            requests_face.RequestServicer(cores.submissions), self._server
+        )
+        files_pb2_grpc.add_FileServiceServicer_to_server(
+            files_face.FileServicer(cores.library, cores.uploads), self._server
         )
         operations_pb2_grpc.add_OperationsServicer_to_server(
-            operations_face.OperationsServicer(submissions), self._server
+            operations_face.OperationsServicer(cores.submissions), self._server
         )
         self._health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICE_NAMES, *OPEN_SERVICES), self._server)
         address = f"{settings.host}:{settings.port}"
         try:
-            port = self._server.add_insecure_port(address)
+            port = self._listen(address, certificates)
         except RuntimeError as error:
             raise StartFailed(f"IDEFICS2_GRPC_PORT: cannot listen on {address}") from error
         self.address = f"{settings.host}:{port}"
+
+    def _listen(self, address: str, certificates: Certificates | None) -> int:
+        if certificates is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, make_credentials(certificates))
 
     async def start(self) -> None:
         """Answer; health says NOT_SERVING until it is told otherwise."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from idefics2_service.errors import InvalidInput, QueueFull, ServiceError
+from idefics2_service.errors import InvalidInput, QuotaExceeded, ServiceError
 
 if TYPE_CHECKING:
     import grpc
@@ -27,8 +28,8 @@ def make_status(error: ServiceError) -> status_pb2.Status:
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
         violation.reason = error.reason  # type: ignore[attr-defined]  # the stubs are older than it
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if isinstance(error, QueueFull):
-        quota = error_details_pb2.QuotaFailure.Violation(subject="queue", description=error.message)
+    if isinstance(error, QuotaExceeded):
+        quota = error_details_pb2.QuotaFailure.Violation(subject=error.quota, description=error.message)
         details.append(error_details_pb2.QuotaFailure(violations=[quota]))
     if error.retry_after_seconds is not None:
         delay = duration_pb2.Duration()
@@ -57,4 +58,5 @@ def _pack(detail: message.Message) -> any_pb2.Any:
 
 
 def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
+    """Round up: who came back a little too early would be refused again."""
+    return math.ceil(seconds * 1000)

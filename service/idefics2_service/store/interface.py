@@ -83,6 +83,7 @@ class RequestStore(Protocol):
         Raises:
             RequestIdTaken: the name has other content.
             QueueFull: too many wait.
+            QueueQuotaExceeded: its key has too many.
 
         """
         ...

@@ -28,6 +28,8 @@ class Submission:
     webhook_url: str = ""
     max_queue_length: int | None = None
     """Refuse it where more are before it."""
+    max_queued_of_key: int | None = None
+    """Refuse it where its key has so many, QUEUED or RUNNING."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from idefics2_service.errors import (
     AttemptsExhausted,
     PayloadTooLarge,
     QueueFull,
+    QueueQuotaExceeded,
     RequestCancelled,
     RequestDeadlineExceeded,
     RequestIdTaken,
@@ -41,6 +42,12 @@ def queue_full(num_waiting: int, bound: int) -> QueueFull:
     """Say that too many wait."""
     message = f"{num_waiting} requests are waiting; at most {bound} may"
     return QueueFull(message, bound=str(bound), value=str(num_waiting))
+
+
+def queue_quota_exceeded(bound: int | None) -> QueueQuotaExceeded:
+    """Say that a key has as many requests as it may."""
+    message = f"this key may have {bound} submitted requests that are not at their end, and has them"
+    return QueueQuotaExceeded(message, bound=str(bound))
 
 
 def queue_too_long(num_before: int, bound: int | None) -> QueueFull:

@@ -28,6 +28,7 @@ def describe(submission: Submission, settings: StoreSettings) -> dict[str, Value
         "start_timeout_seconds": submission.start_timeout_seconds,
         "time_budget_seconds": submission.time_budget_seconds,
         "max_queue_length": submission.max_queue_length,
+        "max_queued_of_key": submission.max_queued_of_key,
         "max_queued": settings.max_queued,
         "max_payload_bytes": settings.max_payload_bytes,
         "low_priority_rounds": LOW_PRIORITY_ROUNDS,
@@ -38,7 +39,7 @@ def read_verdict(reply: Sequence[Any], submission: Submission, settings: StoreSe
     """Return the record of a request that was taken.
 
     Raises:
-        RequestIdTaken, PayloadTooLarge, QueueFull: it was not.
+        RequestIdTaken, PayloadTooLarge, QueueFull, QueueQuotaExceeded: it was not.
 
     """
     match reply:
@@ -46,6 +47,8 @@ def read_verdict(reply: Sequence[Any], submission: Submission, settings: StoreSe
             raise refusals.id_taken(submission.name)
         case [b"PAYLOAD_TOO_LARGE", num_bytes]:
             raise refusals.payload_too_large(num_bytes, settings.max_payload_bytes)
+        case [b"QUEUE_QUOTA_EXCEEDED"]:
+            raise refusals.queue_quota_exceeded(submission.max_queued_of_key)
         case [b"QUEUE_FULL", num_waiting]:
             raise refusals.queue_full(num_waiting, settings.max_queued)
         case [b"QUEUE_TOO_LONG", num_before]:

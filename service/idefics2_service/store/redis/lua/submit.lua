@@ -8,6 +8,14 @@ if #given.payload > tonumber(given.max_payload_bytes) then
   return {'PAYLOAD_TOO_LARGE', #given.payload}
 end
 
+if given.max_queued_of_key then
+  local num_own = redis.call('ZCARD', key('of_key', given.key_id, 'QUEUED'))
+    + redis.call('ZCARD', key('of_key', given.key_id, 'RUNNING'))
+  if num_own >= tonumber(given.max_queued_of_key) then
+    return {'QUEUE_QUOTA_EXCEEDED'}
+  end
+end
+
 local tag = make_tag(given)
 local num_waiting = redis.call('ZCARD', WAITING)
 if num_waiting >= tonumber(given.max_queued) then

@@ -1,0 +1,79 @@
+"""What `idefics2-service keys` can be told."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from idefics2_service.keys.records import Bound, Face, Id, Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Value = TypeVar("_Value")
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_MAX_DAYS = 36_500
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the commands of `keys`; `parsed.key_command` names the one that was given."""
+    parser.epilog = "Exit status: 0 done, 1 could not be done, 2 bad usage, setting or file of keys."
+    commands = parser.add_subparsers(dest="key_command", required=True)
+    _add_create(_add(commands, "create", "make a key and print it: its secret is shown only now"))
+    _add(commands, "list", "print all keys, without secrets")
+    rotate = _add(commands, "rotate", "print another secret of a key; the one before it stays good, too")
+    rotate.add_argument("id", help="which key")
+    rotate.add_argument("--at-once", action="store_true", help="end the secrets before it now")
+    revoke = _add(commands, "revoke", "end a key; running services refuse it within 5 s")
+    revoke.add_argument("id", help="which key")
+
+
+def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:  # argparse's own type is private
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _add_create(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--id", type=_checked(str, Id), default=f"key-{secrets.token_hex(4)}", help="default: a made-up one")
+    add("--rate", type=_checked(float, Rate), metavar="N", help="calls a second, for each replica")
+    add("--burst", type=_checked(int, Bound), metavar="N", help="calls at once; default: those of a second")
+    add("--max-concurrent", type=_checked(int, Bound), metavar="N", help="open calls, for each replica")
+    add("--max-queued", type=_checked(int, Bound), metavar="N", help="submitted requests that have not ended")
+    add("--faces", type=_read_faces, default=tuple(Face), help="grpc or http; default: grpc,http")
+    add("--expires-in", type=_read_duration, metavar="TIME", help="for example 90d, 12h, 30m or 45s")
+
+
+def _checked(read: Callable[[str], _Value], kind: Any) -> Callable[[str], _Value]:
+    """Read a value that the file of keys would take."""
+
+    def check(text: str) -> _Value:
+        try:
+            return msgspec.convert(read(text), kind)  # type: ignore[no-any-return]  # `kind` is of `read`
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+
+    return check
+
+
+def _read_faces(text: str) -> tuple[Face, ...]:
+    try:
+        return tuple(dict.fromkeys(Face(name.strip()) for name in text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be grpc, http or grpc,http") from error
+
+
+def _read_duration(text: str) -> timedelta:
+    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text)
+    duration = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta()
+    if not timedelta() < duration <= timedelta(days=_MAX_DAYS):
+        message = f"{text!r}: must be a number above 0 with s, m, h or d, up to {_MAX_DAYS} days"
+        raise argparse.ArgumentTypeError(message)
+    return duration

@@ -1,0 +1,89 @@
+"""Changes of the file of keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from idefics2_service.keys.credentials import Credentials
+from idefics2_service.keys.records import MAX_SECRETS, Face, Key, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from idefics2_service.keys.file import KeyFile
+
+
+class ChangeRefused(Exception):
+    """A change that cannot be made; the message says why."""
+
+
+def create(
+    file: KeyFile,
+    key_id: str,
+    now: datetime,
+    *,
+    expires_at: datetime | None = None,
+    limits: Limits = Limits(),  # noqa: B008  # it is frozen
+    faces: tuple[Face, ...] = tuple(Face),
+) -> Credentials:
+    """Add a key; what is returned is kept nowhere.
+
+    Raises:
+        ChangeRefused: there is one of this id, if only a revoked one: requests belong to ids.
+        SettingInvalid: the file cannot be changed.
+
+    """
+    made = Credentials.make(key_id)
+    with file.edit() as keys:
+        if key_id in keys:
+            raise ChangeRefused(f"there is a key {key_id!r}; choose another id")
+        keys[key_id] = Key(
+            id=key_id,
+            hashes=(made.hash,),
+            created_at=now,
+            expires_at=expires_at,
+            limits=limits,
+            faces=faces,
+        )
+    return made
+
+
+def rotate(file: KeyFile, key_id: str, *, at_once: bool = False) -> Credentials:
+    """Give a key another secret; the one before it stays good until the next time, unless `at_once`.
+
+    Raises:
+        ChangeRefused: there is no such key, or it is revoked.
+        SettingInvalid: the file cannot be changed.
+
+    """
+    made = Credentials.make(key_id)
+    with file.edit() as keys:
+        key = _find(keys, key_id)
+        if key.revoked_at is not None:
+            raise ChangeRefused(f"the key {key_id!r} is revoked")
+        hashes = (made.hash,) if at_once else (made.hash, *key.hashes)[:MAX_SECRETS]
+        keys[key_id] = msgspec.structs.replace(key, hashes=hashes)
+    return made
+
+
+def revoke(file: KeyFile, key_id: str, now: datetime) -> None:
+    """Let a key in no more; one that is revoked stays as it is.
+
+    Raises:
+        ChangeRefused: there is no such key.
+        SettingInvalid: the file cannot be changed.
+
+    """
+    with file.edit() as keys:
+        key = _find(keys, key_id)
+        keys[key_id] = msgspec.structs.replace(key, revoked_at=key.revoked_at or now)
+
+
+def _find(keys: Mapping[str, Key], key_id: str) -> Key:
+    key = keys.get(key_id)
+    if key is None:
+        raise ChangeRefused(f"there is no key {key_id!r}; idefics2-service keys list names them")
+    return key

@@ -1,0 +1,154 @@
+"""Who may call: the keys of the file as it is now, and those that were given at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idefics2_service.errors import (
+    ApiKeyExpired,
+    ApiKeyInvalid,
+    ApiKeyMissing,
+    ApiKeyRevoked,
+    SettingInvalid,
+)
+from idefics2_service.keys.credentials import Credentials
+from idefics2_service.keys.records import MAX_SECRETS, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from idefics2_service.keys.file import KeyFile, Version
+
+logger = structlog.get_logger(__name__)
+
+LOOK_AGAIN_SECONDS = 1.0
+"""How often the file is looked at: what it revokes is refused within 5 s, on a busy replica too."""
+_SCHEMES = ("key", "bearer")
+_NO_HASH = "0" * 64
+"""Of no secret that anybody could find."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class KeyRing:
+    """All keys."""
+
+    def __init__(
+        self, *given: str, file: KeyFile | None = None, now: Callable[[], datetime] = _utc_now
+    ) -> None:
+        """Know the keys `given`, each `<id>.<secret>` and without limits, and those of `file`.
+
+        Raises:
+            SettingInvalid: a given key has another form, or the file is damaged.
+
+        """
+        self._now = now
+        self._given = [_read_given(key, now()) for key in given]
+        self._file = file
+        self._trouble = ""
+        self._version: Version | None = None
+        self._keys: dict[str, Key] = {}
+        self._load()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the file could be read when it last changed."""
+        return not self._trouble
+
+    @property
+    def num_keys(self) -> int:
+        """How many there are, in force or not."""
+        return len(self._keys)
+
+    def authenticate(self, authorization: str | None) -> Key:
+        """Return the key in an `authorization` header.
+
+        Takes as long for an unknown id as for a wrong secret.
+
+        Raises:
+            ApiKeyMissing: there is no header.
+            ApiKeyInvalid: it holds no key that is known.
+            ApiKeyRevoked, ApiKeyExpired: the key is known, and its time is over.
+
+        """
+        if not authorization:
+            raise ApiKeyMissing("send metadata `authorization: Key <id>.<secret>`")
+        scheme, _, text = authorization.partition(" ")
+        shown = Credentials.parse(text.strip())
+        if scheme.lower() not in _SCHEMES or shown is None:
+            raise ApiKeyInvalid("authorization must be `Key <id>.<secret>` or `Bearer <id>.<secret>`")
+        known = self._keys.get(shown.id)
+        if not _matches(known.hashes if known else (), shown.hash):
+            raise _unknown()
+        return self.find(shown.id)
+
+    def find(self, key_id: str) -> Key:
+        """Return a key as it is now.
+
+        Raises:
+            ApiKeyInvalid: there is none by now.
+            ApiKeyRevoked, ApiKeyExpired: its time is over.
+
+        """
+        key = self._keys.get(key_id)
+        if key is None:
+            raise _unknown()
+        if key.revoked_at is not None:
+            raise ApiKeyRevoked("the API key was revoked")
+        if key.expires_at is not None and key.expires_at <= self._now():
+            raise ApiKeyExpired("the API key has expired")
+        return key
+
+    async def follow(self) -> None:
+        """Look for changes of the file, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            await asyncio.to_thread(self.refresh)
+
+    def refresh(self) -> None:
+        """Read the file again if it has changed; where that fails, all stays, and the log says so."""
+        if self._file is None or (self._file.version == self._version and self.is_current):
+            return
+        try:
+            self._load()
+        except SettingInvalid as error:
+            if str(error) != self._trouble:  # once, not at each look
+                logger.error("keys stay as they were", error=str(error))  # noqa: TRY400  # it says it all
+            self._trouble = str(error)
+        else:
+            logger.info("keys read", num_keys=len(self._keys))
+
+    def _load(self) -> None:
+        version, keys = None, {}
+        if self._file is not None:
+            version = self._file.version  # first: what changes while it is read is read again
+            keys = {key.id: key for key in self._file.read()}
+        if both := [key.id for key in self._given if key.id in keys]:
+            raise SettingInvalid(f"IDEFICS2_API_KEYS_FILE: {both[0]!r} is the id of a key beside it, too")
+        self._keys = {**keys, **{key.id: key for key in self._given}}
+        self._version, self._trouble = version, ""
+
+
+def _read_given(text: str, now: datetime) -> Key:
+    credentials = Credentials.parse(text)
+    if credentials is None:
+        message = "IDEFICS2_API_KEY must be <id>.<secret>, the secret 16 characters or more of A-Za-z0-9_-"
+        raise SettingInvalid(message)
+    return Key(id=credentials.id, hashes=(credentials.hash,), created_at=now)
+
+
+def _matches(hashes: tuple[str, ...], shown: str) -> bool:
+    """Compare with as many hashes whoever asks, and each of them to its end."""
+    padded = (*hashes, *(_NO_HASH,) * MAX_SECRETS)[:MAX_SECRETS]
+    return sum(hmac.compare_digest(known, shown) for known in padded) > 0
+
+
+def _unknown() -> ApiKeyInvalid:
+    return ApiKeyInvalid("the API key is not known to this service")

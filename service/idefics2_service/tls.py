@@ -1,0 +1,113 @@
+"""Certificates of a port, in files that may be replaced while it is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
+
+from idefics2_service.errors import SettingInvalid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography.x509 import Certificate
+
+    from idefics2_service.settings import PortSettings
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Pems:
+    """What the files hold."""
+
+    certificate: bytes
+    """The port's own first, then those that lead to the root."""
+    key: bytes = field(repr=False)
+    client_ca: bytes | None = None
+    """Who vouches for callers; None: nobody needs to."""
+
+
+class Certificates:
+    """The files of a port, and what they held when they were last good."""
+
+    def __init__(self, section: str, settings: PortSettings) -> None:
+        """Read the files of a section of settings.
+
+        Raises:
+            SettingInvalid: one is missing or bad, or they do not belong together; the message names it.
+
+        """
+        self._prefix = f"IDEFICS2_{section.upper()}_TLS_"
+        self.certificate_path = self._expand("CERTIFICATE_FILE", settings.tls_certificate_file)
+        self.key_path = self._expand("KEY_FILE", settings.tls_key_file)
+        self._client_ca_path = settings.tls_client_ca_file
+        self._trouble = ""
+        self.pems = self._read()
+
+    @classmethod
+    def find(cls, section: str, settings: PortSettings) -> Self | None:
+        """Read the files, if any are set.
+
+        Raises:
+            SettingInvalid: as the constructor says.
+
+        """
+        return cls(section, settings) if settings.has_tls else None
+
+    def renew(self) -> bool:
+        """Read the files again; return whether there is something new, and good, in `pems`.
+
+        A file that is bad, or was replaced before its fellow, leaves all as it was, and the log says so.
+        """
+        try:
+            pems = self._read()
+        except SettingInvalid as error:
+            if str(error) != self._trouble:  # once, not at each connection
+                logger.error("certificates stay as they were", error=str(error))  # noqa: TRY400  # it says it all
+            self._trouble = str(error)
+            return False
+        is_new, self.pems, self._trouble = pems != self.pems, pems, ""
+        if is_new:
+            logger.info("certificates read")
+        return is_new
+
+    def _expand(self, name: str, path: Path | None) -> Path:
+        if path is None:
+            raise SettingInvalid(f"{self._prefix}{name} is missing: TLS needs a certificate and its key")
+        return path.expanduser()
+
+    def _read(self) -> Pems:
+        certificate = self._read_file("CERTIFICATE_FILE", self.certificate_path)
+        key = self._read_file("KEY_FILE", self.key_path)
+        if self._parse_key(key).public_key() != self._parse("CERTIFICATE_FILE", certificate).public_key():
+            raise SettingInvalid(f"{self._prefix}KEY_FILE is not the key of the certificate")
+        if self._client_ca_path is None:
+            return Pems(certificate, key)
+        client_ca = self._read_file("CLIENT_CA_FILE", self._client_ca_path.expanduser())
+        self._parse("CLIENT_CA_FILE", client_ca)
+        return Pems(certificate, key, client_ca)
+
+    def _read_file(self, name: str, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise SettingInvalid(f"{self._prefix}{name}: cannot read {path}: {error.strerror}") from error
+
+    def _parse(self, name: str, pem: bytes) -> Certificate:
+        try:
+            return load_pem_x509_certificates(pem)[0]
+        except ValueError as error:
+            raise SettingInvalid(f"{self._prefix}{name} holds no certificate in PEM") from error
+
+    def _parse_key(self, pem: bytes) -> PrivateKeyTypes:
+        try:
+            return load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise SettingInvalid(f"{self._prefix}KEY_FILE holds no key in PEM without password") from error

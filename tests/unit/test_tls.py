@@ -1,0 +1,112 @@
+"""Certificates in files, and what may be listened on without any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from certificates import Identity
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from idefics2_service.errors import SettingInvalid
+from idefics2_service.exposure import check_exposure, is_loopback
+from idefics2_service.settings import GrpcSettings, Settings
+from idefics2_service.tls import Certificates
+from structlog.testing import capture_logs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONE, OTHER = Identity.make("one"), Identity.make("other")
+
+
+def find(folder: Path, **fields: Any) -> Certificates:
+    """Read the files of a folder."""
+    given = {"tls_certificate_file": folder / "certificate.pem", "tls_key_file": folder / "key.pem", **fields}
+    found = Certificates.find("grpc", GrpcSettings(**given))
+    assert found is not None
+    return found
+
+
+def refuse(folder: Path, **fields: Any) -> str:
+    """Read files that are bad; return what is said of them."""
+    with pytest.raises(SettingInvalid) as caught:
+        find(folder, **fields)
+    return str(caught.value)
+
+
+def test_without_files_there_is_no_tls() -> None:
+    assert Certificates.find("grpc", GrpcSettings()) is None
+
+
+def test_the_files_are_read(tmp_path: Path) -> None:
+    ONE.write(tmp_path)
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(OTHER.certificate_pem)
+    pems = find(tmp_path, tls_client_ca_file=ca).pems
+    assert (pems.certificate, pems.key) == (ONE.certificate_pem, ONE.key_pem)
+    assert pems.client_ca == OTHER.certificate_pem
+    assert "PRIVATE" not in repr(pems)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    ONE.write(tmp_path)
+    assert "IDEFICS2_GRPC_TLS_KEY_FILE is missing" in refuse(tmp_path, tls_key_file=None)
+    assert "IDEFICS2_GRPC_TLS_CERTIFICATE_FILE is missing" in refuse(tmp_path, tls_certificate_file=None)
+    gone = tmp_path / "gone.pem"
+    message = refuse(tmp_path, tls_client_ca_file=gone)
+    assert message == f"IDEFICS2_GRPC_TLS_CLIENT_CA_FILE: cannot read {gone}: No such file or directory"
+
+
+def test_what_is_bad_is_named_and_not_repeated(tmp_path: Path) -> None:
+    certificate, key = ONE.write(tmp_path)
+    certificate.write_bytes(b"swordfish")
+    assert refuse(tmp_path) == "IDEFICS2_GRPC_TLS_CERTIFICATE_FILE holds no certificate in PEM"
+    certificate, key = ONE.write(tmp_path)
+    locked = ONE.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"swordfish"))
+    for bad in (b"swordfish", locked, ONE.certificate_pem):
+        key.write_bytes(bad)
+        assert refuse(tmp_path) == "IDEFICS2_GRPC_TLS_KEY_FILE holds no key in PEM without password"
+    key.write_bytes(OTHER.key_pem)
+    assert refuse(tmp_path) == "IDEFICS2_GRPC_TLS_KEY_FILE is not the key of the certificate"
+    ONE.write(tmp_path)
+    assert "CLIENT_CA_FILE holds no certificate" in refuse(tmp_path, tls_client_ca_file=key)
+
+
+def test_files_that_were_replaced_are_read_once_both_are(tmp_path: Path) -> None:
+    certificate, key = ONE.write(tmp_path)
+    certificates = find(tmp_path)
+    assert not certificates.renew()
+    certificate.write_bytes(OTHER.certificate_pem)
+    with capture_logs() as lines:
+        assert not certificates.renew()
+        assert not certificates.renew()
+    assert [line["event"] for line in lines] == ["certificates stay as they were"]
+    assert certificates.pems.certificate == ONE.certificate_pem
+    key.write_bytes(OTHER.key_pem)
+    assert certificates.renew()
+    assert certificates.pems.certificate == OTHER.certificate_pem
+    assert not certificates.renew()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])
+def test_these_addresses_are_this_machines_alone(host: str) -> None:
+    assert is_loopback(host)
+    check_exposure(Settings.read({"IDEFICS2_GRPC_HOST": host, "IDEFICS2_HTTP_HOST": host}), 0)
+
+
+EVERYWHERE = ["0.0.0.0", "::", "[::]", "10.0.0.1", "192.168.1.1", "example.com", ""]  # noqa: S104  # refused
+
+
+@pytest.mark.parametrize("host", EVERYWHERE)
+@pytest.mark.parametrize("face", ["GRPC", "HTTP"])
+def test_others_are_refused_without_tls_or_without_keys(host: str, face: str) -> None:
+    environ = {f"IDEFICS2_{face}_HOST": host}
+    with pytest.raises(SettingInvalid) as caught:
+        check_exposure(Settings.read(environ), 1)
+    for named in (f"IDEFICS2_{face}_HOST", f"IDEFICS2_{face}_TLS_CERTIFICATE_FILE", "_ALLOW_INSECURE=true"):
+        assert named in str(caught.value)
+    safe = {**environ, f"IDEFICS2_{face}_TLS_CERTIFICATE_FILE": "x", f"IDEFICS2_{face}_TLS_KEY_FILE": "y"}
+    check_exposure(Settings.read(safe), 1)
+    with pytest.raises(SettingInvalid, match="there are no keys"):
+        check_exposure(Settings.read(safe), 0)
+    check_exposure(Settings.read({**environ, f"IDEFICS2_{face}_ALLOW_INSECURE": "true"}), 0)
