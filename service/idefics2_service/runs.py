@@ -184,6 +184,9 @@ class Run:
         await self._try(partial(self._store.finish, self.claim, after, happenings, end))
 
     async def _release(self, reason: str, *, is_lost: bool) -> None:
+        """Hand it back, with all that is known of how far it came."""
+        after, happenings = self._recorder.after, self._recorder.take()
+        await self._try(partial(self._store.append, self.claim, after, happenings))
         await self._try(partial(self._store.release, self.claim, reason, is_lost=is_lost))
 
     async def _try(self, write: Callable[[], Awaitable[Lease]]) -> Lease:

@@ -168,21 +168,18 @@ class Submissions:
         with self._store.listen(grown(name)) as told:
             while True:
                 told.clear()
-                events = await self._store.events(name, after, _EVENTS_AT_ONCE)
-                for event in events:
-                    after = event.sequence
-                    yield event
-                    if event.is_last:
-                        return
-                record = None if events else await self._store.get(name)
-                if record is not None:
-                    if record.state.is_final and record.last_sequence <= after:
-                        return
-                    if record.queue_position not in {None, position}:
-                        position = record.queue_position
-                        yield Event(0, time.time(), QueuePosition(position or 0))
-                    is_waiting = record.queue_position is not None
-                    await wait_for(told, _PLACE_SECONDS if is_waiting else _LOOK_AGAIN_SECONDS)
+                record = await self._store.get(name)
+                while after < record.last_sequence:
+                    for event in await self._store.events(name, after, _EVENTS_AT_ONCE):
+                        after = event.sequence
+                        yield event
+                if record.state.is_final:
+                    return
+                if record.queue_position not in {None, position}:
+                    position = record.queue_position
+                    yield Event(0, time.time(), QueuePosition(position or 0))
+                is_waiting = record.queue_position is not None
+                await wait_for(told, _PLACE_SECONDS if is_waiting else _LOOK_AGAIN_SECONDS)
 
     async def result(self, name: RequestName) -> GenerateOutput:
         """Return the answer.

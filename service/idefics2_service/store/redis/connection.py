@@ -12,7 +12,9 @@ from idefics2_service.errors import StartFailed
 
 TIMEOUT_SECONDS = 2.0
 """For connecting, for sending and for an answer: what takes longer counts as lost."""
-_MAX_CONNECTIONS = 32
+MAX_CALLS = 32
+"""At the same time, each over a connection of its own."""
+_MAX_CONNECTIONS = MAX_CALLS + 2  # signals come over one more, and one may be on its way out
 
 
 def connect(url: str) -> Redis:

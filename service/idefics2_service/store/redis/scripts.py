@@ -10,6 +10,7 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from idefics2_service.errors import StoreUnavailable
+from idefics2_service.store.redis.connection import MAX_CALLS
 from idefics2_service.store.refusals import unavailable
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Scripts:
         self._key_prefix = key_prefix
         self._constants = constants
         self._calls: set[asyncio.Task[Any]] = set()
+        self._turns = asyncio.Semaphore(MAX_CALLS)  # first come, first served, which the pool is not
         self._is_closed = False
 
     async def call(self, name: str, given: Mapping[str, Value] = {}, events: Sequence[bytes] = ()) -> Any:
@@ -58,7 +60,8 @@ class Scripts:
 
     async def _run(self, name: str, arguments: Iterable[Argument]) -> Any:
         try:
-            return await self._scripts[name](keys=[self._key_prefix], args=arguments)
+            async with self._turns:
+                return await self._scripts[name](keys=[self._key_prefix], args=arguments)
         except (RedisError, OSError, RuntimeError) as error:  # uvloop's, of a connection that was closed
             if isinstance(error, ResponseError):
                 logger.exception("the store refused a script", script=name)
