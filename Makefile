@@ -32,7 +32,7 @@ test: $(INSTALLED) ## run all tests
 	$(BIN)/python -m pytest
 
 test-fast: $(INSTALLED) ## run the tests that need no Triton
-	$(BIN)/python -m pytest tests/unit tests/clients tests/engine
+	$(BIN)/python -m pytest tests/unit tests/store tests/blobs tests/clients tests/engine
 
 test-faults: $(INSTALLED) ## kill processes under submitted requests for long, and keep the figures; SEEDS=100 for longer
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m faults.requests --seeds $(or $(SEEDS),2)

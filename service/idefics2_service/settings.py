@@ -286,9 +286,19 @@ class Settings(_Section):
             settings = cls.model_validate(values)
         except ValidationError as error:
             mistakes += [_explain(detail) for detail in error.errors()]
+        else:
+            mistakes += _check_together(settings)
         if mistakes:
             raise SettingInvalid("; ".join(mistakes))
         return settings
+
+
+def _check_together(settings: Settings) -> Iterator[str]:
+    """Find values that are good alone and not together."""
+    renew, lease = settings.store.renew_seconds, settings.store.lease_seconds
+    if renew > lease / 2:  # or a lease would end between two renewals
+        most = "half of IDEFICS2_STORE_LEASE_SECONDS"
+        yield f"IDEFICS2_STORE_RENEW_SECONDS must be at most {most}, {lease / 2:g}, not {renew:g}"
 
 
 def describe() -> Iterator[tuple[str, str, str]]:

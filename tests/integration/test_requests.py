@@ -122,7 +122,7 @@ def test_subscribing_outlives_a_service_that_is_killed(tmp_path: Path, picture: 
         first.process.kill()
         first.process.wait(PATIENCE_SECONDS)
     (tmp_path / "again").mkdir()
-    folder = {"IDEFICS2_DATA_FOLDER": str(tmp_path), "IDEFICS2_STORE_LEASE_SECONDS": "2"}
+    folder = {"IDEFICS2_DATA_FOLDER": str(tmp_path)}
     with running_service(tmp_path / "again", "--grpc-port", str(port), **folder), client:
         seen += client.watch(request_id, after=seen[-1].sequence)
         numbered = [event.sequence for event in seen if event.sequence]

@@ -94,6 +94,13 @@ def test_every_mistake_is_told_at_once() -> None:
     assert sorted(parts) == ["IDEFICS2_GRPC_PORT", "IDEFICS2_LOG_LEVEL", "IDEFICS2_QUEUE_SIZE"]
 
 
+def test_a_lease_that_ends_between_two_renewals_is_refused() -> None:
+    told = refuse({"IDEFICS2_STORE_LEASE_SECONDS": "2"})
+    assert told == (
+        "IDEFICS2_STORE_RENEW_SECONDS must be at most half of IDEFICS2_STORE_LEASE_SECONDS, 1, not 3"
+    )
+
+
 def test_variables_of_the_client_and_of_the_engine_are_left_alone() -> None:
     environ = {"IDEFICS2_CLIENT_TARGET": "host:1", "IDEFICS2_MODEL_DEVICE": "cpu", "IDEFICS2_MODEL_X": "?"}
     assert Settings.read(environ) == Settings()

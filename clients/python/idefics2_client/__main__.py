@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from idefics2_client import outcome
@@ -22,12 +23,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an answer may hold letters that the locale lacks
+    heard, threading.excepthook = threading.excepthook, _hear
     try:
         return _run(arguments)
     except BrokenPipeError:
         # Nobody reads on. What is still buffered would fail again when Python closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return outcome.FAILED
+    finally:
+        threading.excepthook = heard
+
+
+def _hear(failure: threading.ExceptHookArgs) -> None:
+    """Keep still about grpc's own threads: they may stumble over a channel that Ctrl-C closes under them."""
+    if failure.thread is None or not failure.thread.daemon:
+        threading.__excepthook__(failure)
 
 
 def _run(arguments: Namespace) -> int:

@@ -65,6 +65,7 @@ def test_every_option_has_its_field() -> None:
 def test_the_options_are_the_fields_of_the_contract() -> None:
     assert Options.__annotations__.keys() == {*GenerateRequest.DESCRIPTOR.fields_by_name} - {
         "image_url",
+        "image_sha256",
         "prompt",
     }
 

@@ -52,6 +52,7 @@ def test_the_options_are_the_fields_of_the_contract() -> None:
     assert {name.removesuffix("_seconds") for name in options} == fields - {
         "input",
         "image_url",
+        "image_sha256",
         "prompt",
         "images",
     }
