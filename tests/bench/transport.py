@@ -65,7 +65,8 @@ async def measure() -> list[Row]:
         model = Path(folder) / "idefics2"
         (model / "1").mkdir(parents=True)
         shutil.copy(MODEL / "config.pbtxt", model)
-        shutil.copy(Path(__file__).parent / "paced/model.py", model / "1")
+        for name in ("model.py", "engine.py"):
+            shutil.copy(Path(__file__).parent / "paced" / name, model / "1")
         environment = {"IDEFICS2_BENCH_MODEL": str(MODEL / "1")}
         async with run_triton(folder, environment) as url, grpc.aio.insecure_channel(url) as channel:
             for count, bound in STREAMS.items():

@@ -21,9 +21,12 @@ from idefics2_engine.messages import Cancel, Close, Count, Emit, Ping, Started, 
 from idefics2_engine.requests import Event, Failed, Request, is_last
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from idefics2_engine.config import EngineConfig
     from idefics2_engine.messages import Message
 
+PROGRAM = ("-m", "idefics2_engine.engine_program")
 _LOST = Failed("BACKEND_UNAVAILABLE", "the engine is lost")
 _SECONDS_TO_END = 10.0
 
@@ -37,8 +40,13 @@ class EngineProcess:
     fail, pings too, and whoever looks after this process has to replace it.
     """
 
-    def __init__(self, config: EngineConfig, emit: Emit) -> None:
-        """Start it, ready to answer; `emit` is called by one thread and must not block.
+    def __init__(self, config: EngineConfig, emit: Emit, program: Sequence[str] = PROGRAM) -> None:
+        """Start it, ready to answer.
+
+        Args:
+            config: of the engine.
+            emit: called by one thread; must not block.
+            program: what Python is to run, which gets the number of a socket as its last argument.
 
         Raises:
             EngineFault: the model cannot be loaded, or cannot answer.
@@ -48,7 +56,7 @@ class EngineProcess:
         self._lock, self._sending = threading.Lock(), threading.Lock()
         self._open: set[str] = set()
         self._is_lost = False
-        self._process, self._connection = _start()
+        self._process, self._connection = _start(program)
         self._connection.send(config)
         self._wait_until_started()
         self._reader = threading.Thread(target=self._read, name="engine", daemon=True)
@@ -138,14 +146,14 @@ class EngineProcess:
         self._emit(request_id, event)
 
 
-def _start() -> tuple[subprocess.Popen[bytes], Connection]:
+def _start(program: Sequence[str]) -> tuple[subprocess.Popen[bytes], Connection]:
     ours, its = socket.socketpair()
     # Within Triton, sys.executable is Triton's own program.
     python = Path(sys.prefix) / "bin" / "python3"
     folder = str(Path(__file__).parents[1])
     with its:
         process = subprocess.Popen(  # noqa: S603  # our own program
-            [str(python), "-m", "idefics2_engine.engine_program", str(its.fileno())],
+            [str(python), *program, str(its.fileno())],
             pass_fds=[its.fileno()],
             env={**os.environ, "PYTHONPATH": folder},
             stdin=subprocess.DEVNULL,

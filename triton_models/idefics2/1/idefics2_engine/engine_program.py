@@ -19,6 +19,9 @@ from idefics2_engine.loop import EngineLoop
 from idefics2_engine.messages import Cancel, Close, Count, Message, Ping, Started, Submit, Told
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from idefics2_engine.config import EngineConfig
     from idefics2_engine.requests import Event
 
 # The engine's thread takes Python's lock back hundreds of times a step, from the threads beside it.
@@ -59,15 +62,15 @@ class Teller:
                 return
 
 
-def main() -> None:
-    """Load the model, say so, and do what is asked until the other side closes."""
+def main(start: Callable[[EngineConfig], Engine] = Engine.start) -> None:
+    """Load the model by `start`, say so, and do what is asked until the other side closes."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other side's to answer
     connection = Connection(int(sys.argv[1]))
     sys.setswitchinterval(MAX_SECONDS_TO_WAIT_FOR_PYTHON)
     config = connection.recv()
     try:
-        engine = Engine.start(config)
+        engine = start(config)
     except Exception as error:
         logger.exception("the model cannot be served")
         connection.send(Started(f"the model cannot be served: {error}"))
