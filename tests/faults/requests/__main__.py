@@ -37,7 +37,7 @@ TITLE = "What killed processes do to submitted requests"
 QUIET_SECONDS = 120.0
 NUM, NUM_QUEUED = 3, 10_000
 FRONT, TRITON = "a dead front's request runs elsewhere", "a dead Triton's request runs elsewhere"
-RESTART = f"a killed front with {NUM_QUEUED:,} queued serves again, after its imports"
+RESTART = f"a killed front with {NUM_QUEUED:,} queued serves again"
 RETURN, CANCEL = "submits are taken again once a killed Valkey is back", "the model hears of a cancel"
 GOALS = {FRONT: LEASE_SECONDS + 1, TRITON: LEASE_SECONDS + 1, RESTART: 2.0, RETURN: 2.0, CANCEL: 0.05}
 

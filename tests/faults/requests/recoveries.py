@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +12,7 @@ from faults.requests.journal import read_notes, wait_for_note
 from faults.requests.triton import HOLD
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from idefics2.v1 import error_reason_pb2, generation_pb2, requests_pb2
-from processes import PATIENCE_SECONDS, clean_environment
+from processes import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 
 Event = generation_pb2.Event
 _Field = Literal["attempt_started", "stage_entered", "text_delta", "finished"]
+
+
+_IMPATIENT = tuple((f"grpc.{name}_reconnect_backoff_ms", 20) for name in ("initial", "min", "max"))
 
 
 async def measure_takeover(cluster: Cluster, caller: Caller, victim: str, number: int = 0) -> float:
@@ -124,23 +126,16 @@ async def refusal_of(caller: Caller, method: str, message: Any) -> tuple[grpc.St
 
 
 async def measure_restart(front: Front) -> float:
-    """Kill a front; return the seconds until its successor says that it serves, but for its imports."""
+    """Kill a front; return the seconds from its successor's start until that says that it serves."""
     await front.front.kill(forever=True)
-    import_seconds = await _measure_import()  # while nobody else needs the machine
     front.front.resume()
     started = time.monotonic()
-    async with grpc.aio.insecure_channel(front.address) as channel, asyncio.timeout(PATIENCE_SECONDS):
+    async with (
+        grpc.aio.insecure_channel(front.address, options=_IMPATIENT) as channel,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
         stub: Any = health_pb2_grpc.HealthStub(channel)
         async for answer in stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
             if answer.status == health_pb2.HealthCheckResponse.SERVING:
                 break
-    return time.monotonic() - started - import_seconds
-
-
-async def _measure_import() -> float:
-    started = time.monotonic()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "import idefics2_service.__main__"), env=clean_environment()
-    )
-    await process.wait()
     return time.monotonic() - started
