@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from google.longrunning import operations_pb2, operations_pb2_grpc
@@ -47,12 +47,10 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
         """Answer at the request's end, or where it stands after `timeout`."""
         name = _name(request.name)
         seconds = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else None
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds), aclosing(self._submissions.watch(name)) as events:
                 async for _ in events:
                     pass
-        except TimeoutError:
-            pass  # it is told where it stands
         return write_operation(await self._submissions.get(name))
 
     async def ListOperations(
