@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from idefics2_service.events import Event, Happening
     from idefics2_service.lifecycle import Means
     from idefics2_service.requests import (
+        Deadlines,
         GenerateInput,
         GenerateOutput,
         RequestName,
@@ -47,14 +48,14 @@ class Generation:
 
     @asynccontextmanager
     async def attach(
-        self, name: RequestName, given: GenerateInput, deadline: float | None
+        self, name: RequestName, given: GenerateInput, deadlines: Deadlines
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """Run a request as long as the caller stays: leaving the context cancels it.
 
         Args:
             name: Whose it is, and under which id it is logged and answered.
             given: The request as the caller sent it.
-            deadline: When to give up, on the event loop's clock; None never.
+            deadlines: When to give up.
 
         Yields:
             Its events, to the last.
@@ -70,7 +71,7 @@ class Generation:
             outcomes.record(name.request_id, Failed(error), 0, self._means.metrics)
             raise
         history = History()
-        task = self._start(name, request, deadline, history)
+        task = self._start(name, request, deadlines, history)
         try:
             yield history.watch()
         finally:
@@ -109,7 +110,7 @@ class Generation:
         return request
 
     def _start(
-        self, name: RequestName, request: ValidRequest, deadline: float | None, history: History
+        self, name: RequestName, request: ValidRequest, deadlines: Deadlines, history: History
     ) -> asyncio.Task[GenerateOutput]:
         started = time.monotonic()
 
@@ -124,7 +125,7 @@ class Generation:
             outcomes.record(name.request_id, end, time.monotonic() - started, self._means.metrics)
 
         task = asyncio.create_task(
-            lifecycle.run(name, request, deadline, self._means, publish), name=name.request_id
+            lifecycle.run(name, request, deadlines, self._means, publish), name=name.request_id
         )
         self._tasks.add(task)
         task.add_done_callback(publish_end)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from idefics2_service.backend import Backend, BackendFinished
-from idefics2_service.errors import BackendUnavailable, RequestDeadlineExceeded
+from idefics2_service.errors import BackendUnavailable, RequestDeadlineExceeded, StartTimeout
 from idefics2_service.events import Happening, LogLine, QueuePosition, StageEntered, TextDelta
 from idefics2_service.requests import (
+    Deadlines,
     GenerateOutput,
     ImageFile,
     RequestName,
@@ -25,6 +26,8 @@ from idefics2_service.requests import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from idefics2_service.files import Files
     from idefics2_service.metrics import Metrics
     from idefics2_service.queue import Turns
@@ -76,14 +79,14 @@ class StageClock:
 
 
 async def run(
-    name: RequestName, request: ValidRequest, deadline: float | None, means: Means, publish: Publish
+    name: RequestName, request: ValidRequest, deadlines: Deadlines, means: Means, publish: Publish
 ) -> GenerateOutput:
     """Answer one request and tell `publish` what happens on the way; the end is what this returns or raises.
 
     Args:
         name: Whose it is, and under which id it is logged and answered.
         request: What to answer.
-        deadline: When to give up, on the event loop's clock; None never.
+        deadlines: When to give up.
         means: What it needs.
         publish: Hears of each event.
 
@@ -95,22 +98,41 @@ async def run(
     """
     clock = StageClock(publish)
     try:
-        async with asyncio.timeout_at(deadline):
-            output = await _answer(name, request, means, publish, clock)
+        async with asyncio.timeout_at(deadlines.end), _starting(deadlines.start, clock) as start:
+            output = await _answer(name, request, means, publish, clock, start)
     except TimeoutError as error:
         message = f"the deadline passed after {clock.elapsed:.3f} s"
         raise RequestDeadlineExceeded(message) from error
     return output
 
 
+@asynccontextmanager
+async def _starting(deadline: float | None, clock: StageClock) -> AsyncIterator[asyncio.Timeout]:
+    """Give up at `deadline` what was not begun: rescheduled to None, it is."""
+    start = asyncio.timeout_at(deadline)
+    try:
+        async with start:
+            yield start
+    except TimeoutError as error:
+        if not start.expired():
+            raise
+        raise StartTimeout(f"the request was not begun within {clock.elapsed:.3f} s") from error
+
+
 async def _answer(
-    name: RequestName, request: ValidRequest, means: Means, publish: Publish, clock: StageClock
+    name: RequestName,
+    request: ValidRequest,
+    means: Means,
+    publish: Publish,
+    clock: StageClock,
+    start: asyncio.Timeout,
 ) -> GenerateOutput:
     clock.enter(Stage.RESOLVING)
     images = await resolve_images(name.key_id, request, means, publish)
     clock.enter(Stage.QUEUED)
     turn = means.turns.take(lambda n: publish(QueuePosition(n)), is_accepted=means.is_accepted)
     async with turn:
+        start.reschedule(None)
         resolved = ResolvedRequest(name.request_id, request, images)
         text, finished = await _stream(resolved, means, publish, clock)
     return GenerateOutput(

@@ -103,6 +103,15 @@ class ValidRequest:
 
 
 @dataclass(frozen=True)
+class Deadlines:
+    """When a request is given up, on the event loop's clock; None never."""
+
+    start: float | None = None
+    """If it has no turn by then."""
+    end: float | None = None
+
+
+@dataclass(frozen=True)
 class ImageFile:
     """The bytes of an image whose header was read: format and size are known, pixels are not."""
 

@@ -14,7 +14,7 @@ import structlog
 from idefics2_service import lifecycle, outcomes
 from idefics2_service.errors import BackendUnavailable, RequestCancelled, StoreUnavailable
 from idefics2_service.events import Failed, Finished, Happening, QueuePosition, StageEntered, TextDelta
-from idefics2_service.requests import GenerateOutput, Stage
+from idefics2_service.requests import Deadlines, GenerateOutput, Stage
 from idefics2_service.store.interface import cancelled
 from idefics2_service.store.records import Claim, Lease
 from idefics2_service.store.signals import wait_for
@@ -108,7 +108,7 @@ class Run:
         claim, started = self.claim, time.monotonic()
         deadline = asyncio.get_running_loop().time() + claim.seconds_left
         self._work = asyncio.create_task(
-            lifecycle.run(claim.name, claim.request, deadline, self._means, self._publish)
+            lifecycle.run(claim.name, claim.request, Deadlines(end=deadline), self._means, self._publish)
         )
         async with AsyncExitStack() as stack:
             if self._is_handed_back:

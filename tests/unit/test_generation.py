@@ -21,13 +21,22 @@ from idefics2_service.errors import (
     RequestDeadlineExceeded,
     ServiceError,
     ServiceStopping,
+    StartTimeout,
 )
 from idefics2_service.events import Failed, Finished, LogLine, QueuePosition, StageEntered, TextDelta
 from idefics2_service.generation import Generation
 from idefics2_service.lifecycle import Means
 from idefics2_service.metrics import Metrics
 from idefics2_service.queue import Turns
-from idefics2_service.requests import FinishReason, GenerateInput, ImageSource, RequestName, Stage, Usage
+from idefics2_service.requests import (
+    Deadlines,
+    FinishReason,
+    GenerateInput,
+    ImageSource,
+    RequestName,
+    Stage,
+    Usage,
+)
 from idefics2_service.settings import LimitSettings
 from pictures import MAX_CONTEXT_TOKENS, NUM_IMAGE_TOKENS, NUM_PROMPT_TOKENS, red_circle
 
@@ -38,6 +47,7 @@ if TYPE_CHECKING:
     from idefics2_service.events import Event, Happening
     from idefics2_service.requests import ResolvedRequest
 
+NO_DEADLINES = Deadlines()
 SECRET_PROMPT = "What did the patient say?"
 PICTURE = red_circle()
 
@@ -74,9 +84,9 @@ class Core:
             Means(self.backend, self.turns, make_files(), LimitSettings(), self.metrics)
         )
 
-    def attach(self, deadline: float | None = None, **fields: Any) -> Any:
+    def attach(self, deadlines: Deadlines = NO_DEADLINES, **fields: Any) -> Any:
         """Attach to a good request with `fields` set on top."""
-        return self.generation.attach(RequestName("anna", "one"), ask(**fields), deadline)
+        return self.generation.attach(RequestName("anna", "one"), ask(**fields), deadlines)
 
     async def run(self, **fields: Any) -> list[Happening]:
         """Watch a request to its end."""
@@ -213,10 +223,24 @@ async def test_a_caller_who_leaves_the_line_leaves_it_to_the_others(core: Core) 
 
 async def test_a_deadline_ends_a_request_and_frees_what_it_holds(core: Core) -> None:
     core.script.add(Answer(("A",), holds=True))
-    async with core.attach(deadline=asyncio.get_running_loop().time()) as events:
+    async with core.attach(Deadlines(end=asyncio.get_running_loop().time())) as events:
         check_failed(await read_end(events), RequestDeadlineExceeded)
     assert await core.num_ended() == {"REQUEST_DEADLINE_EXCEEDED": 1}
     assert core.turns.num_running == 0
+
+
+async def test_a_request_without_a_turn_at_its_start_deadline_ends_and_one_with_a_turn_goes_on(
+    core: Core,
+) -> None:
+    core.script.add(Answer(("A",)))
+    core.backend.gate.clear()
+    soon = Deadlines(start=asyncio.get_running_loop().time() + 0.05)
+    async with core.attach(soon) as begun, core.attach(soon) as waiting:
+        check_failed(await read_end(waiting), StartTimeout)
+        core.backend.gate.set()
+        assert isinstance(await read_end(begun), Finished)
+    assert await core.num_ended() == {"START_TIMEOUT": 1, "OK": 1}
+    core.check_idle()
 
 
 async def test_a_bad_image_is_refused_without_waiting_for_a_turn(core: Core) -> None:

@@ -9,7 +9,7 @@ from idefics2.v1 import generation_pb2, generation_pb2_grpc
 
 from idefics2_service.errors import InternalError
 from idefics2_service.events import Failed, Finished
-from idefics2_service.requests import RequestName
+from idefics2_service.requests import Deadlines, RequestName
 from idefics2_service.rpc.convert import (
     read_generate_request,
     write_count_tokens_response,
@@ -39,7 +39,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> generation_pb2.GenerateResponse:
         """Answer when all is done."""
         given = read_generate_request(request)
-        async with self._generation.attach(_name(), given, _deadline(context)) as events:
+        async with self._generation.attach(_name(), given, _deadlines(context)) as events:
             async for event in events:
                 match event.happening:
                     case Finished(output):
@@ -53,7 +53,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncIterator[generation_pb2.Event]:
         """Tell of each event."""
         given = read_generate_request(request)
-        async with self._generation.attach(_name(), given, _deadline(context)) as events:
+        async with self._generation.attach(_name(), given, _deadlines(context)) as events:
             async for event in events:
                 if isinstance(event.happening, Failed):
                     raise event.happening.error
@@ -72,7 +72,7 @@ def _name() -> RequestName:
     return RequestName(caller.key_id, caller.request_id)
 
 
-def _deadline(context: ServicerContext) -> float | None:
+def _deadlines(context: ServicerContext) -> Deadlines:
     """Put the call's deadline on the event loop's clock."""
     remaining = context.time_remaining()
-    return None if remaining is None else asyncio.get_running_loop().time() + remaining
+    return Deadlines(end=None if remaining is None else asyncio.get_running_loop().time() + remaining)
