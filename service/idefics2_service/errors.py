@@ -70,6 +70,8 @@ class InvalidInput(ServiceError):
     """The request is at fault: the same request will fail again."""
 
     code = "INVALID_ARGUMENT"
+    others: tuple[InvalidInput, ...] = ()
+    """What else is wrong with it."""
 
 
 class RequestMalformed(InvalidInput):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
-from idefics2_service.errors import FileEmpty, ImageMissing, ValueOutOfRange
+from idefics2_service.errors import FileEmpty, ImageMissing, InvalidInput, ValueOutOfRange
 from idefics2_service.prompts import check_prompt, num_bytes
 from idefics2_service.requests import GenerateInput, ImageSource, ValidRequest
 from idefics2_service.uploads.names import read_sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from idefics2_service.settings import LimitSettings
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 DEFAULT_MAX_NEW_TOKENS = 512
 DEFAULT_REPETITION_PENALTY = 1.2
@@ -26,38 +31,62 @@ MAX_STOPS, MAX_STOP_BYTES = 8, 128
 MAX_SEED = 2**64 - 1
 
 
+class _Faults:
+    """Looks at everything, so that a caller hears of all that is wrong at once."""
+
+    def __init__(self) -> None:
+        self._found: list[InvalidInput] = []
+
+    def check(self, check: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Return what `check` returns; what it returns where it raises is never used."""
+        try:
+            return check(*args, **kwargs)
+        except InvalidInput as error:
+            self._found.append(error)
+            return cast("_T", None)
+
+    def tell(self) -> None:
+        """Raise the first fault, and with it the others."""
+        if self._found:
+            first, *others = self._found
+            first.others = tuple(others)
+            raise first
+
+
 def validate(given: GenerateInput, limits: LimitSettings) -> ValidRequest:
     """Check everything that can be checked without reading a file, and apply the defaults.
 
     Raises:
-        InvalidInput: the first field that is wrong.
+        InvalidInput: the first field that is wrong; `others` of it are those after it.
 
     """
-    check_prompt(given.prompt, limits.max_prompt_bytes)
-    _check_images(given.images, limits.max_images)
-    _check_stop(given.stop)
-    max_new_tokens = _whole(
-        "max_new_tokens",
-        given.max_new_tokens,
-        min(DEFAULT_MAX_NEW_TOKENS, limits.max_new_tokens),
-        limits.max_new_tokens,
-    )
-    return ValidRequest(
+    faults = _Faults()
+    faults.check(check_prompt, given.prompt, limits.max_prompt_bytes)
+    faults.check(_check_images, given.images, limits.max_images)
+    faults.check(_check_stop, given.stop)
+    most_tokens, most_bytes = limits.max_new_tokens, limits.max_image_bytes
+    usual_tokens = min(DEFAULT_MAX_NEW_TOKENS, most_tokens)
+    max_new_tokens = faults.check(_whole, "max_new_tokens", given.max_new_tokens, usual_tokens, most_tokens)
+    request = ValidRequest(
         prompt=given.prompt,
         images=given.images,
         max_new_tokens=max_new_tokens,
-        min_new_tokens=_check_min_new_tokens(given.min_new_tokens, max_new_tokens),
-        repetition_penalty=_check_repetition_penalty(given.repetition_penalty),
-        temperature=_check_temperature(given.temperature),
-        top_p=_check_top_p(given.top_p),
-        top_k=0 if given.top_k is None else _whole("top_k", given.top_k, 0, MAX_TOP_K),
-        seed=_check_seed(given.seed),
+        min_new_tokens=faults.check(
+            _check_min_new_tokens, given.min_new_tokens, max_new_tokens or most_tokens
+        ),
+        repetition_penalty=faults.check(_check_repetition_penalty, given.repetition_penalty),
+        temperature=faults.check(_check_temperature, given.temperature),
+        top_p=faults.check(_check_top_p, given.top_p),
+        top_k=faults.check(_check_top_k, given.top_k),
+        seed=faults.check(_check_seed, given.seed),
         stop=given.stop,
         split_images=given.split_images,
-        max_image_bytes=_whole(
-            "max_image_bytes", given.max_image_bytes, limits.max_image_bytes, limits.max_image_bytes
+        max_image_bytes=faults.check(
+            _whole, "max_image_bytes", given.max_image_bytes, most_bytes, most_bytes
         ),
     )
+    faults.tell()
+    return request
 
 
 def _whole(field: str, given: int | None, default: int, maximum: int) -> int:
@@ -95,6 +124,10 @@ def _check_top_p(given: float | None) -> float:
     if not 0 < value <= 1:
         raise ValueOutOfRange.of("top_p", "above 0, up to 1", value)
     return value
+
+
+def _check_top_k(given: int | None) -> int:
+    return 0 if given is None else _whole("top_k", given, 0, MAX_TOP_K)
 
 
 def _check_seed(given: int | None) -> int:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from fakes.script import Answer
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 from harness import Harness, describe_red_circle, read_refusal, red_circle_answer
 from idefics2.v1 import generation_pb2
 from pictures import RED_CIRCLE, draw_red_circle, encode, red_circle
@@ -206,3 +208,13 @@ async def test_bytes_that_are_no_text_or_no_message_are_refused_by_name(
     refusal = read_refusal(caught.value)
     assert (refusal.code, refusal.reason, refusal.field) == (INVALID, reason, field)
     await check_next_request_works(service)
+
+
+async def test_every_field_that_is_wrong_is_named_at_once(service: Harness) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.generate(describe_red_circle(prompt="", temperature=-1, top_p=2))
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # an AioRpcError has what it needs
+    assert status is not None
+    bad = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(bad) for detail in status.details)
+    assert [violation.field for violation in bad.field_violations] == ["prompt", "temperature", "top_p"]

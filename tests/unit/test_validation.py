@@ -313,3 +313,12 @@ def test_the_engine_refuses_what_the_front_refuses(field: str, value: float) -> 
 def test_the_default_gives_way_to_a_smaller_limit_of_the_operator() -> None:
     given = GenerateInput("Hello", (ImageSource("image_url", url="data:,x"),))
     assert validate(given, LimitSettings(max_new_tokens=256)).max_new_tokens == 256
+
+
+def test_everything_that_is_wrong_is_told_at_once_in_the_order_of_the_fields() -> None:
+    given = GenerateInput(" ", (), temperature=-1, top_p=2, stop=("",), min_new_tokens=5000, max_new_tokens=0)
+    with pytest.raises(InvalidInput) as caught:
+        validate(given, LIMITS)
+    first = caught.value
+    wrong = ["image_url", "stop[0]", "max_new_tokens", "min_new_tokens", "temperature", "top_p"]
+    assert (first.field, [other.field for other in first.others]) == ("prompt", wrong)

@@ -25,9 +25,8 @@ def make_status(error: ServiceError) -> status_pb2.Status:
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     ]
     if isinstance(error, InvalidInput):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
-        violation.reason = error.reason  # type: ignore[attr-defined]  # the stubs are older than it
-        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+        violations = map(_write_violation, (error, *error.others))
+        details.append(error_details_pb2.BadRequest(field_violations=violations))
     if isinstance(error, QuotaExceeded):
         quota = error_details_pb2.QuotaFailure.Violation(subject=error.quota, description=error.message)
         details.append(error_details_pb2.QuotaFailure(violations=[quota]))
@@ -49,6 +48,12 @@ async def abort(context: ServicerContext, error: ServiceError) -> None:
     if error.retry_after_seconds is not None:
         trailing.append(("grpc-retry-pushback-ms", str(_milliseconds(error.retry_after_seconds))))
     await context.abort(status.code, status.details, tuple(trailing))
+
+
+def _write_violation(error: InvalidInput) -> error_details_pb2.BadRequest.FieldViolation:
+    violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+    violation.reason = error.reason  # type: ignore[attr-defined]  # the stubs are older than it
+    return violation
 
 
 def _pack(detail: message.Message) -> any_pb2.Any:
