@@ -24,7 +24,9 @@ from idefics2_service.keys.ring import KeyRing
 from idefics2_service.lifecycle import Means
 from idefics2_service.metrics import Metrics
 from idefics2_service.queue import Turns
-from idefics2_service.rest.server import HttpServer, make_app
+from idefics2_service.rest import dependencies as rest
+from idefics2_service.rest.face import make_face
+from idefics2_service.rest.server import HttpServer
 from idefics2_service.rest.webhooks import make_write_call
 from idefics2_service.rpc.server import Cores, GrpcServer
 from idefics2_service.signatures import Signer
@@ -36,6 +38,7 @@ from idefics2_service.triton.backend import TritonBackend
 from idefics2_service.triton.embedded import EmbeddedTriton
 from idefics2_service.triton.server import TritonServer
 from idefics2_service.uploads.library import Library
+from idefics2_service.uploads.quotas import FileQuotas
 from idefics2_service.uploads.uploads import Uploads
 from idefics2_service.webhooks import Webhooks
 from idefics2_service.workers import Workers
@@ -92,10 +95,14 @@ class App:
         self._submissions = Submissions(self._store, self._webhooks, settings.limits, self._ring, files)
         self._workers = Workers(self._store, means, settings.store)
         self.metrics.claimed.set_function(lambda: self._workers.num_running)
-        face = make_app(self._generation, self.metrics, signer)
-        self._http = HttpServer(settings.http, face, Certificates.find("http", settings.http))
         gate = Gate(self._ring, Quotas(), self.metrics)
-        uploads = Uploads(self._blobs, self._library, settings.file)
+        file_quotas = FileQuotas(self._blobs, settings.file, lambda key_id: self._ring.find(key_id).limits)
+        uploads = Uploads(self._blobs, self._library, settings.file, file_quotas)
+        rest_cores = rest.Cores(
+            self._generation, self._submissions, settings.limits, self.metrics, signer, settings.api.app
+        )
+        face = make_face(rest_cores, gate, self.metrics, settings.http)
+        self._http = HttpServer(settings.http, face, Certificates.find("http", settings.http))
         cores = Cores(self._generation, self._submissions, self._library, uploads)
         certificates = Certificates.find("grpc", settings.grpc)
         self._grpc = GrpcServer(settings.grpc, cores, gate, self.metrics, certificates)

@@ -101,6 +101,16 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.http_handled = Counter(
+            "http_requests", "Calls of the HTTP port.", ["method", "handler", "status"], registry=registry
+        )
+        self.http_handling = Histogram(
+            "http_request_duration_seconds",
+            "From a call of the HTTP port to the end of its answer.",
+            ["method", "handler"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
 
     def record_output(self, output: GenerateOutput) -> None:
         """Record what an answered request used."""

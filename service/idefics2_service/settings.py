@@ -61,9 +61,34 @@ class GrpcSettings(PortSettings):
 
 
 class HttpSettings(PortSettings):
-    """The HTTP port: metrics and health."""
+    """The HTTP face: the hosted endpoint's API, metrics and health."""
 
     port: Port = Field(8080, description="port to listen on; 0 takes a free one")
+    public_url: str = Field(
+        "",
+        description="what URLs begin with that callers get, where a proxy stands before the port; "
+        "empty: as the caller came in",
+    )
+    allowed_origins: str = Field(
+        "*", description="origins of web pages that may call, with commas between; `*` allows all"
+    )
+    max_receive_bytes: Count = Field(28 * 2**20, description="largest body, but for uploaded files")
+    drain_timeout_seconds: Seconds = Field(3.0, description="how long running calls may go on at shutdown")
+    stall_timeout_seconds: Seconds = Field(
+        30.0, description="a caller who takes nothing of an answer for so long is given up"
+    )
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, url: str) -> str:
+        if url and not re.fullmatch("https?://[^/?#]+(/[^?#]*)?", url):
+            raise ValueError("must be an http or https URL without query")
+        return url
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins of web pages that may call."""
+        return _split(self.allowed_origins)
 
 
 class ApiSettings(_Section):
@@ -76,6 +101,9 @@ class ApiSettings(_Section):
     )
     keys_file: Path | None = Field(
         None, description="file of all other API keys; unset: `keys.json` in `data.folder`, if it is there"
+    )
+    app: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] = Field(
+        "fal-ai/idefics-2-8b", description="name under which clients of the hosted endpoint call the model"
     )
 
 

@@ -104,8 +104,8 @@ class Submissions:
             fingerprint=hashlib.sha256(given.content).digest(),
             request=validate(given.input, self._limits),
             priority=given.priority,
-            start_timeout_seconds=_check_seconds("start_timeout", given.start_timeout_seconds),
-            time_budget_seconds=_check_seconds("time_budget", given.time_budget_seconds) or DAY_SECONDS,
+            start_timeout_seconds=check_seconds("start_timeout", given.start_timeout_seconds),
+            time_budget_seconds=check_seconds("time_budget", given.time_budget_seconds) or DAY_SECONDS,
             webhook_url=given.webhook_url,
             max_queue_length=_check_length(given.max_queue_length),
             max_queued_of_key=self._ring.find(key_id).limits.max_queued,
@@ -232,7 +232,13 @@ def name_request(key_id: str, request_id: str) -> RequestName:
     return RequestName(key_id, request_id)
 
 
-def _check_seconds(field: str, given: float | None) -> float | None:
+def check_seconds(field: str, given: float | None) -> float | None:
+    """Check a time that a caller gives a request.
+
+    Raises:
+        ValueOutOfRange: it is not above 0, or more than a day.
+
+    """
     if given is not None and not 0 < given <= DAY_SECONDS:
         raise ValueOutOfRange.of(field, f"above 0, up to {DAY_SECONDS:g} s", given)
     return given

@@ -136,7 +136,7 @@ async def test_an_error_is_told_too(make_settings: MakeSettings, hook: Hook) -> 
         told = json.loads(body)
         assert told["status"] == "ERROR"
         (detail,) = told["payload"]["detail"]
-        assert detail["loc"] == ["body", "images[0].data"]
+        assert detail["loc"] == ["body", "images", 0, "data"]
         assert detail["msg"] == told["error"] == "images[0].data is damaged"
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from idefics2_service.events import Failed, Finished
+from idefics2_service.rest.problems import Problem
 
 if TYPE_CHECKING:
     from idefics2_service.signatures import Signer
@@ -44,9 +45,6 @@ def _write_body(record: Record) -> dict[str, object]:
         case Finished(output):
             return {**ids, "status": "OK", "payload": {"output": output.output}}
         case Failed(error):
-            detail = [
-                {"loc": ["body", error.field or "input"], "msg": error.message, "type": error.reason.lower()}
-            ]
-            return {**ids, "status": "ERROR", "error": error.message, "payload": {"detail": detail}}
+            return {**ids, "status": "ERROR", "error": error.message, "payload": Problem.of(error).body}
         case None:
             raise ValueError("a request is told of at its end only")

@@ -1,0 +1,153 @@
+"""What stands around every call of the API: who calls, under which id, how long it took, and how it ended.
+
+As `rpc/interceptor.py` on the other face. It comes before anything is read of a call's body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+
+from idefics2_service.errors import InternalError, ServiceError
+from idefics2_service.keys.records import Face
+from idefics2_service.rest.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from idefics2_service.gate import Gate
+    from idefics2_service.keys.records import Key
+    from idefics2_service.metrics import Metrics
+    from idefics2_service.rest.origins import Origin
+    from idefics2_service.settings import HttpSettings
+
+logger = structlog.get_logger(__name__)
+
+_GUARDED = ("/run/", "/queue/", "/rest/", "/cdn/files/upload")
+"""Where a key is asked for. Who knows a file's id may read it, or write it where it was announced."""
+_OPEN = "/rest/.well-known/jwks.json"
+
+
+@dataclass
+class Call:
+    """What is known of a call."""
+
+    origin: Origin
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    """Of the request that it makes or is about."""
+    key: Key | None = None
+    status: int | None = None
+    """Of the answer, once it is begun."""
+
+
+class Calls:
+    """Lets calls in, and answers whatever goes wrong."""
+
+    def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics, settings: HttpSettings) -> None:
+        """Stand before `app`, let in who passes `gate`, within the bounds of `settings`."""
+        self._app = app
+        self._gate = gate
+        self._metrics = metrics
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call, as ASGI says."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        call = Call(scope["state"]["origin"])
+        scope["state"]["call"] = call
+        started = time.monotonic()
+        try:
+            await self._answer(call, scope, receive, self._watch(call, send))
+        finally:
+            self._record(call, scope, time.monotonic() - started)
+
+    async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with ExitStack() as place:
+                if _is_guarded(scope["path"]):
+                    authorization = Headers(scope=scope).get("authorization")
+                    is_counted = _is_counted(scope)
+                    call.key = place.enter_context(
+                        self._gate.admit(authorization, Face.HTTP, is_counted=is_counted)
+                    )
+                await self._app(scope, self._bound(scope, receive), send)
+        except Exception as error:
+            if not isinstance(error, Problem | HTTPException | ServiceError):
+                logger.exception("call failed", request_id=call.request_id)
+            if call.status is None:  # else there is no time for another answer
+                await explain(error, call).response()(scope, receive, send)
+
+    def _bound(self, scope: Scope, receive: Receive) -> Receive:
+        """Wrap `receive`: a body has at most so many bytes, but for files, whose bounds are their own."""
+        if scope["path"].startswith("/cdn/"):
+            return receive
+        most, length = self._settings.max_receive_bytes, Headers(scope=scope).get("content-length", "0")
+        if length.isdigit() and int(length) > most:
+            raise _too_large(most)
+        num_received = 0
+
+        async def bounded() -> Message:
+            nonlocal num_received
+            message = await receive()
+            num_received += len(message.get("body", b""))
+            if num_received > most:
+                raise _too_large(most)
+            return message
+
+        return bounded
+
+    def _watch(self, call: Call, send: Send) -> Send:
+        """Wrap `send`: each answer has the request's id, and none goes to whose key was revoked meanwhile."""
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                call.status = message["status"]
+                MutableHeaders(scope=message)["x-fal-request-id"] = call.request_id
+            elif call.key is not None and message.get("more_body"):
+                self._gate.check(call.key)
+            async with asyncio.timeout(self._settings.stall_timeout_seconds):
+                await send(message)
+
+        return watched
+
+    def _record(self, call: Call, scope: Scope, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unknown")
+        self._metrics.http_handled.labels(scope["method"], route, str(call.status or "cancelled")).inc()
+        self._metrics.http_handling.labels(scope["method"], route).observe(seconds)
+
+
+def _too_large(most: int) -> HTTPException:
+    """Make the one kind of error that FastAPI lets pass while it reads a body."""
+    return HTTPException(413, f"the body has more than {most} bytes; upload the image and send its URL")
+
+
+def _is_guarded(path: str) -> bool:
+    return path.startswith(_GUARDED) and path != _OPEN
+
+
+def _is_counted(scope: Scope) -> bool:
+    """Tell whether a key's limits are asked: not of who looks, ten times a second, or gives something back."""
+    if scope["method"] == "GET":
+        return str(scope["path"]).endswith("/stream")
+    return not str(scope["path"]).endswith("/cancel")
+
+
+def explain(error: Exception, call: Call) -> Problem:
+    """Say what went wrong with a call; of what nobody expected, only the id under which it is logged."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, HTTPException):
+        return Problem(error.status_code, "bad_request", error.detail)
+    if isinstance(error, ServiceError):
+        return Problem.of(error)
+    return Problem.of(InternalError(f"the service failed; its log has the details under {call.request_id}"))

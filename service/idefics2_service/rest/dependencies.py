@@ -1,0 +1,140 @@
+"""What the routes of the face ask of a call."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Path, Request
+
+from idefics2_service.errors import RequestCancelled, RequestIdInvalid, RequestNotFound
+from idefics2_service.generation import Generation
+from idefics2_service.metrics import Metrics
+from idefics2_service.requests import Deadlines, RequestName
+from idefics2_service.rest.calls import Call
+from idefics2_service.rest.problems import Problem
+from idefics2_service.settings import LimitSettings
+from idefics2_service.signatures import Signer
+from idefics2_service.submissions import Submissions, check_seconds, name_request
+
+
+@dataclass(frozen=True)
+class Cores:
+    """What the face is a face of."""
+
+    generation: Generation
+    submissions: Submissions
+    limits: LimitSettings
+    metrics: Metrics
+    signer: Signer | None
+    app_id: str
+    """Under which name the model is called."""
+
+
+def get_cores(request: Request) -> Cores:
+    """Return what is behind the face."""
+    cores: Cores = request.app.state.cores
+    return cores
+
+
+def get_call(request: Request) -> Call:
+    """Return what is known of the call."""
+    call: Call = request.scope["state"]["call"]
+    return call
+
+
+CurrentCores = Annotated[Cores, Depends(get_cores)]
+CurrentCall = Annotated[Call, Depends(get_call)]
+
+
+def get_key_id(call: CurrentCall) -> str:
+    """Return whose call it is."""
+    if call.key is None:
+        raise TypeError("rest.calls asks for a key only where a path says so: this one does not")
+    return call.key.id
+
+
+KeyId = Annotated[str, Depends(get_key_id)]
+
+
+def check_app(
+    cores: CurrentCores,
+    owner: Annotated[str, Path(examples=["fal-ai"])],
+    alias: Annotated[str, Path(examples=["idefics-2-8b"])],
+) -> str:
+    """Return the app that is called.
+
+    Raises:
+        Problem: it is not served here.
+
+    """
+    app_id = f"{owner}/{alias}"
+    if app_id != cores.app_id:
+        raise Problem(404, "app_not_found", f"Application {app_id} not found; here is {cores.app_id}")
+    return app_id
+
+
+def name_new(key_id: KeyId, call: CurrentCall) -> RequestName:
+    """Name the request that the call makes."""
+    return RequestName(key_id, call.request_id)
+
+
+def name_known(request_id: str, key_id: KeyId, call: CurrentCall) -> RequestName:
+    """Name the request that the path is about.
+
+    Raises:
+        RequestNotFound: no request can have this name.
+
+    """
+    try:
+        name = name_request(key_id, request_id)
+    except RequestIdInvalid as error:
+        raise RequestNotFound("this key has no request of this name") from error
+    call.request_id = request_id
+    return name
+
+
+NewName = Annotated[RequestName, Depends(name_new)]
+KnownName = Annotated[RequestName, Depends(name_known)]
+StartTimeout = Annotated[
+    float | None,
+    Header(alias="X-Fal-Request-Timeout", description="Seconds within which the request must be begun."),
+]
+
+
+def read_deadlines(start_timeout: StartTimeout = None) -> Deadlines:
+    """Put what a call says of its time on the event loop's clock."""
+    seconds = check_seconds("start_timeout", start_timeout)
+    return Deadlines(start=None if seconds is None else asyncio.get_running_loop().time() + seconds)
+
+
+CurrentDeadlines = Annotated[Deadlines, Depends(read_deadlines)]
+
+
+@asynccontextmanager
+async def while_present(request: Request) -> AsyncIterator[None]:
+    """Give up what is inside when the caller leaves; the body has been read.
+
+    Raises:
+        RequestCancelled: the caller left, so nobody will hear of it.
+
+    """
+    presence = asyncio.timeout(None)
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        presence.reschedule(asyncio.get_running_loop().time())
+
+    try:
+        async with presence:
+            watching = asyncio.create_task(watch())
+            try:
+                yield
+            finally:
+                watching.cancel()
+    except TimeoutError as error:
+        if not presence.expired():
+            raise
+        raise RequestCancelled("the caller left") from error

@@ -1,0 +1,160 @@
+"""Submitted requests: submit, status, result, cancel."""
+
+import json
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.responses import JSONResponse
+
+from idefics2_service.requests import Priority, RequestName, State
+from idefics2_service.rest.bodies import Answer, GenerateBody
+from idefics2_service.rest.dependencies import (
+    Cores,
+    CurrentCall,
+    CurrentCores,
+    KeyId,
+    KnownName,
+    StartTimeout,
+    check_app,
+)
+from idefics2_service.rest.statuses import Writer
+from idefics2_service.submissions import SubmitInput
+
+router = APIRouter(prefix="/queue/{owner}/{alias}", tags=["queue"], dependencies=[Depends(check_app)])
+
+_NAMESPACE = uuid.UUID("5f7e2d0c-7a4b-4f0e-9d0e-2d1f0a9a1c7e")
+"""Of the ids that are made of idempotency keys."""
+
+WithLogs = Annotated[bool, Query(description="Whether the lines of its log are wanted.")]
+WithText = Annotated[bool, Query(description="Whether the text of the answer is wanted as it is written.")]
+
+
+class SubmitOptions:
+    """What a submission says beside its body."""
+
+    def __init__(
+        self,
+        priority: Annotated[Literal["normal", "low"], Header(alias="X-Fal-Queue-Priority")] = "normal",
+        start_timeout: StartTimeout = None,
+        webhook_url: Annotated[
+            str, Query(alias="fal_webhook", description="Is told of the end, by a signed POST.")
+        ] = "",
+        max_queue_length: Annotated[
+            int | None, Query(alias="fal_max_queue_length", description="Refuse it where more wait.")
+        ] = None,
+        idempotency_key: Annotated[
+            str,
+            Header(
+                alias="Idempotency-Key",
+                max_length=255,
+                description="To submit again with the same key and content makes no second request.",
+            ),
+        ] = "",
+    ) -> None:
+        """Read headers and query."""
+        self.priority = Priority(priority.upper())
+        self.start_timeout = start_timeout
+        self.webhook_url = webhook_url
+        self.max_queue_length = max_queue_length
+        self.idempotency_key = idempotency_key
+
+    def apply_to(self, body: GenerateBody, request_id: str) -> SubmitInput:
+        """Make a submission of a body."""
+        others = [self.priority.value, self.start_timeout, self.webhook_url, self.max_queue_length]
+        return SubmitInput(
+            input=body.read(),
+            content=json.dumps([body.model_dump(exclude_unset=True), others], sort_keys=True).encode(),
+            request_id=request_id,
+            priority=self.priority,
+            start_timeout_seconds=self.start_timeout,
+            webhook_url=self.webhook_url,
+            max_queue_length=self.max_queue_length,
+        )
+
+
+@router.post("")
+async def submit(
+    body: GenerateBody,
+    options: Annotated[SubmitOptions, Depends()],
+    cores: CurrentCores,
+    call: CurrentCall,
+    key_id: KeyId,
+) -> dict[str, Any]:
+    """Take a request; once this is answered, it ends in a result or an error."""
+    if options.idempotency_key:
+        call.request_id = str(uuid.uuid5(_NAMESPACE, f"{key_id}/{options.idempotency_key}"))
+    record = await cores.submissions.submit(key_id, options.apply_to(body, call.request_id))
+    writer = Writer(call.origin, cores.app_id, call.request_id, has_logs=False, has_text=False)
+    return writer.write(record)
+
+
+def make_writer(
+    cores: CurrentCores,
+    call: CurrentCall,
+    name: KnownName,
+    *,
+    logs: WithLogs = False,
+    text: WithText = False,
+) -> Writer:
+    """Write as the caller of a status asks."""
+    return Writer(call.origin, cores.app_id, name.request_id, has_logs=logs, has_text=text)
+
+
+CurrentWriter = Annotated[Writer, Depends(make_writer)]
+
+
+@router.get("/requests/{request_id}/status")
+async def get_status(
+    cores: CurrentCores, name: KnownName, writer: CurrentWriter, *, logs: WithLogs = False
+) -> JSONResponse:
+    """Tell where a request stands, 202 while it is not at its end; with all lines of its log on demand."""
+    record = await cores.submissions.get(name)
+    lines = await cores.submissions.read_logs(name) if logs else []
+    return JSONResponse(writer.write(record, lines), 200 if record.state.is_final else 202)
+
+
+async def follow(
+    cores: CurrentCores, name: KnownName, writer: CurrentWriter
+) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    """Yield the statuses of a request to its end; there is such a request."""
+    await cores.submissions.get(name)
+    async with aclosing(_follow(cores, name, writer)) as statuses:
+        yield statuses
+
+
+@router.get("/requests/{request_id}/status/stream", response_class=EventSourceResponse)
+async def stream_status(
+    statuses: Annotated[AsyncIterator[dict[str, Any]], Depends(follow)],
+) -> AsyncIterator[ServerSentEvent]:
+    """Tell of each change, with the new lines of its log only, until the request is at its end."""
+    async for status in statuses:
+        yield ServerSentEvent(data=status)
+
+
+async def _follow(cores: Cores, name: RequestName, writer: Writer) -> AsyncGenerator[dict[str, Any], None]:
+    async with aclosing(cores.submissions.watch(name)) as events:
+        async for event in events:
+            if not event.is_last and (status := writer.write_event(event)) is not None:
+                yield status
+    yield writer.write(await cores.submissions.get(name))
+
+
+@router.get("/requests/{request_id}")
+async def get_result(cores: CurrentCores, name: KnownName) -> Answer:
+    """Return the answer, or the error that the request ended with; 400 while there is neither."""
+    output = await cores.submissions.result(name)
+    return Answer(output=output.output)
+
+
+@router.put("/requests/{request_id}/cancel", status_code=202)
+async def cancel(cores: CurrentCores, name: KnownName) -> JSONResponse:
+    """Cancel a request: one that waits is never begun, one that runs is stopped."""
+    record = await cores.submissions.cancel(name)
+    if record.state in {State.SUCCEEDED, State.FAILED}:
+        body = {"status": "ALREADY_COMPLETED", "detail": "the request is at its end"}
+        return JSONResponse(body, 400)
+    return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202)
