@@ -55,6 +55,7 @@ class SubmitInput:
     priority: Priority = Priority.NORMAL
     start_timeout_seconds: float | None = None
     time_budget_seconds: float | None = None
+    keep_seconds: float | None = None
     webhook_url: str = ""
     max_queue_length: int | None = None
 
@@ -106,6 +107,7 @@ class Submissions:
             priority=given.priority,
             start_timeout_seconds=check_seconds("start_timeout", given.start_timeout_seconds),
             time_budget_seconds=check_seconds("time_budget", given.time_budget_seconds) or DAY_SECONDS,
+            keep_seconds=check_seconds("keep", given.keep_seconds),
             webhook_url=given.webhook_url,
             max_queue_length=_check_length(given.max_queue_length),
             max_queued_of_key=self._ring.find(key_id).limits.max_queued,

@@ -510,6 +510,22 @@ async def test_a_request_is_forgotten_after_its_time_and_its_name_is_free(open_s
     assert (await store.submit(make_submission("one", prompt="Something else?"))).state is State.QUEUED
 
 
+async def test_a_request_is_kept_no_longer_than_was_asked_for_nor_than_the_store_keeps_others(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store(keep_seconds=60)
+    for name, keep in (("short", 0.02), ("usual", None), ("long", 3_600.0)):
+        await store.submit(make_submission(name, keep_seconds=keep))
+        await store.finish(await claim(store), 1, [], Finished(make_output()))
+    async for _ in patience():
+        await store.reap()
+        if await ids_of(store) == ["long", "usual"]:
+            break
+    record = await store.get(RequestName(KEY, "long"))
+    assert record.ended_at is not None
+    assert record.expires_at == pytest.approx(record.ended_at + 60)
+
+
 async def test_lists_are_paged_newest_first_and_by_state(store: RequestStore) -> None:
     await submit(store, *"12345")
     await submit(store, "foreign", key_id="bert")

@@ -12,6 +12,7 @@ from idefics2_service.errors import RequestIdTaken, RequestNotFound, StartFailed
 from idefics2_service.events import Finished
 from idefics2_service.requests import RequestName, State
 from idefics2_service.settings import StoreSettings
+from idefics2_service.store.sqlite import schema
 from idefics2_service.store.sqlite.store import SqliteStore
 from store.submissions import KEY, claim, claim_all, make_output, make_submission, submit
 
@@ -51,13 +52,33 @@ async def test_a_folder_has_one_store_at_a_time(store: SqliteStore, tmp_path: Pa
     await second.stop()
 
 
+async def test_a_file_of_an_earlier_version_is_brought_to_this_one_with_all_that_it_holds(
+    tmp_path: Path,
+) -> None:
+    connection = apsw.Connection(str(tmp_path / "requests.sqlite"))
+    connection.execute(schema._TABLES.replace("    keep_seconds REAL,\n", ""))
+    connection.execute(
+        "INSERT INTO requests (key_id, request_id, fingerprint, state, priority, tag, max_new_tokens, "
+        "webhook_url, created_at, end_by) "
+        "VALUES ('anna', 'one', x'00', 'QUEUED', 'NORMAL', 1, 5, '', 0, 1e11)"
+    )
+    connection.pragma("user_version", 1)
+    connection.close()
+    store = SqliteStore(tmp_path, StoreSettings())
+    await store.start()
+    await submit(store, "two", keep_seconds=5.0)
+    assert (await store.get(ONE)).state is State.QUEUED
+    assert (await store.get(RequestName(KEY, "two"))).state is State.QUEUED
+    await store.stop()
+
+
 async def test_a_file_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "requests.sqlite"
     connection = apsw.Connection(str(path))
     connection.pragma("user_version", 99)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StartFailed, match="it is of version 99, this program reads version 1"):
+    with pytest.raises(StartFailed, match="it is of version 99, this program reads version 2"):
         await SqliteStore(tmp_path, StoreSettings()).start()
     assert path.read_bytes()[100:] == before[100:]  # all but the file's header
 

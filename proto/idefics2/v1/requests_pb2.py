@@ -27,35 +27,35 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from idefics2.v1 import generation_pb2 as idefics2_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aidefics2/v1/requests.proto\x12\x0bidefics2.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cidefics2/v1/generation.proto\"\xa4\x02\n\rSubmitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x05input\x18\x02 \x01(\x0b\x32\x1c.idefics2.v1.GenerateRequest\x12\'\n\x08priority\x18\x03 \x01(\x0e\x32\x15.idefics2.v1.Priority\x12\x30\n\rstart_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0btime_budget\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bwebhook_url\x18\x06 \x01(\t\x12\x1d\n\x10max_queue_length\x18\x07 \x01(\x05H\x00\x88\x01\x01\x42\x13\n\x11_max_queue_length\"\xb5\x05\n\x07Request\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12!\n\x05state\x18\x02 \x01(\x0e\x32\x12.idefics2.v1.State\x12!\n\x05stage\x18\x03 \x01(\x0e\x32\x12.idefics2.v1.Stage\x12\x1b\n\x0equeue_position\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x31\n\x0e\x65stimated_wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cnum_attempts\x18\x06 \x01(\x05\x12\'\n\x08priority\x18\x07 \x01(\x0e\x32\x15.idefics2.v1.Priority\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14num_generated_tokens\x18\x0c \x01(\x05\x12\x16\n\x0emax_new_tokens\x18\r \x01(\x05\x12!\n\x05usage\x18\x0e \x01(\x0b\x32\x12.idefics2.v1.Usage\x12\x30\n\rstage_seconds\x18\x0f \x01(\x0b\x32\x19.idefics2.v1.StageSeconds\x12%\n\x07\x66\x61ilure\x18\x10 \x01(\x0b\x32\x14.idefics2.v1.Failure\x12\x15\n\rlast_sequence\x18\x11 \x01(\x03\x12%\n\x04logs\x18\x12 \x03(\x0b\x32\x17.idefics2.v1.LoggedLineB\x11\n\x0f_queue_position\"G\n\nLoggedLine\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x02 \x01(\t\"=\n\x11GetRequestRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0cinclude_logs\x18\x02 \x01(\x08\"8\n\x13WatchRequestRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x03\"&\n\x10GetResultRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"*\n\x14\x43\x61ncelRequestRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"_\n\x13ListRequestsRequest\x12!\n\x05state\x18\x01 \x01(\x0e\x32\x12.idefics2.v1.State\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListRequestsResponse\x12&\n\x08requests\x18\x01 \x03(\x0b\x32\x14.idefics2.v1.Request\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*K\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x13\n\x0fPRIORITY_NORMAL\x10\x01\x12\x10\n\x0cPRIORITY_LOW\x10\x02*\x7f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\x12\x13\n\x0fSTATE_CANCELLED\x10\x05\x32\xc2\x03\n\x0eRequestService\x12:\n\x06Submit\x12\x1a.idefics2.v1.SubmitRequest\x1a\x14.idefics2.v1.Request\x12\x42\n\nGetRequest\x12\x1e.idefics2.v1.GetRequestRequest\x1a\x14.idefics2.v1.Request\x12\x46\n\x0cWatchRequest\x12 .idefics2.v1.WatchRequestRequest\x1a\x12.idefics2.v1.Event0\x01\x12I\n\tGetResult\x12\x1d.idefics2.v1.GetResultRequest\x1a\x1d.idefics2.v1.GenerateResponse\x12H\n\rCancelRequest\x12!.idefics2.v1.CancelRequestRequest\x1a\x14.idefics2.v1.Request\x12S\n\x0cListRequests\x12 .idefics2.v1.ListRequestsRequest\x1a!.idefics2.v1.ListRequestsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aidefics2/v1/requests.proto\x12\x0bidefics2.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cidefics2/v1/generation.proto\"\xcd\x02\n\rSubmitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x05input\x18\x02 \x01(\x0b\x32\x1c.idefics2.v1.GenerateRequest\x12\'\n\x08priority\x18\x03 \x01(\x0e\x32\x15.idefics2.v1.Priority\x12\x30\n\rstart_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0btime_budget\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bwebhook_url\x18\x06 \x01(\t\x12\x1d\n\x10max_queue_length\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\'\n\x04keep\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x13\n\x11_max_queue_length\"\xb5\x05\n\x07Request\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12!\n\x05state\x18\x02 \x01(\x0e\x32\x12.idefics2.v1.State\x12!\n\x05stage\x18\x03 \x01(\x0e\x32\x12.idefics2.v1.Stage\x12\x1b\n\x0equeue_position\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x31\n\x0e\x65stimated_wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cnum_attempts\x18\x06 \x01(\x05\x12\'\n\x08priority\x18\x07 \x01(\x0e\x32\x15.idefics2.v1.Priority\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14num_generated_tokens\x18\x0c \x01(\x05\x12\x16\n\x0emax_new_tokens\x18\r \x01(\x05\x12!\n\x05usage\x18\x0e \x01(\x0b\x32\x12.idefics2.v1.Usage\x12\x30\n\rstage_seconds\x18\x0f \x01(\x0b\x32\x19.idefics2.v1.StageSeconds\x12%\n\x07\x66\x61ilure\x18\x10 \x01(\x0b\x32\x14.idefics2.v1.Failure\x12\x15\n\rlast_sequence\x18\x11 \x01(\x03\x12%\n\x04logs\x18\x12 \x03(\x0b\x32\x17.idefics2.v1.LoggedLineB\x11\n\x0f_queue_position\"G\n\nLoggedLine\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x02 \x01(\t\"=\n\x11GetRequestRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0cinclude_logs\x18\x02 \x01(\x08\"8\n\x13WatchRequestRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x03\"&\n\x10GetResultRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"*\n\x14\x43\x61ncelRequestRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"_\n\x13ListRequestsRequest\x12!\n\x05state\x18\x01 \x01(\x0e\x32\x12.idefics2.v1.State\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListRequestsResponse\x12&\n\x08requests\x18\x01 \x03(\x0b\x32\x14.idefics2.v1.Request\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*K\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x13\n\x0fPRIORITY_NORMAL\x10\x01\x12\x10\n\x0cPRIORITY_LOW\x10\x02*\x7f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\x12\x13\n\x0fSTATE_CANCELLED\x10\x05\x32\xc2\x03\n\x0eRequestService\x12:\n\x06Submit\x12\x1a.idefics2.v1.SubmitRequest\x1a\x14.idefics2.v1.Request\x12\x42\n\nGetRequest\x12\x1e.idefics2.v1.GetRequestRequest\x1a\x14.idefics2.v1.Request\x12\x46\n\x0cWatchRequest\x12 .idefics2.v1.WatchRequestRequest\x1a\x12.idefics2.v1.Event0\x01\x12I\n\tGetResult\x12\x1d.idefics2.v1.GetResultRequest\x1a\x1d.idefics2.v1.GenerateResponse\x12H\n\rCancelRequest\x12!.idefics2.v1.CancelRequestRequest\x1a\x14.idefics2.v1.Request\x12S\n\x0cListRequests\x12 .idefics2.v1.ListRequestsRequest\x1a!.idefics2.v1.ListRequestsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'idefics2.v1.requests_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=1593
-  _globals['_PRIORITY']._serialized_end=1668
-  _globals['_STATE']._serialized_start=1670
-  _globals['_STATE']._serialized_end=1797
+  _globals['_PRIORITY']._serialized_start=1634
+  _globals['_PRIORITY']._serialized_end=1709
+  _globals['_STATE']._serialized_start=1711
+  _globals['_STATE']._serialized_end=1838
   _globals['_SUBMITREQUEST']._serialized_start=139
-  _globals['_SUBMITREQUEST']._serialized_end=431
-  _globals['_REQUEST']._serialized_start=434
-  _globals['_REQUEST']._serialized_end=1127
-  _globals['_LOGGEDLINE']._serialized_start=1129
-  _globals['_LOGGEDLINE']._serialized_end=1200
-  _globals['_GETREQUESTREQUEST']._serialized_start=1202
-  _globals['_GETREQUESTREQUEST']._serialized_end=1263
-  _globals['_WATCHREQUESTREQUEST']._serialized_start=1265
-  _globals['_WATCHREQUESTREQUEST']._serialized_end=1321
-  _globals['_GETRESULTREQUEST']._serialized_start=1323
-  _globals['_GETRESULTREQUEST']._serialized_end=1361
-  _globals['_CANCELREQUESTREQUEST']._serialized_start=1363
-  _globals['_CANCELREQUESTREQUEST']._serialized_end=1405
-  _globals['_LISTREQUESTSREQUEST']._serialized_start=1407
-  _globals['_LISTREQUESTSREQUEST']._serialized_end=1502
-  _globals['_LISTREQUESTSRESPONSE']._serialized_start=1504
-  _globals['_LISTREQUESTSRESPONSE']._serialized_end=1591
-  _globals['_REQUESTSERVICE']._serialized_start=1800
-  _globals['_REQUESTSERVICE']._serialized_end=2250
+  _globals['_SUBMITREQUEST']._serialized_end=472
+  _globals['_REQUEST']._serialized_start=475
+  _globals['_REQUEST']._serialized_end=1168
+  _globals['_LOGGEDLINE']._serialized_start=1170
+  _globals['_LOGGEDLINE']._serialized_end=1241
+  _globals['_GETREQUESTREQUEST']._serialized_start=1243
+  _globals['_GETREQUESTREQUEST']._serialized_end=1304
+  _globals['_WATCHREQUESTREQUEST']._serialized_start=1306
+  _globals['_WATCHREQUESTREQUEST']._serialized_end=1362
+  _globals['_GETRESULTREQUEST']._serialized_start=1364
+  _globals['_GETRESULTREQUEST']._serialized_end=1402
+  _globals['_CANCELREQUESTREQUEST']._serialized_start=1404
+  _globals['_CANCELREQUESTREQUEST']._serialized_end=1446
+  _globals['_LISTREQUESTSREQUEST']._serialized_start=1448
+  _globals['_LISTREQUESTSREQUEST']._serialized_end=1543
+  _globals['_LISTREQUESTSRESPONSE']._serialized_start=1545
+  _globals['_LISTREQUESTSRESPONSE']._serialized_end=1632
+  _globals['_REQUESTSERVICE']._serialized_start=1841
+  _globals['_REQUESTSERVICE']._serialized_end=2291
 # @@protoc_insertion_point(module_scope)

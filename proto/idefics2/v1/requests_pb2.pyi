@@ -95,6 +95,7 @@ class SubmitRequest(_message.Message):
     TIME_BUDGET_FIELD_NUMBER: _builtins.int
     WEBHOOK_URL_FIELD_NUMBER: _builtins.int
     MAX_QUEUE_LENGTH_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names the request, and makes sending it again safe: 1 to 128 characters of `A-Z a-z 0-9 . _ -`. Unset:
     made by the service. Two keys may use the same. REQUEST_ID_INVALID, REQUEST_ID_TAKEN.
@@ -125,6 +126,12 @@ class SubmitRequest(_message.Message):
         to a day; default: a day. VALUE_OUT_OF_RANGE.
         """
 
+    @_builtins.property
+    def keep(self) -> _duration_pb2.Duration:
+        """How long the request is kept after its end, with its answer, where that is less than the service keeps others.
+        What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+        """
+
     def __init__(
         self,
         *,
@@ -135,10 +142,11 @@ class SubmitRequest(_message.Message):
         time_budget: _duration_pb2.Duration | None = ...,
         webhook_url: _builtins.str = ...,
         max_queue_length: _builtins.int | None = ...,
+        keep: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_queue_length", b"_max_queue_length", "input", b"input", "max_queue_length", b"max_queue_length", "start_timeout", b"start_timeout", "time_budget", b"time_budget"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_queue_length", b"_max_queue_length", "input", b"input", "keep", b"keep", "max_queue_length", b"max_queue_length", "start_timeout", b"start_timeout", "time_budget", b"time_budget"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_queue_length", b"_max_queue_length", "input", b"input", "max_queue_length", b"max_queue_length", "priority", b"priority", "request_id", b"request_id", "start_timeout", b"start_timeout", "time_budget", b"time_budget", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_queue_length", b"_max_queue_length", "input", b"input", "keep", b"keep", "max_queue_length", b"max_queue_length", "priority", b"priority", "request_id", b"request_id", "start_timeout", b"start_timeout", "time_budget", b"time_budget", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_queue_length: _TypeAlias = _typing.Literal["max_queue_length"]  # noqa: Y015
     _WhichOneofArgType__max_queue_length: _TypeAlias = _typing.Literal["_max_queue_length", b"_max_queue_length"]  # noqa: Y015

@@ -26,6 +26,8 @@ from idefics2_service.submissions import SubmitInput
 
 router = APIRouter(prefix="/queue/{owner}/{alias}", tags=["queue"], dependencies=[Depends(check_app)])
 
+_KEEP_UNSTORED_SECONDS = 360.0
+"""How long an answer is there to be fetched that shall not be stored."""
 _NAMESPACE = uuid.UUID("5f7e2d0c-7a4b-4f0e-9d0e-2d1f0a9a1c7e")
 """Of the ids that are made of idempotency keys."""
 
@@ -46,6 +48,14 @@ class SubmitOptions:
         max_queue_length: Annotated[
             int | None, Query(alias="fal_max_queue_length", description="Refuse it where more wait.")
         ] = None,
+        store_io: Annotated[
+            Literal["0", "1"],
+            Header(
+                alias="X-Fal-Store-IO",
+                description="0 keeps the answer just long enough to be fetched; what was sent is never kept "
+                "after the end.",
+            ),
+        ] = "1",
         idempotency_key: Annotated[
             str,
             Header(
@@ -60,17 +70,19 @@ class SubmitOptions:
         self.start_timeout = start_timeout
         self.webhook_url = webhook_url
         self.max_queue_length = max_queue_length
+        self.keep_seconds = _KEEP_UNSTORED_SECONDS if store_io == "0" else None
         self.idempotency_key = idempotency_key
 
     def apply_to(self, body: GenerateBody, request_id: str) -> SubmitInput:
         """Make a submission of a body."""
-        others = [self.priority.value, self.start_timeout, self.webhook_url, self.max_queue_length]
+        others = {**vars(self), "priority": self.priority.value, "idempotency_key": None}
         return SubmitInput(
             input=body.read(),
             content=json.dumps([body.model_dump(exclude_unset=True), others], sort_keys=True).encode(),
             request_id=request_id,
             priority=self.priority,
             start_timeout_seconds=self.start_timeout,
+            keep_seconds=self.keep_seconds,
             webhook_url=self.webhook_url,
             max_queue_length=self.max_queue_length,
         )

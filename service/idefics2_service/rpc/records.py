@@ -42,6 +42,7 @@ def read_submit_request(message: requests_pb2.SubmitRequest) -> SubmitInput:
         priority=Priority.LOW if message.priority == _LOW else Priority.NORMAL,
         start_timeout_seconds=seconds("start_timeout"),
         time_budget_seconds=seconds("time_budget"),
+        keep_seconds=seconds("keep"),
         webhook_url=message.webhook_url,
         max_queue_length=message.max_queue_length if message.HasField("max_queue_length") else None,
     )

@@ -25,6 +25,8 @@ class Submission:
     priority: Priority = Priority.NORMAL
     start_timeout_seconds: float | None = None
     time_budget_seconds: float = DAY_SECONDS
+    keep_seconds: float | None = None
+    """Keep it no longer than this after its end, and no longer than the store keeps others."""
     webhook_url: str = ""
     max_queue_length: int | None = None
     """Refuse it where more are before it."""

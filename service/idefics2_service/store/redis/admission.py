@@ -27,6 +27,7 @@ def describe(submission: Submission, settings: StoreSettings) -> dict[str, Value
         "webhook_url": submission.webhook_url,
         "start_timeout_seconds": submission.start_timeout_seconds,
         "time_budget_seconds": submission.time_budget_seconds,
+        "keep_at_most_seconds": submission.keep_seconds,
         "max_queue_length": submission.max_queue_length,
         "max_queued_of_key": submission.max_queued_of_key,
         "max_queued": settings.max_queued,

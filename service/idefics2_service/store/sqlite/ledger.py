@@ -71,7 +71,8 @@ class Ledger:
         start = submission.start_timeout_seconds
         self._execute(
             "INSERT INTO requests (key_id, request_id, fingerprint, state, priority, tag, max_new_tokens, "
-            "webhook_url, created_at, end_by, start_by) VALUES (?, ?, ?, 'QUEUED', ?, ?, ?, ?, ?, ?, ?)",
+            "webhook_url, created_at, end_by, start_by, keep_seconds) "
+            "VALUES (?, ?, ?, 'QUEUED', ?, ?, ?, ?, ?, ?, ?, ?)",
             *name,
             submission.fingerprint,
             submission.priority.value,
@@ -81,6 +82,7 @@ class Ledger:
             now,
             now + submission.time_budget_seconds,
             None if start is None else now + start,
+            submission.keep_seconds,
         )
         seq = self._connection.last_insert_rowid()
         self._execute("INSERT INTO payloads VALUES (?, ?)", seq, payload)
@@ -272,14 +274,16 @@ class Ledger:
 
     def _end(self, seq: int, happenings: Sequence[Happening], end: Finished | Failed) -> None:
         """Write the last event, and let the request be kept for its time."""
-        key_id, request_id, tag, state, url = self._row("key_id, request_id, tag, state, webhook_url", seq)
+        key_id, request_id, tag, state, url, keep = self._row(
+            "key_id, request_id, tag, state, webhook_url, coalesce(keep_seconds, 1e99)", seq
+        )
         if state == State.QUEUED.value:
             self._order.remove((tag, seq))
         self._write(seq, RequestName(key_id, request_id), (*happenings, end))
         now = time.time()
         self._execute(
             "UPDATE requests SET state = ?, ended_at = ?, expires_at = ?, lease_until = NULL WHERE seq = ?",
-            *(state_after(end).value, now, now + self._settings.keep_seconds, seq),
+            *(state_after(end).value, now, now + min(keep, self._settings.keep_seconds), seq),
         )
         self._execute("INSERT INTO ends VALUES (?, ?)", seq, codec.encode_happening(end))
         self._execute("DELETE FROM payloads WHERE seq = ?", seq)

@@ -9,7 +9,7 @@ import apsw
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 _BUSY_MILLISECONDS = 5_000
 _TABLES = """
 CREATE TABLE requests (
@@ -25,6 +25,7 @@ CREATE TABLE requests (
     created_at REAL NOT NULL,
     end_by REAL NOT NULL,
     start_by REAL,
+    keep_seconds REAL,
     started_at REAL,
     ended_at REAL,
     expires_at REAL,
@@ -57,6 +58,8 @@ CREATE INDEX due ON deliveries (due_at);
 CREATE TABLE progress (last_tag INTEGER NOT NULL);
 INSERT INTO progress VALUES (0);
 """
+_UPGRADES = {1: "ALTER TABLE requests ADD COLUMN keep_seconds REAL"}
+"""From each earlier version to the one after it."""
 
 
 def connect(path: Path) -> apsw.Connection:
@@ -75,6 +78,16 @@ def connect(path: Path) -> apsw.Connection:
         with connection:
             connection.execute(_TABLES)
             connection.pragma("user_version", VERSION)
-    elif version != VERSION:
+    elif version > VERSION:
         raise apsw.CantOpenError(f"it is of version {version}, this program reads version {VERSION}")
+    else:
+        _upgrade(connection, version)
     return connection
+
+
+def _upgrade(connection: apsw.Connection, version: int) -> None:
+    """Bring the tables of an earlier version to this one, all or nothing."""
+    with connection:
+        for earlier in range(version, VERSION):
+            connection.execute(_UPGRADES[earlier])
+        connection.pragma("user_version", VERSION)

@@ -16,7 +16,7 @@ local function finish(request, happened, state)
   redis.call('UNLINK', key('payload', request.number))
   write(request, happened)
   enter(request, state)
-  local expires_at = now + given.keep_seconds
+  local expires_at = now + math.min(given.keep_seconds, request.keep_seconds or math.huge)
   save(request, {ended_at = now, expires_at = expires_at})
   redis.call('ZADD', EXPIRING, expires_at, request.number)
   redis.call('SET', key('end', request.number), happened[#happened])
