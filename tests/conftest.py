@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ for _name in [name for name in os.environ if name.startswith("IDEFICS2_") or nam
     del os.environ[_name]
 
 logs.configure(LogSettings(level="info", format="json"))
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for each call
 
 API_KEY = "test.0123456789abcdef0123456789abcdef"
 
@@ -34,14 +36,30 @@ _ORDER = (
     "training",
     "engine",
     "behaviour",
+    "page",
+    "fal",
+    "security",
     "golden",
     "integration",
     "faults",
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort by folder."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a target ask for what takes minutes."""
+    parser.addoption("--long", action="store_true", help="run the tests that are marked `long`, too")
+    parser.addoption("--seeds", type=int, default=20, help="how many seeds a fuzzer takes in a long run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the mark."""
+    config.addinivalue_line("markers", "long: takes minutes; runs with --long alone")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is long, unless it is wanted, and sort by folder."""
+    if not config.getoption("--long"):
+        items[:] = [item for item in items if item.get_closest_marker("long") is None]
 
     def rank(item: pytest.Item) -> int:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]

@@ -42,6 +42,7 @@ _NUM_WINDOWS = 5  # of the whole time; each must bring its bytes
 _HEADERS = {"User-Agent": "idefics2-serving", "Accept-Encoding": "identity"}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _START = re.compile(r"https?://(?P<authority>[^/?#]+)", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::[0-9]+)?")  # a port may bear no sign
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")  # readers of URLs do not agree on what these mean
 _FAULTS = (
     (aiohttp.ClientConnectorDNSError, "has no address"),
@@ -330,6 +331,8 @@ def _parse(text: str) -> URL:
         raise UrlInvalid("the URL does not begin with http:// or https:// and a host")
     if "@" in start["authority"]:
         raise UrlInvalid("the URL holds a user or a password")
+    if not _AUTHORITY.fullmatch(start["authority"]):
+        raise UrlInvalid("the URL's host and port are not written as host:port")
     if _UNSAFE.search(text):
         raise UrlInvalid("the URL holds a space, a control character or a backslash")
     if (num_bytes := len(text.encode())) > MAX_URL_BYTES:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import io
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
-
-from PIL import Image
 
 from idefics2_service.errors import (
     FileBlocked,
@@ -39,7 +36,9 @@ from idefics2_service.fetcher import (
     UrlInvalid,
 )
 from idefics2_service.formats import FORMATS, sniff
+from idefics2_service.headers import HeaderDamaged, read_size
 from idefics2_service.requests import ImageFile, ImageSource
+from idefics2_service.uploads.links import read_public_path
 from idefics2_service.uploads.records import URL_PREFIX
 
 if TYPE_CHECKING:
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
     from idefics2_service.settings import LimitSettings
     from idefics2_service.uploads.library import Library
     from idefics2_service.uploads.records import StoredFile
-
-Image.MAX_IMAGE_PIXELS = None  # the bound is our own, below, and names itself
 
 _FAULTS: tuple[tuple[type[FetchFailed], type[InvalidInput]], ...] = (
     (UrlInvalid, FileUrlInvalid),
@@ -71,7 +68,9 @@ class Files:
     async def bring(
         self, sources: tuple[ImageSource, ...], key_id: str, max_image_bytes: int
     ) -> tuple[ImageSource, ...]:
-        """Put bytes in place of every file that the key has uploaded; other sources stay as they are.
+        """Put bytes in place of every uploaded file that is the key's, or that a public link leads to.
+
+        Other sources stay as they are.
 
         Raises:
             FileNotUploaded: names all that are missing.
@@ -97,15 +96,16 @@ class Files:
         data = source.data
         if data is None:
             data = await self._read_url(source.field, source.url or "", key_id, max_image_bytes)
-        # In a thread: a crafted header may take a decoder seconds, and everybody else's requests go on.
-        return await asyncio.to_thread(_read, source.field, data, self._limits, max_image_bytes)
+        return _read(source.field, data, self._limits, max_image_bytes)
 
     async def _find(self, source: ImageSource, key_id: str) -> StoredFile | None:
         if source.sha256:
             return await self._library.find_content(key_id, source.sha256.lower())
         if source.url and source.url.startswith(URL_PREFIX):
             return await self._library.find(key_id, source.url.removeprefix(URL_PREFIX))
-        return None
+        # The file of a public link, whoever's it is and whatever host is named: uploads/links.py says why.
+        linked = read_public_path(source.url) if source.url else None
+        return await self._library.find(*linked) if linked else None
 
     async def _load(self, source: ImageSource, file: StoredFile | None, max_bytes: int) -> ImageSource:
         if file is None:
@@ -185,10 +185,10 @@ def _read_header(field: str, data: bytes, max_pixels: int) -> ImageFile:
         message = f"{field} is not a picture of an accepted format ({', '.join(FORMATS)})"
         raise FileNotAnImage(message, field=field)
     try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            width, height = image.size
-    except Exception as error:  # whatever a decoder makes of a damaged header
-        raise FileUndecodable(f"{field} is a damaged or truncated {kind} file", field=field) from error
+        width, height = read_size(data, kind)
+    except HeaderDamaged as error:
+        message = f"{field} is a damaged or truncated {kind} file: {error}"
+        raise FileUndecodable(message, field=field) from error
     if width * height > max_pixels:
         message = f"{field} has {width} x {height} pixels; at most {max_pixels} are allowed"
         raise FileTooManyPixels(message, field=field, bound=str(max_pixels), value=str(width * height))

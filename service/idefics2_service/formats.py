@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # The first bytes of each format that is accepted. Nothing else ever meets a decoder.
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (PNG_SIGNATURE, "PNG"),
     (b"GIF87a", "GIF"),
     (b"GIF89a", "GIF"),
     (b"BM", "BMP"),

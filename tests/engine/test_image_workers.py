@@ -268,6 +268,52 @@ def test_a_picture_that_needs_too_much_memory_is_refused_by_a_worker_that_stays(
         assert watched.processes() == [process]
 
 
+def test_a_small_file_that_was_made_to_take_long_is_refused_and_the_next_has_a_new_worker() -> None:
+    small = encode(draw_red_circle((60, 40)), "JPEG")
+    with watching() as watched:
+        made = watched.start()
+        error = watched.refuse(small[:2] + b"\xff\xe0\x00\x02" * 5_000_000 + small[2:])
+        assert (error.reason, error.problem) == (
+            "FILE_UNDECODABLE",
+            "takes too long to decode for a picture of its size",
+        )
+        assert not made.is_running()
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+
+
+def test_a_picture_may_take_its_share_of_the_limits_and_never_less_than_a_little() -> None:
+    program = """
+import resource, signal, sys
+from idefics2_engine.image_worker import Allowance
+
+def tell():
+    seconds = signal.getitimer(signal.ITIMER_PROF)[0]
+    print(round(seconds), resource.getrlimit(resource.RLIMIT_AS)[0] - allowance._idle_bytes)
+
+allowance = Allowance(1_000, 11, 4_000_000_000)
+allowance.begin(b"GIF89a")
+tell()
+for num_pixels in (1, 500, 1_000):
+    allowance.extend(num_pixels)
+    tell()
+allowance.begin(b"RIFF")
+tell()
+allowance.end()
+tell()
+"""
+    told = [line.split() for line in run_python(program).splitlines()]
+    assert [int(seconds) for seconds, _ in told] == [1, 1, 6, 11, 1, 0]
+    rooms = [int(room) for _, room in told]
+    assert rooms[:3] == [200_000_000, 204_000_000, 2_200_000_000]
+    assert all(3_000_000_000 < room < 4_000_000_000 for room in rooms[3:])  # no more than all workers' bound
+
+
+def run_python(program: str) -> str:
+    """Return what a program prints."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(image_workers.__file__).parents[1])}
+    return subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
+
+
 def test_a_limit_that_leaves_no_room_for_anything_is_not_blamed_on_the_kind_of_the_file() -> None:
     with watching(max_memory_bytes=MIB) as watched:
         for _ in range(2):
@@ -344,7 +390,7 @@ def test_a_worker_dies_with_its_owner_even_if_it_hangs() -> None:
 
 def test_a_worker_whose_owner_died_before_it_began_ends_at_once() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(image_workers.__file__).parents[1])}
-    command = [sys.executable, "-m", "idefics2_engine.image_worker", "1", str(ROOM)]
+    command = [sys.executable, "-m", "idefics2_engine.image_worker", "1", str(ROOM), "1", "1"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     ) as process:  # its standard input stays open

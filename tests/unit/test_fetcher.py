@@ -233,6 +233,8 @@ async def test_whatever_leads_inside_is_not_dialled(url: str, canary: Host) -> N
         "\x01http://127.0.0.2:{port}/",
         "http://127.0.0.2:{port}:80/",
         "http://:{port}/",
+        "http://127.0.0.2:+{port}/",
+        "http://public.example:/",
         "http://a..b:{port}/",
         "http://e\u200bvil.example:{port}/",
         "http://\udcff:{port}/",

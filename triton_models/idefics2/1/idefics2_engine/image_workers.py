@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from idefics2_engine.image_worker import HEAD, pack
+from idefics2_engine.image_worker import HEAD, OVERRUN, pack
 from idefics2_engine.images import Crop, InvalidImage, Sizing
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class WorkerLimits:
-    """What one picture may take."""
+    """What the largest picture may take; a smaller one may take less, see `image_worker.Allowance`."""
 
     max_pixels: int
     max_seconds: float
+    """By the clock, and of the processor's time."""
     max_memory_bytes: int
     """Of the worker's address space."""
 
@@ -114,11 +115,14 @@ class _Keeper:
         return True
 
     def _cut(self, job: _Job) -> list[Crop]:
-        head = {"split": job.split, "max_pixels": self._limits.max_pixels, "sizing": asdict(self._sizing)}
+        head = {"split": job.split, "sizing": asdict(self._sizing)}
         try:
             told, pixels = self._ask(pack(head, job.data), job.give_up)
         except TimeoutError as error:
             problem = f"took more than {self._limits.max_seconds:g} s to decode"
+            raise InvalidImage("FILE_UNDECODABLE", problem) from error
+        except _OverrunError as error:
+            problem = "takes too long to decode for a picture of its size"
             raise InvalidImage("FILE_UNDECODABLE", problem) from error
         except (OSError, EOFError) as error:
             raise InvalidImage("FILE_UNDECODABLE", "could not be decoded: its decoder died") from error
@@ -131,33 +135,50 @@ class _Keeper:
         if self._worker is not None and self._worker.poll() is not None:
             self._stop()  # it died meanwhile; its pipes are open still
         if self._worker is None:
-            self._worker = _start(self._limits.max_memory_bytes)
+            self._worker = _start(self._limits)
         deadline = time.monotonic() + self._limits.max_seconds
         try:
             return _exchange(self._worker, message, deadline, give_up)
+        except EOFError as error:
+            if self._stop() == -OVERRUN:
+                raise _OverrunError from error
+            raise
         except BaseException:
             self._stop()
             raise
 
-    def _stop(self) -> None:
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker.communicate()
-            self._worker = None
+    def _stop(self) -> int | None:
+        """End the worker, if there is one, and return how it ended."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return None
+        worker.kill()
+        worker.communicate()
+        return worker.returncode
 
 
 class _GivenUpError(Exception):
     """Nobody waits for the picture any more."""
 
 
-def _start(max_memory_bytes: int) -> subprocess.Popen[bytes]:
+class _OverrunError(Exception):
+    """The picture took more of the processor's time than it may."""
+
+
+def _start(limits: WorkerLimits) -> subprocess.Popen[bytes]:
     # Within Triton, sys.executable is Triton's own program.
     python = Path(sys.prefix) / "bin" / "python3"
     folder = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": folder, "OPENBLAS_NUM_THREADS": "1"}
-    command = [str(python), "-m", "idefics2_engine.image_worker", str(os.getpid()), str(max_memory_bytes)]
+    bounds = (limits.max_memory_bytes, limits.max_pixels, limits.max_seconds)
+    # Without warnings: of one damaged file there may be hundreds, and they would be in Triton's log.
+    command = [str(python), "-W", "ignore", "-m", "idefics2_engine.image_worker", str(os.getpid())]
     worker = subprocess.Popen(  # noqa: S603  # our own program
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0
+        [*command, *map(str, bounds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        bufsize=0,
     )
     for pipe in _pipes(worker):
         os.set_blocking(pipe.fileno(), False)

@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -50,8 +52,13 @@ class Crop:
     """[rows * columns, 3 * patch_size * patch_size], colors outermost; what fills no patch is left out."""
 
 
-def decode_image(data: bytes, max_pixels: int) -> Image.Image:
+def decode_image(data: bytes, max_pixels: int, allow: Callable[[int], None] = lambda _: None) -> Image.Image:
     """Decode the first frame of `data`, upright, RGB, transparent parts white.
+
+    Args:
+        data: the file.
+        max_pixels: how many pixels a picture may have.
+        allow: told how many this one has, once that is known and before they are decoded.
 
     Raises:
         InvalidImage: the picture is of no known format, damaged, or has over `max_pixels` pixels.
@@ -68,6 +75,7 @@ def decode_image(data: bytes, max_pixels: int) -> Image.Image:
     if width * height > max_pixels:
         problem = f"has {width} x {height} pixels; at most {max_pixels} are allowed"
         raise InvalidImage("FILE_TOO_MANY_PIXELS", problem)
+    allow(width * height)
     try:
         return _flatten(ImageOps.exif_transpose(image))
     except MemoryError:

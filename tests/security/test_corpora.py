@@ -1,0 +1,164 @@
+"""Files that were made to break decoders: each is decoded or refused by name, and the next as before."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import grpc
+import PIL
+import pytest
+from bench import results
+from bench.results import NO_GOAL, Goal, Row, make_row
+from harness import Harness, describe_red_circle, read_refusal
+from idefics2.v1 import generation_pb2
+from pictures import RED_CIRCLE
+from security.corpus import VERSION, find_pictures
+from security.decoding import KNOWN, LEAST_BYTES, LEAST_SECONDS, OVERRUN, Decoder, Outcome, check
+from security.mutations import make_pictures, mutate_all
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+
+COMMAND = "make test-security"
+TITLE = "Crafted files: what the slowest and the largest of them take, in the front and in a worker"
+BATCH = 50
+"""After so many files a picture that is known must be decoded as ever."""
+MEGABYTE = 1_000_000
+FILE_REASONS = {
+    "FILE_EMPTY",
+    "FILE_NOT_AN_IMAGE",
+    "FILE_UNDECODABLE",
+    "FILE_TOO_MANY_PIXELS",
+    "FILE_TOO_LARGE",
+}
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    """The way to the model."""
+    decoder = Decoder()
+    yield decoder
+    decoder.close()
+
+
+@pytest.fixture(scope="module")
+def rows() -> Iterator[list[Row]]:
+    """Figures of all corpora, kept where there are some."""
+    rows: list[Row] = []
+    yield rows
+    if rows:
+        results.write("security", TITLE, tuple(rows))
+
+
+async def decode_all(decoder: Decoder, files: Iterable[tuple[str, bytes]]) -> list[Outcome]:
+    """Let files go their way, and look from time to time that the next one could."""
+    outcomes = []
+    for name, data in files:
+        outcomes.append(await decoder.decode(name, data))
+        check(outcomes[-1])
+        if len(outcomes) % BATCH == 0:
+            decoder.check_known()
+    decoder.check_known()
+    return outcomes
+
+
+def measure(name: str, outcomes: list[Outcome]) -> list[Row]:
+    """Make rows of what a corpus took; large pictures, which may take more, are counted apart."""
+    small = [outcome for outcome in outcomes if outcome.is_small]
+    refused = [outcome for outcome in outcomes if outcome.front or outcome.worker]
+    ended = [outcome for outcome in outcomes if outcome.problem.startswith(OVERRUN)]
+    large = [outcome for outcome in outcomes if not outcome.is_small and outcome not in ended]
+    slowest = max(o.worker_seconds for o in small if o not in ended)
+    largest = max(o.worker_bytes for o in small)
+    longest = max((o.worker_seconds for o in large), default=0.0)
+    widest = max((o.worker_bytes for o in large), default=0)
+    figures = [
+        ("files", len(outcomes), "files", NO_GOAL),
+        ("refused by name", len(refused), "files", NO_GOAL),
+        ("given up for their time", len(ended), "files", NO_GOAL),
+        ("front, slowest", max(o.front_seconds for o in outcomes), "s", Goal(below=LEAST_SECONDS)),
+        ("worker, median", statistics.median(o.worker_seconds for o in outcomes), "s", NO_GOAL),
+        ("worker, slowest up to 2 megapixels", slowest, "s", Goal(below=LEAST_SECONDS)),
+        ("worker, largest up to 2 megapixels", largest / MEGABYTE, "MB", Goal(below=LEAST_BYTES / MEGABYTE)),
+        ("worker, slowest above 2 megapixels", longest, "s", NO_GOAL),
+        ("worker, largest above 2 megapixels", widest / MEGABYTE, "MB", NO_GOAL),
+    ]  # fmt: skip
+    return [
+        replace(make_row(f"{name}: {figure}", value, unit, goal=goal), command=COMMAND)
+        for figure, value, unit, goal in figures
+    ]
+
+
+@pytest.mark.parametrize("seed", [1])
+async def test_a_fuzzer_s_files_are_decoded_or_refused(decoder: Decoder, seed: int) -> None:
+    outcomes = await decode_all(decoder, mutate_all(seed))
+    assert {"", "FILE_UNDECODABLE"} <= {outcome.worker for outcome in outcomes}
+
+
+async def test_a_fuzzer_begins_with_pictures_that_are_decoded(decoder: Decoder) -> None:
+    outcomes = await decode_all(decoder, make_pictures().items())
+    assert {(outcome.front, outcome.worker) for outcome in outcomes} == {("", "")}
+
+
+def test_a_fuzzer_makes_the_same_files_again() -> None:
+    assert list(mutate_all(7)) == list(mutate_all(7))
+    assert dict(mutate_all(7)) != dict(mutate_all(8))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)  # as long as the seeds take
+async def test_many_seeds_of_a_fuzzer_are_decoded_or_refused(
+    decoder: Decoder, rows: list[Row], pytestconfig: pytest.Config
+) -> None:
+    outcomes = []
+    for seed in range(pytestconfig.getoption("--seeds")):
+        outcomes += await decode_all(decoder, mutate_all(seed))
+    rows += measure("fuzzer", outcomes)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)  # a download, and a thousand files
+async def test_all_of_pillow_s_pictures_are_decoded_or_refused(decoder: Decoder, rows: list[Row]) -> None:
+    assert PIL.__version__ == VERSION  # and so these are its pictures
+    outcomes = await decode_all(decoder, ((path.name, path.read_bytes()) for path in find_pictures()))
+    assert len(outcomes) > 1_000
+    assert sum(not outcome.front for outcome in outcomes) > 600
+    rows += measure("Pillow's pictures", outcomes)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)  # two thousand calls of the model
+async def test_the_whole_service_answers_or_refuses_each_of_them(
+    real_service: Harness, rows: list[Row]
+) -> None:
+    files = [path.read_bytes() for path in find_pictures()] + [data for _, data in mutate_all(0)]
+    reasons = [reason async for reason in ask_all(real_service, files)]
+    assert set(reasons) <= FILE_REASONS | {""}
+    answered, refused = reasons.count(""), len(files) - reasons.count("")
+    rows += [
+        replace(make_row(f"the whole service: {name}", value, "files"), command=COMMAND)
+        for name, value in (("answered", answered), ("refused by name", refused))
+    ]
+
+
+async def ask_all(service: Harness, files: list[bytes]) -> AsyncIterator[str]:
+    """Ask about files, some at a time; yield the reasons of refusals, and empty ones."""
+    for begin in range(0, len(files), BATCH):
+        asked = files[begin : begin + BATCH]
+        for reason in await asyncio.gather(*(ask(service, data) for data in asked)):
+            yield reason
+        known = describe_red_circle(images=[generation_pb2.Image(data=KNOWN)])
+        assert (await service.generate(known)).output == RED_CIRCLE
+
+
+async def ask(service: Harness, data: bytes) -> str:
+    """Return why there is no answer, or nothing."""
+    request = describe_red_circle(images=[generation_pb2.Image(data=data)], max_new_tokens=1)
+    try:
+        await service.generate(request)
+    except grpc.aio.AioRpcError as error:
+        return read_refusal(error).reason
+    return ""
