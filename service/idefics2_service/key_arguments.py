@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from idefics2_service.keys.records import Bound, Face, Id, Rate
+from idefics2_service.keys.records import AppId, Bound, Face, Id, Rate, Size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ _Value = TypeVar("_Value")
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _MAX_DAYS = 36_500
+_APP_HELP = "what it may use, as fal-ai/idefics-2-8b; again for more; default: all"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +48,9 @@ def _add_create(parser: argparse.ArgumentParser) -> None:
     add("--burst", type=_checked(int, Bound), metavar="N", help="calls at once; default: those of a second")
     add("--max-concurrent", type=_checked(int, Bound), metavar="N", help="open calls, for each replica")
     add("--max-queued", type=_checked(int, Bound), metavar="N", help="submitted requests that have not ended")
+    add("--max-stored-bytes", type=_checked(int, Size), metavar="N", help="bytes of its uploaded files")
+    add("--max-stored-files", type=_checked(int, Bound), metavar="N", help="its uploaded files")
+    add("--app", type=_checked(str, AppId), action="append", default=[], help=_APP_HELP)
     add("--faces", type=_read_faces, default=tuple(Face), help="grpc or http; default: grpc,http")
     add("--expires-in", type=_read_duration, metavar="TIME", help="for example 90d, 12h, 30m or 45s")
 

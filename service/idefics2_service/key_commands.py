@@ -54,8 +54,16 @@ def _create(file: KeyFile, arguments: Namespace, settings: Settings) -> Credenti
         arguments.id,
         now,
         expires_at=now + arguments.expires_in if arguments.expires_in else None,
-        limits=Limits(arguments.rate, arguments.burst, arguments.max_concurrent, arguments.max_queued),
+        limits=Limits(
+            calls_per_second=arguments.rate,
+            burst=arguments.burst,
+            max_concurrent=arguments.max_concurrent,
+            max_queued=arguments.max_queued,
+            max_stored_bytes=arguments.max_stored_bytes,
+            max_stored_files=arguments.max_stored_files,
+        ),
         faces=arguments.faces,
+        apps=tuple(dict.fromkeys(arguments.app)) or None,
     )
 
 
@@ -89,6 +97,7 @@ def _describe(key: Key) -> dict[str, Any]:
         "revoked_at": key.revoked_at and key.revoked_at.isoformat(timespec="seconds"),
         "expires_at": key.expires_at and key.expires_at.isoformat(timespec="seconds"),
         "faces": ",".join(face.value for face in key.faces),
+        "apps": key.apps and ",".join(key.apps),
         **msgspec.structs.asdict(key.limits),
     }
 

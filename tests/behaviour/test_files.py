@@ -8,6 +8,7 @@ import hashlib
 import os
 import time
 import tracemalloc
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,11 @@ from fakes.script import Script
 from harness import Harness, Refusal, describe_red_circle, read_refusal, red_circle_answer, run_harness
 from idefics2.v1 import files_pb2, files_pb2_grpc, generation_pb2, requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
+from idefics2_service.keys.records import Key
+from idefics2_service.keys.ring import KeyRing
 from idefics2_service.rpc import interceptor
-from idefics2_service.uploads import uploads
+from idefics2_service.uploads import pieces
+from idefics2_service.uploads.links import public_path
 from pictures import RED_CIRCLE, draw_red_circle, encode, red_circle
 
 if TYPE_CHECKING:
@@ -31,11 +35,12 @@ if TYPE_CHECKING:
 
 DAY_SECONDS = 86_400
 PATIENCE_SECONDS = 20
-PART_BYTES = 10_000
-"""Parts are that small here, so that an upload of a few kB has several."""
+PIECE_BYTES = 10_000
+"""Pieces are that small here, so that an upload of a few kB has several."""
 PICTURE = encode(draw_red_circle(), "BMP")  # 90 kB
 SHA256 = hashlib.sha256(PICTURE).hexdigest()
 NOWHERE = "0" * 64
+OTHER, NOW = "other", datetime(2026, 11, 25, tzinfo=UTC)
 LIMITS = {"file__max_file_bytes": 200_000, "file__max_key_bytes": 300_000, "file__max_key_files": 4}
 
 
@@ -129,9 +134,9 @@ async def refuse(call: Awaitable[Any]) -> Refusal:
 
 
 @pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep uploads in pieces that a test can afford."""
-    monkeypatch.setattr(uploads, "PART_BYTES", PART_BYTES)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", PIECE_BYTES)
 
 
 @pytest.fixture
@@ -164,9 +169,10 @@ def as_other(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def change() -> None:
         class Caller(interceptor.Caller):
             def __init__(self, request_id: str, key_id: str) -> None:
-                super().__init__(request_id, f"other-than-{key_id}")
+                super().__init__(request_id, OTHER)
 
         monkeypatch.setattr(interceptor, "Caller", Caller)
+        monkeypatch.setattr(KeyRing, "find", lambda *_: Key(id=OTHER, hashes=(NOWHERE,), created_at=NOW))
 
     return change
 
@@ -400,6 +406,34 @@ async def test_a_request_names_an_uploaded_file_instead_of_its_bytes(uploader: U
     assert response.output == RED_CIRCLE
 
 
+@pytest.mark.parametrize("before", ["http://localhost:8080/", "https://v3.fal.media/", "http://[::1]/cdn/"])
+async def test_whoever_knows_the_public_link_of_a_file_may_ask_about_it(
+    uploader: Uploader, library: Library, as_other: Callable[[], None], before: str
+) -> None:
+    file = await uploader.upload(name="a circle / red?.bmp")
+    kept = await library.find(str(uploader.service.app.api_key).partition(".")[0], file.id)
+    assert kept is not None
+    as_other()
+    uploader.service.expect(red_circle_answer())
+    request = describe_red_circle(image_url=before + public_path(kept), images=[])
+    assert (await uploader.service.generate(request)).output == RED_CIRCLE
+
+
+async def test_what_only_looks_like_a_public_link_is_fetched_as_any_url(uploader: Uploader) -> None:
+    await uploader.upload()
+    url = f"http://127.0.0.1/files/test/{'f' * 32}"
+    refusal = await refuse(uploader.service.generate(describe_red_circle(image_url=url, images=[])))
+    assert refusal.reason == "FILE_URL_FORBIDDEN"
+
+
+async def test_a_file_is_kept_no_longer_than_was_asked_for(uploader: Uploader, library: Library) -> None:
+    file = await uploader.upload(ttl={"seconds": 600, "nanos": 500_000_000})
+    lifetime = file.expire_time.ToNanoseconds() - file.create_time.ToNanoseconds()
+    assert lifetime / 1e9 == pytest.approx(600.5)
+    let_pass(library, 601)
+    assert (await refuse(uploader.get(id=file.id))).reason == "FILE_NOT_UPLOADED"
+
+
 async def test_all_files_that_are_missing_are_told_at_once(uploader: Uploader) -> None:
     await uploader.upload()
     url = f"idefics2://files/{'f' * 32}"
@@ -470,6 +504,8 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], grpc.StatusCode, str, str]] = {
     "another type": (PICTURE, {"content_type": "image/png"}, INVALID, "FILE_MISMATCH", "start.content_type"),
     "no sha-256": (PICTURE, {"sha256": "f00"}, INVALID, "FILE_DIGEST_INVALID", "start.sha256"),
     "a long name": (PICTURE, {"name": "é" * 128}, INVALID, "VALUE_OUT_OF_RANGE", "start.name"),
+    "no time at all": (PICTURE, {"ttl": {"seconds": 0}}, INVALID, "VALUE_OUT_OF_RANGE", "start.ttl"),
+    "a time before now": (PICTURE, {"ttl": {"seconds": -9}}, INVALID, "VALUE_OUT_OF_RANGE", "start.ttl"),
     "a name of two lines": (PICTURE, {"name": "a\nb"}, INVALID, "VALUE_OUT_OF_RANGE", "start.name"),
     "a long upload id": (PICTURE, {"upload_id": "x" * 129}, INVALID, "VALUE_OUT_OF_RANGE", "start.upload_id"),
     "an offset below 0": (
@@ -579,7 +615,7 @@ async def test_a_key_may_have_so_many_bytes_and_no_more(uploader: Uploader) -> N
 async def test_an_upload_of_90_mb_takes_less_than_32_mb_of_memory(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.undo()  # parts are as large as they are
+    monkeypatch.undo()  # pieces are as large as they are
     chunk = b"BM" + bytes(10**6 - 2)
     app, script = App(make_settings(), FakeBackend(Script())), Script()
     async with run_harness(app, script, is_real=False) as harness:

@@ -32,12 +32,15 @@ IDENTITIES = {
 
 
 @contextmanager
-def run_s3() -> Iterator[dict[str, str]]:
-    """Run SeaweedFS, which takes seconds to start; yield the variables that lead to it."""
+def run_s3(volume_mb: int = 64) -> Iterator[dict[str, str]]:
+    """Run SeaweedFS, which takes seconds to start; yield the variables that lead to it.
+
+    It has room for several volumes of `volume_mb`.
+    """
     folder = Path(tempfile.mkdtemp(prefix="idefics2-blobs-"))
     port = free_port()
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(_command(folder, port), stdout=log, stderr=log, cwd=folder)
+        process = subprocess.Popen(_command(folder, port, volume_mb), stdout=log, stderr=log, cwd=folder)
     try:
         for _ in patience(f"S3 on port {port}"):
             assert process.poll() is None, (folder / "log").read_text()
@@ -55,7 +58,7 @@ def run_s3() -> Iterator[dict[str, str]]:
         shutil.rmtree(folder)
 
 
-def _command(folder: Path, port: int) -> list[str]:
+def _command(folder: Path, port: int, volume_mb: int) -> list[str]:
     """Write how it is started: each of its parts wants a port, and another for gRPC."""
     identities = folder / "identities.json"
     identities.write_text(json.dumps(IDENTITIES))
@@ -69,7 +72,13 @@ def _command(folder: Path, port: int) -> list[str]:
     ]
     return [
         *(str(Path(sys.executable).with_name("weed")), "server", f"-dir={data}", f"-ip={HOST}"),
-        *(f"-ip.bind={HOST}", "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-filer", "-s3"),
+        *(
+            f"-ip.bind={HOST}",
+            "-master.telemetry=false",
+            f"-master.volumeSizeLimitMB={volume_mb}",
+            "-filer",
+            "-s3",
+        ),
         *(f"-s3.config={identities}", f"-s3.port={port}", *ports),
         *("-s3.port.iceberg=0", "-s3.port.lance=0"),
     ]

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from idefics2_service.settings import FileSettings
 from idefics2_service.uploads.library import Library
+from idefics2_service.uploads.pieces import PIECE_BYTES
+from idefics2_service.uploads.quotas import FileQuotas
 from idefics2_service.uploads.records import UploadStart
-from idefics2_service.uploads.uploads import PART_BYTES, Uploads
+from idefics2_service.uploads.uploads import Uploads
 from pictures import draw_red_circle, encode
 
 if TYPE_CHECKING:
@@ -27,6 +29,11 @@ CLOCK_SKEW_SECONDS = 5
 async def test_what_was_put_is_got(blobs: BlobStore, data: bytes) -> None:
     await blobs.put(NAME, data)
     assert await blobs.get(NAME) == data
+
+
+async def test_what_comes_in_several_parts_is_put_together(blobs: BlobStore) -> None:
+    await blobs.put(NAME, b"one", b"", b"two" * 500_000, b"three")
+    assert await blobs.get(NAME) == b"one" + b"two" * 500_000 + b"three"
 
 
 async def test_what_was_not_put_is_nothing(blobs: BlobStore) -> None:
@@ -100,9 +107,9 @@ async def test_many_put_and_delete_in_one_folder_at_the_same_time(blobs: BlobSto
 async def test_a_file_is_uploaded_found_and_forgotten(blobs: BlobStore) -> None:
     settings = FileSettings()
     library = Library(blobs, settings)
-    uploads = Uploads(blobs, library, settings)
+    uploads = Uploads(blobs, library, settings, FileQuotas(blobs, settings))
     data = encode(draw_red_circle((2_000, 1_500)), "BMP")
-    assert len(data) > 2 * PART_BYTES
+    assert len(data) > 2 * PIECE_BYTES
 
     async def chunks() -> AsyncIterator[bytes]:
         for start in range(0, len(data), 2**20):

@@ -61,7 +61,10 @@ def test_a_key_is_printed_once_and_let_in(run: Run, path: Path) -> None:
 
 def test_programs_read_json(run: Run, path: Path) -> None:
     limits = ("--rate", "0.5", "--burst", "3", "--max-concurrent", "2", "--max-queued", "9")
-    status, out, err = run("create", *limits, "--faces", "http", "--expires-in", "90d", "--json")
+    stored = ("--max-stored-bytes", "5000000000", "--max-stored-files", "7")
+    apps = ("--app", "fal-ai/idefics-2-8b", "--app", "me/mine", "--app", "me/mine")
+    others = ("--faces", "http", "--expires-in", "90d", "--json")
+    status, out, err = run("create", *limits, *stored, *apps, *others)
     made = json.loads(out)
     assert (status, err) == (0, "")
     assert ring(path).authenticate(f"Key {made['key']}").id == made["id"]
@@ -69,6 +72,8 @@ def test_programs_read_json(run: Run, path: Path) -> None:
     assert (listed["id"], listed["state"], listed["num_secrets"]) == (made["id"], "active", 1)
     assert (listed["calls_per_second"], listed["burst"]) == (0.5, 3)
     assert (listed["max_concurrent"], listed["max_queued"], listed["faces"]) == (2, 9, "http")
+    assert (listed["max_stored_bytes"], listed["max_stored_files"]) == (5_000_000_000, 7)
+    assert listed["apps"] == "fal-ai/idefics-2-8b,me/mine"
     assert listed["expires_at"] > listed["created_at"]
 
 
@@ -117,6 +122,10 @@ def test_what_cannot_be_done_is_said(run: Run, arguments: tuple[str, ...], named
         ("create", "--rate", "inf"),
         ("create", "--max-queued", "0"),
         ("create", "--max-concurrent", "1.5"),
+        ("create", "--max-stored-bytes", "0"),
+        ("create", "--max-stored-files", "many"),
+        ("create", "--app", "idefics-2-8b"),
+        ("create", "--app", ""),
         ("create", "--faces", "grpc,pigeon"),
         ("create", "--expires-in", "0d"),
         ("create", "--expires-in", "90"),

@@ -49,10 +49,12 @@ def refuse(ring: KeyRing, key: str) -> type[Exception]:
 
 
 def test_a_made_key_is_let_in_with_all_that_it_was_given(file: KeyFile) -> None:
-    limits = Limits(2.5, 7, 3, 100)
-    made = create(file, "anna", NOW, expires_at=NOW + timedelta(1), limits=limits, faces=(Face.HTTP,))
+    limits = Limits(2.5, 7, 3, 100, 10**12, 20)
+    given: dict[str, Any] = {"limits": limits, "faces": (Face.HTTP,), "apps": ("fal-ai/idefics-2-8b",)}
+    made = create(file, "anna", NOW, expires_at=NOW + timedelta(1), **given)
     key = KeyRing(file=file, now=lambda: NOW).authenticate(f"Key {made.text}")
-    assert (key.id, key.limits, key.faces, key.created_at) == ("anna", limits, (Face.HTTP,), NOW)
+    assert (key.id, key.created_at) == ("anna", NOW)
+    assert {"limits": key.limits, "faces": key.faces, "apps": key.apps} == given
     assert file.read() == (key,)
 
 
@@ -164,11 +166,14 @@ def write(path: Path, *keys: dict[str, Any], **fields: Any) -> None:
 
 DAMAGED: dict[str, dict[str, Any]] = {
     "a misspelt limit": {"limits": {"max_concurent": 1}},
-    "an unknown field": {"apps": []},
+    "an unknown field": {"app": ["fal-ai/idefics-2-8b"]},
     "no limit at all": {"limits": {"max_queued": 0}},
     "an endless rate": {"limits": {"calls_per_second": 1e300}},
     "an unknown face": {"faces": ["carrier pigeon"]},
     "no face": {"faces": []},
+    "no app": {"apps": []},
+    "an app without an owner": {"apps": ["idefics-2-8b"]},
+    "no bytes at all": {"limits": {"max_stored_bytes": 0}},
     "a secret": {"hashes": ["swordfish"]},
     "no secret": {"hashes": []},
     "three secrets": {"hashes": [HASH] * 3},

@@ -96,6 +96,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. A sha-256 is not 64 hexadecimal digits."""
     FILE_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 39
     """UNAVAILABLE, with RetryInfo. Uploaded files cannot be kept or read: the disk is full, or what keeps them away."""
+    UPLOAD_PART_MISSING: _ErrorReason.ValueType  # 50
+    """INVALID_ARGUMENT. Parts that a file shall be made of did not come, or were not named; the message has their
+    numbers.
+    """
+    FILE_ALREADY_COMPLETE: _ErrorReason.ValueType  # 51
+    """FAILED_PRECONDITION. Other bytes than before came for a file that is complete."""
     API_KEY_MISSING: _ErrorReason.ValueType  # 40
     """UNAUTHENTICATED. The call has no API key."""
     API_KEY_INVALID: _ErrorReason.ValueType  # 41
@@ -106,8 +112,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAUTHENTICATED. The API key's time is over."""
     FACE_NOT_ALLOWED: _ErrorReason.ValueType  # 44
     """PERMISSION_DENIED. The API key may not be used for calls of this kind, gRPC or HTTP."""
+    APP_NOT_ALLOWED: _ErrorReason.ValueType  # 45
+    """PERMISSION_DENIED. The API key may not be used for the app that this service serves; the message names those that
+    it may be used for.
+    """
     QUEUE_FULL: _ErrorReason.ValueType  # 60
-    """RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already."""
+    """RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or too many of this API key: at one
+    replica, it may not have more than are free for all others.
+    """
     RATE_LIMITED: _ErrorReason.ValueType  # 61
     """RESOURCE_EXHAUSTED, with RetryInfo. The API key's calls come faster than it may make them; RetryInfo says when the
     next one is let in.
@@ -120,12 +132,22 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED, with RetryInfo. The key's uploaded files are as many, or as many bytes, as it may have:
     delete some, or wait until their time is over.
     """
+    CALLS_FULL: _ErrorReason.ValueType  # 65
+    """RESOURCE_EXHAUSTED, with RetryInfo. Too many calls are open at this replica, or too many of this API key: it may
+    not have more than are free for all others.
+    """
+    MEMORY_FULL: _ErrorReason.ValueType  # 66
+    """RESOURCE_EXHAUSTED, with RetryInfo. The files of all requests at this replica are as many bytes as it holds at a
+    time, or those of this API key are: they may not be more than are free for all others.
+    """
     REQUEST_CANCELLED: _ErrorReason.ValueType  # 70
     """CANCELLED. The caller cancelled the request."""
     REQUEST_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 71
     """DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete."""
     START_TIMEOUT: _ErrorReason.ValueType  # 72
     """DEADLINE_EXCEEDED. The request was not begun within its start timeout."""
+    READER_STALLED: _ErrorReason.ValueType  # 76
+    """DEADLINE_EXCEEDED. The caller read nothing of a stream for so long that the stream was ended."""
     REQUEST_NOT_FOUND: _ErrorReason.ValueType  # 73
     """NOT_FOUND. This key has no such request, or it was forgotten after its time."""
     REQUEST_ID_TAKEN: _ErrorReason.ValueType  # 74
@@ -225,6 +247,12 @@ FILE_DIGEST_INVALID: ErrorReason.ValueType  # 38
 """INVALID_ARGUMENT. A sha-256 is not 64 hexadecimal digits."""
 FILE_STORE_UNAVAILABLE: ErrorReason.ValueType  # 39
 """UNAVAILABLE, with RetryInfo. Uploaded files cannot be kept or read: the disk is full, or what keeps them away."""
+UPLOAD_PART_MISSING: ErrorReason.ValueType  # 50
+"""INVALID_ARGUMENT. Parts that a file shall be made of did not come, or were not named; the message has their
+numbers.
+"""
+FILE_ALREADY_COMPLETE: ErrorReason.ValueType  # 51
+"""FAILED_PRECONDITION. Other bytes than before came for a file that is complete."""
 API_KEY_MISSING: ErrorReason.ValueType  # 40
 """UNAUTHENTICATED. The call has no API key."""
 API_KEY_INVALID: ErrorReason.ValueType  # 41
@@ -235,8 +263,14 @@ API_KEY_EXPIRED: ErrorReason.ValueType  # 43
 """UNAUTHENTICATED. The API key's time is over."""
 FACE_NOT_ALLOWED: ErrorReason.ValueType  # 44
 """PERMISSION_DENIED. The API key may not be used for calls of this kind, gRPC or HTTP."""
+APP_NOT_ALLOWED: ErrorReason.ValueType  # 45
+"""PERMISSION_DENIED. The API key may not be used for the app that this service serves; the message names those that
+it may be used for.
+"""
 QUEUE_FULL: ErrorReason.ValueType  # 60
-"""RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already."""
+"""RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or too many of this API key: at one
+replica, it may not have more than are free for all others.
+"""
 RATE_LIMITED: ErrorReason.ValueType  # 61
 """RESOURCE_EXHAUSTED, with RetryInfo. The API key's calls come faster than it may make them; RetryInfo says when the
 next one is let in.
@@ -249,12 +283,22 @@ FILE_QUOTA_EXCEEDED: ErrorReason.ValueType  # 64
 """RESOURCE_EXHAUSTED, with RetryInfo. The key's uploaded files are as many, or as many bytes, as it may have:
 delete some, or wait until their time is over.
 """
+CALLS_FULL: ErrorReason.ValueType  # 65
+"""RESOURCE_EXHAUSTED, with RetryInfo. Too many calls are open at this replica, or too many of this API key: it may
+not have more than are free for all others.
+"""
+MEMORY_FULL: ErrorReason.ValueType  # 66
+"""RESOURCE_EXHAUSTED, with RetryInfo. The files of all requests at this replica are as many bytes as it holds at a
+time, or those of this API key are: they may not be more than are free for all others.
+"""
 REQUEST_CANCELLED: ErrorReason.ValueType  # 70
 """CANCELLED. The caller cancelled the request."""
 REQUEST_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 71
 """DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete."""
 START_TIMEOUT: ErrorReason.ValueType  # 72
 """DEADLINE_EXCEEDED. The request was not begun within its start timeout."""
+READER_STALLED: ErrorReason.ValueType  # 76
+"""DEADLINE_EXCEEDED. The caller read nothing of a stream for so long that the stream was ended."""
 REQUEST_NOT_FOUND: ErrorReason.ValueType  # 73
 """NOT_FOUND. This key has no such request, or it was forgotten after its time."""
 REQUEST_ID_TAKEN: ErrorReason.ValueType  # 74

@@ -22,38 +22,39 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17idefics2/v1/files.proto\x12\x0bidefics2.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x01\n\x04\x46ile\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\rUploadRequest\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.idefics2.v1.UploadStartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"x\n\x0bUploadStart\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x06 \x01(\t\"%\n\x10GetUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"o\n\x11GetUploadResponse\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x16\n\x0enum_kept_bytes\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x13\x44ownloadFileRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x10\n\x06sha256\x18\x02 \x01(\tH\x00\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x16\n\tmax_bytes\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\x06\n\x04\x66ileB\x0c\n\n_max_bytes\"U\n\x14\x44ownloadFileResponse\x12!\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x11.idefics2.v1.FileH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"8\n\x0eGetFileRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x10\n\x06sha256\x18\x02 \x01(\tH\x00\x42\x06\n\x04\x66ile\";\n\x11\x44\x65leteFileRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x10\n\x06sha256\x18\x02 \x01(\tH\x00\x42\x06\n\x04\x66ile\"9\n\x10ListFilesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x11ListFilesResponse\x12 \n\x05\x66iles\x18\x01 \x03(\x0b\x32\x11.idefics2.v1.File\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xb3\x03\n\x0b\x46ileService\x12\x39\n\x06Upload\x12\x1a.idefics2.v1.UploadRequest\x1a\x11.idefics2.v1.File(\x01\x12J\n\tGetUpload\x12\x1d.idefics2.v1.GetUploadRequest\x1a\x1e.idefics2.v1.GetUploadResponse\x12U\n\x0c\x44ownloadFile\x12 .idefics2.v1.DownloadFileRequest\x1a!.idefics2.v1.DownloadFileResponse0\x01\x12\x39\n\x07GetFile\x12\x1b.idefics2.v1.GetFileRequest\x1a\x11.idefics2.v1.File\x12?\n\nDeleteFile\x12\x1e.idefics2.v1.DeleteFileRequest\x1a\x11.idefics2.v1.File\x12J\n\tListFiles\x12\x1d.idefics2.v1.ListFilesRequest\x1a\x1e.idefics2.v1.ListFilesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17idefics2/v1/files.proto\x12\x0bidefics2.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x01\n\x04\x46ile\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\rUploadRequest\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.idefics2.v1.UploadStartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\xa0\x01\n\x0bUploadStart\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x06 \x01(\t\x12&\n\x03ttl\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"%\n\x10GetUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"o\n\x11GetUploadResponse\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x16\n\x0enum_kept_bytes\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x13\x44ownloadFileRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x10\n\x06sha256\x18\x02 \x01(\tH\x00\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x16\n\tmax_bytes\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\x06\n\x04\x66ileB\x0c\n\n_max_bytes\"U\n\x14\x44ownloadFileResponse\x12!\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x11.idefics2.v1.FileH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"8\n\x0eGetFileRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x10\n\x06sha256\x18\x02 \x01(\tH\x00\x42\x06\n\x04\x66ile\";\n\x11\x44\x65leteFileRequest\x12\x0c\n\x02id\x18\x01 \x01(\tH\x00\x12\x10\n\x06sha256\x18\x02 \x01(\tH\x00\x42\x06\n\x04\x66ile\"9\n\x10ListFilesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x11ListFilesResponse\x12 \n\x05\x66iles\x18\x01 \x03(\x0b\x32\x11.idefics2.v1.File\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xb3\x03\n\x0b\x46ileService\x12\x39\n\x06Upload\x12\x1a.idefics2.v1.UploadRequest\x1a\x11.idefics2.v1.File(\x01\x12J\n\tGetUpload\x12\x1d.idefics2.v1.GetUploadRequest\x1a\x1e.idefics2.v1.GetUploadResponse\x12U\n\x0c\x44ownloadFile\x12 .idefics2.v1.DownloadFileRequest\x1a!.idefics2.v1.DownloadFileResponse0\x01\x12\x39\n\x07GetFile\x12\x1b.idefics2.v1.GetFileRequest\x1a\x11.idefics2.v1.File\x12?\n\nDeleteFile\x12\x1e.idefics2.v1.DeleteFileRequest\x1a\x11.idefics2.v1.File\x12J\n\tListFiles\x12\x1d.idefics2.v1.ListFilesRequest\x1a\x1e.idefics2.v1.ListFilesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'idefics2.v1.files_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FILE']._serialized_start=74
-  _globals['_FILE']._serialized_end=275
-  _globals['_UPLOADREQUEST']._serialized_start=277
-  _globals['_UPLOADREQUEST']._serialized_end=363
-  _globals['_UPLOADSTART']._serialized_start=365
-  _globals['_UPLOADSTART']._serialized_end=485
-  _globals['_GETUPLOADREQUEST']._serialized_start=487
-  _globals['_GETUPLOADREQUEST']._serialized_end=524
-  _globals['_GETUPLOADRESPONSE']._serialized_start=526
-  _globals['_GETUPLOADRESPONSE']._serialized_end=637
-  _globals['_DOWNLOADFILEREQUEST']._serialized_start=639
-  _globals['_DOWNLOADFILEREQUEST']._serialized_end=754
-  _globals['_DOWNLOADFILERESPONSE']._serialized_start=756
-  _globals['_DOWNLOADFILERESPONSE']._serialized_end=841
-  _globals['_GETFILEREQUEST']._serialized_start=843
-  _globals['_GETFILEREQUEST']._serialized_end=899
-  _globals['_DELETEFILEREQUEST']._serialized_start=901
-  _globals['_DELETEFILEREQUEST']._serialized_end=960
-  _globals['_LISTFILESREQUEST']._serialized_start=962
-  _globals['_LISTFILESREQUEST']._serialized_end=1019
-  _globals['_LISTFILESRESPONSE']._serialized_start=1021
-  _globals['_LISTFILESRESPONSE']._serialized_end=1099
-  _globals['_FILESERVICE']._serialized_start=1102
-  _globals['_FILESERVICE']._serialized_end=1537
+  _globals['_FILE']._serialized_start=106
+  _globals['_FILE']._serialized_end=307
+  _globals['_UPLOADREQUEST']._serialized_start=309
+  _globals['_UPLOADREQUEST']._serialized_end=395
+  _globals['_UPLOADSTART']._serialized_start=398
+  _globals['_UPLOADSTART']._serialized_end=558
+  _globals['_GETUPLOADREQUEST']._serialized_start=560
+  _globals['_GETUPLOADREQUEST']._serialized_end=597
+  _globals['_GETUPLOADRESPONSE']._serialized_start=599
+  _globals['_GETUPLOADRESPONSE']._serialized_end=710
+  _globals['_DOWNLOADFILEREQUEST']._serialized_start=712
+  _globals['_DOWNLOADFILEREQUEST']._serialized_end=827
+  _globals['_DOWNLOADFILERESPONSE']._serialized_start=829
+  _globals['_DOWNLOADFILERESPONSE']._serialized_end=914
+  _globals['_GETFILEREQUEST']._serialized_start=916
+  _globals['_GETFILEREQUEST']._serialized_end=972
+  _globals['_DELETEFILEREQUEST']._serialized_start=974
+  _globals['_DELETEFILEREQUEST']._serialized_end=1033
+  _globals['_LISTFILESREQUEST']._serialized_start=1035
+  _globals['_LISTFILESREQUEST']._serialized_end=1092
+  _globals['_LISTFILESRESPONSE']._serialized_start=1094
+  _globals['_LISTFILESRESPONSE']._serialized_end=1172
+  _globals['_FILESERVICE']._serialized_start=1175
+  _globals['_FILESERVICE']._serialized_end=1610
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -53,7 +54,9 @@ class File(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it will be forgotten: a day after its last upload, unless the service is set otherwise."""
+        """When it will be forgotten: a day after its last upload, unless the service is set otherwise, or its `ttl` is
+        shorter.
+        """
 
     def __init__(
         self,
@@ -117,6 +120,7 @@ class UploadStart(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
     """Names the upload, so that it can be gone on with after it broke: at most 128 bytes. Unset: what was sent is
     forgotten when the call breaks. Two keys may use the same. VALUE_OUT_OF_RANGE.
@@ -136,6 +140,12 @@ class UploadStart(_message.Message):
     """The sha-256 of the whole file, 64 hexadecimal digits; empty: not known. FILE_DIGEST_INVALID, FILE_MISMATCH."""
     content_type: _builtins.str
     """What the file is, as in File; empty: not known. FILE_MISMATCH."""
+    @_builtins.property
+    def ttl(self) -> _duration_pb2.Duration:
+        """How long to keep the file, more than 0. Unset, or longer than the service keeps files: as long as it does. Where
+        the same bytes are kept for longer already, they stay. VALUE_OUT_OF_RANGE.
+        """
+
     def __init__(
         self,
         *,
@@ -145,10 +155,11 @@ class UploadStart(_message.Message):
         size_bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
         content_type: _builtins.str = ...,
+        ttl: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "name", b"name", "offset", b"offset", "sha256", b"sha256", "size_bytes", b"size_bytes", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "name", b"name", "offset", b"offset", "sha256", b"sha256", "size_bytes", b"size_bytes", "ttl", b"ttl", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,7 +199,7 @@ class GetUploadResponse(_message.Message):
     upload_id: _builtins.str
     """Its name."""
     num_kept_bytes: _builtins.int
-    """How many bytes are kept: the `offset` to go on from. Bytes are kept in pieces of about 2 MiB, so that it is
+    """How many bytes are kept: the `offset` to go on from. Bytes are kept in pieces of about 4 MiB, so that it is
     less than what was sent.
     """
     @_builtins.property

@@ -16,8 +16,10 @@ from idefics2_service.blobs.interface import Blob
 from idefics2_service.errors import FileStoreUnavailable, StartFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from idefics2_service.blobs.interface import Data
 
 logger = structlog.get_logger(__name__)
 
@@ -44,7 +46,7 @@ class DirectoryBlobs:
             message = f"IDEFICS2_DATA_FOLDER: cannot keep files in {self._root}: {error.strerror}"
             raise StartFailed(message) from error
 
-    async def put(self, name: str, data: bytes) -> None:
+    async def put(self, name: str, *data: Data) -> None:
         """As BlobStore.put."""
         with _naming_faults():
             writing = asyncio.create_task(asyncio.to_thread(self._write, self._root / name, data))
@@ -83,7 +85,7 @@ class DirectoryBlobs:
             if path.stat().st_mtime < time.time() - _STALE_SECONDS:
                 path.unlink(missing_ok=True)
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def _write(self, path: Path, data: Sequence[Data]) -> None:
         temporary = self._incoming / uuid.uuid4().hex
         try:
             _write_durably(temporary, data)
@@ -124,10 +126,10 @@ class DirectoryBlobs:
                     yield Blob(str(path.relative_to(self._root)), facts.st_size, facts.st_mtime)
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def _write_durably(path: Path, data: Sequence[Data]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+        file.writelines(data)
         file.flush()
         os.fsync(descriptor)
 

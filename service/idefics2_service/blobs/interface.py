@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+Data = bytes | memoryview
+
 
 @dataclass(frozen=True)
 class Blob:
@@ -35,8 +37,8 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def put(self, name: str, data: bytes) -> None:
-        """Keep a blob, in place of the one of the same name."""
+    async def put(self, name: str, *data: Data) -> None:
+        """Keep a blob, all `data` behind each other, in place of the one of the same name."""
         ...
 
     async def get(self, name: str) -> bytes | None:

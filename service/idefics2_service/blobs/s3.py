@@ -21,6 +21,8 @@ from idefics2_service.errors import FileStoreUnavailable, StartFailed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from idefics2_service.blobs.interface import Data
+
 logger = structlog.get_logger(__name__)
 
 
@@ -55,7 +57,7 @@ class S3Blobs:
             message = "IDEFICS2_BLOB_URL: the bucket cannot be listed; see AWS_ENDPOINT and the keys"
             raise StartFailed(message) from error
 
-    async def put(self, name: str, data: bytes) -> None:
+    async def put(self, name: str, *data: Data) -> None:
         """As BlobStore.put: one request, so that there is nothing of it or all."""
         with _naming_faults():
             await obstore.put_async(self._store, name, data, use_multipart=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import msgspec
 
 from idefics2_service.keys.credentials import Credentials
-from idefics2_service.keys.records import MAX_SECRETS, Face, Key, Limits
+from idefics2_service.keys.records import MAX_SECRETS, AppId, Face, Key, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,15 +20,16 @@ class ChangeRefused(Exception):
     """A change that cannot be made; the message says why."""
 
 
-def create(
-    file: KeyFile,
-    key_id: str,
-    now: datetime,
-    *,
-    expires_at: datetime | None = None,
-    limits: Limits = Limits(),  # noqa: B008  # it is frozen
-    faces: tuple[Face, ...] = tuple(Face),
-) -> Credentials:
+class Grant(TypedDict, total=False):
+    """What a key is given, as Key has it; what is left out is as there."""
+
+    expires_at: datetime | None
+    limits: Limits
+    faces: tuple[Face, ...]
+    apps: tuple[AppId, ...] | None
+
+
+def create(file: KeyFile, key_id: str, now: datetime, **grant: Unpack[Grant]) -> Credentials:
     """Add a key; what is returned is kept nowhere.
 
     Raises:
@@ -40,14 +41,7 @@ def create(
     with file.edit() as keys:
         if key_id in keys:
             raise ChangeRefused(f"there is a key {key_id!r}; choose another id")
-        keys[key_id] = Key(
-            id=key_id,
-            hashes=(made.hash,),
-            created_at=now,
-            expires_at=expires_at,
-            limits=limits,
-            faces=faces,
-        )
+        keys[key_id] = Key(id=key_id, hashes=(made.hash,), created_at=now, **grant)
     return made
 
 

@@ -17,6 +17,9 @@ Hash = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Rate = Annotated[float, msgspec.Meta(ge=0.001, le=10_000)]
 Bound = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+AppId = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}/[A-Za-z0-9._-]{1,64}\Z")]
+"""As fal calls what it serves: `owner/name`."""
 
 
 class Face(enum.Enum):
@@ -40,6 +43,9 @@ class Limits(_Record, frozen=True):
     """Calls that are open at a time."""
     max_queued: Bound | None = None
     """Submitted requests that have not ended, of all replicas."""
+    max_stored_bytes: Size | None = None
+    """Bytes of uploaded files, of all replicas; None is what the service is set to, as below."""
+    max_stored_files: Bound | None = None
 
     @property
     def burst_calls(self) -> int:
@@ -58,3 +64,5 @@ class Key(_Record, frozen=True, kw_only=True):
     expires_at: Time | None = None
     limits: Limits = Limits()
     faces: Annotated[tuple[Face, ...], msgspec.Meta(min_length=1)] = tuple(Face)
+    apps: Annotated[tuple[AppId, ...], msgspec.Meta(min_length=1)] | None = None
+    """What it may use, of all that is served with this file; None is all."""

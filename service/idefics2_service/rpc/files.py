@@ -11,10 +11,12 @@ from idefics2_service.rpc.interceptor import current_caller
 from idefics2_service.rpc.records import write_timestamp
 from idefics2_service.rpc.stored_files import cut, read_chunks, read_range, read_start, write_file
 from idefics2_service.uploads.names import is_id, read_sha256
+from idefics2_service.uploads.pieces import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from idefics2_service.gate import Gate
     from idefics2_service.rpc.status import ServicerContext
     from idefics2_service.uploads.library import Library
     from idefics2_service.uploads.records import StoredFile
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 SERVICE_NAME = files_pb2.DESCRIPTOR.services_by_name["FileService"].full_name
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 1_000
+_DOWNLOAD_BYTES = 3 * PIECE_BYTES
+"""What a download has in memory: the piece that is being sent, and the next ones."""
 
 
 class _NamesFile(Protocol):
@@ -34,13 +38,14 @@ class _NamesFile(Protocol):
 class FileServicer(files_pb2_grpc.FileServiceServicer):
     """The wire's side of Uploads and Library."""
 
-    def __init__(self, library: Library, uploads: Uploads) -> None:
-        """Serve `library`, and let files in by `uploads`."""
+    def __init__(self, library: Library, uploads: Uploads, gate: Gate) -> None:
+        """Serve `library`, and let files in by `uploads`, with the room that `gate` has."""
+        self._gate = gate
         self._library = library
         self._uploads = uploads
 
     async def Upload(
-        self, request_iterator: AsyncIterator[files_pb2.UploadRequest], context: ServicerContext
+        self, request_iterator: AsyncIterator[files_pb2.UploadRequest | memoryview], context: ServicerContext
     ) -> files_pb2.File:
         """Take a file."""
         start = await read_start(request_iterator)
@@ -64,9 +69,10 @@ class FileServicer(files_pb2_grpc.FileServiceServicer):
         file = await self._find(request)
         offset, max_bytes = read_range(request, file.size_bytes)
         yield files_pb2.DownloadFileResponse(file=write_file(file))
-        async for part in self._library.read(file, offset, max_bytes):
-            for chunk in cut(part):
-                yield files_pb2.DownloadFileResponse(chunk=chunk)
+        async with self._gate.reserve(_key_id(), min(file.size_bytes, _DOWNLOAD_BYTES)):
+            async for part in self._library.read(file, offset, max_bytes):
+                for chunk in cut(part):
+                    yield files_pb2.DownloadFileResponse(chunk=chunk)
 
     async def GetFile(self, request: files_pb2.GetFileRequest, context: ServicerContext) -> files_pb2.File:
         """Tell of a file."""

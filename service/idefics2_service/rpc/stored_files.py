@@ -9,10 +9,14 @@ from idefics2.v1 import files_pb2
 from idefics2_service.errors import RequestMalformed, ValueOutOfRange
 from idefics2_service.rpc.records import write_timestamp
 from idefics2_service.uploads.records import StoredFile, UploadStart
-from idefics2_service.uploads.uploads import MAX_CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from idefics2_service.blobs.interface import Data
+
+_SENT_BYTES = 131_072
+"""Of each chunk: what a caller who stops to read leaves in grpc's hands is two of them, until it hangs up."""
 
 
 def write_file(file: StoredFile) -> files_pb2.File:
@@ -29,7 +33,7 @@ def write_file(file: StoredFile) -> files_pb2.File:
     )
 
 
-async def read_start(messages: AsyncIterator[files_pb2.UploadRequest]) -> UploadStart:
+async def read_start(messages: AsyncIterator[files_pb2.UploadRequest | memoryview]) -> UploadStart:
     """Read the first message.
 
     Raises:
@@ -37,7 +41,7 @@ async def read_start(messages: AsyncIterator[files_pb2.UploadRequest]) -> Upload
 
     """
     first = await anext(messages, None)
-    if first is None or not first.HasField("start"):
+    if first is None or isinstance(first, memoryview) or not first.HasField("start"):
         raise RequestMalformed("the first message of an upload must hold start", field="start")
     start = first.start
     return UploadStart(
@@ -47,20 +51,24 @@ async def read_start(messages: AsyncIterator[files_pb2.UploadRequest]) -> Upload
         size_bytes=start.size_bytes,
         sha256=start.sha256,
         content_type=start.content_type,
+        keep_seconds=start.ttl.ToNanoseconds() / 1e9 if start.HasField("ttl") else None,
     )
 
 
-async def read_chunks(messages: AsyncIterator[files_pb2.UploadRequest]) -> AsyncIterator[bytes]:
-    """Yield what each further message brings.
+async def read_chunks(messages: AsyncIterator[files_pb2.UploadRequest | memoryview]) -> AsyncIterator[Data]:
+    """Yield what each further message brings; most of them are a chunk and nothing else, found before.
 
     Raises:
         RequestMalformed: one is no chunk.
 
     """
     async for message in messages:
-        if message.WhichOneof("content") != "chunk":
+        if isinstance(message, memoryview):
+            yield message
+        elif message.WhichOneof("content") == "chunk":
+            yield message.chunk
+        else:
             raise RequestMalformed("each message after the first must hold a chunk", field="chunk")
-        yield message.chunk
 
 
 def read_range(request: files_pb2.DownloadFileRequest, size_bytes: int) -> tuple[int, int | None]:
@@ -81,4 +89,4 @@ def read_range(request: files_pb2.DownloadFileRequest, size_bytes: int) -> tuple
 
 def cut(data: bytes) -> Iterator[bytes]:
     """Make chunks of a part."""
-    return (data[start : start + MAX_CHUNK_BYTES] for start in range(0, len(data), MAX_CHUNK_BYTES))
+    return (data[start : start + _SENT_BYTES] for start in range(0, len(data), _SENT_BYTES))

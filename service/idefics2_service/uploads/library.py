@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING
 
 import structlog
 
-from idefics2_service.errors import FileNotUploaded, FileStoreUnavailable
+from idefics2_service.errors import FileAlreadyComplete, FileNotUploaded, FileStoreUnavailable
 from idefics2_service.uploads import names
-from idefics2_service.uploads.records import StoredFile, decode_file, encode_file
+from idefics2_service.uploads.pieces import read_ahead
+from idefics2_service.uploads.records import decode_file, encode_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from idefics2_service.blobs.interface import Blob, BlobStore
     from idefics2_service.settings import FileSettings
-    from idefics2_service.uploads.records import Part
+    from idefics2_service.uploads.records import StoredFile
 
 logger = structlog.get_logger(__name__)
 
@@ -42,53 +44,84 @@ class Library:
         """One for each key: two who bring the same, or bring and delete it, take turns."""
 
     async def find(self, key_id: str, file_id: str) -> StoredFile | None:
-        """Return a key's file by its id."""
-        data = await self._blobs.get(names.record_name(key_id, file_id)) if names.is_id(file_id) else None
+        """Return a key's file by its id; whoever knows the id may read it."""
+        if not (names.is_key_id(key_id) and names.is_id(file_id)):
+            return None
+        data = await self._blobs.get(names.record_name(key_id, file_id))
         file = decode_file(data) if data is not None else None
         return file if file is not None and file.expires_at > self.clock() else None
 
     async def find_content(self, key_id: str, sha256: str) -> StoredFile | None:
-        """Return a key's file by the sha-256 of its bytes, in lower case."""
-        file_id = await self._blobs.get(names.content_name(key_id, sha256))
-        return None if file_id is None else await self.find(key_id, file_id.decode())
+        """Return a key's file by the sha-256 of its bytes, in lower case: of several the one that lasts."""
+        blobs = await self._blobs.list_blobs(names.content_folder(key_id, sha256))
+        found = await asyncio.gather(*(self.find(key_id, names.last_of(blob.name)) for blob in blobs))
+        return max(filter(None, found), key=lambda file: file.expires_at, default=None)
 
     async def read(
         self, file: StoredFile, offset: int = 0, max_bytes: int | None = None
     ) -> AsyncIterator[bytes]:
-        """Yield a file's bytes from `offset` on, at most `max_bytes`, a part at a time.
+        """Yield a file's bytes from `offset` on, at most `max_bytes`, a piece at a time.
 
         Raises:
             FileNotUploaded: it was deleted meanwhile.
 
         """
         end = file.size_bytes if max_bytes is None else min(offset + max_bytes, file.size_bytes)
-        start = 0
-        for part in file.parts:
-            if start < end and offset < start + part.size_bytes:
-                data = await self._read_part(file, part)
-                yield data[max(offset - start, 0) : end - start]
-            start += part.size_bytes
+        starts = accumulate((piece.size_bytes for piece in file.pieces), initial=0)
+        placed = list(zip(starts, file.pieces, strict=False))  # the last one starts nowhere: it is the end
+        wanted = [(at, piece) for at, piece in placed if at < end and offset < at + piece.size_bytes]
+        places = iter(wanted)
+        async with aclosing(read_ahead(self._blobs, [piece for _, piece in wanted])) as found:
+            async for data in found:
+                if data is None:
+                    # What promises what is gone must go: the same upload would find it, and add nothing.
+                    await self._blobs.delete(names.record_name(file.key_id, file.id))
+                    raise FileNotUploaded.of(file.id)
+                at, _ = next(places)
+                yield data[max(offset - at, 0) : end - at]
 
     async def keep(self, file: StoredFile) -> StoredFile:
-        """Keep a file whose parts are all there, or let the one of the same content last as long.
+        """Keep a file whose pieces are all there, or let the one of the same content last as long.
 
         Returns what is kept: where the content was known, that is the file of before.
         """
         async with self._locks[file.key_id]:
             known = await self.find_content(file.key_id, file.sha256)
-            kept = file if known is None else replace(known, expires_at=file.expires_at)
-            await self._blobs.put(names.content_name(kept.key_id, kept.sha256), kept.id.encode())
-            await self._blobs.put(names.record_name(kept.key_id, kept.id), encode_file(kept))
-            await self._blobs.delete(*(part.name for part in file.parts if part not in kept.parts))
+            if known is None:
+                await self._put(file)
+                return file
+            kept = replace(known, expires_at=max(known.expires_at, file.expires_at))
+            await self._put(kept)
+            gone = {piece.name for piece in file.pieces if piece not in kept.pieces} | {_until(known)}
+            await self._blobs.delete(*(gone - {_until(kept)}))
         return kept
+
+    async def keep_announced(self, file: StoredFile) -> StoredFile:
+        """Keep a file under its own id, which was told before it came, whatever else the key has.
+
+        Returns what is kept: where the same has come before, that is the file of before.
+
+        Raises:
+            FileAlreadyComplete: another one has come before.
+
+        """
+        async with self._locks[file.key_id]:
+            known = await self.find(file.key_id, file.id)
+            if known is None:
+                await self._put(file)
+                with suppress(FileStoreUnavailable):  # then it is forgotten with the file
+                    await self._clear(file)
+                return file
+        return check_same(known, file.sha256)
 
     async def delete(self, file: StoredFile) -> None:
         """Forget a file."""
         async with self._locks[file.key_id]:
-            await self._blobs.delete(names.record_name(file.key_id, file.id))  # first: no half is ever seen
-            await self._blobs.delete(
-                names.content_name(file.key_id, file.sha256), *(part.name for part in file.parts)
-            )
+            # First the record: no half is ever seen.
+            await self._blobs.delete(names.record_name(file.key_id, file.id))
+            blobs = await self._blobs.list_blobs(names.file_folder(file.key_id, file.id))
+            pointer = names.content_name(file.key_id, file.sha256, file.id)
+            await self._blobs.delete(pointer, *(blob.name for blob in blobs))
 
     async def list_page(
         self, key_id: str, limit: int, after: str = ""
@@ -121,7 +154,7 @@ class Library:
         """Forget the file of these blobs, if its time is over."""
         is_complete = any(names.is_record(blob.name) for blob in blobs)
         seconds = self._settings.keep_seconds if is_complete else self._settings.keep_unfinished_seconds
-        if not all(self._is_over(blob, seconds) for blob in blobs):
+        if not all(self._is_over(blob, seconds) for blob in blobs) and not self._is_due(blobs):
             return
         async with self._locks[key_id]:
             file_id = names.id_of(blobs[0].name)
@@ -133,17 +166,45 @@ class Library:
     async def _expire_pointer(self, key_id: str, blob: Blob) -> None:
         """Forget what leads to a file, if the file is forgotten."""
         if self._is_over(blob, self._settings.keep_seconds):
-            file_id = await self._blobs.get(blob.name) or b""
-            if await self.find(key_id, file_id.decode()) is None:
+            file_id = names.pointed_id(blob.name) or (await self._blobs.get(blob.name) or b"").decode()
+            if await self.find(key_id, file_id) is None:
                 await self._blobs.delete(blob.name)
+
+    async def _put(self, file: StoredFile) -> None:
+        """Keep what is known of a file; its record last, for it makes the file one."""
+        await self._blobs.put(names.content_name(file.key_id, file.sha256, file.id), b"")
+        if file.expires_at < self.clock() + self._settings.keep_seconds - _TIDY_SECONDS:
+            await self._blobs.put(_until(file), b"")
+        await self._blobs.put(names.record_name(file.key_id, file.id), encode_file(file))
+
+    async def _clear(self, file: StoredFile) -> None:
+        """Forget what else came under a file's id."""
+        blobs = await self._blobs.list_blobs(names.file_folder(file.key_id, file.id))
+        pieces = {piece.name for piece in file.pieces}
+        needed = {names.record_name(file.key_id, file.id), _until(file), *pieces}
+        await self._blobs.delete(*(blob.name for blob in blobs if blob.name not in needed))
+
+    def _is_due(self, blobs: list[Blob]) -> bool:
+        """Tell whether a reminder says to look at a file."""
+        times = [time for blob in blobs if (time := names.read_until(blob.name)) is not None]
+        return min(times, default=math.inf) <= self.clock()
 
     def _is_over(self, blob: Blob, seconds: float) -> bool:
         return blob.modified_at + seconds <= self.clock()
 
-    async def _read_part(self, file: StoredFile, part: Part) -> bytes:
-        data = await self._blobs.get(part.name)
-        if data is None:
-            # Its record must not promise again what is gone: the same upload would find it, and add nothing.
-            await self._blobs.delete(names.record_name(file.key_id, file.id))
-            raise FileNotUploaded.of(file.id)
-        return data
+
+def check_same(known: StoredFile, sha256: str) -> StoredFile:
+    """Return a file that is complete, if its bytes came once more.
+
+    Raises:
+        FileAlreadyComplete: other bytes came.
+
+    """
+    if known.sha256 != sha256:
+        message = f"the file {known.id} is complete, and other bytes came: announce another file for them"
+        raise FileAlreadyComplete(message)
+    return known
+
+
+def _until(file: StoredFile) -> str:
+    return names.until_name(file.key_id, file.id, file.expires_at)

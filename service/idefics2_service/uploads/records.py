@@ -11,7 +11,7 @@ URL_PREFIX = "idefics2://files/"
 """What the URL of a file begins with; its id follows."""
 
 
-class Part(NamedTuple):
+class Piece(NamedTuple):
     """A piece of a file, which is a blob."""
 
     name: str
@@ -32,7 +32,7 @@ class StoredFile:
     created_at: float
     expires_at: float
     """Seconds since the epoch, as `created_at`."""
-    parts: tuple[Part, ...]
+    pieces: tuple[Piece, ...]
     """In order."""
 
     @property
@@ -43,7 +43,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class UploadStart:
-    """What a caller says of a file before it comes. Empty: not known."""
+    """What a caller says of a file before it comes. Empty, or 0: not known."""
 
     size_bytes: int
     upload_id: str = ""
@@ -51,6 +51,16 @@ class UploadStart:
     name: str = ""
     sha256: str = ""
     content_type: str = ""
+    keep_seconds: float | None = None
+    """How long to keep it; None, and whatever is longer than is set: as long as is set."""
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What was said of a file that is to come."""
+
+    name: str
+    keep_seconds: float | None
 
 
 class UploadProgress(NamedTuple):
@@ -69,3 +79,13 @@ def encode_file(file: StoredFile) -> bytes:
 def decode_file(data: bytes) -> StoredFile:
     """Read what `encode_file` wrote."""
     return msgspec.json.decode(data, type=StoredFile)
+
+
+def encode_announcement(announcement: Announcement) -> bytes:
+    """Write what is known of a file that is to come."""
+    return msgspec.json.encode(announcement)
+
+
+def decode_announcement(data: bytes) -> Announcement:
+    """Read what `encode_announcement` wrote."""
+    return msgspec.json.decode(data, type=Announcement)

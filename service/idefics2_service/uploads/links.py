@@ -1,0 +1,41 @@
+"""Public links: the path by which anybody who knows it may read a file, without a key.
+
+The id in it is the capability: 128 random bits that only the file's owner was told, and whom the owner told.
+So a link may be read back whatever host it names: a file is taken from the library only if it is there, under
+this very key and id, and its bytes are then what a GET of the link would give to anybody. The host is not
+asked, and learns nothing. A link that leads to no file of ours is a URL like any other.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+if TYPE_CHECKING:
+    from idefics2_service.uploads.records import StoredFile
+
+_PATH = re.compile(r"(?:/.*)?/files/(?P<key_id>[A-Za-z0-9_-]{1,64})/(?P<id>[0-9a-f]{32})(?:/[^/]*)?")
+_SWALLOWED = (".", "..")
+"""What no path may end in: clients would take the segment before it away, too."""
+
+
+def public_path(file: StoredFile) -> str:
+    """Return a file's path, to be put behind the service's own URL and a slash."""
+    return make_public_path(file.key_id, file.id, file.name)
+
+
+def make_public_path(key_id: str, file_id: str, name: str) -> str:
+    """Return the path that a file of this id and name has, or will have."""
+    path = f"files/{key_id}/{file_id}"
+    return path if not name or name in _SWALLOWED else f"{path}/{quote(name, safe='')}"
+
+
+def read_public_path(url: str) -> tuple[str, str] | None:
+    """Return key and id of the file that an http(s) URL may lead to; None: it is no public link."""
+    try:
+        scheme, _, path, _, _ = urlsplit(url)
+    except ValueError:
+        return None
+    match = _PATH.fullmatch(path) if scheme in {"http", "https"} else None
+    return (match["key_id"], match["id"]) if match else None

@@ -1,0 +1,534 @@
+"""What is promised of files that are announced before they come, over every store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from idefics2_service.errors import (
+    ApiKeyRevoked,
+    FileAlreadyComplete,
+    FileEmpty,
+    FileMismatch,
+    FileNotAnImage,
+    FileQuotaExceeded,
+    FileStoreUnavailable,
+    FileTooLarge,
+    ServiceError,
+    UploadNotFound,
+    UploadPartMissing,
+    ValueOutOfRange,
+)
+from idefics2_service.keys.records import Limits
+from idefics2_service.settings import FileSettings
+from idefics2_service.uploads import pieces
+from idefics2_service.uploads.announcements import Announcements
+from idefics2_service.uploads.library import Library
+from idefics2_service.uploads.quotas import FileQuotas
+from idefics2_service.uploads.records import StoredFile, UploadStart
+from idefics2_service.uploads.uploads import Uploads
+from pictures import draw_red_circle, encode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+
+    from idefics2_service.blobs.interface import BlobStore
+
+KEY = "anna"
+PICTURE = encode(draw_red_circle(), "BMP")  # 90 kB
+OTHER = encode(draw_red_circle((42, 42)), "BMP")  # 5 kB
+SHA256 = hashlib.sha256(PICTURE).hexdigest()
+PIECE_BYTES = 10_000
+PART_BYTES = 25_000
+"""So that a part has several pieces, and a file several parts."""
+CLOCK_SKEW_SECONDS = 5
+NOBODY = "0" * 32
+SETTINGS = FileSettings(max_file_bytes=100_000, max_key_bytes=300_000, max_key_files=3)
+
+
+class Desk:
+    """Where files are announced and brought: what a face does, without one."""
+
+    def __init__(self, blobs: BlobStore, settings: FileSettings = SETTINGS) -> None:
+        """Begin with nothing."""
+        self.blobs = blobs
+        self.limits: dict[str, Limits] = {}
+        self.is_revoked = False
+        quotas = FileQuotas(blobs, settings, self._limits_of)
+        self.library = Library(blobs, settings)
+        self.uploads = Uploads(blobs, self.library, settings, quotas)
+        self.announcements = Announcements(blobs, self.library, settings, quotas)
+
+    async def announce(self, **said: Any) -> str:
+        """Announce a picture."""
+        return await self.announcements.announce(KEY, **said)
+
+    async def bring(self, file_id: str, data: bytes = PICTURE, size_bytes: int | None = None) -> StoredFile:
+        """Bring a file as a whole."""
+        return await self.announcements.receive(KEY, file_id, size_bytes, stream(data))
+
+    async def bring_part(self, file_id: str, number: int, data: bytes, size_bytes: int | None = None) -> str:
+        """Bring a part."""
+        return await self.announcements.receive_part(KEY, file_id, number, size_bytes, stream(data))
+
+    async def bring_all(self, file_id: str, parts: Sequence[bytes]) -> list[tuple[int, str]]:
+        """Bring all parts at the same time, in any order; return what completes the file."""
+        numbers = random.sample(range(1, len(parts) + 1), len(parts))
+        etags = await asyncio.gather(*(self.bring_part(file_id, n, parts[n - 1]) for n in numbers))
+        return list(zip(numbers, etags, strict=True))
+
+    async def complete(self, file_id: str, named: Sequence[tuple[int, str]]) -> StoredFile:
+        """Join parts."""
+        return await self.announcements.complete(KEY, file_id, named)
+
+    async def upload(self, data: bytes = PICTURE, **said: Any) -> StoredFile:
+        """Upload a file that nobody announced."""
+        return await self.uploads.receive(KEY, UploadStart(len(data), **said), stream(data))
+
+    async def read(self, file_id: str) -> bytes:
+        """Read a file by its id."""
+        file = await self.library.find(KEY, file_id)
+        assert file is not None
+        return b"".join([piece async for piece in self.library.read(file)])
+
+    async def names(self) -> list[str]:
+        """List all that is kept."""
+        return [blob.name for blob in await self.blobs.list_blobs(KEY)]
+
+    def _limits_of(self, key_id: str) -> Limits:
+        if self.is_revoked:
+            raise ApiKeyRevoked("the API key was revoked")
+        return self.limits.get(key_id, Limits())
+
+    def let_pass(self, seconds: float) -> None:
+        """Let time go by."""
+        clock = self.library.clock
+        self.library.clock = lambda: clock() + seconds
+
+
+async def stream(data: bytes, chunk_bytes: int = 700) -> AsyncIterator[bytes]:
+    """Let bytes come."""
+    for start in range(0, len(data), chunk_bytes):
+        yield data[start : start + chunk_bytes]
+
+
+async def break_off(data: bytes) -> AsyncIterator[bytes]:
+    """Let bytes come, and break."""
+    async for chunk in stream(data):
+        yield chunk
+    raise ConnectionError
+
+
+def cut(data: bytes, part_bytes: int = PART_BYTES) -> list[bytes]:
+    """Make parts of a file."""
+    return [data[start : start + part_bytes] for start in range(0, len(data), part_bytes)]
+
+
+def is_of(prefix: str, name: str) -> bool:
+    """Tell by the last part of a blob's name whether it begins so."""
+    return name.rpartition("/")[2].startswith(prefix)
+
+
+async def refuse(kind: type[ServiceError], call: Coroutine[Any, Any, Any]) -> ServiceError:
+    """Make a call that must fail, and return how it does."""
+    with pytest.raises(kind) as caught:
+        await call
+    return caught.value
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep files in pieces that a test can afford."""
+    monkeypatch.setattr(pieces, "PIECE_BYTES", PIECE_BYTES)
+
+
+@pytest.fixture
+def desk(blobs: BlobStore) -> Desk:
+    """One over the store under test."""
+    return Desk(blobs)
+
+
+async def test_an_announced_file_is_found_under_the_id_that_was_told(desk: Desk) -> None:
+    file_id = await desk.announce(name="circle.bmp", content_type="image/x-ms-bmp")
+    assert await desk.library.find(KEY, file_id) is None
+    file = await desk.bring(file_id, size_bytes=len(PICTURE))
+    assert (file.id, file.name, file.sha256, file.content_type) == (
+        *(file_id, "circle.bmp", SHA256),
+        "image/bmp",
+    )
+    assert file.expires_at - file.created_at == SETTINGS.keep_seconds
+    assert await desk.library.find(KEY, file_id) == await desk.library.find_content(KEY, SHA256) == file
+    assert await desk.read(file_id) == PICTURE
+    assert not [name for name in await desk.names() if is_of("announced", name)]
+
+
+async def test_any_replica_goes_on_with_what_another_one_began(desk: Desk) -> None:
+    file_id, parts = await desk.announce(), cut(PICTURE)
+    etags = [
+        (number, await Desk(desk.blobs).bring_part(file_id, number, part))
+        for number, part in enumerate(parts, 1)
+    ]
+    assert (await Desk(desk.blobs).complete(file_id, etags)).sha256 == SHA256
+    assert await desk.read(file_id) == PICTURE
+
+
+async def test_parts_come_in_any_order_at_the_same_time_and_are_joined_by_number(desk: Desk) -> None:
+    file_id, parts = await desk.announce(name="circle.bmp"), cut(PICTURE)
+    named = await desk.bring_all(file_id, parts)
+    assert dict(named) == {
+        number: f'"{hashlib.md5(part).hexdigest()}"'  # noqa: S324  # what an etag is
+        for number, part in enumerate(parts, 1)
+    }
+    assert await desk.library.find(KEY, file_id) is None
+    random.shuffle(named)
+    file = await desk.complete(file_id, named)
+    assert (file.id, file.name, file.size_bytes, file.sha256, file.content_type) == (
+        *(file_id, "circle.bmp", len(PICTURE), SHA256),
+        "image/bmp",
+    )
+    assert await desk.read(file_id) == PICTURE
+    assert not [name for name in await desk.names() if is_of("announced", name) or "etag" in name]
+
+
+async def test_an_etag_is_good_without_its_quotation_marks(desk: Desk) -> None:
+    file_id = await desk.announce()
+    named = await desk.bring_all(file_id, cut(PICTURE))
+    assert (await desk.complete(file_id, [(n, etag.strip('"')) for n, etag in named])).sha256 == SHA256
+
+
+async def test_a_part_that_comes_again_takes_the_place_of_the_one_before(desk: Desk) -> None:
+    file_id, parts = await desk.announce(), cut(PICTURE)
+    old = await desk.bring_part(file_id, 2, b"something else")
+    named = await desk.bring_all(file_id, parts)
+    error = await refuse(
+        FileMismatch, desk.complete(file_id, [(n, old if n == 2 else etag) for n, etag in named])
+    )
+    assert error.metadata["announced"] == old
+    assert error.metadata["received"] == dict(named)[2]
+    assert len([name for name in await desk.names() if is_of("part-00002", name)]) == 4
+    assert (await desk.complete(file_id, named)).sha256 == SHA256
+
+
+async def test_of_a_part_that_comes_twice_at_the_same_time_the_named_one_counts(desk: Desk) -> None:
+    file_id = await desk.announce()
+    first, second = PICTURE[:50_000], PICTURE[50_000:]
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"something else"
+        begun.set()
+        await go_on.wait()
+
+    slowly = asyncio.create_task(desk.announcements.receive_part(KEY, file_id, 2, None, slow()))
+    await begun.wait()
+    named = await desk.bring_all(file_id, [first, second])
+    go_on.set()
+    assert await slowly not in dict(named).values()
+    file = await desk.complete(file_id, named)
+    assert file.sha256 == SHA256
+    assert await desk.read(file_id) == PICTURE
+    assert len([name for name in await desk.names() if is_of("part-", name)]) == len(file.pieces)
+
+
+async def test_parts_that_are_not_named_are_forgotten(desk: Desk) -> None:
+    file_id, parts = await desk.announce(), cut(PICTURE)
+    named = await desk.bring_all(file_id, [*parts, b"too much"])
+    file = await desk.complete(file_id, [(n, etag) for n, etag in named if n <= len(parts)])
+    assert file.sha256 == SHA256
+    assert not [name for name in await desk.names() if is_of(f"part-{len(parts) + 1:05d}", name)]
+
+
+async def test_the_same_content_twice_is_two_files_that_do_not_need_each_other(desk: Desk) -> None:
+    plain = await desk.upload()
+    first, second = [await desk.bring(await desk.announce()) for _ in range(2)]
+    assert len({plain.id, first.id, second.id}) == 3
+    await desk.library.delete(plain)
+    assert await desk.read(first.id) == await desk.read(second.id) == PICTURE
+    assert (await desk.upload()).id in {first.id, second.id}
+    await desk.library.delete(first)
+    assert await desk.library.find(KEY, first.id) is None
+    assert await desk.library.find_content(KEY, SHA256) == await desk.library.find(KEY, second.id)
+    assert await desk.read(second.id) == PICTURE
+    await desk.library.delete(second)
+    assert await desk.library.find_content(KEY, SHA256) is None
+    assert await desk.names() == []
+
+
+async def test_what_is_brought_again_is_the_same_file_and_other_bytes_are_refused(desk: Desk) -> None:
+    file_id = await desk.announce()
+    file = await desk.bring(file_id)
+    before = await desk.names()
+    assert await desk.bring(file_id, size_bytes=len(PICTURE)) == await desk.bring(file_id) == file
+    for data, size in ((OTHER, len(OTHER)), (PICTURE[:-1], None), (PICTURE + b"x", None), (b"", None)):
+        await refuse(FileAlreadyComplete, desk.bring(file_id, data, size))
+    await refuse(FileAlreadyComplete, desk.bring_part(file_id, 1, PICTURE))
+    assert await desk.complete(file_id, [(1, '"whatever"')]) == file  # as after a lost answer
+    assert await desk.names() == before
+    assert await desk.read(file_id) == PICTURE
+
+
+async def test_two_who_bring_the_same_at_once_are_answered_with_one_file(desk: Desk) -> None:
+    file_id = await desk.announce()
+    first, second = await asyncio.gather(desk.bring(file_id), desk.bring(file_id))
+    assert first == second
+    assert len([name for name in await desk.names() if "/files/" in name]) == 1 + len(first.pieces)
+    assert await desk.read(file_id) == PICTURE
+
+
+async def test_of_two_who_bring_something_else_at_once_one_is_refused(desk: Desk) -> None:
+    file_id = await desk.announce()
+    answers = await asyncio.gather(desk.bring(file_id), desk.bring(file_id, OTHER), return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers) == ["FileAlreadyComplete", "StoredFile"]
+    (file,) = [answer for answer in answers if isinstance(answer, StoredFile)]
+    assert await desk.read(file_id) in {PICTURE, OTHER}
+    assert len([name for name in await desk.names() if "/files/" in name]) == 1 + len(file.pieces)
+
+
+async def test_what_breaks_off_leaves_the_announcement_alone(desk: Desk) -> None:
+    file_id = await desk.announce()
+    before = await desk.names()
+    with pytest.raises(ConnectionError):
+        await desk.announcements.receive(KEY, file_id, None, break_off(PICTURE[:30_000]))
+    with pytest.raises(ConnectionError):
+        await desk.announcements.receive_part(KEY, file_id, 1, None, break_off(PICTURE[:30_000]))
+    assert await desk.names() == before
+    assert (await desk.bring(file_id)).sha256 == SHA256
+
+
+@pytest.mark.parametrize(
+    ("data", "size_bytes", "kind", "field"),
+    [
+        (b"", None, FileEmpty, "size_bytes"),
+        (b"", 0, FileEmpty, "size_bytes"),
+        (b"", 9, FileMismatch, "size_bytes"),
+        (PICTURE, len(PICTURE) + 1, FileMismatch, "size_bytes"),
+        (PICTURE, 10, FileMismatch, "size_bytes"),
+        (b"I am no picture.", None, FileNotAnImage, "body"),
+        (PICTURE, 100_001, FileTooLarge, "size_bytes"),
+        (PICTURE * 2, None, FileTooLarge, "size_bytes"),
+    ],
+)
+async def test_a_bad_file_is_refused_by_name_and_leaves_nothing(
+    desk: Desk, data: bytes, size_bytes: int | None, kind: type[ServiceError], field: str
+) -> None:
+    file_id = await desk.announce()
+    before = await desk.names()
+    for call in (desk.bring(file_id, data, size_bytes), desk.bring_part(file_id, 1, data, size_bytes)):
+        assert (await refuse(kind, call)).field == field
+        assert await desk.names() == before
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "field"),
+    [
+        ({"name": "é" * 128}, ValueOutOfRange, "name"),
+        ({"name": "a\nb"}, ValueOutOfRange, "name"),
+        ({"name": "\ud800"}, ValueOutOfRange, "name"),
+        ({"keep_seconds": 0}, ValueOutOfRange, "keep_seconds"),
+        ({"keep_seconds": float("nan")}, ValueOutOfRange, "keep_seconds"),
+        ({"content_type": "text/plain"}, FileNotAnImage, "content_type"),
+        ({"content_type": "video/mp4"}, FileNotAnImage, "content_type"),
+    ],
+)
+async def test_a_bad_announcement_is_refused_by_name_and_leaves_nothing(
+    desk: Desk, said: dict[str, Any], kind: type[ServiceError], field: str
+) -> None:
+    assert (await refuse(kind, desk.announce(**said))).field == field
+    assert await desk.names() == []
+
+
+@pytest.mark.parametrize("content_type", ["", "IMAGE/PNG", "image/jpeg; q=1", "application/octet-stream"])
+async def test_what_may_be_a_picture_is_announced(desk: Desk, content_type: str) -> None:
+    name = "Screenshot at 3.45\u202fPM.png"  # as macOS calls it
+    file = await desk.bring(await desk.announce(name=name, content_type=content_type))
+    assert (file.name, file.content_type) == (name, "image/bmp")
+
+
+ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
+NAMED: dict[str, tuple[list[tuple[int, str]], type[ServiceError], str, str]] = {
+    "no part": ([], ValueOutOfRange, "parts", "1 to 10000 parts"),
+    "too many parts": ([(1, ETAG)] * 10_001, ValueOutOfRange, "parts", "1 to 10000 parts"),
+    "a part twice": ([(1, ETAG), (1, ETAG)], ValueOutOfRange, "parts", "each part once"),
+    "a part 0": ([(1, ETAG), (0, ETAG)], ValueOutOfRange, "parts[1].number", "not 0"),
+    "a part 10,001": ([(10_001, ETAG)], ValueOutOfRange, "parts[0].number", "not 10001"),
+    "unknown parts": ([(n, ETAG) for n in range(1, 99)], UploadPartMissing, "parts", "5, 6, 7, 8, .* and 74"),
+    "a gap": ([(1, ETAG), (4, ETAG)], UploadPartMissing, "parts", "2, 3"),
+    "a wrong etag": ([(2, ETAG), (1, ETAG)], FileMismatch, "parts[0].etag", ETAG),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+async def test_a_file_is_not_made_of_parts_that_are_not_there(desk: Desk, case: str) -> None:
+    named, kind, field, text = NAMED[case]
+    file_id = await desk.announce()
+    good = await desk.bring_all(file_id, cut(PICTURE))
+    error = await refuse(kind, desk.complete(file_id, named))
+    assert error.field == field
+    with pytest.raises(kind, match=text):
+        raise error
+    assert (await desk.complete(file_id, good)).sha256 == SHA256
+
+
+async def test_parts_that_are_too_large_together_are_refused(desk: Desk) -> None:
+    file_id = await desk.announce()
+    etag = await desk.bring_part(file_id, 1, PICTURE)
+    for size in (10_000, None):
+        error = await refuse(FileTooLarge, desk.bring_part(file_id, 2, PICTURE[:10_000], size))
+        assert "100000" in error.message
+    first, second = await asyncio.gather(*(desk.bring_part(file_id, n, OTHER) for n in (2, 3)))
+    named = [(1, etag), (2, first), (3, second)]
+    assert (await refuse(FileTooLarge, desk.complete(file_id, named))).field == "parts"
+    assert (await desk.complete(file_id, [(1, etag)])).sha256 == SHA256
+
+
+@pytest.mark.parametrize("number", [0, -1, 10_001])
+async def test_a_part_has_a_number_from_1_to_10_000(desk: Desk, number: int) -> None:
+    error = await refuse(ValueOutOfRange, desk.bring_part(await desk.announce(), number, PICTURE))
+    assert error.field == "part_number"
+    assert await desk.bring_part(await desk.announce(), 10_000, PICTURE)
+
+
+@pytest.mark.parametrize("key_id", [KEY, "bert", "..", ".incoming", ""])
+@pytest.mark.parametrize("file_id", [NOBODY, "", "../../api_key", "0" * 31 + "\n"])
+async def test_what_nobody_announced_is_not_taken(desk: Desk, key_id: str, file_id: str) -> None:
+    announcements = desk.announcements
+    await refuse(UploadNotFound, announcements.receive(key_id, file_id, None, stream(PICTURE)))
+    await refuse(UploadNotFound, announcements.receive_part(key_id, file_id, 1, None, stream(PICTURE)))
+    await refuse(UploadNotFound, announcements.complete(key_id, file_id, [(1, ETAG)]))
+    assert await desk.library.find(key_id, file_id) is None
+
+
+async def test_an_announcement_is_that_of_its_key(desk: Desk) -> None:
+    file_id = await desk.announce()
+    await refuse(UploadNotFound, desk.announcements.receive("bert", file_id, None, stream(PICTURE)))
+
+
+async def test_an_announcement_that_nobody_goes_on_with_is_forgotten(desk: Desk) -> None:
+    file_id = await desk.announce()
+    etag = await desk.bring_part(file_id, 1, PICTURE)
+    await desk.library.sweep()
+    assert await desk.bring_part(file_id, 1, PICTURE) == etag
+    desk.let_pass(SETTINGS.keep_unfinished_seconds + CLOCK_SKEW_SECONDS)
+    for call in (
+        desk.bring(file_id),
+        desk.bring_part(file_id, 1, PICTURE),
+        desk.complete(file_id, [(1, etag)]),
+    ):
+        await refuse(UploadNotFound, call)
+    await desk.library.sweep()
+    assert await desk.names() == []
+
+
+async def test_a_file_is_kept_for_as_long_as_was_asked_for_and_no_longer_than_is_set(desk: Desk) -> None:
+    short, usual = [await desk.bring(await desk.announce(keep_seconds=s)) for s in (600, 1e9)]
+    assert short.expires_at - short.created_at == 600
+    assert usual.expires_at - usual.created_at == SETTINGS.keep_seconds
+    await desk.library.sweep()
+    assert await desk.read(short.id) == PICTURE
+    desk.let_pass(600)
+    assert await desk.library.find(KEY, short.id) is None
+    assert await desk.library.find_content(KEY, SHA256) == usual
+    desk.let_pass(1)
+    await desk.library.sweep()
+    assert not [name for name in await desk.names() if f"/{short.id}/" in name]
+    assert await desk.read(usual.id) == PICTURE
+    desk.let_pass(SETTINGS.keep_seconds + CLOCK_SKEW_SECONDS)
+    await desk.library.sweep()
+    assert await desk.names() == []
+
+
+async def test_who_wants_a_content_for_less_long_takes_nothing_from_who_wants_it_longer(desk: Desk) -> None:
+    short = await desk.upload(keep_seconds=600)
+    assert short.expires_at - short.created_at == 600
+    longer = await desk.upload(keep_seconds=5_000, sha256=SHA256)
+    assert (longer.id, longer.expires_at > short.expires_at + 4_000) == (short.id, True)
+    assert (await desk.upload(keep_seconds=60)).expires_at == longer.expires_at
+    assert len([name for name in await desk.names() if is_of("until-", name)]) == 1
+    desk.let_pass(1_000)
+    await desk.library.sweep()
+    assert await desk.read(short.id) == PICTURE
+    assert (await desk.upload()).expires_at > longer.expires_at + 10_000
+    assert not [name for name in await desk.names() if is_of("until-", name)]
+    desk.let_pass(5_000)
+    await desk.library.sweep()
+    assert await desk.read(short.id) == PICTURE
+
+
+async def test_parts_and_announcements_count_for_the_key(blobs: BlobStore) -> None:
+    desk = Desk(blobs, FileSettings(max_file_bytes=200_000, max_key_bytes=300_000, max_key_files=3))
+    ids = [await desk.announce() for _ in range(3)]
+    assert "at most 3" in (await refuse(FileQuotaExceeded, desk.announce())).message
+    for file_id in ids:
+        await desk.bring_part(file_id, 1, PICTURE)  # 270 kB of 300 kB
+    await desk.library.delete(await desk.bring(ids[0], OTHER))
+    file_id = await desk.announce()
+    await desk.bring_part(file_id, 1, PICTURE)
+    error = await refuse(FileQuotaExceeded, desk.bring_part(file_id, 2, PICTURE[:31_000]))
+    assert "300000" in error.message
+    assert await desk.bring_part(file_id, 1, PICTURE[:20_000])
+
+
+async def test_a_key_has_quotas_of_its_own(desk: Desk) -> None:
+    desk.limits[KEY] = Limits(max_stored_bytes=95_000, max_stored_files=1)
+    file = await desk.upload()
+    assert "at most 1 " in (await refuse(FileQuotaExceeded, desk.announce())).message
+    await desk.library.delete(file)
+    file_id = await desk.announce()
+    await desk.bring_part(file_id, 1, PICTURE)
+    error = await refuse(FileQuotaExceeded, desk.bring_part(file_id, 2, PICTURE[:10_000]))
+    assert error.metadata == {"bound": "95000"}
+    for _ in range(2):
+        await desk.announcements.announce("bert")
+
+
+async def test_who_was_told_an_id_brings_nothing_once_the_key_is_revoked(desk: Desk) -> None:
+    file_id = await desk.announce()
+    etag = await desk.bring_part(file_id, 1, PICTURE)
+    desk.is_revoked = True
+    for call in (
+        desk.announce(),
+        desk.bring(file_id),
+        desk.bring_part(file_id, 2, PICTURE),
+        desk.complete(file_id, [(1, etag)]),
+    ):
+        await refuse(ApiKeyRevoked, call)
+
+
+async def test_a_store_that_fails_in_the_end_leaves_nothing_that_looks_whole(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id, parts = await desk.announce(), cut(PICTURE)
+    named = await desk.bring_all(file_id, parts)
+
+    def fail_at(word: str) -> Callable[..., Any]:
+        put = desk.blobs.put
+
+        async def fail(name: str, *data: bytes) -> None:
+            if word in name:
+                raise FileStoreUnavailable("the disk of uploaded files failed")
+            await put(name, *data)
+
+        return fail
+
+    for word, call in (
+        ("record", desk.complete(file_id, named)),
+        ("record", desk.bring(file_id)),
+        ("etag", desk.bring_part(file_id, 2, OTHER)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(desk.blobs, "put", fail_at(word))
+            await refuse(FileStoreUnavailable, call)
+        assert await desk.library.find(KEY, file_id) is None
+    assert (await desk.complete(file_id, named)).sha256 == SHA256
+    assert await desk.read(file_id) == PICTURE
+
+
+async def test_a_part_that_is_just_being_deleted_is_not_there(desk: Desk) -> None:
+    file_id = await desk.announce()
+    named = await desk.bring_all(file_id, cut(PICTURE))
+    piece = next(name for name in await desk.names() if is_of("part-00003", name) and "etag" not in name)
+    await desk.blobs.delete(piece)
+    assert "parts 3:" in (await refuse(UploadPartMissing, desk.complete(file_id, named))).message

@@ -1,0 +1,58 @@
+"""Public links of files, and what is none."""
+
+from __future__ import annotations
+
+from urllib.parse import urljoin
+
+import pytest
+from idefics2_service.uploads.links import public_path, read_public_path
+from idefics2_service.uploads.records import StoredFile
+
+ID = "0123456789abcdef" * 2
+NAMES = ["", "circle.png", "a b/c?d#e%2F.png", "é\u202f.png", ".", "..", "...", "\\..\\x", "x" * 255]
+
+
+def make_file(name: str) -> StoredFile:
+    """Make a file of a name."""
+    return StoredFile("anna_-1", ID, name, 1, "0" * 64, "image/png", 0.0, 1.0, ())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("base", ["http://localhost:8080/", "https://x.org/a/files/b/", "HTTPS://[::1]/"])
+def test_a_public_path_is_read_back_from_any_host_below_any_prefix(name: str, base: str) -> None:
+    path = public_path(make_file(name))
+    assert path.startswith(f"files/anna_-1/{ID}")
+    assert read_public_path(base + path) == ("anna_-1", ID)
+    assert read_public_path(base + path + "?download=1#top") == ("anna_-1", ID)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_public_path_is_one_that_clients_leave_as_it_is(name: str) -> None:
+    path = public_path(make_file(name))
+    assert urljoin("http://localhost/", path) == f"http://localhost/{path}"
+    assert path.isascii()
+    assert path.count("/") == 2 + path.endswith(path.split("/", 3)[-1]) * (len(path.split("/")) > 3)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        f"files/anna/{ID}",
+        f"ftp://localhost/files/anna/{ID}",
+        f"idefics2://files/anna/{ID}",
+        f"http://localhost/file/anna/{ID}",
+        f"http://localhost/files/{ID}",
+        f"http://localhost/files/../{ID}",
+        f"http://localhost/files/a%2e/{ID}",
+        f"http://localhost/files/{'a' * 65}/{ID}",
+        f"http://localhost/files/anna/{ID}0",
+        f"http://localhost/files/anna/{ID.upper()}",
+        f"http://localhost/files/anna/{ID}/a/b",
+        f"http://localhost/myfiles/anna/{ID}",
+        f"http://localhost/?/files/anna/{ID}",
+        f"http://[::1/files/anna/{ID}",
+    ],
+)
+def test_what_is_no_public_link_is_none(url: str) -> None:
+    assert read_public_path(url) is None
