@@ -18,6 +18,7 @@ import uvloop
 from idefics2_service import key_commands, logs
 from idefics2_service.app import App
 from idefics2_service.errors import SettingInvalid, StartFailed
+from idefics2_service.exposure import is_loopback
 from idefics2_service.key_arguments import add_arguments
 from idefics2_service.keys.changes import ChangeRefused
 from idefics2_service.settings import Settings, describe
@@ -69,6 +70,8 @@ async def _serve(settings: Settings, ready_file: Path | None) -> None:
             await app.wait_until_serving()
             logger.info("serving")
             _announce(app, ready_file)
+            if ready_file is None and sys.stdout.isatty() and is_loopback(settings.http.host):
+                print(f"page {_page_url(app, settings)}", flush=True)
             await asyncio.Event().wait()
     except asyncio.CancelledError:
         logger.info("stopped")
@@ -98,6 +101,13 @@ def _announce(app: App, ready_file: Path | None) -> None:
     with tempfile.NamedTemporaryFile("w", dir=ready_file.parent, delete=False) as file:
         json.dump(facts, file)
     Path(file.name).replace(ready_file)
+
+
+def _page_url(app: App, settings: Settings) -> str:
+    """Write where the page is; a browser keeps to itself what follows the `#`, and the page forgets it."""
+    scheme = "https" if settings.http.has_tls else "http"
+    key = f"#key={app.api_key}" if app.api_key else ""
+    return f"{scheme}://{app.http_address}/{key}"
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, str | int]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from idefics2_service.authority import Authority
 from idefics2_service.blobs.directory import DirectoryBlobs
 from idefics2_service.blobs.s3 import S3Blobs
+from idefics2_service.budget import Budget
 from idefics2_service.downloads import Downloads
 from idefics2_service.exposure import check_exposure
 from idefics2_service.fetcher import Fetcher
@@ -25,10 +27,14 @@ from idefics2_service.lifecycle import Means
 from idefics2_service.metrics import Metrics
 from idefics2_service.queue import Turns
 from idefics2_service.rest import dependencies as rest
+from idefics2_service.rest.connect import ConnectServer
 from idefics2_service.rest.face import make_face
+from idefics2_service.rest.origins import FAL_HOSTS
+from idefics2_service.rest.page import PageFacts
 from idefics2_service.rest.server import HttpServer
 from idefics2_service.rest.webhooks import make_write_call
 from idefics2_service.rpc.server import Cores, GrpcServer
+from idefics2_service.shares import Shares
 from idefics2_service.signatures import Signer
 from idefics2_service.store.redis.store import RedisStore
 from idefics2_service.store.sqlite.store import SqliteStore
@@ -37,6 +43,7 @@ from idefics2_service.tls import Certificates
 from idefics2_service.triton.backend import TritonBackend
 from idefics2_service.triton.embedded import EmbeddedTriton
 from idefics2_service.triton.server import TritonServer
+from idefics2_service.uploads.announcements import Announcements
 from idefics2_service.uploads.library import Library
 from idefics2_service.uploads.quotas import FileQuotas
 from idefics2_service.uploads.uploads import Uploads
@@ -82,7 +89,8 @@ class App:
         self._blobs = _make_blobs(settings)
         self._library = Library(self._blobs, settings.file)
         files = Files(settings.limits, Downloads(self._fetcher), self._library)
-        means = Means(self._backend, turns, files, settings.limits, self.metrics)
+        budget = Budget(settings.gate.max_held_bytes)
+        means = Means(self._backend, turns, files, budget, settings.limits, self.metrics)
         signer = _make_signer(settings)
         self._webhooks = Webhooks(
             self._store,
@@ -95,17 +103,27 @@ class App:
         self._submissions = Submissions(self._store, self._webhooks, settings.limits, self._ring, files)
         self._workers = Workers(self._store, means, settings.store)
         self.metrics.claimed.set_function(lambda: self._workers.num_running)
-        gate = Gate(self._ring, Quotas(), self.metrics)
+        places = Shares(settings.gate.max_open_calls)
+        gate = Gate(self._ring, Quotas(), places, budget, self.metrics, app_id=settings.api.app)
         file_quotas = FileQuotas(self._blobs, settings.file, lambda key_id: self._ring.find(key_id).limits)
         uploads = Uploads(self._blobs, self._library, settings.file, file_quotas)
-        rest_cores = rest.Cores(
-            self._generation, self._submissions, settings.limits, self.metrics, signer, settings.api.app
-        )
-        face = make_face(rest_cores, gate, self.metrics, settings.http)
-        self._http = HttpServer(settings.http, face, Certificates.find("http", settings.http))
         cores = Cores(self._generation, self._submissions, self._library, uploads)
         certificates = Certificates.find("grpc", settings.grpc)
         self._grpc = GrpcServer(settings.grpc, cores, gate, self.metrics, certificates)
+        rest_cores = rest.Cores(
+            generation=self._generation,
+            submissions=self._submissions,
+            library=self._library,
+            announcements=Announcements(self._blobs, self._library, settings.file, file_quotas),
+            limits=settings.limits,
+            metrics=self.metrics,
+            signer=signer,
+            app_id=settings.api.app,
+        )
+        facts = _make_facts(settings, self._grpc)
+        face = make_face(rest_cores, gate, self.metrics, settings.http, facts)
+        self._http = HttpServer(settings.http, face, Certificates.find("http", settings.http))
+        self._connect = _make_connect(settings, self._http)
         self._stack = AsyncExitStack()
 
     @property
@@ -117,6 +135,11 @@ class App:
     def http_address(self) -> str:
         """`host:port` of the HTTP face."""
         return self._http.address
+
+    @property
+    def connect_address(self) -> str | None:
+        """`host:port` of the proxy for fal's host names, where there is one."""
+        return self._connect.address if self._connect else None
 
     async def __aenter__(self) -> Self:
         """Start the faces, which say that they do not serve yet, then what they stand before.
@@ -132,6 +155,9 @@ class App:
             await stack.enter_async_context(self._fetcher)
             await self._http.start()
             stack.push_async_callback(self._http.stop)
+            if self._connect is not None:
+                await self._connect.start()
+                stack.push_async_callback(self._connect.stop)
             await self._grpc.start()
             stack.push_async_callback(self._grpc.stop)
             await self._start_backend(stack)
@@ -220,6 +246,28 @@ def _make_signer(settings: Settings) -> Signer | None:
     if given is not None:
         return Signer.read(given.get_secret_value())
     return None if settings.store.url else Signer.load_or_make(settings.data.folder.expanduser())
+
+
+def _make_facts(settings: Settings, grpc: GrpcServer) -> PageFacts:
+    """Say what the page says of the service."""
+    return PageFacts(
+        app_id=settings.api.app,
+        limits=settings.limits,
+        grpc_port=int(grpc.address.rpartition(":")[2]),
+        grpc_has_tls=settings.grpc.has_tls,
+    )
+
+
+def _make_connect(settings: Settings, http: HttpServer) -> ConnectServer | None:
+    """Make the proxy, where it is asked for; without a certificate given, by one of our authority."""
+    given, folder = settings.connect, settings.data.folder.expanduser() / "connect"
+    if given.port is None:
+        return None
+    if not given.has_tls:
+        hosts = sorted(FAL_HOSTS)
+        certificate, key = Authority.load_or_make(folder, hosts).issue(folder, hosts)
+        given = given.model_copy(update={"tls_certificate_file": certificate, "tls_key_file": key})
+    return ConnectServer(given, http, Certificates("connect", given))
 
 
 def _api_key(settings: Settings) -> str | None:

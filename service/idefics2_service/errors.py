@@ -11,21 +11,22 @@
      │    └── FileEmpty · FileTooLarge · FileNotAnImage · FileUndecodable · FileTooManyPixels
      │        FileDataUriInvalid · FileUrlUnsupported · FileUrlInvalid · FileUrlForbidden
      │        FileNotFound · FileBlocked · FileRateLimited · FileUnreachable · FileTooSlow
-     │        FileMismatch · FileDigestInvalid
+     │        FileMismatch · FileDigestInvalid · UploadPartMissing
      ├── Unauthenticated                    UNAUTHENTICATED
      │    ├── ApiKeyMissing
      │    └── ApiKeyInvalid · ApiKeyRevoked · ApiKeyExpired
-     ├── FaceNotAllowed                     PERMISSION_DENIED
+     ├── FaceNotAllowed · AppNotAllowed     PERMISSION_DENIED
      ├── QuotaExceeded                      RESOURCE_EXHAUSTED, names the quota, retry later
-     │    ├── QueueFull
+     │    ├── QueueFull · CallsFull · MemoryFull
      │    └── RateLimited · ConcurrencyExceeded · QueueQuotaExceeded · FileQuotaExceeded
      ├── RequestCancelled                   CANCELLED
      ├── RequestDeadlineExceeded            DEADLINE_EXCEEDED
-     ├── StartTimeout                       DEADLINE_EXCEEDED
+     ├── StartTimeout · ReaderStalled       DEADLINE_EXCEEDED
      ├── RequestNotFound                    NOT_FOUND
      ├── FileNotUploaded · UploadNotFound   NOT_FOUND
      ├── RequestIdTaken                     ALREADY_EXISTS
      ├── RequestNotFinished                 FAILED_PRECONDITION
+     ├── FileAlreadyComplete                FAILED_PRECONDITION
      ├── Unavailable                        UNAVAILABLE, retry later
      │    ├── BackendUnavailable
      │    ├── ServiceStopping
@@ -253,6 +254,12 @@ class FileDigestInvalid(InvalidInput):
     reason = "FILE_DIGEST_INVALID"
 
 
+class UploadPartMissing(InvalidInput):
+    """Parts that a file shall be made of did not come."""
+
+    reason = "UPLOAD_PART_MISSING"
+
+
 class Unauthenticated(ServiceError):
     """Nobody knows the caller."""
 
@@ -290,6 +297,13 @@ class FaceNotAllowed(ServiceError):
     reason = "FACE_NOT_ALLOWED"
 
 
+class AppNotAllowed(ServiceError):
+    """The key is known, and may not use what this service serves."""
+
+    code = "PERMISSION_DENIED"
+    reason = "APP_NOT_ALLOWED"
+
+
 class QuotaExceeded(ServiceError):
     """Not so much at once: the same call may succeed in a while."""
 
@@ -304,6 +318,20 @@ class QueueFull(QuotaExceeded):
 
     reason = "QUEUE_FULL"
     quota = "queue"
+
+
+class CallsFull(QuotaExceeded):
+    """Too many calls are open, or too many of this key while others need room too."""
+
+    reason = "CALLS_FULL"
+    quota = "open_calls"
+
+
+class MemoryFull(QuotaExceeded):
+    """Too many bytes of files are held, or too many of this key while others need room too."""
+
+    reason = "MEMORY_FULL"
+    quota = "held_bytes"
 
 
 class RateLimited(QuotaExceeded):
@@ -356,6 +384,13 @@ class StartTimeout(ServiceError):
     reason = "START_TIMEOUT"
 
 
+class ReaderStalled(ServiceError):
+    """The caller did not read what it was sent."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "READER_STALLED"
+
+
 class RequestNotFound(ServiceError):
     """The key has no such request: there is none, it is another's, or it was forgotten."""
 
@@ -395,6 +430,13 @@ class RequestNotFinished(ServiceError):
 
     code = "FAILED_PRECONDITION"
     reason = "REQUEST_NOT_FINISHED"
+
+
+class FileAlreadyComplete(ServiceError):
+    """What was announced has come: its bytes are never changed."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "FILE_ALREADY_COMPLETE"
 
 
 class Unavailable(ServiceError):

@@ -1,21 +1,20 @@
-"""What happens to a request, and the list of it.
-
-A request's history only grows: events are numbered from 1 without gaps, and the last one is `Finished`
-or `Failed`. Watching it late is the same as watching it from the start.
-"""
+"""What happens to a request: events, numbered from 1 without gaps, the last one `Finished` or `Failed`."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from idefics2_service.requests import GenerateOutput, Stage  # noqa: TC001  # stores read the annotations
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
     from idefics2_service.errors import ServiceError
+
+_MAX_UNREAD = 64
 
 
 @dataclass(frozen=True)
@@ -85,38 +84,44 @@ class Event:
         return isinstance(self.happening, Finished | Failed)
 
 
-class History:
-    """The events of one request, while it lives."""
+class Feed:
+    """The events of one request on their way to the one who is attached to it."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._events: list[Event] = []
+        self._unread: deque[Event] = deque()
+        self._num_events = 0
+        self._is_complete = False
         self._grown = asyncio.Event()
-
-    @property
-    def events(self) -> Sequence[Event]:
-        """All that happened so far."""
-        return self._events
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the last event is there."""
-        return bool(self._events) and self._events[-1].is_last
 
     def append(self, time: float, happening: Happening) -> None:
-        """Add what happened; after the last event nothing is added any more."""
-        if self.is_complete:
-            return
-        self._events.append(Event(len(self._events) + 1, time, happening))
-        self._grown.set()
-        self._grown = asyncio.Event()
+        """Add what happened; after the last event nothing is added any more.
 
-    async def watch(self, after: int = 0) -> AsyncIterator[Event]:
-        """Yield the events after number `after`, then each new one, to the last."""
-        while not (self.is_complete and after >= len(self._events)):
-            grown = self._grown
-            for event in self._events[after:]:
-                after = event.sequence
-                yield event
-            if after >= len(self._events) and not self.is_complete:
-                await grown.wait()
+        Once many events are unread, text joins the text before it: who reads slowly holds up nobody, and
+        costs no more memory than the text itself.
+        """
+        if self._is_complete:
+            return
+        joined = self._join(happening) if len(self._unread) >= _MAX_UNREAD else None
+        if joined is None:
+            self._num_events += 1
+            self._unread.append(Event(self._num_events, time, happening))
+        else:
+            self._unread[-1] = Event(self._num_events, time, joined)
+        self._is_complete = self._unread[-1].is_last
+        self._grown.set()
+
+    async def read(self) -> AsyncIterator[Event]:
+        """Yield each event once, to the last."""
+        while self._unread or not self._is_complete:
+            self._grown.clear()
+            while self._unread:
+                yield self._unread.popleft()
+            if not self._is_complete:
+                await self._grown.wait()
+
+    def _join(self, happening: Happening) -> TextDelta | None:
+        last = self._unread[-1].happening
+        if isinstance(last, TextDelta) and isinstance(happening, TextDelta):
+            return TextDelta(last.text + happening.text, happening.num_generated_tokens)
+        return None

@@ -1,30 +1,62 @@
-"""The gate behind every face: who a caller is, and whether there is room for one more call."""
+"""The gate behind every face: who a caller is, and whether there is room for one more call and its bytes."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from idefics2_service.errors import FaceNotAllowed, ServiceError
+from idefics2_service.errors import AppNotAllowed, CallsFull, FaceNotAllowed, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractAsyncContextManager
 
+    from idefics2_service.budget import Budget, Reservation
     from idefics2_service.keys.quotas import Quotas
     from idefics2_service.keys.records import Face, Key
     from idefics2_service.keys.ring import KeyRing
     from idefics2_service.metrics import Metrics
+    from idefics2_service.shares import Shares
 
 
 class Gate:
     """Lets calls in."""
 
-    def __init__(self, ring: KeyRing, quotas: Quotas, metrics: Metrics) -> None:
-        """Know callers by `ring`, count them in `quotas` and who is refused in `metrics`."""
+    def __init__(
+        self,
+        ring: KeyRing,
+        quotas: Quotas,
+        places: Shares,
+        budget: Budget,
+        metrics: Metrics,
+        *,
+        app_id: str,
+    ) -> None:
+        """Know callers by `ring`, count them in `quotas` and who is refused in `metrics`.
+
+        Args:
+            ring: knows all keys.
+            quotas: what each key may do.
+            places: for calls of all keys.
+            budget: for bytes of all keys.
+            metrics: counts who is refused, and what is let in.
+            app_id: what is served here.
+
+        """
         self._ring = ring
         self._quotas = quotas
+        self._places = places
+        self._budget = budget
         self._metrics = metrics
+        self._app_id = app_id
         metrics.keys_current.set_function(lambda: ring.is_current)
+        metrics.open_calls.set_function(lambda: places.num_taken)
+        metrics.held_bytes.set_function(lambda: budget.num_bytes)
+
+    @property
+    def max_open_calls(self) -> int:
+        """How many calls of all keys may be open, but for those that are not counted."""
+        return self._places.capacity
 
     @contextmanager
     def admit(self, authorization: str | None, face: Face, *, is_counted: bool = True) -> Iterator[Key]:
@@ -33,23 +65,41 @@ class Gate:
         Args:
             authorization: the header of this name.
             face: where the call came in.
-            is_counted: whether the key's limits are asked.
+            is_counted: whether limits are asked; if not, it is let in however many are open.
 
         Raises:
             Unauthenticated: no key, or one that is not in force.
-            FaceNotAllowed: the key may not be used here.
-            QuotaExceeded: the key's limits leave no room.
+            FaceNotAllowed, AppNotAllowed: the key may not be used here.
+            QuotaExceeded: the key's limits leave no room, or others do.
 
         """
         with ExitStack() as place:
             with self._counting_refusals():
                 key = self._ring.authenticate(authorization)
-                if face not in key.faces:
-                    allowed = " and ".join(allowed.value for allowed in key.faces)
-                    raise FaceNotAllowed(f"this key may not be used over {face.value}, only over {allowed}")
+                self._check_allowed(key, face)
                 if is_counted:
+                    self._check_places(key.id)
                     place.enter_context(self._quotas.admit(key))
+            self._places.take(key.id)
+            place.callback(self._places.give_back, key.id)
             yield key
+
+    @contextmanager
+    def hold(self, key: Key, num_bytes: int) -> Iterator[None]:
+        """Hold the bytes of what a call sends: at best before they are read.
+
+        Raises:
+            MemoryFull: there is no room for them now.
+
+        """
+        with ExitStack() as held:
+            with self._counting_refusals():
+                held.enter_context(self._budget.hold(key.id, num_bytes))
+            yield
+
+    def reserve(self, key_id: str, num_bytes: int) -> AbstractAsyncContextManager[Reservation]:
+        """Wait for room for bytes that a call is going to read; it must hold no others meanwhile."""
+        return self._budget.reserve(key_id, num_bytes)
 
     def check(self, key: Key) -> None:
         """Look whether a key is still in force: what was let in may take long.
@@ -60,6 +110,19 @@ class Gate:
         """
         with self._counting_refusals():
             self._ring.find(key.id)
+
+    def _check_allowed(self, key: Key, face: Face) -> None:
+        if face not in key.faces:
+            allowed = " and ".join(allowed.value for allowed in key.faces)
+            raise FaceNotAllowed(f"this key may not be used over {face.value}, only over {allowed}")
+        if key.apps is not None and self._app_id not in key.apps:
+            allowed = " and ".join(key.apps)
+            raise AppNotAllowed(f"this key may not be used for {self._app_id}, only for {allowed}")
+
+    def _check_places(self, key_id: str) -> None:
+        if not self._places.has_room(key_id):
+            message = f"too many calls are open: {self._places.describe(key_id)}"
+            raise CallsFull(message, bound=str(self.max_open_calls), value=str(self._places.num_taken))
 
     @contextmanager
     def _counting_refusals(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from idefics2_service.errors import (
     ServiceError,
     ServiceStopping,
 )
-from idefics2_service.events import Failed, History
+from idefics2_service.events import Failed, Feed
 from idefics2_service.validation import validate
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ class Generation:
         """
         try:
             request = self._admit(given)
-            self._means.turns.check_room()
+            self._means.turns.check_room(name.key_id)
         except ServiceError as error:
             outcomes.record(name.request_id, Failed(error), 0, self._means.metrics)
             raise
-        history = History()
-        task = self._start(name, request, deadlines, history)
+        feed = Feed()
+        task = self._start(name, request, deadlines, feed)
         try:
-            yield history.watch()
+            yield feed.read()
         finally:
             task.cancel()
 
@@ -85,10 +85,10 @@ class Generation:
 
         """
         request = self._admit(given)
-        images = await lifecycle.resolve_images(key_id, request, self._means, lambda _: None)
-        count = await self._means.backend.count_tokens(
-            request.prompt, images, split_images=request.split_images
-        )
+        async with lifecycle.hold_images(key_id, request, self._means, lambda _: None) as images:
+            count = await self._means.backend.count_tokens(
+                request.prompt, images, split_images=request.split_images
+            )
         return count, count.num_prompt_tokens + request.max_new_tokens <= count.max_context_tokens
 
     async def stop(self, drain_seconds: float) -> None:
@@ -110,12 +110,12 @@ class Generation:
         return request
 
     def _start(
-        self, name: RequestName, request: ValidRequest, deadlines: Deadlines, history: History
+        self, name: RequestName, request: ValidRequest, deadlines: Deadlines, feed: Feed
     ) -> asyncio.Task[GenerateOutput]:
         started = time.monotonic()
 
         def publish(happening: Happening) -> None:
-            history.append(time.time(), happening)
+            feed.append(time.time(), happening)
 
         def publish_end(task: asyncio.Task[GenerateOutput]) -> None:
             # Not in the coroutine: a task that is cancelled before its first step never enters its `try`.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from idefics2_service.requests import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from idefics2_service.budget import Budget
     from idefics2_service.files import Files
     from idefics2_service.metrics import Metrics
     from idefics2_service.queue import Turns
@@ -43,6 +44,7 @@ class Means:
     backend: Backend
     turns: Turns
     files: Files
+    budget: Budget
     limits: LimitSettings
     metrics: Metrics
     is_accepted: bool = False
@@ -98,61 +100,93 @@ async def run(
     """
     clock = StageClock(publish)
     try:
-        async with asyncio.timeout_at(deadlines.end), _starting(deadlines.start, clock) as start:
-            output = await _answer(name, request, means, publish, clock, start)
+        async with asyncio.timeout_at(deadlines.end), _starting(deadlines.start, clock) as begin:
+            _check_time(deadlines.end)
+            clock.enter(Stage.RESOLVING)
+            async with hold_images(name.key_id, request, means, publish) as images:
+                clock.enter(Stage.QUEUED)
+                async with _turn(name.key_id, means, publish):
+                    _check_time(deadlines.end)
+                    begin()
+                    resolved = ResolvedRequest(name.request_id, request, images)
+                    output = await _answer(resolved, means, publish, clock)
+            _check_time(deadlines.end)
     except TimeoutError as error:
         message = f"the deadline passed after {clock.elapsed:.3f} s"
         raise RequestDeadlineExceeded(message) from error
     return output
 
 
+def _check_time(deadline: float | None) -> None:
+    """Look at the clock: asyncio's timeouts end what waits, and a task that is ready runs before they do.
+
+    Raises:
+        TimeoutError: the deadline has passed.
+
+    """
+    if deadline is not None and asyncio.get_running_loop().time() >= deadline:
+        raise TimeoutError
+
+
 @asynccontextmanager
-async def _starting(deadline: float | None, clock: StageClock) -> AsyncIterator[asyncio.Timeout]:
-    """Give up at `deadline` what was not begun: rescheduled to None, it is."""
+async def _starting(deadline: float | None, clock: StageClock) -> AsyncIterator[Callable[[], None]]:
+    """Give up at `deadline` what was not begun; what is yielded is called when it is."""
     start = asyncio.timeout_at(deadline)
+    is_late = False
+
+    def begin() -> None:
+        nonlocal is_late
+        is_late = True
+        _check_time(deadline)
+        is_late = False
+        start.reschedule(None)
+
     try:
         async with start:
-            yield start
+            yield begin
     except TimeoutError as error:
-        if not start.expired():
+        if not (start.expired() or is_late):
             raise
         raise StartTimeout(f"the request was not begun within {clock.elapsed:.3f} s") from error
 
 
-async def _answer(
-    name: RequestName,
-    request: ValidRequest,
-    means: Means,
-    publish: Publish,
-    clock: StageClock,
-    start: asyncio.Timeout,
-) -> GenerateOutput:
-    clock.enter(Stage.RESOLVING)
-    images = await resolve_images(name.key_id, request, means, publish)
-    clock.enter(Stage.QUEUED)
-    turn = means.turns.take(lambda n: publish(QueuePosition(n)), is_accepted=means.is_accepted)
-    async with turn:
-        start.reschedule(None)
-        resolved = ResolvedRequest(name.request_id, request, images)
-        text, finished = await _stream(resolved, means, publish, clock)
-    return GenerateOutput(
-        output=text,
-        finish_reason=finished.finish_reason,
-        usage=finished.usage,
-        stage_seconds={
-            **clock.seconds(),
-            "preprocessing": finished.preprocessing_seconds,
-            "vision": finished.vision_seconds,
-        },
-        request_id=name.request_id,
-        seed=request.seed,
-    )
+@asynccontextmanager
+async def hold_images(
+    key_id: str, request: ValidRequest, means: Means, publish: Publish
+) -> AsyncIterator[tuple[ImageFile, ...]]:
+    """Read all images of a key's request, and hold their bytes in the budget.
+
+    That is done before the request takes a turn: a slow file never holds the model.
+
+    Raises:
+        InvalidInput: FILE_*, of the first image that cannot be read.
+        FileNotUploaded: names all that are missing.
+        MemoryFull: there is no room for images that came with the request; where all are elsewhere, it waits.
+
+    """
+    sources, most = request.images, request.max_image_bytes
+    # A call holds what it sent; what was accepted before has no call.
+    num_sent = sum(source.num_sent_bytes for source in sources) if means.is_accepted else 0
+    num_bytes = num_sent + sum(source.most_added_bytes(most) for source in sources)
+    async with AsyncExitStack() as stack:
+        if all(source.is_elsewhere for source in sources):
+            room = await stack.enter_async_context(means.budget.reserve(key_id, num_bytes))
+        else:
+            held = means.budget.hold(key_id, num_bytes, is_accepted=means.is_accepted)
+            room = stack.enter_context(held)
+        images = await _read_images(key_id, request, means, publish)
+        added = (len(i.data) for i, source in zip(images, sources, strict=True) if source.data is None)
+        room.shrink(num_sent + sum(added))
+        yield images
 
 
-async def resolve_images(
+def _turn(key_id: str, means: Means, publish: Publish) -> AbstractAsyncContextManager[None]:
+    return means.turns.take(key_id, lambda n: publish(QueuePosition(n)), is_accepted=means.is_accepted)
+
+
+async def _read_images(
     key_id: str, request: ValidRequest, means: Means, publish: Publish
 ) -> tuple[ImageFile, ...]:
-    """Read all images of a key's request, before it takes a turn: a slow file never holds the model."""
     images = []
     for source in await means.files.bring(request.images, key_id, request.max_image_bytes):
         image = await means.files.resolve(source, key_id, request.max_image_bytes)
@@ -162,6 +196,24 @@ async def resolve_images(
         )
         images.append(image)
     return tuple(images)
+
+
+async def _answer(
+    resolved: ResolvedRequest, means: Means, publish: Publish, clock: StageClock
+) -> GenerateOutput:
+    text, finished = await _stream(resolved, means, publish, clock)
+    return GenerateOutput(
+        output=text,
+        finish_reason=finished.finish_reason,
+        usage=finished.usage,
+        stage_seconds={
+            **clock.seconds(),
+            "preprocessing": finished.preprocessing_seconds,
+            "vision": finished.vision_seconds,
+        },
+        request_id=resolved.request_id,
+        seed=resolved.request.seed,
+    )
 
 
 async def _stream(

@@ -83,6 +83,18 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.open_calls = Gauge(
+            "idefics2_open_calls", "Calls of all keys that are being answered.", registry=registry
+        )
+        self.held_bytes = Gauge(
+            "idefics2_held_bytes", "Bytes of files that calls and their requests hold.", registry=registry
+        )
+        self.stalled = Counter(
+            "idefics2_stalled_streams",
+            "Streams that were ended because their caller did not read.",
+            ["method"],
+            registry=registry,
+        )
         self.keys_current = Gauge(
             "idefics2_api_keys_current",
             "1 while the file of keys was read as it is, 0 while an older state of it is used.",

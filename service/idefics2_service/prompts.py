@@ -34,7 +34,7 @@ def num_bytes(text: str, field: str) -> int:
 
     """
     try:
-        return len(text.encode())
+        return len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError as error:
         message = f"{field} has a lone surrogate at character {error.start}"
         raise TextNotUnicode(message, field=field) from error

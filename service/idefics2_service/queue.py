@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from idefics2_service.errors import QueueFull
+from idefics2_service.shares import Shares
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 class _Waiter:
     """One request in the line."""
 
+    key_id: str
     tell_position: Callable[[int], None]
     turn: asyncio.Future[None]
     position: int = -1
@@ -29,7 +31,7 @@ class Turns:
     def __init__(self, max_running: int, max_waiting: int) -> None:
         """Begin with an empty line."""
         self._max_running = max_running
-        self._max_waiting = max_waiting
+        self._places = Shares(max_waiting)
         self._line: deque[_Waiter] = deque()
         self.num_running = 0
 
@@ -38,42 +40,49 @@ class Turns:
         """How many are in the line."""
         return len(self._line)
 
-    def check_room(self) -> None:
+    def check_room(self, key_id: str) -> None:
         """Refuse at once what could not wait either.
 
         Raises:
-            QueueFull: the line is full.
+            QueueFull: the line is full, or has as many of the key as places that are free.
 
         """
-        if self.num_running >= self._max_running and self.num_waiting >= self._max_waiting:
-            message = f"{self.num_waiting} requests are waiting; at most {self._max_waiting} may"
-            raise QueueFull(message, bound=str(self._max_waiting), value=str(self.num_waiting))
+        if self.num_running < self._max_running or self._places.has_room(key_id):
+            return
+        message = f"too many requests are waiting: {self._places.describe(key_id)}"
+        raise QueueFull(message, bound=str(self._places.capacity), value=str(self.num_waiting))
 
     @asynccontextmanager
     async def take(
-        self, tell_position: Callable[[int], None], *, is_accepted: bool = False
+        self, key_id: str, tell_position: Callable[[int], None], *, is_accepted: bool = False
     ) -> AsyncIterator[None]:
-        """Wait for a turn and hold it; `tell_position` hears how many are before this one, on each change.
+        """Wait for a key's turn and hold it.
+
+        Args:
+            key_id: whose it is.
+            tell_position: hears how many are before this one, on each change.
+            is_accepted: whether the request was accepted before, so that it waits however many do.
 
         Raises:
-            QueueFull: the line is full, and the request was not accepted before.
+            QueueFull: as `check_room`.
 
         """
-        await self._wait(tell_position, is_accepted=is_accepted)
+        await self._wait(key_id, tell_position, is_accepted=is_accepted)
         try:
             yield
         finally:
             self._give_back()
 
-    async def _wait(self, tell_position: Callable[[int], None], *, is_accepted: bool) -> None:
+    async def _wait(self, key_id: str, tell_position: Callable[[int], None], *, is_accepted: bool) -> None:
         if self.num_running < self._max_running:
             self.num_running += 1
             tell_position(0)
             return
         if not is_accepted:
-            self.check_room()
-        waiter = _Waiter(tell_position, asyncio.get_running_loop().create_future())
+            self.check_room(key_id)
+        waiter = _Waiter(key_id, tell_position, asyncio.get_running_loop().create_future())
         self._line.append(waiter)
+        self._places.take(key_id)
         self._tell_positions()
         try:
             await waiter.turn
@@ -85,6 +94,7 @@ class Turns:
         """Take back the place, or the turn that was given in the same moment."""
         if waiter in self._line:
             self._line.remove(waiter)
+            self._places.give_back(waiter.key_id)
             self._tell_positions()
         elif not waiter.turn.cancelled():
             self._give_back()
@@ -93,6 +103,7 @@ class Turns:
         """Pass a turn on to the first in the line who still waits."""
         while self._line:
             waiter = self._line.popleft()
+            self._places.give_back(waiter.key_id)
             if not waiter.turn.cancelled():
                 waiter.turn.set_result(None)
                 self._tell_positions()

@@ -64,6 +64,26 @@ class ImageSource:
     data: bytes | None = None
     sha256: str | None = None
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the caller only named it: to read it takes time, and how many bytes come is not known."""
+        return self.data is None and not self._is_data_uri
+
+    @property
+    def num_sent_bytes(self) -> int:
+        """How many bytes the caller sent for it."""
+        return len(self.data or "") + len(self.url or "")
+
+    def most_added_bytes(self, max_image_bytes: int) -> int:
+        """Return how many bytes more it has at most, once it is read."""
+        if self.data is not None:
+            return 0
+        return len(self.url or "") * 3 // 4 if self._is_data_uri else max_image_bytes
+
+    @property
+    def _is_data_uri(self) -> bool:
+        return (self.url or "")[:5].lower() == "data:"
+
 
 @dataclass(frozen=True)
 class GenerateInput:

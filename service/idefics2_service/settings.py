@@ -58,6 +58,9 @@ class GrpcSettings(PortSettings):
     port: Port = Field(50051, description="port to listen on; 0 takes a free one")
     max_receive_bytes: Count = Field(28 * 2**20, description="largest message a caller may send")
     drain_timeout_seconds: Seconds = Field(3.0, description="how long running calls may go on at shutdown")
+    stall_timeout_seconds: Seconds = Field(
+        30.0, description="a caller who reads nothing of a stream for so long is given up"
+    )
 
 
 class HttpSettings(PortSettings):
@@ -91,6 +94,14 @@ class HttpSettings(PortSettings):
         return _split(self.allowed_origins)
 
 
+class ConnectSettings(PortSettings):
+    """A proxy (HTTP CONNECT) that ends TLS for fal's host names, for clients that nothing else points here."""
+
+    port: Port | None = Field(  # type: ignore[assignment]  # the only port that may be closed
+        None, description="port to listen on; 0 takes a free one; unset: no such proxy"
+    )
+
+
 class ApiSettings(_Section):
     """Who may call."""
 
@@ -103,7 +114,8 @@ class ApiSettings(_Section):
         None, description="file of all other API keys; unset: `keys.json` in `data.folder`, if it is there"
     )
     app: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] = Field(
-        "fal-ai/idefics-2-8b", description="name under which clients of the hosted endpoint call the model"
+        "fal-ai/idefics-2-8b",
+        description="name under which clients of the hosted endpoint call the model, and keys are let in to it",
     )
 
 
@@ -136,11 +148,28 @@ class TritonSettings(_Section):
     )
 
 
+class GateSettings(_Section):
+    """What is let in at a time, over all faces."""
+
+    max_open_calls: Count = Field(
+        4096,
+        description="calls that may be open; of one key no more than are free for the others: alone, half",
+    )
+    max_held_bytes: Count = Field(
+        2**30,
+        description="bytes of files that calls and their requests may hold, shared between keys as calls "
+        "are; more get MEMORY_FULL",
+    )
+
+
 class QueueSettings(_Section):
     """Turns on the model."""
 
     max_running: Count = Field(64, description="requests on the model at a time; the others wait in line")
-    max_waiting: Count = Field(256, description="requests that may wait; one more gets QUEUE_FULL")
+    max_waiting: Count = Field(
+        256,
+        description="requests that may wait, shared between keys as calls are; one more gets QUEUE_FULL",
+    )
 
 
 class LimitSettings(_Section):
@@ -273,9 +302,11 @@ class Settings(_Section):
 
     grpc: GrpcSettings = GrpcSettings()
     http: HttpSettings = HttpSettings()
+    connect: ConnectSettings = ConnectSettings()
     api: ApiSettings = ApiSettings()
     data: DataSettings = DataSettings()
     triton: TritonSettings = TritonSettings()
+    gate: GateSettings = GateSettings()
     queue: QueueSettings = QueueSettings()
     limits: LimitSettings = LimitSettings()
     fetch: FetchSettings = FetchSettings()
@@ -327,6 +358,13 @@ def _check_together(settings: Settings) -> Iterator[str]:
     if renew > lease / 2:  # or a lease would end between two renewals
         most = "half of IDEFICS2_STORE_LEASE_SECONDS"
         yield f"IDEFICS2_STORE_RENEW_SECONDS must be at most {most}, {lease / 2:g}, not {renew:g}"
+    held, limits = settings.gate.max_held_bytes, settings.limits
+    least = 2 * (settings.grpc.max_receive_bytes + limits.max_images * limits.max_image_bytes)
+    if held < least:  # or a request of that size would never be let in: one key has no more than half
+        sizes = (
+            "IDEFICS2_GRPC_MAX_RECEIVE_BYTES + IDEFICS2_LIMITS_MAX_IMAGES * IDEFICS2_LIMITS_MAX_IMAGE_BYTES"
+        )
+        yield f"IDEFICS2_GATE_MAX_HELD_BYTES must be at least twice {sizes}, {least}, not {held}"
 
 
 def describe() -> Iterator[tuple[str, str, str]]:

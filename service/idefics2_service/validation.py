@@ -143,6 +143,7 @@ def _check_images(images: tuple[ImageSource, ...], max_images: int) -> None:
     if len(images) > max_images:
         raise ValueOutOfRange.of("images", f"at most {max_images} images in all", len(images))
     for image in images:
+        num_bytes(image.url or "", image.field)
         if image.sha256 is not None:
             read_sha256(image.field, image.sha256)
         elif image.url is None and image.data is None:

@@ -1,35 +1,98 @@
-"""Each behaviour is asserted three times: over a fake backend, a scripted fake Triton, and the real one."""
+"""Each behaviour is asserted over both faces, and over a fake backend, a scripted fake Triton and the real.
+
+What is gRPC's own takes `service` and calls its stubs; everything else takes `face`. Over HTTP, the real
+Triton answers only where the model matters: `everywhere`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import Harness, MakeSettings, run_on_fake_backend, run_on_fake_triton
+from faces.places import FACES, SERVICES, USUAL_PLACES
+from fakes.backend import FakeBackend
+from fakes.script import Script
+from harness import Harness, MakeSettings, run_harness, run_on_fake_backend, run_on_fake_triton
+from idefics2_service.app import App
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from faces.face import Face
 
 
-@pytest.fixture
-async def on_fake_backend(make_settings: MakeSettings) -> AsyncIterator[Harness]:
-    """The service over a fake in its own process."""
+@pytest.fixture(scope="session")
+async def running_on_fake_backend(make_settings: MakeSettings) -> AsyncIterator[Harness]:
+    """The service over a fake in its own process; started once."""
     async with run_on_fake_backend(make_settings()) as harness:
         yield harness
-        harness.check_script()
+
+
+@pytest.fixture(scope="session")
+async def running_on_fake_triton(make_settings: MakeSettings) -> AsyncIterator[Harness]:
+    """The service over a fake that speaks Triton's protocol; started once."""
+    async with run_on_fake_triton(make_settings()) as harness:
+        yield harness
 
 
 @pytest.fixture
-async def on_fake_triton(make_settings: MakeSettings) -> AsyncIterator[Harness]:
-    """The service over a fake that speaks Triton's protocol."""
-    async with run_on_fake_triton(make_settings()) as harness:
+def on_fake_backend(running_on_fake_backend: Harness) -> Iterator[Harness]:
+    """The service over a fake in its own process, whose script is empty."""
+    yield from _lend(running_on_fake_backend)
+
+
+@pytest.fixture
+def on_fake_triton(running_on_fake_triton: Harness) -> Iterator[Harness]:
+    """The service over a fake that speaks Triton's protocol, whose script is empty."""
+    yield from _lend(running_on_fake_triton)
+
+
+def _lend(harness: Harness) -> Iterator[Harness]:
+    try:
         yield harness
         harness.check_script()
+    finally:
+        harness.script.forget()
 
 
-@pytest.fixture(params=["on_fake_backend", "on_fake_triton", "on_real_triton"])
+@pytest.fixture(params=SERVICES)
 def service(request: pytest.FixtureRequest) -> Harness:
     """The service over each of them in turn."""
     harness = request.getfixturevalue(request.param)
     assert isinstance(harness, Harness)
     return harness
+
+
+@pytest.fixture(params=USUAL_PLACES)
+def face(request: pytest.FixtureRequest) -> Face:
+    """Each face of each service in turn."""
+    kind, _, service = request.param.partition("-")
+    return FACES[kind](request.getfixturevalue(service))
+
+
+@pytest.fixture
+def script() -> Script:
+    """What a fake backend answers."""
+    return Script()
+
+
+@pytest.fixture
+def backend(script: Script) -> FakeBackend:
+    """A fake that a test can lose."""
+    return FakeBackend(script)
+
+
+@pytest.fixture(params=FACES)
+def make_face(request: pytest.FixtureRequest) -> Callable[..., Face]:
+    """A face of a service that the test runs itself."""
+    return FACES[request.param]
+
+
+@pytest.fixture
+async def alone(
+    make_settings: MakeSettings, backend: FakeBackend, script: Script, make_face: Callable[..., Face]
+) -> AsyncIterator[Face]:
+    """Each face of a service over a fake backend that a test has for itself."""
+    async with run_harness(App(make_settings(), backend), script, is_real=False) as harness:
+        yield make_face(harness)
+        harness.check_script()

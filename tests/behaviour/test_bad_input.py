@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from faces.face import Picture, ask, read, read_to_end, refusal_of
+from faces.places import everywhere
 from fakes.script import Answer
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
-from harness import Harness, describe_red_circle, read_refusal, red_circle_answer
+from harness import describe_red_circle, read_refusal, red_circle_answer
 from idefics2.v1 import generation_pb2
 from pictures import RED_CIRCLE, draw_red_circle, encode, red_circle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable
+
+    from faces.face import Face, Question
+    from harness import Harness, Refusal
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><circle r="4"/></svg>'
@@ -26,7 +29,7 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><circle r="4"/></svg>'
 
 def image(data: bytes) -> dict[str, Any]:
     """Inline bytes as the request's only image."""
-    return {"images": [generation_pb2.Image(data=data)]}
+    return {"images": [Picture(data=data)]}
 
 
 def url(text: str) -> dict[str, Any]:
@@ -57,15 +60,15 @@ REFUSED_BY_THE_FRONT: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a literal end of turn": ({"prompt": "x<end_of_utterance>"}, "PROMPT_HAS_SPECIAL_TOKEN", "prompt"),
     "no image": ({"images": []}, "IMAGE_MISSING", "image_url"),
-    "an image without a source": ({"images": [generation_pb2.Image()]}, "IMAGE_MISSING", "images[0]"),
+    "an image without a source": ({"images": [Picture()]}, "IMAGE_MISSING", "images[0]"),
     "an empty image": (image(b""), "FILE_EMPTY", "images[0].data"),
     "an empty second image": (
-        {"images": [generation_pb2.Image(data=red_circle()), generation_pb2.Image(data=b"")]},
+        {"images": [Picture(data=red_circle()), Picture(data=b"")]},
         "FILE_EMPTY",
         "images[1].data",
     ),
     "nine images": (
-        {"images": [generation_pb2.Image(data=red_circle())] * 9},
+        {"images": [Picture(data=red_circle())] * 9},
         "VALUE_OUT_OF_RANGE",
         "images",
     ),
@@ -119,65 +122,76 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
 }
 
 
-async def refuse(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Make a call that must fail, and return how it does."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call(*arguments)
-    refusal = read_refusal(caught.value)
+async def refuse(call: Awaitable[Any]) -> Refusal:
+    """Return the error of a call that must fail."""
+    refusal = await refusal_of(call)
     assert refusal.code is INVALID
     assert refusal.num_error_infos == 1
     return refusal
 
 
-async def check_next_request_works(service: Harness) -> None:
-    service.expect(red_circle_answer())
-    assert (await service.generate(describe_red_circle())).output == RED_CIRCLE
+async def submit(face: Face, question: Question) -> None:
+    """Submit a question and fetch the answer."""
+    request_id = await face.submit(question)
+    await read(face, request_id)
+    await face.result(request_id)
+
+
+async def check_next_request_works(face: Face) -> None:
+    face.service.expect(red_circle_answer())
+    assert await face.run(ask()) == RED_CIRCLE
 
 
 @pytest.mark.parametrize("case", REFUSED_BY_THE_FRONT)
-async def test_bad_input_is_refused_by_name(service: Harness, case: str) -> None:
+async def test_bad_input_is_refused_by_name(face: Face, case: str) -> None:
     fields, reason, field = REFUSED_BY_THE_FRONT[case]
-    refusal = await refuse(service.generate, describe_red_circle(**fields))
+    refusal = await refuse(face.run(ask(**fields)))
     assert (refusal.reason, refusal.field) == (reason, field)
     assert field.split("[")[0] in refusal.message
-    await check_next_request_works(service)
+    await check_next_request_works(face)
+
+
+@pytest.mark.parametrize("face", ["rpc-on_fake_backend", "rest-on_fake_backend"], indirect=True)
+@pytest.mark.parametrize("case", REFUSED_BY_THE_FRONT)
+async def test_a_submission_fails_as_the_plain_call_does(face: Face, case: str) -> None:
+    question = ask(**REFUSED_BY_THE_FRONT[case][0])
+    assert await refuse(submit(face, question)) == await refuse(face.run(question))
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [(field, value) for field, values in OUT_OF_RANGE.items() for value in values]
 )
 async def test_a_number_out_of_range_is_refused_with_bound_and_value(
-    service: Harness, field: str, value: float
+    face: Face, field: str, value: float
 ) -> None:
-    refusal = await refuse(service.generate, describe_red_circle(**{field: value}))
+    refusal = await refuse(face.run(ask(**{field: value})))
     assert (refusal.reason, refusal.field) == ("VALUE_OUT_OF_RANGE", field)
     assert refusal.metadata["value"] in refusal.message
     assert refusal.metadata["bound"] in refusal.message
     assert math.isclose(float(refusal.metadata["value"]), value) or math.isnan(value)
-    await check_next_request_works(service)
+    await check_next_request_works(face)
 
 
+@everywhere
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
-async def test_a_truncated_picture_is_refused_by_name(service: Harness, kind: str) -> None:
+async def test_a_truncated_picture_is_refused_by_name(face: Face, kind: str) -> None:
     whole = encode(draw_red_circle((600, 400)), kind)
-    service.expect(Answer(failure=("FILE_UNDECODABLE", "images[0] is damaged", "images[0]")))
-    refusal = await refuse(service.generate, describe_red_circle(**image(whole[: len(whole) * 2 // 3])))
+    face.service.expect(Answer(failure=("FILE_UNDECODABLE", "images[0] is damaged", "images[0]")))
+    refusal = await refuse(face.run(ask(**image(whole[: len(whole) * 2 // 3]))))
     assert (refusal.reason, refusal.field) == ("FILE_UNDECODABLE", "images[0].data")
     assert "images[0].data" in refusal.message
-    await check_next_request_works(service)
+    await check_next_request_works(face)
 
 
-async def test_the_stream_refuses_as_the_plain_call_does(service: Harness) -> None:
-    async def read_all(request: generation_pb2.GenerateRequest) -> None:
-        async for _ in service.stream(request):
-            pass
-
-    refusal = await refuse(read_all, describe_red_circle(prompt=""))
+@everywhere
+async def test_the_stream_refuses_as_the_plain_call_does(face: Face) -> None:
+    refusal = await refuse(read_to_end(face.stream(ask(prompt=""))))
     assert (refusal.reason, refusal.field) == ("PROMPT_MISSING", "prompt")
 
 
 async def test_counting_refuses_as_generating_does(service: Harness) -> None:
-    call = service.stub.CountTokens(describe_red_circle(**image(SVG)), metadata=service.metadata)
+    request = describe_red_circle(images=[generation_pb2.Image(data=SVG)])
+    call = service.stub.CountTokens(request, metadata=service.metadata)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     assert read_refusal(caught.value).reason == "FILE_NOT_AN_IMAGE"
@@ -207,14 +221,10 @@ async def test_bytes_that_are_no_text_or_no_message_are_refused_by_name(
         await call(message, metadata=service.metadata)
     refusal = read_refusal(caught.value)
     assert (refusal.code, refusal.reason, refusal.field) == (INVALID, reason, field)
-    await check_next_request_works(service)
+    service.expect(red_circle_answer())
+    assert (await service.generate(describe_red_circle())).output == RED_CIRCLE
 
 
-async def test_every_field_that_is_wrong_is_named_at_once(service: Harness) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await service.generate(describe_red_circle(prompt="", temperature=-1, top_p=2))
-    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # an AioRpcError has what it needs
-    assert status is not None
-    bad = error_details_pb2.BadRequest()
-    assert any(detail.Unpack(bad) for detail in status.details)
-    assert [violation.field for violation in bad.field_violations] == ["prompt", "temperature", "top_p"]
+async def test_every_field_that_is_wrong_is_named_at_once(face: Face) -> None:
+    refusal = await refuse(face.run(ask(prompt="", temperature=-1, top_p=2)))
+    assert refusal.fields == ("prompt", "temperature", "top_p")

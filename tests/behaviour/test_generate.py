@@ -1,4 +1,4 @@
-"""What a caller of Generate and GenerateStream is promised."""
+"""What is promised of a call that waits for its answer, or hears it as it is written."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from faces.face import Picture, ask, ask_without_end, refusal_of
+from faces.places import everywhere
 from fakes.script import Answer
-from harness import describe_red_circle, read_refusal, red_circle_answer, talk_without_end
+from harness import describe_red_circle, red_circle_answer, talk_without_end
 from idefics2.v1 import generation_pb2
+from idefics2_service.requests import FinishReason
 from pictures import (
     MAX_CONTEXT_TOKENS,
     NUM_IMAGE_TOKENS,
@@ -25,6 +28,7 @@ from pictures import (
 )
 
 if TYPE_CHECKING:
+    from faces.face import Face
     from harness import Harness
 
 
@@ -38,11 +42,13 @@ async def read_to_end(call: Any) -> None:
         pass
 
 
-async def test_an_image_and_a_question_get_a_true_answer(service: Harness) -> None:
-    service.expect(red_circle_answer())
-    response = await service.generate(describe_red_circle())
+@everywhere
+async def test_an_image_and_a_question_get_a_true_answer(face: Face) -> None:
+    face.service.expect(red_circle_answer(), red_circle_answer())
+    assert await face.run(ask()) == RED_CIRCLE
+    response = await face.generate(ask())
     assert response.output == RED_CIRCLE
-    assert response.finish_reason == generation_pb2.FINISH_REASON_END_OF_TURN
+    assert response.finish_reason is FinishReason.END_OF_TURN
     usage = response.usage
     assert (usage.num_prompt_tokens, usage.num_image_tokens) == (NUM_PROMPT_TOKENS, NUM_IMAGE_TOKENS)
     assert usage.num_generated_tokens == len(RED_CIRCLE_PIECES) + 1
@@ -65,54 +71,65 @@ async def test_the_stream_tells_every_stage_in_order_and_ends_with_the_same_answ
     assert all(event.HasField("time") for event in events)
 
 
-async def test_seconds_per_stage_add_up_to_the_total(service: Harness) -> None:
-    service.expect(red_circle_answer())
-    seconds = (await service.generate(describe_red_circle())).stage_seconds
-    parts = seconds.resolving + seconds.queued + seconds.prefill + seconds.decode
-    assert 0 < parts <= seconds.total
+@everywhere
+async def test_the_pieces_of_the_stream_are_the_answer(face: Face) -> None:
+    face.service.expect(red_circle_answer())
+    pieces = [piece async for piece in face.stream(ask())]
+    assert "".join(pieces) == RED_CIRCLE
+    assert len(pieces) > 1
 
 
-async def test_a_data_uri_is_an_image(service: Harness) -> None:
-    service.expect(red_circle_answer())
+async def test_seconds_per_stage_add_up_to_the_total(face: Face) -> None:
+    face.service.expect(red_circle_answer())
+    seconds = (await face.generate(ask())).stage_seconds
+    parts = sum(seconds[stage] for stage in ("resolving", "queued", "prefill", "decode"))
+    assert 0 < parts <= seconds["total"]
+
+
+async def test_a_data_uri_is_an_image(face: Face) -> None:
+    face.service.expect(red_circle_answer())
     uri = "data:image/png;base64," + base64.b64encode(red_circle()).decode()
-    response = await service.generate(describe_red_circle(image_url=uri, images=[]))
-    assert response.output == RED_CIRCLE
+    assert await face.run(ask(image_url=uri, images=[])) == RED_CIRCLE
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF", "BMP", "TIFF"])
-async def test_every_accepted_format_is_read(service: Harness, kind: str) -> None:
-    service.expect(red_circle_answer())
-    image = generation_pb2.Image(data=encode(draw_red_circle(), kind))
-    assert (await service.generate(describe_red_circle(images=[image]))).output == RED_CIRCLE
+async def test_every_accepted_format_is_read(face: Face, kind: str) -> None:
+    face.service.expect(red_circle_answer())
+    picture = Picture(data=encode(draw_red_circle(), kind))
+    assert await face.run(ask(images=[picture])) == RED_CIRCLE
 
 
-async def test_zero_is_not_unset(service: Harness) -> None:
-    service.expect(red_circle_answer(), red_circle_answer())
-    first = await service.generate(describe_red_circle(temperature=0, seed=1))
-    second = await service.generate(describe_red_circle(temperature=0, seed=2))
-    assert first.output == second.output  # greedy: the seed does not matter
+@everywhere
+async def test_zero_is_not_unset(face: Face) -> None:
+    face.service.expect(red_circle_answer(), red_circle_answer())
+    first = await face.run(ask(temperature=0, seed=1))
+    second = await face.run(ask(temperature=0, seed=2))
+    assert first == second  # greedy: the seed does not matter
 
 
-async def test_the_seed_is_told_and_repeats_the_answer(service: Harness) -> None:
-    service.expect(Answer(("x",), "LENGTH"), Answer(("x",), "LENGTH"))
-    first = await service.generate(talk_without_end(seed=None, max_new_tokens=12, min_new_tokens=0))
-    again = await service.generate(talk_without_end(seed=first.seed, max_new_tokens=12, min_new_tokens=0))
+@everywhere
+async def test_the_seed_is_told_and_repeats_the_answer(face: Face) -> None:
+    face.service.expect(Answer(("x",), "LENGTH"), Answer(("x",), "LENGTH"))
+    first = await face.generate(ask_without_end(seed=None, max_new_tokens=12, min_new_tokens=0))
+    again = await face.generate(ask_without_end(seed=first.seed, max_new_tokens=12, min_new_tokens=0))
     assert again.output == first.output
     assert again.seed == first.seed
 
 
-async def test_the_answer_ends_at_max_new_tokens(service: Harness) -> None:
-    service.expect(Answer(("A", " red"), "LENGTH"))
-    response = await service.generate(describe_red_circle(max_new_tokens=2))
+@everywhere
+async def test_the_answer_ends_at_max_new_tokens(face: Face) -> None:
+    face.service.expect(Answer(("A", " red"), "LENGTH"))
+    response = await face.generate(ask(max_new_tokens=2))
     assert response.output == "A red"
-    assert response.finish_reason == generation_pb2.FINISH_REASON_LENGTH
+    assert response.finish_reason is FinishReason.LENGTH
 
 
-async def test_the_answer_ends_before_a_stop_string(service: Harness) -> None:
-    service.expect(Answer(("A", " red", " circle"), "STOP_STRING"))
-    response = await service.generate(describe_red_circle(stop=[" on a"]))
+@everywhere
+async def test_the_answer_ends_before_a_stop_string(face: Face) -> None:
+    face.service.expect(Answer(("A", " red", " circle"), "STOP_STRING"))
+    response = await face.generate(ask(stop=[" on a"]))
     assert response.output == "A red circle"
-    assert response.finish_reason == generation_pb2.FINISH_REASON_STOP_STRING
+    assert response.finish_reason is FinishReason.STOP_STRING
 
 
 async def test_the_callers_request_id_is_kept(service: Harness) -> None:
@@ -136,27 +153,28 @@ async def test_counting_tells_what_would_not_fit(service: Harness) -> None:
     assert not (await service.stub.CountTokens(request, metadata=service.metadata)).fits
 
 
-async def test_many_callers_at_once_each_get_their_own_answer(service: Harness) -> None:
-    service.expect(*[red_circle_answer()] * 20)
-    responses = await asyncio.gather(*(service.generate(describe_red_circle()) for _ in range(20)))
+@everywhere
+async def test_many_callers_at_once_each_get_their_own_answer(face: Face) -> None:
+    face.service.expect(*[red_circle_answer()] * 20)
+    responses = await asyncio.gather(*(face.generate(ask()) for _ in range(20)))
     assert {response.output for response in responses} == {RED_CIRCLE}
     assert len({response.request_id for response in responses}) == 20
 
 
-async def test_a_caller_that_goes_away_frees_its_work(service: Harness) -> None:
+@everywhere
+async def test_a_caller_that_goes_away_frees_its_work(face: Face) -> None:
     """Eight answers without end fill the engine; once they are left, the next request is answered."""
-    service.expect(*[Answer(("x",), holds=True)] * 8, red_circle_answer())
-    calls = [service.stream(talk_without_end(seed=seed)) for seed in range(8)]
+    face.service.expect(*[Answer(("x",), holds=True)] * 8, red_circle_answer())
+    calls = [face.stream(ask_without_end(seed=seed)) for seed in range(8)]
+    await asyncio.gather(*(anext(call) for call in calls))
     for call in calls:
-        while not (await call.read()).HasField("text_delta"):
-            pass
-        call.cancel()
-    response = await service.generate(describe_red_circle(), timeout=SECONDS_BEFORE_THEY_END_BY_THEMSELVES)
-    assert response.output == RED_CIRCLE
-    if not service.is_real:
-        while service.script.num_cancelled < 8:
-            service.script.cancelled.clear()
-            await service.script.cancelled.wait()
+        await call.aclose()
+    async with asyncio.timeout(SECONDS_BEFORE_THEY_END_BY_THEMSELVES):
+        assert await face.run(ask()) == RED_CIRCLE
+    script = face.service.script
+    while not face.service.is_real and script.num_cancelled < 8:
+        script.cancelled.clear()
+        await script.cancelled.wait()
 
 
 async def test_a_deadline_ends_the_call_and_the_next_one_works(service: Harness) -> None:
@@ -171,16 +189,15 @@ async def test_a_deadline_ends_the_call_and_the_next_one_works(service: Harness)
     assert response.output == RED_CIRCLE
 
 
-async def test_more_than_the_context_holds_is_refused(service: Harness) -> None:
+@everywhere
+async def test_more_than_the_context_holds_is_refused(face: Face) -> None:
     message = f"prompt and images have {NUM_PROMPT_TOKENS} tokens, too many"
-    service.expect(Answer(failure=("CONTEXT_EXCEEDED", message, "images[0]")))
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await service.generate(describe_red_circle(max_new_tokens=2048))
-    refusal = read_refusal(caught.value)
+    face.service.expect(Answer(failure=("CONTEXT_EXCEEDED", message, "images[0]")))
+    refusal = await refusal_of(face.run(ask(max_new_tokens=2048)))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CONTEXT_EXCEEDED")
 
 
-@pytest.mark.parametrize("service", ["on_real_triton"], indirect=True)
-async def test_split_images_cost_five_times_the_tokens(service: Harness) -> None:
-    response = await service.generate(describe_red_circle(split_images=True))
+@pytest.mark.parametrize("face", ["rpc-on_real_triton", "rest-on_real_triton"], indirect=True)
+async def test_split_images_cost_five_times_the_tokens(face: Face) -> None:
+    response = await face.generate(ask(split_images=True))
     assert response.usage.num_image_tokens == NUM_SPLIT_IMAGE_TOKENS

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from aiohttp import web
+from faces.face import ask, refusal_of
 from fakes.backend import FakeBackend
 from fakes.script import Script
-from harness import MakeSettings, describe_red_circle, read_refusal, red_circle_answer, run_harness
+from harness import MakeSettings, describe_red_circle, red_circle_answer, run_harness
 from idefics2.v1 import generation_pb2
 from idefics2_service.app import App
 from pictures import RED_CIRCLE, red_circle
@@ -20,7 +21,10 @@ from pictures import RED_CIRCLE, red_circle
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from faces.face import Face
     from harness import Harness
+
+    MakeFace = Callable[..., Face]
 
 SECRET = "signature-of-anna"
 
@@ -95,12 +99,13 @@ async def allow(make_settings: MakeSettings, host: Host, script: Script) -> Asyn
 
 
 @pytest.mark.parametrize("path", ["cat.png", "moved.png"])
-async def test_an_image_is_fetched_from_its_host(make_settings: MakeSettings, host: Host, path: str) -> None:
+async def test_an_image_is_fetched_from_its_host(
+    make_settings: MakeSettings, make_face: MakeFace, host: Host, path: str
+) -> None:
     script = Script()
     script.add(red_circle_answer())
     async with allow(make_settings, host, script) as service:
-        response = await service.generate(describe_red_circle(image_url=host.url(path), images=[]))
-        assert response.output == RED_CIRCLE
+        assert await make_face(service).run(ask(image_url=host.url(path), images=[])) == RED_CIRCLE
 
 
 @pytest.mark.parametrize(
@@ -119,12 +124,10 @@ async def test_an_image_is_fetched_from_its_host(make_settings: MakeSettings, ho
     ],
 )
 async def test_what_the_host_said_is_told_without_the_urls_secrets(
-    make_settings: MakeSettings, host: Host, path: str, reason: str
+    make_settings: MakeSettings, make_face: MakeFace, host: Host, path: str, reason: str
 ) -> None:
     async with allow(make_settings, host, Script()) as service:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await service.generate(describe_red_circle(image_url=host.url(path), images=[]))
-        refusal = read_refusal(caught.value)
+        refusal = await refusal_of(make_face(service).run(ask(image_url=host.url(path), images=[])))
         assert (refusal.code, refusal.reason, refusal.field) == (
             grpc.StatusCode.INVALID_ARGUMENT,
             reason,
@@ -134,14 +137,15 @@ async def test_what_the_host_said_is_told_without_the_urls_secrets(
         assert SECRET not in refusal.message
 
 
-async def test_a_host_that_is_away_is_said(make_settings: MakeSettings, host: Host) -> None:
+async def test_a_host_that_is_away_is_said(
+    make_settings: MakeSettings, make_face: MakeFace, host: Host
+) -> None:
     async with serve_files() as other:
         pass
     host.port = other.port
     async with allow(make_settings, host, Script()) as service:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await service.generate(describe_red_circle(image_url=host.url("cat.png"), images=[]))
-        assert read_refusal(caught.value).reason == "FILE_UNREACHABLE"
+        call = make_face(service).run(ask(image_url=host.url("cat.png"), images=[]))
+        assert (await refusal_of(call)).reason == "FILE_UNREACHABLE"
 
 
 async def test_a_slow_host_holds_no_turn_and_equal_urls_are_fetched_once(

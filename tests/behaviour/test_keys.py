@@ -24,13 +24,13 @@ from harness import (
     run_harness,
     talk_without_end,
 )
-from idefics2.v1 import requests_pb2, requests_pb2_grpc
+from idefics2.v1 import files_pb2, files_pb2_grpc, requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
 from idefics2_service.keys import ring as ring_module
 from idefics2_service.keys.changes import create, revoke
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.keys.records import Face, Limits
-from pictures import RED_CIRCLE
+from pictures import RED_CIRCLE, red_circle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -48,6 +48,7 @@ class Caller:
         """Call `service` with `key`."""
         self._service = service
         self._requests: Any = requests_pb2_grpc.RequestServiceStub(service.channel)
+        self._files: Any = files_pb2_grpc.FileServiceStub(service.channel)
         self._operations: Any = operations_pb2_grpc.OperationsStub(service.channel)
         self.metadata = (("authorization", f"Key {key}"),)
 
@@ -73,6 +74,13 @@ class Caller:
         """List the names of requests."""
         page = await self._requests.ListRequests(requests_pb2.ListRequestsRequest(), metadata=self.metadata)
         return [request.request_id for request in page.requests]
+
+    async def upload(self, data: bytes) -> files_pb2.File:
+        """Upload a file."""
+        start = files_pb2.UploadRequest(start=files_pb2.UploadStart(size_bytes=len(data)))
+        messages = iter((start, files_pb2.UploadRequest(chunk=data)))
+        file: files_pb2.File = await self._files.Upload(messages, metadata=self.metadata)
+        return file
 
     def calls_about(self, request_id: str) -> dict[str, Callable[[], Awaitable[Any]]]:
         """Make every call that names a request."""
@@ -280,6 +288,38 @@ async def test_a_key_of_another_face_is_let_in_nowhere(door: Door) -> None:
     refusal = await refusal_of(anna.generate())
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "FACE_NOT_ALLOWED")
     assert "only over http" in refusal.message
+
+
+async def test_a_key_of_other_apps_is_told_what_it_may_be_used_for(door: Door) -> None:
+    anna = door.caller("anna", apps=("me/mine", "me/other"))
+    for call in (anna.generate(), anna.submit("one"), anna.list(), anna.upload(red_circle())):
+        refusal = await refusal_of(call)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "APP_NOT_ALLOWED")
+        assert "not be used for fal-ai/idefics-2-8b, only for me/mine and me/other" in refusal.message
+    door.service.script.add(red_circle_answer())
+    bert = door.caller("bert", apps=("me/mine", "fal-ai/idefics-2-8b"))
+    assert await bert.generate() == RED_CIRCLE
+
+
+async def test_a_service_is_called_by_the_name_that_it_is_set_to(
+    make_settings: MakeSettings, tmp_path: Path, backend: FakeBackend
+) -> None:
+    async with open_door(make_settings, tmp_path, backend, api__app="me/mine") as door:
+        await door.caller("anna", apps=("me/mine",)).list()
+        bert = door.caller("bert", apps=("fal-ai/idefics-2-8b",))
+        assert (await refusal_of(bert.list())).reason == "APP_NOT_ALLOWED"
+
+
+async def test_a_key_may_store_as_much_as_its_own_limits_say(door: Door) -> None:
+    picture = red_circle()
+    anna = door.caller("anna", limits=Limits(max_stored_bytes=len(picture) - 1))
+    bert = door.caller("bert", limits=Limits(max_stored_files=1))
+    quota, refusal = await quota_of(anna.upload(picture))
+    assert (quota, refusal.reason) == ("files", "FILE_QUOTA_EXCEEDED")
+    assert f"at most {len(picture) - 1} are allowed" in refusal.message
+    await bert.upload(picture)
+    _, refusal = await quota_of(bert.upload(picture + b"x"))
+    assert "at most 1 are allowed" in refusal.message
 
 
 async def test_an_expired_key_is_refused(door: Door) -> None:

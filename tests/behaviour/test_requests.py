@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from faces.face import (
+    Failure,
+    Picture,
+    ask,
+    ask_without_end,
+    read,
+    read_until,
+    refusal_of,
+    stages_of,
+    text_of,
+)
+from faces.places import everywhere
+from faces.rpc import RpcFace
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from google.longrunning import operations_pb2, operations_pb2_grpc
@@ -19,23 +32,24 @@ from harness import (
     read_refusal,
     red_circle_answer,
     run_harness,
-    talk_without_end,
 )
-from idefics2.v1 import error_reason_pb2, generation_pb2, requests_pb2, requests_pb2_grpc
+from idefics2.v1 import generation_pb2, requests_pb2, requests_pb2_grpc
 from idefics2_service import workers
 from idefics2_service.app import App
+from idefics2_service.events import AttemptStarted, Finished, LogLine, QueuePosition, TextDelta
+from idefics2_service.requests import Priority, Stage, State
 from pictures import RED_CIRCLE, RED_CIRCLE_PIECES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
 
+    from faces.face import Face, Question
     from idefics2_service.settings import Settings
 
 Event = generation_pb2.Event
 PATIENCE_SECONDS = 30
-QUEUED, RUNNING = requests_pb2.STATE_QUEUED, requests_pb2.STATE_RUNNING
-SUCCEEDED, FAILED = requests_pb2.STATE_SUCCEEDED, requests_pb2.STATE_FAILED
-CANCELLED = requests_pb2.STATE_CANCELLED
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+QUEUED, SUCCEEDED = requests_pb2.STATE_QUEUED, requests_pb2.STATE_SUCCEEDED
 
 
 class Caller:
@@ -43,6 +57,7 @@ class Caller:
 
     def __init__(self, service: Harness) -> None:
         """Call it with its key."""
+        self.service = service
         self._stub: Any = requests_pb2_grpc.RequestServiceStub(service.channel)
         self._operations: Any = operations_pb2_grpc.OperationsStub(service.channel)
         self._metadata = service.metadata
@@ -90,6 +105,19 @@ class Caller:
         )
         return answer
 
+    async def read_until_text(self, request_id: str) -> None:
+        """Watch a request until it has text."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for event in self.watch(request_id):
+                if event.HasField("text_delta"):
+                    return
+
+    async def refuse(self, call: Awaitable[Any]) -> Refusal:
+        """Return the error of a call that must fail."""
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        return read_refusal(caught.value)
+
     async def operate(self, method: str, message: Any) -> Any:
         """Call a method of google.longrunning.Operations."""
         return await getattr(self._operations, method)(message, metadata=self._metadata)
@@ -97,45 +125,16 @@ class Caller:
 
 @pytest.fixture
 def caller(service: Harness) -> Caller:
-    """Somebody who submits requests."""
+    """Somebody who submits requests by the stubs."""
     return Caller(service)
 
 
 @pytest.fixture
-def script() -> Script:
-    """What a fake backend answers."""
-    return Script()
-
-
-@pytest.fixture
-def backend(script: Script) -> FakeBackend:
-    """A fake that a test can lose."""
-    return FakeBackend(script)
-
-
-@pytest.fixture
-async def alone(make_settings: MakeSettings, backend: FakeBackend, script: Script) -> AsyncIterator[Caller]:
-    """Somebody who submits requests to a service over the fake backend."""
+async def lonely(make_settings: MakeSettings, backend: FakeBackend, script: Script) -> AsyncIterator[Caller]:
+    """Somebody who submits requests by the stubs to a service over the fake backend."""
     async with run_harness(App(make_settings(), backend), script, is_real=False) as harness:
         yield Caller(harness)
         harness.check_script()
-
-
-async def refusal_of(call: Awaitable[Any]) -> Refusal:
-    """Return the error of a call that must fail."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return read_refusal(caught.value)
-
-
-async def read_until(call: Any, field: str) -> Event:
-    """Read events until one has `field`."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        async for event in call:
-            if event.HasField(field):
-                assert isinstance(event, Event)
-                return event
-    raise AssertionError(f"the stream ended without {field}")
 
 
 async def test_a_submitted_question_gets_the_same_true_answer(service: Harness, caller: Caller) -> None:
@@ -158,6 +157,27 @@ async def test_a_submitted_question_gets_the_same_true_answer(service: Harness, 
     assert (result.output, result.request_id) == (RED_CIRCLE, "submitted.1")
     assert events[-1].finished.response == result
     assert result.stage_seconds.total >= result.stage_seconds.queued > 0
+
+
+async def test_a_request_is_submitted_answered_and_told_over_every_face(face: Face) -> None:
+    face.service.expect(red_circle_answer())
+    request_id = await face.submit(ask())
+    events = await read(face, request_id)
+    assert events[0] == AttemptStarted(1)
+    assert stages_of(events) == [Stage.RESOLVING, Stage.QUEUED, Stage.PREFILL, Stage.DECODE]
+    assert text_of(events) == RED_CIRCLE
+    result = await face.result(request_id)
+    assert (result.output, result.request_id) == (RED_CIRCLE, request_id)
+    assert events[-1] == Finished(result)
+    standing = await face.get(request_id, has_logs=True)
+    assert (standing.state, standing.queue_position, standing.error) == (State.SUCCEEDED, None, "")
+    assert standing.usage == result.usage
+    assert standing.num_generated_tokens == result.usage.num_generated_tokens == len(RED_CIRCLE_PIECES) + 1
+    (line,) = standing.logs
+    assert "PNG, 200 x 150" in line
+    assert LogLine(line) in events
+    assert (await face.get(request_id)).logs == ()
+    assert await read(face, request_id) == events
 
 
 async def test_a_request_tells_what_became_of_it(service: Harness, caller: Caller) -> None:
@@ -189,230 +209,242 @@ async def test_who_watches_late_sees_the_same_and_who_comes_back_sees_the_rest(
         assert await caller.read(request_id, after) == everything[after:]
 
 
-async def test_to_submit_again_is_safe(service: Harness, caller: Caller) -> None:
-    service.expect(red_circle_answer())
-    await caller.submit("twice")
-    await caller.submit("twice")
-    events = await caller.read("twice")
-    again = await caller.submit("twice")
-    assert (again.state, again.last_sequence) == (SUCCEEDED, len(events))
+async def test_to_submit_again_is_safe(face: Face) -> None:
+    face.service.expect(red_circle_answer())
+    ids = {await face.submit(ask(), "twice") for _ in range(2)}
+    (request_id,) = ids
+    events = await read(face, request_id)
+    assert await face.submit(ask(), "twice") == request_id
+    assert await read(face, request_id) == events
 
 
-async def test_another_question_under_a_known_name_is_refused(service: Harness, caller: Caller) -> None:
-    service.expect(red_circle_answer())
-    await caller.submit("mine")
-    for other in (
-        {"input": describe_red_circle(prompt="Something else?")},
-        {"priority": requests_pb2.PRIORITY_LOW},
+async def test_another_question_under_a_known_name_is_refused(face: Face) -> None:
+    face.service.expect(red_circle_answer())
+    request_id = await face.submit(ask(), "mine")
+    for call in (
+        face.submit(ask(prompt="Something else?"), "mine"),
+        face.submit(ask(), "mine", priority=Priority.LOW),
     ):
-        refusal = await refusal_of(caller.submit("mine", **other))
+        refusal = await refusal_of(call)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_TAKEN")
-        assert "mine" in refusal.message
-    assert (await caller.read("mine"))[-1].finished.response.output == RED_CIRCLE
+        assert request_id in refusal.message
+    assert text_of(await read(face, request_id)) == RED_CIRCLE
 
 
-async def test_a_running_request_is_cancelled_within_a_step(service: Harness, caller: Caller) -> None:
-    service.expect(Answer(("x", "y"), holds=True))
-    await caller.submit("running", input=talk_without_end())
-    watching = caller.watch("running")
-    await read_until(watching, "text_delta")
-    refusal = await refusal_of(caller.result("running"))
+@everywhere
+async def test_a_running_request_is_cancelled_within_a_step(face: Face) -> None:
+    face.service.expect(Answer(("x", "y"), holds=True))
+    running = await face.submit(ask_without_end())
+    watching = face.watch(running)
+    await read_until(watching, TextDelta)
+    refusal = await refusal_of(face.result(running))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REQUEST_NOT_FINISHED")
     assert refusal.metadata["state"] == "RUNNING"
-    running = await caller.get("running")
-    assert (running.state, running.stage) == (RUNNING, generation_pb2.STAGE_DECODE)
-    assert 0 < running.num_generated_tokens <= running.max_new_tokens
-    assert (await caller.cancel("running")).state in {RUNNING, CANCELLED}
-    failure = (await read_until(watching, "finished")).finished.failure
-    assert failure.reason == error_reason_pb2.REQUEST_CANCELLED
-    assert (await caller.cancel("running")).state == CANCELLED
-    refusal = await refusal_of(caller.result("running"))
+    standing = await face.get(running)
+    assert (standing.state, standing.stage) == (State.RUNNING, Stage.DECODE)
+    assert 0 < standing.num_generated_tokens <= 1500
+    assert await face.cancel(running)
+    failure = await read_until(watching, Failure)
+    assert failure.reason == "REQUEST_CANCELLED"
+    assert await face.cancel(running)
+    refusal = await refusal_of(face.result(running))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.CANCELLED, "REQUEST_CANCELLED")
-    service.expect(red_circle_answer())
-    assert (await service.generate(describe_red_circle())).output == RED_CIRCLE  # its turn is free
+    assert (await face.get(running)).state is State.CANCELLED
+    face.service.expect(red_circle_answer())
+    assert await face.run(ask()) == RED_CIRCLE  # its turn is free
 
 
-async def test_an_image_that_cannot_be_read_fails_as_it_does_in_generate(
-    service: Harness, caller: Caller
-) -> None:
-    broken = describe_red_circle(images=[generation_pb2.Image(data=b"\x89PNG\r\n\x1a\nbroken")])
-    expected = await refusal_of(service.generate(broken))
-    await caller.submit("broken", input=broken)
-    failure = (await caller.read("broken"))[-1].finished.failure
-    assert failure.field == expected.field == "images[0].data"
-    assert failure.message == expected.message
-    assert await refusal_of(caller.result("broken")) == expected
-    request = await caller.get("broken")
-    assert (request.state, request.failure) == (FAILED, failure)
+async def test_what_has_ended_is_not_cancelled(face: Face) -> None:
+    face.service.expect(red_circle_answer())
+    request_id = await face.submit(ask())
+    events = await read(face, request_id)
+    assert not await face.cancel(request_id)
+    assert await read(face, request_id) == events
+
+
+async def test_an_image_that_cannot_be_read_fails_as_it_does_in_a_plain_call(face: Face) -> None:
+    broken = ask(images=[Picture(data=b"\x89PNG\r\n\x1a\nbroken")])
+    expected = await refusal_of(face.run(broken))
+    request_id = await face.submit(broken)
+    failure = (await read(face, request_id))[-1]
+    assert failure == Failure(expected.reason, expected.message, "images[0].data")
+    assert await refusal_of(face.result(request_id)) == expected
+    standing = await face.get(request_id)
+    assert (standing.state, standing.error) == (State.FAILED, expected.message)
 
 
 @pytest.mark.parametrize(
-    ("fields", "reason", "field"),
+    ("options", "reason", "field"),
     [
-        ({"request_id": "no spaces"}, "REQUEST_ID_INVALID", "request_id"),
-        ({"request_id": "x" * 129}, "REQUEST_ID_INVALID", "request_id"),
-        ({"input": generation_pb2.GenerateRequest()}, "PROMPT_MISSING", "prompt"),
-        ({"input": describe_red_circle(top_p=2)}, "VALUE_OUT_OF_RANGE", "top_p"),
-        ({"start_timeout": Duration(seconds=0)}, "VALUE_OUT_OF_RANGE", "start_timeout"),
-        ({"time_budget": Duration(seconds=86_401)}, "VALUE_OUT_OF_RANGE", "time_budget"),
-        ({"time_budget": Duration(seconds=-1)}, "VALUE_OUT_OF_RANGE", "time_budget"),
-        ({"max_queue_length": -1}, "VALUE_OUT_OF_RANGE", "max_queue_length"),
+        ({"name": "no spaces"}, "REQUEST_ID_INVALID", "request_id"),
+        ({"name": "x" * 129}, "REQUEST_ID_INVALID", "request_id"),
+        ({"time_budget_seconds": 86_401}, "VALUE_OUT_OF_RANGE", "time_budget"),
+        ({"time_budget_seconds": -1}, "VALUE_OUT_OF_RANGE", "time_budget"),
+    ],
+)
+async def test_a_name_or_a_budget_that_is_bad_is_refused_at_once(
+    lonely: Caller, options: dict[str, Any], reason: str, field: str
+) -> None:
+    refusal = await refusal_of(RpcFace(lonely.service).submit(ask(), **options))
+    assert (refusal.code, refusal.reason, refusal.field) == (INVALID, reason, field)
+    assert (await lonely.list()).requests == []
+
+
+@pytest.mark.parametrize(
+    ("question", "options", "reason", "field"),
+    [
+        ({}, {}, "PROMPT_MISSING", "prompt"),
+        (ask(top_p=2), {}, "VALUE_OUT_OF_RANGE", "top_p"),
+        (ask(), {"start_timeout_seconds": 0}, "VALUE_OUT_OF_RANGE", "start_timeout"),
+        (ask(), {"start_timeout_seconds": 86_401}, "VALUE_OUT_OF_RANGE", "start_timeout"),
+        (ask(), {"max_queue_length": -1}, "VALUE_OUT_OF_RANGE", "max_queue_length"),
     ],
 )
 async def test_a_bad_submission_is_refused_at_once_and_names_the_field(
-    alone: Caller, fields: dict[str, Any], reason: str, field: str
+    alone: Face, question: Question, options: dict[str, Any], reason: str, field: str
 ) -> None:
-    refusal = await refusal_of(alone.submit(**fields))
-    assert (refusal.code, refusal.reason, refusal.field) == (
-        grpc.StatusCode.INVALID_ARGUMENT,
-        reason,
-        field,
-    )
-    assert (await alone.list()).requests == []
+    refusal = await refusal_of(alone.submit(question, **options))
+    assert (refusal.code, refusal.reason, refusal.field) == (INVALID, reason, field)
+    assert (await Caller(alone.service).list()).requests == []
 
 
-async def test_a_request_that_nobody_knows_is_not_found_by_any_call(alone: Caller) -> None:
-    for call in (
-        alone.get("nobody"),
-        alone.read("nobody"),
-        alone.result("nobody"),
-        alone.cancel("nobody"),
-        alone.operate("GetOperation", operations_pb2.GetOperationRequest(name="operations/nobody")),
-    ):
+async def test_a_request_that_nobody_knows_is_not_found_by_any_call(alone: Face) -> None:
+    for call in (alone.get("nobody"), read(alone, "nobody"), alone.result("nobody"), alone.cancel("nobody")):
         refusal = await refusal_of(call)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "REQUEST_NOT_FOUND")
-    assert (await refusal_of(alone.get("a b"))).reason == "REQUEST_ID_INVALID"
-    assert (await refusal_of(alone.read("nobody", -1))).reason == "VALUE_OUT_OF_RANGE"
+
+
+async def test_an_operation_that_nobody_knows_is_not_found(lonely: Caller) -> None:
+    nobody = operations_pb2.GetOperationRequest(name="operations/nobody")
+    refusal = await lonely.refuse(lonely.operate("GetOperation", nobody))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "REQUEST_NOT_FOUND")
+    assert (await lonely.refuse(lonely.get("a b"))).reason == "REQUEST_ID_INVALID"
+    assert (await lonely.refuse(lonely.read("nobody", -1))).reason == "VALUE_OUT_OF_RANGE"
 
 
 async def test_who_waits_is_told_its_place_and_can_be_cancelled_before_it_starts(
-    alone: Caller, backend: FakeBackend, script: Script
+    alone: Face, backend: FakeBackend, script: Script
 ) -> None:
     await backend.set_healthy(healthy=False)
-    for request_id in ("first", "second", "third"):
-        await alone.submit(request_id)
-    third = await alone.get("third")
-    assert (third.state, third.queue_position) == (QUEUED, 2)
-    watching = alone.watch("third")
-    told = await read_until(watching, "queue_position")
-    assert (told.sequence, told.queue_position.position) == (0, 2)
-    assert (await alone.cancel("first")).state == CANCELLED
-    assert (await read_until(watching, "queue_position")).queue_position.position == 1
-    assert [event.HasField("finished") for event in await alone.read("first")] == [True]
+    first, second, third = [await alone.submit(ask()) for _ in range(3)]
+    standing = await alone.get(third)
+    assert (standing.state, standing.queue_position) == (State.QUEUED, 2)
+    watching = alone.watch(third)
+    assert await read_until(watching, QueuePosition) == QueuePosition(2)
+    assert await alone.cancel(first)
+    assert await read_until(watching, QueuePosition) == QueuePosition(1)
+    assert [type(event) for event in await read(alone, first)] == [Failure]
     script.add(red_circle_answer(), red_circle_answer())
     await backend.set_healthy(healthy=True)
-    assert (await read_until(watching, "finished")).finished.response.output == RED_CIRCLE
-    assert (await alone.read("second"))[-1].finished.response.output == RED_CIRCLE
+    assert (await read_until(watching, Finished)).output.output == RED_CIRCLE
+    assert text_of(await read(alone, second)) == RED_CIRCLE
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"start_timeout": Duration(nanos=50_000_000)}, "START_TIMEOUT"),
-        ({"time_budget": Duration(nanos=50_000_000)}, "REQUEST_DEADLINE_EXCEEDED"),
-    ],
-)
-async def test_a_request_that_is_not_begun_in_time_fails(
-    alone: Caller, backend: FakeBackend, fields: dict[str, Any], reason: str
-) -> None:
+async def test_a_request_that_is_not_begun_in_time_fails(alone: Face, backend: FakeBackend) -> None:
     await backend.set_healthy(healthy=False)
-    await alone.submit("late", **fields)
-    await alone.read("late")
-    refusal = await refusal_of(alone.result("late"))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, reason)
+    late = await alone.submit(ask(), start_timeout_seconds=0.05)
+    await read(alone, late)
+    refusal = await refusal_of(alone.result(late))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "START_TIMEOUT")
     await backend.set_healthy(healthy=True)
 
 
-async def test_a_time_budget_ends_what_runs(alone: Caller, script: Script) -> None:
+async def test_a_time_budget_ends_what_was_not_begun(lonely: Caller, backend: FakeBackend) -> None:
+    await backend.set_healthy(healthy=False)
+    await lonely.submit("late", time_budget=Duration(nanos=50_000_000))
+    await lonely.read("late")
+    assert (await lonely.refuse(lonely.result("late"))).reason == "REQUEST_DEADLINE_EXCEEDED"
+    await backend.set_healthy(healthy=True)
+
+
+async def test_a_time_budget_ends_what_runs(lonely: Caller, script: Script) -> None:
     script.add(Answer(("x",), holds=True))
-    await alone.submit("long", time_budget=Duration(nanos=300_000_000))
-    await alone.read("long")
-    assert (await refusal_of(alone.result("long"))).reason == "REQUEST_DEADLINE_EXCEEDED"
+    await lonely.submit("long", time_budget=Duration(nanos=300_000_000))
+    await lonely.read("long")
+    assert (await lonely.refuse(lonely.result("long"))).reason == "REQUEST_DEADLINE_EXCEEDED"
     assert script.num_cancelled == 1
 
 
 async def test_what_a_lost_backend_did_not_finish_is_begun_again(
-    alone: Caller, script: Script, monkeypatch: pytest.MonkeyPatch
+    alone: Face, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "_PAUSE_AFTER_LOSS_SECONDS", 0)
     script.add(Answer(("A", " blue"), is_lost=True), red_circle_answer())
-    await alone.submit("retried")
-    events = await alone.read("retried")
-    starts = [n for n, event in enumerate(events) if event.HasField("attempt_started")]
-    assert [events[n].attempt_started.attempt for n in starts] == [1, 2]
-    assert "".join(event.text_delta.text for event in events[: starts[1]]) == "A blue"
-    assert "".join(event.text_delta.text for event in events[starts[1] :]) == RED_CIRCLE
-    assert events[-1].finished.response.output == RED_CIRCLE
-    assert (await alone.get("retried")).num_attempts == 2
+    events = await read(alone, await alone.submit(ask()))
+    first, second = (events.index(AttemptStarted(attempt)) for attempt in (1, 2))
+    assert text_of(events[first:second]) == "A blue"
+    assert text_of(events[second:]) == RED_CIRCLE
+    assert isinstance(events[-1], Finished)
+    assert events[-1].output.output == RED_CIRCLE
 
 
 async def test_three_lost_attempts_end_a_request_with_the_reason(
-    alone: Caller, script: Script, monkeypatch: pytest.MonkeyPatch
+    alone: Face, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "_PAUSE_AFTER_LOSS_SECONDS", 0)
     script.add(*[Answer(("A",), is_lost=True)] * 3)
-    await alone.submit("lost")
-    await alone.read("lost")
-    refusal = await refusal_of(alone.result("lost"))
+    lost = await alone.submit(ask())
+    await read(alone, lost)
+    refusal = await refusal_of(alone.result(lost))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ATTEMPTS_EXHAUSTED")
     assert "the model's server was lost" in refusal.message
 
 
-async def test_lists_are_paged_and_a_token_belongs_to_its_list(alone: Caller, script: Script) -> None:
+async def test_lists_are_paged_and_a_token_belongs_to_its_list(lonely: Caller, script: Script) -> None:
     script.add(*[red_circle_answer()] * 5)
     for number in range(5):
-        await alone.submit(f"{number}")
-        await alone.read(f"{number}")
+        await lonely.submit(f"{number}")
+        await lonely.read(f"{number}")
     seen, token = [], ""
     while True:
-        page = await alone.list(page_size=2, page_token=token)
+        page = await lonely.list(page_size=2, page_token=token)
         seen.append([request.request_id for request in page.requests])
         token = page.next_page_token
         if not token:
             break
         assert (
-            await refusal_of(alone.list(state=SUCCEEDED, page_token=token))
+            await lonely.refuse(lonely.list(state=SUCCEEDED, page_token=token))
         ).reason == "PAGE_TOKEN_INVALID"
     assert seen == [["4", "3"], ["2", "1"], ["0"]]
-    assert len((await alone.list(state=SUCCEEDED)).requests) == 5
-    assert (await alone.list(state=QUEUED)).requests == []
+    assert len((await lonely.list(state=SUCCEEDED)).requests) == 5
+    assert (await lonely.list(state=QUEUED)).requests == []
     for bad in ("x", "eyJ9", "W10="):
-        assert (await refusal_of(alone.list(page_token=bad))).reason == "PAGE_TOKEN_INVALID"
-    assert (await refusal_of(alone.list(page_size=1_001))).reason == "VALUE_OUT_OF_RANGE"
-    assert (await refusal_of(alone.list(state=99))).reason == "VALUE_OUT_OF_RANGE"
+        assert (await lonely.refuse(lonely.list(page_token=bad))).reason == "PAGE_TOKEN_INVALID"
+    assert (await lonely.refuse(lonely.list(page_size=1_001))).reason == "VALUE_OUT_OF_RANGE"
+    assert (await lonely.refuse(lonely.list(state=99))).reason == "VALUE_OUT_OF_RANGE"
 
 
-async def test_operations_are_the_same_requests(alone: Caller, script: Script) -> None:
+async def test_operations_are_the_same_requests(lonely: Caller, script: Script) -> None:
     script.add(red_circle_answer())
-    await alone.submit("one")
+    await lonely.submit("one")
     wait = operations_pb2.WaitOperationRequest(name="operations/one")
-    operation = await alone.operate("WaitOperation", wait)
+    operation = await lonely.operate("WaitOperation", wait)
     assert (operation.name, operation.done) == ("operations/one", True)
     response, request = generation_pb2.GenerateResponse(), requests_pb2.Request()
     assert operation.response.Unpack(response)
     assert operation.metadata.Unpack(request)
     assert (response.output, request.state) == (RED_CIRCLE, SUCCEEDED)
-    listed = await alone.operate("ListOperations", operations_pb2.ListOperationsRequest())
+    listed = await lonely.operate("ListOperations", operations_pb2.ListOperationsRequest())
     assert list(listed.operations) == [operation]
 
 
 async def test_an_operation_that_runs_can_be_waited_for_a_while_and_cancelled(
-    alone: Caller, script: Script
+    lonely: Caller, script: Script
 ) -> None:
     script.add(Answer(("x",), holds=True))
-    await alone.submit("long")
-    await read_until(alone.watch("long"), "text_delta")
+    await lonely.submit("long")
+    await lonely.read_until_text("long")
     wait = operations_pb2.WaitOperationRequest(name="operations/long", timeout=Duration(nanos=1))
-    assert not (await alone.operate("WaitOperation", wait)).done
-    await alone.operate("CancelOperation", operations_pb2.CancelOperationRequest(name="operations/long"))
-    operation = await alone.operate(
+    assert not (await lonely.operate("WaitOperation", wait)).done
+    await lonely.operate("CancelOperation", operations_pb2.CancelOperationRequest(name="operations/long"))
+    operation = await lonely.operate(
         "WaitOperation", operations_pb2.WaitOperationRequest(name="operations/long")
     )
     assert operation.error.code == grpc.StatusCode.CANCELLED.value[0]
     delete = operations_pb2.DeleteOperationRequest(name="operations/long")
-    assert (await refusal_of(alone.operate("DeleteOperation", delete))).reason == "METHOD_UNKNOWN"
+    assert (await lonely.refuse(lonely.operate("DeleteOperation", delete))).reason == "METHOD_UNKNOWN"
     named = operations_pb2.GetOperationRequest(name="long")
-    assert (await refusal_of(alone.operate("GetOperation", named))).field == "name"
+    assert (await lonely.refuse(lonely.operate("GetOperation", named))).field == "name"
 
 
 async def test_what_waits_survives_a_restart_and_what_runs_is_handed_back(
@@ -443,9 +475,9 @@ async def test_what_waits_survives_a_restart_and_what_runs_is_handed_back(
         harness.check_script()
 
 
-async def test_low_priority_is_told_and_kept(alone: Caller, script: Script) -> None:
+async def test_low_priority_is_told_and_kept(lonely: Caller, script: Script) -> None:
     script.add(red_circle_answer())
-    taken = await alone.submit("low", priority=requests_pb2.PRIORITY_LOW)
+    taken = await lonely.submit("low", priority=requests_pb2.PRIORITY_LOW)
     assert taken.priority == requests_pb2.PRIORITY_LOW
-    await alone.read("low")
-    assert (await alone.get("low")).priority == requests_pb2.PRIORITY_LOW
+    await lonely.read("low")
+    assert (await lonely.get("low")).priority == requests_pb2.PRIORITY_LOW

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from faces.face import ask, read, read_to_end, refusal_of
+from faces.places import FACES, USUAL_PLACES
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -28,8 +30,9 @@ from idefics2_service.requests import Stage
 from pictures import RED_CIRCLE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+    from faces.face import Face
     from idefics2_service.backend import BackendEvent
     from idefics2_service.requests import ResolvedRequest
 
@@ -65,25 +68,32 @@ async def fetch(service: Harness, path: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("authorization", "reason"),
     [
-        (None, "API_KEY_MISSING"),
+        ("", "API_KEY_MISSING"),
         ("Key nobody.0123456789abcdef", "API_KEY_INVALID"),
         ("Key test.00000000000000000000000000000000", "API_KEY_INVALID"),
         ("Basic dGVzdA==", "API_KEY_INVALID"),
         ("Key", "API_KEY_INVALID"),
     ],
 )
-async def test_nobody_calls_without_a_key(service: Harness, authorization: str | None, reason: str) -> None:
-    metadata = (("authorization", authorization),) if authorization else ()
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await service.generate(describe_red_circle(), metadata=metadata)
-    refusal = read_refusal(caught.value)
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
+async def test_nobody_calls_without_a_key(face: Face, authorization: str, reason: str) -> None:
+    stranger = type(face)(face.service, authorization)
+    for call in (
+        stranger.run(ask()),
+        read_to_end(stranger.stream(ask())),
+        stranger.submit(ask()),
+        stranger.get("one"),
+        read(stranger, "one"),
+        stranger.result("one"),
+        stranger.cancel("one"),
+    ):
+        refusal = await refusal_of(call)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
 
 
-async def test_bearer_is_as_good_as_key(service: Harness) -> None:
-    service.expect(red_circle_answer())
-    metadata = (("authorization", f"Bearer {service.app.api_key}"),)
-    assert (await service.generate(describe_red_circle(), metadata=metadata)).output == RED_CIRCLE
+async def test_bearer_is_as_good_as_key(face: Face) -> None:
+    face.service.expect(red_circle_answer())
+    bearer = type(face)(face.service, f"Bearer {face.service.app.api_key}")
+    assert await bearer.run(ask()) == RED_CIRCLE
 
 
 async def test_a_method_that_does_not_exist_is_refused_with_details(service: Harness) -> None:
@@ -152,7 +162,7 @@ async def test_who_waits_is_told_how_many_are_before_and_gets_the_next_turn(
 
 
 async def test_one_more_than_may_wait_is_refused_with_a_time_to_come_back(
-    make_settings: MakeSettings,
+    make_settings: MakeSettings, make_face: Callable[..., Face]
 ) -> None:
     script = Script()
     script.add(Answer(("x",), holds=True))
@@ -162,11 +172,11 @@ async def test_one_more_than_may_wait_is_refused_with_a_time_to_come_back(
         await read_until(running, "text_delta")
         waiting = service.stream(talk_without_end())
         await read_until(waiting, "queue_position")
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await service.generate(describe_red_circle())
-        refusal = read_refusal(caught.value)
+        refusal = await refusal_of(make_face(service).run(ask()))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
         assert refusal.retry_seconds == 1
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.generate(describe_red_circle())
         trailing: dict[str, Any] = dict(caught.value.trailing_metadata())  # type: ignore[arg-type]
         assert trailing["grpc-retry-pushback-ms"] == "1000"
         waiting.cancel()
@@ -185,24 +195,23 @@ async def test_a_lost_backend_makes_health_say_so_and_calls_unavailable(make_set
         while await anext(statuses) != NOT_SERVING:
             pass
         assert (await fetch(service, "/healthz/ready"))[0] == 503
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await service.generate(describe_red_circle())
-        refusal = read_refusal(caught.value)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "BACKEND_UNAVAILABLE")
-        assert refusal.retry_seconds == 1
+        for make_face in FACES.values():
+            refusal = await refusal_of(make_face(service).run(ask()))
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "BACKEND_UNAVAILABLE")
+            assert refusal.retry_seconds == 1
         await backend.set_healthy(healthy=True)
         while await anext(statuses) != SERVING:
             pass
         assert (await service.generate(describe_red_circle())).output == RED_CIRCLE
 
 
-@pytest.mark.parametrize("service", ["on_fake_backend", "on_fake_triton"], indirect=True)
-async def test_a_backend_that_is_lost_on_the_way_is_unavailable(service: Harness) -> None:
-    service.script.add(Answer(("A", " red"), is_lost=True), red_circle_answer())
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await service.generate(describe_red_circle())
-    assert read_refusal(caught.value).reason == "BACKEND_UNAVAILABLE"
-    assert (await service.generate(describe_red_circle())).output == RED_CIRCLE
+@pytest.mark.parametrize("face", [place for place in USUAL_PLACES if "fake" in place], indirect=True)
+async def test_a_backend_that_is_lost_on_the_way_is_unavailable(face: Face) -> None:
+    lost = Answer(("A", " red"), is_lost=True)
+    face.service.script.add(lost, lost, red_circle_answer())
+    assert (await refusal_of(face.run(ask()))).reason == "BACKEND_UNAVAILABLE"
+    assert (await refusal_of(read_to_end(face.stream(ask())))).reason == "BACKEND_UNAVAILABLE"
+    assert await face.run(ask()) == RED_CIRCLE
 
 
 async def test_a_fault_of_ours_says_no_more_than_the_requests_id(make_settings: MakeSettings) -> None:

@@ -4,67 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json
 import urllib.request
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from faces.face import ask, refusal_of
+from faces.places import FACES
 from fakes.backend import FakeBackend
+from fakes.hook import PATIENCE_SECONDS, Hook, run_hook, signed_message
 from fakes.script import Answer, Script
-from harness import MakeSettings, describe_red_circle, read_refusal, red_circle_answer, run_harness
+from harness import MakeSettings, describe_red_circle, red_circle_answer, run_harness
 from idefics2.v1 import requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
 from pictures import RED_CIRCLE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
+    from faces.face import Face
     from harness import Harness
-
-PATIENCE_SECONDS = 30
-
-
-@dataclass
-class Hook:
-    """Somebody who is told, and answers with the statuses of a list, then 200."""
-
-    statuses: list[int] = field(default_factory=list)
-    calls: asyncio.Queue[tuple[bytes, dict[str, str]]] = field(default_factory=asyncio.Queue)
-    url: str = ""
-    port: int = 0
-
-    async def answer(self, request: web.Request) -> web.Response:
-        """Remember a call."""
-        await self.calls.put((await request.read(), dict(request.headers)))
-        return web.Response(status=self.statuses.pop(0) if self.statuses else 200)
-
-    async def next_call(self) -> tuple[bytes, dict[str, str]]:
-        """Wait for the next call."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await self.calls.get()
 
 
 @pytest.fixture
 async def hook() -> AsyncIterator[Hook]:
     """A listening one."""
-    hook = Hook()
-    app = web.Application()
-    app.router.add_post("/hook", hook.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    hook.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # a server of asyncio's
-    hook.url = f"http://127.0.0.1:{hook.port}/hook"
-    yield hook
-    await runner.cleanup()
+    async with run_hook() as hook:
+        yield hook
 
 
 @asynccontextmanager
@@ -84,7 +53,7 @@ async def serve(
 
 
 async def submit(harness: Harness, url: str, request_id: str = "one") -> None:
-    """Submit a question whose end is to be told."""
+    """Submit a question whose end is to be told, under a name of one's own."""
     stub: Any = requests_pb2_grpc.RequestServiceStub(harness.channel)
     message = requests_pb2.SubmitRequest(request_id=request_id, input=describe_red_circle(), webhook_url=url)
     await stub.Submit(message, metadata=harness.metadata)
@@ -102,22 +71,17 @@ async def fetch_keys(harness: Harness) -> list[Ed25519PublicKey]:
     return [Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(key["x"] + "=")) for key in keys]
 
 
-def signed_message(body: bytes, headers: dict[str, str]) -> bytes:
-    """Write what the signature covers, as the hosted endpoint's verifiers do."""
-    names = ("Request-Id", "User-Id", "Timestamp")
-    lines = [headers[f"X-Fal-Webhook-{name}"] for name in names]
-    return "\n".join((*lines, hashlib.sha256(body).hexdigest())).encode()
-
-
-async def test_the_answer_is_told_and_signed(make_settings: MakeSettings, hook: Hook) -> None:
+async def test_the_answer_is_told_and_signed(
+    make_settings: MakeSettings, make_face: Callable[..., Face], hook: Hook
+) -> None:
     script = Script()
     script.add(red_circle_answer())
     async with serve(make_settings, hook, script) as harness:
-        await submit(harness, hook.url)
+        request_id = await make_face(harness).submit(ask(), webhook_url=hook.url)
         body, headers = await hook.next_call()
         assert json.loads(body) == {
-            "request_id": "one",
-            "gateway_request_id": "one",
+            "request_id": request_id,
+            "gateway_request_id": request_id,
             "status": "OK",
             "payload": {"output": RED_CIRCLE},
         }
@@ -212,12 +176,11 @@ async def test_a_hook_that_may_not_be_called_is_refused_at_once(
 ) -> None:
     script = Script()
     async with run_harness(App(make_settings(), FakeBackend(script)), script, is_real=False) as harness:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await submit(harness, url)
-        refusal = read_refusal(caught.value)
-        assert (refusal.code, refusal.reason, refusal.field) == (
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "WEBHOOK_URL_INVALID",
-            "webhook_url",
-        )
-        assert "s3cret" not in refusal.message
+        for make_face in FACES.values():
+            refusal = await refusal_of(make_face(harness).submit(ask(), webhook_url=url))
+            assert (refusal.code, refusal.reason, refusal.field) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "WEBHOOK_URL_INVALID",
+                "webhook_url",
+            )
+            assert "s3cret" not in refusal.message

@@ -1,4 +1,4 @@
-"""One tree of errors, the same on the wire, in the proto and in its own docstring."""
+"""One tree of errors, the same over both faces, in the proto and in its own docstring."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from idefics2_service import errors
 from idefics2_service.errors import (
     InternalError,
     InvalidInput,
+    PromptMissing,
     QuotaExceeded,
     ServiceError,
     SettingInvalid,
     StartFailed,
+    StartTimeout,
     ValueOutOfRange,
     concrete_errors,
     error_for,
 )
+from idefics2_service.rest.problems import Problem
 from idefics2_service.rpc.status import make_status
 
 if TYPE_CHECKING:
@@ -112,6 +115,80 @@ def test_no_detail_is_of_a_kind_that_the_proto_does_not_promise(kind: type[Servi
     details = [detail.TypeName() for detail in make_status(kind("what happened")).details]
     assert len(details) == len(set(details))
     assert set(details) <= {f"google.rpc.{name}" for name in promised}
+
+
+HTTP_STATUSES = {
+    "INVALID_ARGUMENT": 422,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 422,
+    "FAILED_PRECONDITION": 400,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "INTERNAL": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+"""Never 409: clients of the hosted endpoint take it for a reason to try again."""
+
+
+@each_kind
+def test_every_error_has_the_http_status_of_its_code_and_says_its_reason(kind: type[ServiceError]) -> None:
+    problem = Problem.of(kind("what happened"))
+    assert problem.status == HTTP_STATUSES[kind.code]
+    assert problem.body["reason"] == kind.reason
+    assert problem.body["message"] == "what happened"
+    assert re.fullmatch("[a-z_]+", problem.error_type)
+    assert problem.body["error_type"] == problem.headers["x-fal-error-type"] == problem.error_type
+
+
+@each_kind
+def test_over_http_what_is_wrong_is_listed_where_the_request_is_at_fault(kind: type[ServiceError]) -> None:
+    problem = Problem.of(kind("what happened", field="images[0].url", bound="1"))
+    fault = {
+        "type": problem.error_type,
+        "loc": ["body", "images", 0, "url"],
+        "msg": "what happened",
+        "ctx": {"reason": kind.reason, "bound": "1"},
+    }
+    if problem.status == 422:
+        assert problem.body["detail"] == [fault]
+        assert "ctx" not in problem.body
+    else:
+        assert problem.body["detail"] == "what happened"
+        assert problem.body["ctx"] == {"field": "images[0].url", "bound": "1"}
+
+
+@each_kind
+def test_over_http_the_time_to_come_back_is_told_where_there_is_one(kind: type[ServiceError]) -> None:
+    usual = kind.usual_retry_after_seconds
+    headers = Problem.of(kind("what happened")).headers
+    assert headers.get("retry-after") == (None if usual is None else f"{usual:.0f}")
+    assert headers["x-fal-retryable"] == ("false" if usual is None else "true")
+    assert Problem.of(kind("what happened", retry_after_seconds=2.5)).headers["retry-after"] == "3"
+
+
+@each_kind
+def test_over_http_headers_say_who_may_help(kind: type[ServiceError]) -> None:
+    headers = Problem.of(kind("what happened")).headers
+    assert ("www-authenticate" in headers) == (kind.code == "UNAUTHENTICATED")
+    assert ("x-fal-request-timeout-type" in headers) == (kind is StartTimeout)
+
+
+@each_kind
+def test_all_that_is_wrong_is_told_over_both_faces(kind: type[ServiceError]) -> None:
+    error = kind("first", field="prompt")
+    if not isinstance(error, InvalidInput):
+        return
+    error.others = (PromptMissing("second", field="top_p"),)
+    (bad,) = details_of(make_status(error), error_details_pb2.BadRequest)
+    told = [(violation.field, violation.description) for violation in bad.field_violations]
+    faults = Problem.of(error).body["detail"]
+    assert isinstance(faults, list)
+    assert told == [(fault["loc"][1], fault["msg"]) for fault in faults]
+    assert told == [("prompt", "first"), ("top_p", "second")]
 
 
 def test_reasons_are_those_of_the_proto_one_class_for_each() -> None:

@@ -11,6 +11,7 @@ import structlog
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from harness import make_files
+from idefics2_service.budget import Budget
 from idefics2_service.errors import (
     BackendUnavailable,
     FileNotAnImage,
@@ -74,6 +75,7 @@ class Core:
 
     script: Script = field(default_factory=Script)
     turns: Turns = field(default_factory=lambda: Turns(1, 1))
+    budget: Budget = field(default_factory=lambda: Budget(2**30))
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
@@ -81,7 +83,7 @@ class Core:
         self.backend = GatedBackend(self.script)
         self.backend.gate.set()
         self.generation = Generation(
-            Means(self.backend, self.turns, make_files(), LimitSettings(), self.metrics)
+            Means(self.backend, self.turns, make_files(), self.budget, LimitSettings(), self.metrics)
         )
 
     def attach(self, deadlines: Deadlines = NO_DEADLINES, **fields: Any) -> Any:
@@ -105,7 +107,7 @@ class Core:
 
     def check_idle(self) -> None:
         self.script.check_used_up()
-        assert (self.turns.num_running, self.turns.num_waiting) == (0, 0)
+        assert (self.turns.num_running, self.turns.num_waiting, self.budget.num_bytes) == (0, 0, 0)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from idefics2_service.errors import QueueFull
@@ -14,15 +15,16 @@ from idefics2_service.queue import Turns
 class Caller:
     """Takes a turn in a task of its own and holds it until it is told to leave."""
 
-    def __init__(self, turns: Turns) -> None:
-        """Come to the line."""
+    def __init__(self, turns: Turns, key_id: str = "") -> None:
+        """Come to the line, each with another key where none is given."""
+        self._key_id = key_id or f"key {id(self)}"
         self.positions: list[int] = []
         self.has_turn = asyncio.Event()
         self.leave = asyncio.Event()
         self.task = asyncio.create_task(self._run(turns))
 
     async def _run(self, turns: Turns) -> None:
-        async with turns.take(self.positions.append):
+        async with turns.take(self._key_id, self.positions.append):
             self.has_turn.set()
             await self.leave.wait()
 
@@ -127,14 +129,14 @@ async def test_whoever_is_cancelled_with_a_turn_gives_it_back() -> None:
 async def test_an_error_with_a_turn_gives_it_back() -> None:
     turns = Turns(1, 0)
     with pytest.raises(ZeroDivisionError):
-        async with turns.take(lambda _: None):
+        async with turns.take("anna", lambda _: None):
             raise ZeroDivisionError
     check_empty(turns)
 
 
 async def test_a_turn_that_is_given_to_one_who_is_cancelled_goes_on_to_the_next() -> None:
     turns = Turns(1, 3)
-    async with turns.take(lambda _: None):
+    async with turns.take("anna", lambda _: None):
         unlucky, next_one = await line_up(turns, 2)
     # The turn is given, and nothing ran since: `unlucky` does not know of it yet.
     assert not unlucky.has_turn.is_set()
@@ -149,7 +151,7 @@ async def test_a_turn_that_is_given_to_one_who_is_cancelled_goes_on_to_the_next(
 
 async def test_a_turn_that_is_given_to_the_last_one_who_is_cancelled_is_free_again() -> None:
     turns = Turns(1, 3)
-    async with turns.take(lambda _: None):
+    async with turns.take("anna", lambda _: None):
         (unlucky,) = await line_up(turns, 1)
     await unlucky.cancel()
     check_empty(turns)
@@ -160,7 +162,7 @@ async def test_one_more_than_may_wait_is_refused_with_bound_and_value(max_waitin
     turns = Turns(1, max_waiting)
     callers = await line_up(turns, 1 + max_waiting)
     refused = Caller(turns)
-    for check in (turns.check_room, refused.task.result):
+    for check in (partial(turns.check_room, "zoe"), refused.task.result):
         await asyncio.wait([refused.task])
         with pytest.raises(QueueFull) as caught:
             check()
@@ -177,9 +179,9 @@ async def test_there_is_room_again_when_someone_leaves_the_line() -> None:
     turns = Turns(1, 1)
     running, waiting = await line_up(turns, 2)
     with pytest.raises(QueueFull):
-        turns.check_room()
+        turns.check_room("zoe")
     await waiting.cancel()
-    turns.check_room()
+    turns.check_room("zoe")
     (later,) = await line_up(turns, 1)
     await running.end()
     await asyncio.wait_for(later.has_turn.wait(), 10)
@@ -190,13 +192,13 @@ async def test_there_is_room_again_when_someone_leaves_the_line() -> None:
 async def test_turns_that_are_free_leave_room_without_a_line() -> None:
     turns = Turns(2, 0)
     (running,) = await line_up(turns, 1)
-    turns.check_room()
+    turns.check_room("zoe")
     await running.end()
 
 
 async def test_whoever_is_cancelled_just_before_a_turn_comes_gives_back_no_turn_that_it_never_had() -> None:
     turns = Turns(1, 3)
-    async with turns.take(lambda _: None):
+    async with turns.take("anna", lambda _: None):
         (unlucky,) = await line_up(turns, 1)
         unlucky.task.cancel()  # it has not run since when the turn is given back
     await unlucky.cancel()
@@ -209,7 +211,7 @@ async def test_no_turn_is_lost_and_none_is_added_in_a_storm_of_takes_and_cancels
 
     async def hold(num_rounds: int) -> None:
         nonlocal num_holding
-        async with turns.take(lambda _: None):
+        async with turns.take("anna", lambda _: None):
             num_holding += 1
             assert num_holding <= 3
             try:
@@ -229,3 +231,25 @@ async def test_no_turn_is_lost_and_none_is_added_in_a_storm_of_takes_and_cancels
     ends = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(end) for end in ends} == {type(None), asyncio.CancelledError}
     check_empty(turns)
+
+
+async def test_a_key_that_presses_leaves_room_in_the_line_for_others() -> None:
+    turns = Turns(1, 8)
+    (running,) = await line_up(turns, 1)
+    greedy = [Caller(turns, "anna") for _ in range(8)]
+    await let_others_run()
+    refused = [caller.task for caller in greedy if caller.task.done()]
+    assert len(refused) == turns.num_waiting == 4
+    for task in refused:
+        with pytest.raises(QueueFull, match="of 8, this key has 4 and 4 are free"):
+            task.result()
+    others = await line_up(turns, 4)
+    assert turns.num_waiting == 8
+    await greedy[0].cancel()
+    with pytest.raises(QueueFull):
+        turns.check_room("anna")
+    turns.check_room("bert")
+    for caller in (running, *greedy[1:4], *others):
+        await caller.end()
+    check_empty(turns)
+    turns.check_room("anna")

@@ -11,6 +11,7 @@ from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from harness import make_files
 from idefics2_service import runs
+from idefics2_service.budget import Budget
 from idefics2_service.errors import StoreUnavailable
 from idefics2_service.events import AttemptStarted, Finished, LogLine, StageEntered, TextDelta
 from idefics2_service.lifecycle import Means
@@ -74,7 +75,8 @@ class Bench:
         self.store: Any = UnreliableStore(store)
         self.settings = StoreSettings(lease_seconds=2, renew_seconds=0.01)
         self.turns = Turns(4, 4)
-        self.means = Means(FakeBackend(self.script), self.turns, make_files(), LimitSettings(), Metrics())
+        backend, budget = FakeBackend(self.script), Budget(2**30)
+        self.means = Means(backend, self.turns, make_files(), budget, LimitSettings(), Metrics())
 
     async def begin(self) -> tuple[Claim, asyncio.Task[bool]]:
         """Submit, claim and run the request."""

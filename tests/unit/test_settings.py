@@ -101,6 +101,14 @@ def test_a_lease_that_ends_between_two_renewals_is_refused() -> None:
     )
 
 
+def test_room_for_less_than_what_one_request_may_bring_is_refused() -> None:
+    told = refuse({"IDEFICS2_LIMITS_MAX_IMAGES": "2", "IDEFICS2_GATE_MAX_HELD_BYTES": "1000000"})
+    assert told == (
+        "IDEFICS2_GATE_MAX_HELD_BYTES must be at least twice IDEFICS2_GRPC_MAX_RECEIVE_BYTES + "
+        "IDEFICS2_LIMITS_MAX_IMAGES * IDEFICS2_LIMITS_MAX_IMAGE_BYTES, 138720256, not 1000000"
+    )
+
+
 def test_variables_of_the_client_and_of_the_engine_are_left_alone() -> None:
     environ = {"IDEFICS2_CLIENT_TARGET": "host:1", "IDEFICS2_MODEL_DEVICE": "cpu", "IDEFICS2_MODEL_X": "?"}
     assert Settings.read(environ) == Settings()

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
+from anyio import BrokenResourceError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
-from idefics2_service.errors import InternalError, ServiceError
+from idefics2_service.errors import InternalError, ServiceError, ServiceStopping
 from idefics2_service.keys.records import Face
+from idefics2_service.rest.presence import Presence
 from idefics2_service.rest.problems import Problem
 
 if TYPE_CHECKING:
@@ -31,9 +33,13 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
-_GUARDED = ("/run/", "/queue/", "/rest/", "/cdn/files/upload")
+_GUARDED_FOLDERS = ("/run/", "/queue/", "/rest/")
+_GUARDED_PATHS = ("/cdn/files/upload", "/cdn/files/upload/multipart")
 """Where a key is asked for. Who knows a file's id may read it, or write it where it was announced."""
-_OPEN = "/rest/.well-known/jwks.json"
+_OPEN_PATH = "/rest/.well-known/jwks.json"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""What metrics name: callers may make up others without end."""
+_FIRST_ERROR = 400
 
 
 @dataclass
@@ -46,6 +52,8 @@ class Call:
     key: Key | None = None
     status: int | None = None
     """Of the answer, once it is begun."""
+    refusal: ServiceError | None = None
+    """Why no more is said: the key was revoked meanwhile."""
 
 
 class Calls:
@@ -66,26 +74,38 @@ class Calls:
         call = Call(scope["state"]["origin"])
         scope["state"]["call"] = call
         started = time.monotonic()
+        presence = Presence(scope, receive, send, self._settings.stall_timeout_seconds)
         try:
-            await self._answer(call, scope, receive, self._watch(call, send))
+            await self._answer(call, scope, presence)
         finally:
             self._record(call, scope, time.monotonic() - started)
 
-    async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, call: Call, scope: Scope, presence: Presence) -> None:
+        send = self._watch(call, presence.send)
         try:
             with ExitStack() as place:
+                _check_pointing(scope)
                 if _is_guarded(scope["path"]):
                     authorization = Headers(scope=scope).get("authorization")
                     is_counted = _is_counted(scope)
                     call.key = place.enter_context(
                         self._gate.admit(authorization, Face.HTTP, is_counted=is_counted)
                     )
-                await self._app(scope, self._bound(scope, receive), send)
+                await self._app(scope, self._bound(scope, presence.receive), send)
+        except asyncio.CancelledError:  # the port closes, and this was not at its end in time
+            await self._end(ServiceStopping("this replica is shutting down"), call, scope, presence)
         except Exception as error:
-            if not isinstance(error, Problem | HTTPException | ServiceError):
+            if not (presence.has_ended or call.refusal or _is_told(error)):
                 logger.exception("call failed", request_id=call.request_id)
-            if call.status is None:  # else there is no time for another answer
-                await explain(error, call).response()(scope, receive, send)
+            await self._end(call.refusal or error, call, scope, presence)
+
+    async def _end(self, error: Exception, call: Call, scope: Scope, presence: Presence) -> None:
+        """Answer with an error; where an answer was begun, there is no time for another."""
+        if call.status is None and not presence.has_ended:
+            send = self._watch(call, presence.send)
+            await explain(error, call).response()(scope, presence.receive, send)
+        else:
+            await presence.end()
 
     def _bound(self, scope: Scope, receive: Receive) -> Receive:
         """Wrap `receive`: a body has at most so many bytes, but for files, whose bounds are their own."""
@@ -110,20 +130,35 @@ class Calls:
         """Wrap `send`: each answer has the request's id, and none goes to whose key was revoked meanwhile."""
 
         async def watched(message: Message) -> None:
+            if (call.status or message.get("status", 0)) < _FIRST_ERROR:
+                self._check_key(call)
             if message["type"] == "http.response.start":
                 call.status = message["status"]
                 MutableHeaders(scope=message)["x-fal-request-id"] = call.request_id
-            elif call.key is not None and message.get("more_body"):
-                self._gate.check(call.key)
-            async with asyncio.timeout(self._settings.stall_timeout_seconds):
-                await send(message)
+            await send(message)
 
         return watched
 
+    def _check_key(self, call: Call) -> None:
+        try:
+            if call.key is not None:
+                self._gate.check(call.key)
+        except ServiceError as error:  # remembered: what is raised while something is sent changes on its way
+            call.refusal = error
+            raise
+
     def _record(self, call: Call, scope: Scope, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
-        self._metrics.http_handled.labels(scope["method"], route, str(call.status or "cancelled")).inc()
-        self._metrics.http_handling.labels(scope["method"], route).observe(seconds)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.http_handled.labels(method, route, str(call.status or "cancelled")).inc()
+        self._metrics.http_handling.labels(method, route).observe(seconds)
+
+
+def _check_pointing(scope: Scope) -> None:
+    """Raise what was found wrong with where a call points."""
+    problem: Problem | None = scope["state"].get("problem")
+    if problem is not None:
+        raise problem
 
 
 def _too_large(most: int) -> HTTPException:
@@ -132,14 +167,21 @@ def _too_large(most: int) -> HTTPException:
 
 
 def _is_guarded(path: str) -> bool:
-    return path.startswith(_GUARDED) and path != _OPEN
+    return path in _GUARDED_PATHS or (path.startswith(_GUARDED_FOLDERS) and path != _OPEN_PATH)
 
 
 def _is_counted(scope: Scope) -> bool:
-    """Tell whether a key's limits are asked: not of who looks, ten times a second, or gives something back."""
+    """Tell whether a key's limits are asked: not of who looks, ten times a second, or gives back."""
     if scope["method"] == "GET":
         return str(scope["path"]).endswith("/stream")
     return not str(scope["path"]).endswith("/cancel")
+
+
+def _is_told(error: BaseException) -> bool:
+    """Tell whether an error is for the caller, and none of ours."""
+    if isinstance(error, BaseExceptionGroup):  # what streams raise; the second is what the first one broke
+        return all(_is_told(each) or isinstance(each, BrokenResourceError) for each in error.exceptions)
+    return isinstance(error, Problem | HTTPException | ServiceError)
 
 
 def explain(error: Exception, call: Call) -> Problem:
@@ -147,7 +189,7 @@ def explain(error: Exception, call: Call) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException):
-        return Problem(error.status_code, "bad_request", error.detail)
+        return Problem(error.status_code, "bad_request", error.detail, headers=error.headers)
     if isinstance(error, ServiceError):
         return Problem.of(error)
     return Problem.of(InternalError(f"the service failed; its log has the details under {call.request_id}"))

@@ -1,4 +1,7 @@
-"""What the routes of the face ask of a call."""
+"""What the routes of the face ask of a call.
+
+All are `async`: FastAPI runs others in a thread each, which has no event loop, and costs more than they do.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,6 +20,8 @@ from idefics2_service.rest.problems import Problem
 from idefics2_service.settings import LimitSettings
 from idefics2_service.signatures import Signer
 from idefics2_service.submissions import Submissions, check_seconds, name_request
+from idefics2_service.uploads.announcements import Announcements
+from idefics2_service.uploads.library import Library
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,8 @@ class Cores:
 
     generation: Generation
     submissions: Submissions
+    library: Library
+    announcements: Announcements
     limits: LimitSettings
     metrics: Metrics
     signer: Signer | None
@@ -32,13 +39,13 @@ class Cores:
     """Under which name the model is called."""
 
 
-def get_cores(request: Request) -> Cores:
+async def get_cores(request: Request) -> Cores:
     """Return what is behind the face."""
     cores: Cores = request.app.state.cores
     return cores
 
 
-def get_call(request: Request) -> Call:
+async def get_call(request: Request) -> Call:
     """Return what is known of the call."""
     call: Call = request.scope["state"]["call"]
     return call
@@ -48,7 +55,7 @@ CurrentCores = Annotated[Cores, Depends(get_cores)]
 CurrentCall = Annotated[Call, Depends(get_call)]
 
 
-def get_key_id(call: CurrentCall) -> str:
+async def get_key_id(call: CurrentCall) -> str:
     """Return whose call it is."""
     if call.key is None:
         raise TypeError("rest.calls asks for a key only where a path says so: this one does not")
@@ -58,7 +65,7 @@ def get_key_id(call: CurrentCall) -> str:
 KeyId = Annotated[str, Depends(get_key_id)]
 
 
-def check_app(
+async def check_app(
     cores: CurrentCores,
     owner: Annotated[str, Path(examples=["fal-ai"])],
     alias: Annotated[str, Path(examples=["idefics-2-8b"])],
@@ -75,12 +82,12 @@ def check_app(
     return app_id
 
 
-def name_new(key_id: KeyId, call: CurrentCall) -> RequestName:
+async def name_new(key_id: KeyId, call: CurrentCall) -> RequestName:
     """Name the request that the call makes."""
     return RequestName(key_id, call.request_id)
 
 
-def name_known(request_id: str, key_id: KeyId, call: CurrentCall) -> RequestName:
+async def name_known(request_id: str, key_id: KeyId, call: CurrentCall) -> RequestName:
     """Name the request that the path is about.
 
     Raises:
@@ -103,7 +110,7 @@ StartTimeout = Annotated[
 ]
 
 
-def read_deadlines(start_timeout: StartTimeout = None) -> Deadlines:
+async def read_deadlines(start_timeout: StartTimeout = None) -> Deadlines:
     """Put what a call says of its time on the event loop's clock."""
     seconds = check_seconds("start_timeout", start_timeout)
     return Deadlines(start=None if seconds is None else asyncio.get_running_loop().time() + seconds)

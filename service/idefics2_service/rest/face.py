@@ -12,10 +12,10 @@ from starlette.types import ASGIApp
 from idefics2_service.errors import InvalidInput, ServiceError
 from idefics2_service.gate import Gate
 from idefics2_service.metrics import Metrics
-from idefics2_service.rest import operations, queue, run
+from idefics2_service.rest import cdn, operations, page, queue, run, storage
 from idefics2_service.rest.bodies import GenerateBody
 from idefics2_service.rest.calls import Calls, explain
-from idefics2_service.rest.dependencies import Cores, get_call
+from idefics2_service.rest.dependencies import Cores
 from idefics2_service.rest.origins import Pointing
 from idefics2_service.rest.problems import Problem
 from idefics2_service.settings import HttpSettings
@@ -26,10 +26,12 @@ _EXPOSED = ["x-fal-request-id", "x-fal-request-timeout-type", "x-fal-error-type"
 """Headers of an answer that scripts of other origins may read."""
 
 
-def make_face(cores: Cores, gate: Gate, metrics: Metrics, settings: HttpSettings) -> ASGIApp:
+def make_face(
+    cores: Cores, gate: Gate, metrics: Metrics, settings: HttpSettings, facts: page.PageFacts
+) -> ASGIApp:
     """Build the face: CORS, then where a call points, then who calls, then the routes."""
     return CORSMiddleware(
-        Pointing(Calls(make_api(cores), gate, metrics, settings), settings.public_url),
+        Pointing(Calls(make_api(cores, facts), gate, metrics, settings), settings.public_url),
         allow_origins=settings.origins,
         allow_methods=["GET", "POST", "PUT"],
         allow_headers=["*"],  # answered by naming what was asked for, so that it covers Authorization
@@ -37,13 +39,19 @@ def make_face(cores: Cores, gate: Gate, metrics: Metrics, settings: HttpSettings
     )
 
 
-def make_api(cores: Cores) -> FastAPI:
-    """Build the routes, which need `Calls` before them."""
+def make_api(cores: Cores, facts: page.PageFacts) -> FastAPI:
+    """Build the routes, which need `Calls` before them; the page says `facts`."""
     api = FastAPI(
-        title="Idefics2", description=_DESCRIPTION, docs_url=None, redoc_url=None, redirect_slashes=False
+        title="Idefics2",
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        strict_content_type=False,  # a body without a type is JSON, too: keys are no cookies
     )
     api.state.cores = cores
-    for router in (run.router, queue.router, operations.router):
+    routers = (run.router, queue.router, storage.router, cdn.router, operations.router)
+    for router in (*routers, page.make_router(facts)):
         api.include_router(router)
     for kind in (ServiceError, Problem, HTTPException, Exception):
         api.add_exception_handler(kind, _explain)
@@ -54,24 +62,24 @@ def make_api(cores: Cores) -> FastAPI:
 async def _explain(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException) and error.detail == "Not Found":
         return Problem(404, "not_found", f"Path {request.url.path} not found").response()
-    return explain(error, get_call(request)).response()
+    return explain(error, request.scope["state"]["call"]).response()
 
 
 async def _explain_faults(request: Request, error: Exception) -> JSONResponse:
     """Tell of what has the wrong type, and of all else that is wrong beside it."""
     faults: list[Any] = list(error.errors()) if isinstance(error, RequestValidationError) else []
-    others = _find_others(getattr(error, "body", None), faults, request.app.state.cores)
+    body = getattr(error, "body", None)
+    is_question = isinstance(body, dict) and request.url.path.startswith(("/run/", "/queue/"))
+    others = _find_others(body, faults, request.app.state.cores) if is_question else []
     return Problem.of_faults(faults, others).response()
 
 
-def _find_others(body: Any, faults: list[Any], cores: Cores) -> InvalidInput | None:
-    """Check the rest of a body as if what is known to be wrong had been left out."""
-    if not isinstance(body, dict):
-        return None
+def _find_others(body: Any, faults: list[Any], cores: Cores) -> list[InvalidInput]:
+    """Check the rest of a question as if what is known to be wrong had been left out."""
     wrong = {fault["loc"][1] for fault in faults if len(fault["loc"]) > 1 and fault["loc"][0] == "body"}
     try:
         rest = GenerateBody.model_validate({name: value for name, value in body.items() if name not in wrong})
         validate(rest.read(), cores.limits)
     except InvalidInput as error:
-        return error
-    return None
+        return [each for each in (error, *error.others) if each.field not in wrong]
+    return []

@@ -67,9 +67,9 @@ class Pointing:
             return
         try:
             pointed = self._point(scope, Headers(scope=scope))
-        except Problem as problem:
-            await problem.response()(scope, receive, send)
-            return
+        except Problem as problem:  # told where every call is answered and counted
+            pointed = _rewrite(scope, self._prefixed(""), PROXY_PATH)
+            pointed["state"]["problem"] = problem
         await self._app(pointed, receive, send)
 
     def _point(self, scope: Scope, headers: Headers) -> Scope:
@@ -91,10 +91,10 @@ class Pointing:
             bases = {**_FAL_BASES, FAL_HOSTS[name]: name}
             return FAL_HOSTS[name], Origin({service: f"https://{base}" for service, base in bases.items()})
         label, _, base = host.partition(".")
-        if label in _LABELS:
+        if label in _LABELS and not self._public_url:
             hosts = {"run": base, **{named: f"{label}.{base}" for label, named in _LABELS.items()}}
             return _LABELS[label], Origin({service: f"{scheme}://{at}" for service, at in hosts.items()})
-        return "run", self._prefixed(f"{scheme}://{host}")
+        return _LABELS.get(label, "run"), self._prefixed(f"{scheme}://{host}")
 
     def _prefixed(self, base: str) -> Origin:
         return Origin({service: f"{self._public_url or base}/{service}" for service in SERVICES})
@@ -107,10 +107,13 @@ def _read_target(target: str | None) -> tuple[str, str, str]:
         Problem: there is none, or it is none of fal's.
 
     """
-    parts = urlsplit(target or "")
+    try:
+        parts = urlsplit(target or "")
+    except ValueError:  # brackets that hold no address
+        parts = urlsplit("")
     host = parts.netloc.lower().removesuffix(":443")
     if parts.scheme != "https" or host not in FAL_HOSTS:
-        hosts = ", ".join(sorted(set(FAL_HOSTS)))
+        hosts = ", ".join(sorted(FAL_HOSTS))
         message = f"x-fal-target-url must be an https URL of {hosts}, not {(target or '')[:200]!r}"
         raise Problem(400, "bad_request", message)
     return FAL_HOSTS[host], unquote(parts.path).rstrip("/"), parts.query

@@ -63,6 +63,7 @@ _TYPES: dict[type[errors.ServiceError], str] = {
 _PLACES: dict[str, tuple[str, str]] = {
     "request_id": ("header", "idempotency-key"),
     "start_timeout": ("header", "x-fal-request-timeout"),
+    "keep": ("header", "x-fal-store-io"),
     "webhook_url": ("query", "fal_webhook"),
     "max_queue_length": ("query", "fal_max_queue_length"),
 }
@@ -97,17 +98,21 @@ class Problem(Exception):
         headers = dict(_write_headers(error, status))
         problem = cls(status, type_of(error), error.message, detail=detail, headers=headers)
         problem.body["reason"] = error.reason
+        if detail is None and error.metadata:
+            problem.body["ctx"] = error.metadata
         return problem
 
     @classmethod
     def of_faults(
-        cls, faults: Sequence[Mapping[str, Any]], more: errors.InvalidInput | None = None
+        cls, faults: Sequence[Mapping[str, Any]], more: Sequence[errors.InvalidInput] = ()
     ) -> Problem:
         """Say what is wrong with a body, query or header, as pydantic found it, and what else is."""
         detail = [_prune(fault) for fault in faults]
-        detail += [_write_fault(fault) for fault in (more, *more.others)] if more else []
+        detail += [_write_fault(fault) for fault in more]
         message = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in detail)
-        return cls(STATUSES["INVALID_ARGUMENT"], "value_error", message, detail=detail)
+        problem = cls(STATUSES["INVALID_ARGUMENT"], "value_error", message, detail=detail)
+        problem.body["reason"] = errors.RequestMalformed.reason
+        return problem
 
     def response(self) -> JSONResponse:
         """Write it."""
@@ -152,4 +157,5 @@ def _locate(field: str) -> list[str | int]:
 
 def _prune(fault: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what was sent: it may be an image, and the caller has it."""
-    return {name: fault[name] for name in ("type", "loc", "msg") if name in fault}
+    place = [part.lower() if fault["loc"][0] == "header" else part for part in fault["loc"]]
+    return {"type": fault["type"], "loc": place, "msg": fault["msg"]}

@@ -104,7 +104,7 @@ async def submit(
     return writer.write(record)
 
 
-def make_writer(
+async def make_writer(
     cores: CurrentCores,
     call: CurrentCall,
     name: KnownName,
@@ -120,12 +120,10 @@ CurrentWriter = Annotated[Writer, Depends(make_writer)]
 
 
 @router.get("/requests/{request_id}/status")
-async def get_status(
-    cores: CurrentCores, name: KnownName, writer: CurrentWriter, *, logs: WithLogs = False
-) -> JSONResponse:
+async def get_status(cores: CurrentCores, name: KnownName, writer: CurrentWriter) -> JSONResponse:
     """Tell where a request stands, 202 while it is not at its end; with all lines of its log on demand."""
     record = await cores.submissions.get(name)
-    lines = await cores.submissions.read_logs(name) if logs else []
+    lines = await cores.submissions.read_logs(name) if writer.has_logs else []
     return JSONResponse(writer.write(record, lines), 200 if record.state.is_final else 202)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import uvicorn
 
 from idefics2_service.errors import StartFailed
 from idefics2_service.rest.context import make_context
+from idefics2_service.rest.presence import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,22 +54,29 @@ class HttpServer:
         self.address = f"{settings.host}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             app,
-            http="h11",  # the faster one reads headers of any length
+            http=Protocol,  # the faster one reads headers of any length
             log_config=None,
             access_log=False,
             lifespan="off",
             proxy_headers=False,
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=math.ceil(settings.drain_timeout_seconds),
+            timeout_graceful_shutdown=settings.drain_timeout_seconds,  # type: ignore[arg-type]  # any number does
             ssl_context_factory=None if certificates is None else lambda *_: make_context(certificates),
         )
+        config.load()
         self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Answer."""
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+
+    def make_protocol(self) -> asyncio.Protocol:
+        """Answer one more connection, which came in another way."""
+        config = self._server.config
+        state = self._server.server_state
+        return Protocol(config=config, server_state=state, app_state={})
 
     async def stop(self) -> None:
         """Close the port and wait for answers on the way."""

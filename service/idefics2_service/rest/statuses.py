@@ -47,7 +47,7 @@ class Writer:
             "status_url": origin.url("queue", f"{base}/status"),
             "cancel_url": origin.url("queue", f"{base}/cancel"),
         }
-        self._has_logs = has_logs
+        self.has_logs = has_logs
         self._has_text = has_text
 
     def write(self, record: Record, lines: Sequence[tuple[float, str]] = ()) -> Status:
@@ -74,7 +74,7 @@ class Writer:
                 return {**self._write("IN_PROGRESS"), "attempt": attempt}
             case StageEntered(stage):
                 return {**self._write("IN_PROGRESS"), "stage": stage.value}
-            case LogLine(line) if self._has_logs:
+            case LogLine(line) if self.has_logs:
                 return self._write("IN_PROGRESS", [(event.time, line)])
             case TextDelta(text, num_generated_tokens) if self._has_text:
                 return {
@@ -85,7 +85,7 @@ class Writer:
         return None
 
     def _write(self, word: str, lines: Sequence[tuple[float, str]] = ()) -> Status:
-        logs = [_write_line(at, line) for at, line in lines] if self._has_logs else None
+        logs = [_write_line(at, line) for at, line in lines] if self.has_logs else None
         return {"status": word, **self._names, "logs": logs, "metrics": {}}
 
 

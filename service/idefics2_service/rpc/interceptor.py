@@ -1,8 +1,4 @@
-"""The one interceptor: who calls, under which id, and how every error becomes a status.
-
-It also parses the call's message: a text that is not Unicode would otherwise be answered by the library,
-without details.
-"""
+"""The one interceptor: who calls, under which id, and how every error becomes a status."""
 
 from __future__ import annotations
 
@@ -10,31 +6,24 @@ import asyncio
 import re
 import time
 import uuid
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.unknown_fields import UnknownFieldSet
 
-from idefics2_service.errors import (
-    InternalError,
-    MethodUnknown,
-    RequestMalformed,
-    ServiceError,
-    TextNotUnicode,
-)
+from idefics2_service.errors import InternalError, MethodUnknown, ReaderStalled, ServiceError
 from idefics2_service.keys.records import Face
+from idefics2_service.rpc.messages import find_chunk, parse_message
 from idefics2_service.rpc.status import abort
+from idefics2_service.rpc.streams import hear_out, leave, receive_one, sending
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
-    from google.protobuf.descriptor import Descriptor
+    from google.protobuf.message import Message
 
     from idefics2_service.gate import Gate
     from idefics2_service.keys.records import Key
@@ -46,7 +35,6 @@ logger = structlog.get_logger(__name__)
 OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 NEVER_COUNTED = {"CancelRequest", "CancelOperation", "DeleteFile"}
 """Methods that give something back: no limit keeps a key from calling them."""
-_HEAR_OUT_SECONDS = 5.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -62,12 +50,16 @@ current_caller: ContextVar[Caller] = ContextVar("current_caller")
 
 
 class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic when it runs
-    """Wraps every method but those of health and reflection."""
+    """Wraps every method but those of health and reflection.
 
-    def __init__(self, gate: Gate, metrics: Metrics) -> None:
-        """Let in who passes `gate`, record in `metrics`."""
+    Each becomes one that receives a stream: grpc would read a message whole before it asks who sends it.
+    """
+
+    def __init__(self, gate: Gate, metrics: Metrics, stall_seconds: float) -> None:
+        """Let in who passes `gate`, record in `metrics`, give up who reads nothing for `stall_seconds`."""
         self._gate = gate
         self._metrics = metrics
+        self._stall_seconds = stall_seconds
 
     async def intercept_service(
         self,
@@ -87,49 +79,58 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
                 response_serializer=handler.response_serializer,
             )
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
+            return grpc.stream_stream_rpc_method_handler(
                 self._wrap_stream(handler, service, method), response_serializer=handler.response_serializer
             )
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             self._wrap_unary(handler, service, method), response_serializer=handler.response_serializer
         )
 
     def _wrap_unary(self, handler: Any, service: str, method: str) -> Any:
-        async def answer(data: bytes, context: ServicerContext) -> Any:
+        async def answer(messages: AsyncIterator[bytes], context: ServicerContext) -> Any:
             async with self._answering(service, method, context) as key:
-                message = await handler.unary_unary(_parse(handler.request_deserializer, data), context)
+                data = await receive_one(messages)
+                with self._gate.hold(key, len(data)):
+                    message = await handler.unary_unary(parse_message(handler, data), context)
                 self._gate.check(key)
                 return message
 
         return answer
 
     def _wrap_stream(self, handler: Any, service: str, method: str) -> Any:
-        async def answer(data: bytes, context: ServicerContext) -> AsyncIterator[Any]:
+        async def answer(messages: AsyncIterator[bytes], context: ServicerContext) -> None:
             async with self._answering(service, method, context) as key:
-                request = _parse(handler.request_deserializer, data)
-                async with aclosing(handler.unary_stream(request, context)) as messages:
-                    async for message in messages:
-                        self._gate.check(key)
-                        yield message
+                data = await receive_one(messages)
+                with self._gate.hold(key, len(data)):
+                    await self._send(
+                        handler.unary_stream(parse_message(handler, data), context), key, context
+                    )
 
         return answer
+
+    async def _send(self, answers: AsyncGenerator[Any, None], key: Key, context: ServicerContext) -> None:
+        """Send a stream, as long as its caller reads it and its key is in force."""
+        async with sending(context, self._stall_seconds) as sender, aclosing(answers):
+            async for answer in answers:
+                self._gate.check(key)
+                await sender.write(answer)
 
     def _wrap_client_stream(self, handler: Any, service: str, method: str) -> Any:
         async def receive(stream: AsyncIterator[bytes], context: ServicerContext) -> Any:
             async with self._answering(service, method, context) as key:
 
-                async def read() -> AsyncGenerator[Message, None]:
+                async def read() -> AsyncGenerator[Message | memoryview, None]:
                     async for data in stream:
                         self._gate.check(key)
-                        yield _parse(handler.request_deserializer, data)
+                        yield find_chunk(data) or parse_message(handler, data)  # only uploads are streams
 
                 try:
                     async with aclosing(read()) as messages:
                         answer = await handler.stream_unary(messages, context)
                 except ServiceError:
-                    await _hear_out(stream)
+                    await hear_out(stream)
                     raise
-                await _hear_out(stream)
+                await hear_out(stream)
                 return answer
 
         return receive
@@ -149,6 +150,10 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         except (asyncio.CancelledError, GeneratorExit):  # the caller left: while we worked, or while we sent
             code = "CANCELLED"
             raise
+        except ReaderStalled as error:
+            code = error.code
+            self._metrics.stalled.labels(method).inc()
+            await leave(context, error)
         except ServiceError as error:
             code = error.code
             await abort(context, error)
@@ -162,18 +167,6 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
             self._metrics.handling.labels(service, method).observe(time.monotonic() - started)
 
 
-async def _hear_out(stream: AsyncIterator[bytes]) -> None:
-    """Read what a caller still sends, for a while: grpc.aio's client loses an answer that comes meanwhile."""
-
-    async def read() -> None:
-        with suppress(Exception):  # whatever ends the stream: there is nobody left to hear out
-            async for _ in stream:
-                pass
-
-    # The reading is not cancelled, which would end the call unanswered: it ends with the call.
-    await asyncio.wait((asyncio.create_task(read()),), timeout=_HEAR_OUT_SECONDS)
-
-
 async def _refuse(_: bytes, context: ServicerContext) -> None:
     """Answer a call of a method that does not exist; reflection's clients probe for one, without a key."""
     await abort(context, MethodUnknown("this server has no such method"))
@@ -182,48 +175,3 @@ async def _refuse(_: bytes, context: ServicerContext) -> None:
 def _request_id(metadata: dict[str, str]) -> str:
     given = metadata.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _parse(parse: Any, data: bytes) -> Message:  # a generated message's FromString
-    """Parse a message.
-
-    Raises:
-        TextNotUnicode: a text of it is not UTF-8; names the field.
-        RequestMalformed: it is not this message at all.
-
-    """
-    try:
-        message: Message = parse(data)
-    except DecodeError as error:
-        field = _find_bad_text(parse.__self__.DESCRIPTOR, data)
-        if field is None:
-            raise RequestMalformed("the call's message cannot be parsed") from error
-        raise TextNotUnicode(f"{field} is not valid UTF-8", field=field) from error
-    return message
-
-
-def _find_bad_text(descriptor: Descriptor, data: bytes) -> str | None:
-    """Return the first string field of the message that is not UTF-8, by reading all fields as unknown."""
-    empty = Empty()
-    try:
-        empty.ParseFromString(data)
-    except DecodeError:
-        return None
-    for unknown in UnknownFieldSet(empty):  # type: ignore[attr-defined]  # the stubs lack it
-        field = descriptor.fields_by_number.get(unknown.field_number)
-        if field is None or not isinstance(unknown.data, bytes):
-            continue
-        if field.type == field.TYPE_STRING and not _is_utf8(unknown.data):
-            return field.name
-        inner = field.message_type and _find_bad_text(field.message_type, unknown.data)
-        if inner:
-            return f"{field.name}.{inner}"
-    return None
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

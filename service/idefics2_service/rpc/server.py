@@ -65,11 +65,17 @@ class GrpcServer:
             StartFailed: the port is taken.
 
         """
+        most_calls = 2 * gate.max_open_calls
         self._server = grpc.aio.server(
-            interceptors=(Interceptor(gate, metrics),),
+            interceptors=(Interceptor(gate, metrics, settings.stall_timeout_seconds),),
+            # The last wall, without a word of ours: what the gate does not count stays below it too.
+            maximum_concurrent_rpcs=most_calls,
             options=(
                 ("grpc.max_receive_message_length", settings.max_receive_bytes),
                 ("grpc.so_reuseport", 0),  # a taken port is an error, not a surprise
+                # Of a burst, grpc would end what was not looked at yet, from 1,000 calls on, as CANCELLED.
+                ("grpc.server.max_pending_requests", most_calls),
+                ("grpc.server.max_pending_requests_hard_limit", most_calls),
             ),
         )
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
@@ -79,7 +85,7 @@ class GrpcServer:
             requests_face.RequestServicer(cores.submissions), self._server
         )
         files_pb2_grpc.add_FileServiceServicer_to_server(
-            files_face.FileServicer(cores.library, cores.uploads), self._server
+            files_face.FileServicer(cores.library, cores.uploads, gate), self._server
         )
         operations_pb2_grpc.add_OperationsServicer_to_server(
             operations_face.OperationsServicer(cores.submissions), self._server

@@ -1,0 +1,140 @@
+"""The bytes of files that are held in memory at a time, and who waits until there is room for more."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+from idefics2_service.errors import MemoryFull
+from idefics2_service.shares import Shares
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+SMALL_BYTES = 65_536
+"""What has no more is not counted: a call without a file is never refused for the files of others."""
+
+
+@dataclass(eq=False)
+class _Waiter:
+    """Somebody who holds nothing yet, so that all who hold something can go on, and give it back."""
+
+    key_id: str
+    num_bytes: int
+    turn: asyncio.Future[None]
+
+
+class Budget:
+    """Bytes that keys share. What is held is given back when its context is left."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """Begin with nothing held."""
+        self._shares = Shares(max_bytes)
+        self._line: list[_Waiter] = []
+
+    @property
+    def num_bytes(self) -> int:
+        """How many are held."""
+        return self._shares.num_taken
+
+    @contextmanager
+    def hold(self, key_id: str, num_bytes: int, *, is_accepted: bool = False) -> Iterator[Reservation]:
+        """Hold bytes that are here, or announced, and yield what holds them; never waits.
+
+        Args:
+            key_id: Whose they are.
+            num_bytes: How many.
+            is_accepted: Whether they were accepted before, so that they are counted and never refused.
+
+        Raises:
+            MemoryFull: the key may not hold so many now; nobody passes those of its key who wait.
+
+        """
+        if num_bytes <= SMALL_BYTES:
+            num_bytes = 0
+        elif not is_accepted:
+            self._check_room(key_id, num_bytes)
+        self._shares.take(key_id, num_bytes)
+        with Reservation(num_bytes, partial(self._give_back, key_id)) as reservation:
+            yield reservation
+
+    @asynccontextmanager
+    async def reserve(self, key_id: str, num_bytes: int) -> AsyncIterator[Reservation]:
+        """Wait for room for at most so many bytes that are not here yet, and hold it.
+
+        Who waits must hold nothing else of this budget. More than all is let in when nothing else is held.
+        """
+        await self._wait(key_id, num_bytes)
+        with Reservation(num_bytes, partial(self._give_back, key_id)) as reservation:
+            yield reservation
+
+    def _check_room(self, key_id: str, num_bytes: int) -> None:
+        if self._has_room(key_id, num_bytes) and all(waiter.key_id != key_id for waiter in self._line):
+            return
+        message = f"{num_bytes} bytes of files are too many now: {self._shares.describe(key_id)}"
+        raise MemoryFull(message, bound=str(self._shares.capacity), value=str(num_bytes))
+
+    def _has_room(self, key_id: str, num_bytes: int) -> bool:
+        return not self._shares.num_taken or self._shares.has_room(key_id, num_bytes)
+
+    async def _wait(self, key_id: str, num_bytes: int) -> None:
+        waiter = _Waiter(key_id, num_bytes, asyncio.get_running_loop().create_future())
+        self._line.append(waiter)
+        self._let_in()
+        try:
+            await waiter.turn
+        except asyncio.CancelledError:
+            self._leave(waiter)
+            raise
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Take back the place, or what was given in the same moment."""
+        if waiter in self._line:
+            self._line.remove(waiter)
+            self._let_in()
+        elif not waiter.turn.cancelled():
+            self._give_back(waiter.key_id, waiter.num_bytes)
+
+    def _give_back(self, key_id: str, num_bytes: int) -> None:
+        self._shares.give_back(key_id, num_bytes)
+        self._let_in()
+
+    def _let_in(self) -> None:
+        """Let in who has room, of each key in the order in which they came."""
+        passed: set[str] = set()
+        for waiter in self._line.copy():
+            if waiter.turn.cancelled():
+                self._line.remove(waiter)
+            elif waiter.key_id not in passed and self._has_room(waiter.key_id, waiter.num_bytes):
+                self._line.remove(waiter)
+                self._shares.take(waiter.key_id, waiter.num_bytes)
+                waiter.turn.set_result(None)
+            else:
+                passed.add(waiter.key_id)
+
+
+class Reservation:
+    """Room that somebody holds, as a context."""
+
+    def __init__(self, num_bytes: int, give_back: Callable[[int], None]) -> None:
+        """Hold it from now on; `give_back` takes what is not needed."""
+        self._num_bytes = num_bytes
+        self._give_back = give_back
+
+    def __enter__(self) -> Self:
+        """Hold it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+        self.shrink(0)
+
+    def shrink(self, num_bytes: int) -> None:
+        """Keep only so many: that is all that came."""
+        surplus = self._num_bytes - num_bytes
+        if surplus > 0:
+            self._num_bytes = num_bytes
+            self._give_back(surplus)

@@ -1,0 +1,141 @@
+"""Files themselves: brought and read by whoever knows their address, which nobody can guess."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Header, Request
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from idefics2_service.errors import FileNotUploaded
+from idefics2_service.rest.dependencies import CurrentCall, CurrentCores, KeyId
+from idefics2_service.rest.storage import KeepSeconds
+from idefics2_service.uploads.links import make_public_path
+
+router = APIRouter(prefix="/cdn", tags=["files"])
+
+_UPLOAD = "/uploads/{key_id}/{file_id}"
+_FILE = "/files/{key_id}/{file_id}"
+_NAMED = _FILE + "/{name}"
+_PART, _END = "/multipart/{upload_id}/{number}", "/multipart/{upload_id}/complete"
+
+ContentLength = Annotated[int | None, Header(alias="Content-Length", include_in_schema=False)]
+
+
+class FileAddress(BaseModel):
+    """Where a file is."""
+
+    access_url: str
+
+
+class MultipartAddress(FileAddress):
+    """Where a file will be whose parts are brought to `<access_url>/multipart/<uploadId>/<number>`."""
+
+    upload_id: str = Field(serialization_alias="uploadId")
+
+
+class PartBody(BaseModel):
+    """A part that was brought."""
+
+    number: int = Field(validation_alias="partNumber")
+    etag: str
+
+
+class PartsBody(BaseModel):
+    """All parts of a file."""
+
+    parts: list[PartBody]
+
+
+async def announce(
+    cores: CurrentCores,
+    call: CurrentCall,
+    key_id: KeyId,
+    keep_seconds: KeepSeconds,
+    name: Annotated[str, Header(alias="X-Fal-File-Name")] = "",
+    content_type: Annotated[str, Header(alias="Content-Type")] = "",
+) -> MultipartAddress:
+    """Announce the file that a call brings itself."""
+    file_id = await cores.announcements.announce(key_id, name, content_type, keep_seconds)
+    url = call.origin.url("cdn", make_public_path(key_id, file_id, name))
+    return MultipartAddress(access_url=url, upload_id=file_id)
+
+
+NewFile = Annotated[MultipartAddress, Depends(announce)]
+
+
+@router.post("/files/upload")
+async def upload(
+    request: Request, cores: CurrentCores, key_id: KeyId, file: NewFile, size_bytes: ContentLength = None
+) -> FileAddress:
+    """Take a file in as a whole."""
+    await cores.announcements.receive(key_id, file.upload_id, size_bytes, _read(request))
+    return FileAddress(access_url=file.access_url)
+
+
+@router.post("/files/upload/multipart")
+async def begin_multipart(file: NewFile) -> MultipartAddress:
+    """Say where the parts of a file are to be brought."""
+    return file
+
+
+@router.put(_UPLOAD)
+async def receive(
+    key_id: str, file_id: str, request: Request, cores: CurrentCores, size_bytes: ContentLength = None
+) -> Response:
+    """Take an announced file in as a whole."""
+    file = await cores.announcements.receive(key_id, file_id, size_bytes, _read(request))
+    return JSONResponse({"sha256": file.sha256, "size_bytes": file.size_bytes})
+
+
+@router.put(_UPLOAD + "/{number}")
+@router.put(_FILE + _PART, include_in_schema=False)
+@router.put(_NAMED + _PART, include_in_schema=False)
+async def receive_part(
+    key_id: str,
+    file_id: str,
+    number: int,
+    request: Request,
+    cores: CurrentCores,
+    size_bytes: ContentLength = None,
+) -> Response:
+    """Take in one part of an announced file; parts come in any order."""
+    etag = await cores.announcements.receive_part(key_id, file_id, number, size_bytes, _read(request))
+    return JSONResponse({"partNumber": number, "etag": etag}, headers={"etag": etag})
+
+
+@router.post(_UPLOAD + "/complete")
+@router.post(_FILE + _END, include_in_schema=False)
+@router.post(_NAMED + _END, include_in_schema=False)
+async def complete(key_id: str, file_id: str, body: PartsBody, cores: CurrentCores) -> Response:
+    """Join the parts of an announced file by their numbers."""
+    named = [(part.number, part.etag) for part in body.parts]
+    file = await cores.announcements.complete(key_id, file_id, named)
+    return JSONResponse({"sha256": file.sha256, "size_bytes": file.size_bytes})
+
+
+@router.api_route(_FILE, methods=["GET", "HEAD"])
+@router.api_route(_NAMED, methods=["GET", "HEAD"], include_in_schema=False)
+async def download(key_id: str, file_id: str, request: Request, cores: CurrentCores) -> Response:
+    """Return a file's bytes."""
+    file = await cores.library.find(key_id, file_id)
+    if file is None:
+        raise FileNotUploaded("there is no such file, or its time is over")
+    headers = {
+        "content-length": str(file.size_bytes),
+        "content-type": file.content_type,
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(file.name or file.id, safe='')}",
+        "x-content-type-options": "nosniff",
+        "cache-control": "private, max-age=3600",
+    }
+    if request.method == "HEAD":
+        return Response(headers=headers)
+    return StreamingResponse(cores.library.read(file), headers=headers)
+
+
+async def _read(request: Request) -> AsyncGenerator[bytes, None]:
+    """Yield a body as it comes."""
+    async for chunk in request.stream():
+        if chunk:
+            yield chunk

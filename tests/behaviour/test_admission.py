@@ -1,0 +1,381 @@
+"""However much comes: what is taken is answered, the rest refused in words, and no key shuts others out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from fakes.backend import FakeBackend
+from fakes.script import Answer, Script
+from harness import (
+    Harness,
+    MakeSettings,
+    Refusal,
+    Request,
+    describe_red_circle,
+    read_refusal,
+    red_circle_answer,
+    run_harness,
+    talk_without_end,
+)
+from idefics2.v1 import (
+    files_pb2,
+    files_pb2_grpc,
+    generation_pb2,
+    generation_pb2_grpc,
+    requests_pb2,
+    requests_pb2_grpc,
+)
+from idefics2_service.app import App
+from idefics2_service.keys.changes import create
+from idefics2_service.keys.file import KeyFile
+from pictures import RED_CIRCLE, red_circle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+    from pathlib import Path
+
+    from idefics2_service.backend import BackendEvent
+    from idefics2_service.requests import ResolvedRequest
+
+PATIENCE_SECONDS = 30
+STALL_SECONDS = 0.2
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+NO_WINDOW = (("grpc.http2.lookahead_bytes", 1), ("grpc.http2.bdp_probe", 0))
+"""Of a client that takes nothing until it reads: gRPC's own would take megabytes."""
+_Metadata = tuple[tuple[str, str], ...]
+
+
+class GatedBackend(FakeBackend):
+    """Begins to answer, and goes on when its gate opens."""
+
+    def __init__(self, script: Script) -> None:
+        """Begin with the gate closed."""
+        super().__init__(script)
+        self.gate = asyncio.Event()
+        self.num_begun = 0
+
+    async def generate(self, request: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
+        """As Backend.generate."""
+        self.num_begun += 1
+        await self.gate.wait()
+        async for event in super().generate(request):
+            yield event
+
+
+@dataclass(frozen=True)
+class Hall:
+    """A service over a gated backend, and the keys of two callers."""
+
+    service: Harness
+    backend: GatedBackend
+    anna: _Metadata
+    bert: _Metadata
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Read a metric; 0 where nothing was counted."""
+        return self.service.app.metrics.registry.get_sample_value(name, labels) or 0
+
+    async def wait_for_metric(self, name: str, value: float, **labels: str) -> None:
+        """Return when a metric has a value."""
+        async for _ in patience():
+            if self.metric(name, **labels) == value:
+                return
+
+    def ask(self, key: _Metadata, request: Request | None = None, **options: Any) -> asyncio.Task[str]:
+        """Ask, and wait for the answer elsewhere."""
+
+        async def run() -> str:
+            made = request or describe_red_circle()
+            return (await self.service.generate(made, metadata=key, **options)).output
+
+        return asyncio.create_task(run())
+
+
+@asynccontextmanager
+async def open_hall(make_settings: MakeSettings, folder: Path, **settings: Any) -> AsyncIterator[Hall]:
+    """Run a service."""
+    file, script = KeyFile(folder / "keys.json"), Script()
+    keys = [create(file, key_id, datetime.now(UTC)).text for key_id in ("anna", "bert")]
+    anna, bert = ((("authorization", f"Key {key}"),) for key in keys)
+    backend = GatedBackend(script)
+    given = make_settings(api__key=None, api__keys_file=str(folder / "keys.json"), **settings)
+    async with run_harness(App(given, backend), script, is_real=False) as service:
+        yield Hall(service, backend, anna, bert)
+        service.check_script()
+
+
+async def patience() -> AsyncIterator[None]:
+    """Look again and again, for a while."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            yield
+            await asyncio.sleep(0.002)
+
+
+async def refusal_of(call: Awaitable[Any]) -> Refusal:
+    """Return the error of a call that must fail."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+    return read_refusal(caught.value)
+
+
+async def outcome_of(call: Awaitable[str]) -> str:
+    """Return the answer, or the reason of a refusal that says all that it must."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        refusal = read_refusal(error)
+        trailing: Any = error.trailing_metadata()
+        pushback = dict(trailing)["grpc-retry-pushback-ms"]
+    assert (refusal.code, refusal.num_error_infos) == (EXHAUSTED, 1)
+    assert int(pushback) == 1000 * (refusal.retry_seconds or 0) == 1000
+    return refusal.reason
+
+
+async def wait_until_ended(calls: list[asyncio.Task[str]], number: int) -> None:
+    """Return when so many of them have ended."""
+    async for _ in patience():
+        if sum(call.done() for call in calls) >= number:
+            return
+
+
+async def test_under_overload_nothing_accepted_is_lost_and_the_rest_is_told_to_come_back(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    async with open_hall(make_settings, tmp_path, queue__max_running=2, queue__max_waiting=8) as hall:
+        deepest = 0
+
+        async def call() -> str:
+            nonlocal deepest
+            outcome = await outcome_of(hall.ask(hall.anna))
+            deepest = max(deepest, int(hall.metric("idefics2_num_requests_waiting")))
+            return outcome
+
+        calls = [asyncio.create_task(call()) for _ in range(200)]
+        hall.service.script.add(*[red_circle_answer()] * 6)
+        await wait_until_ended(calls, 194)
+        hall.backend.gate.set()
+        outcomes = await asyncio.gather(*calls)
+        assert Counter(outcomes) == {
+            "QUEUE_FULL": 194,
+            RED_CIRCLE: 6,
+        }  # a key alone waits in half of the line
+        assert deepest == 4
+        hall.service.script.add(red_circle_answer())
+        assert await outcome_of(hall.ask(hall.anna)) == RED_CIRCLE
+        assert (hall.metric("idefics2_open_calls"), hall.metric("idefics2_held_bytes")) == (0, 0)
+
+
+async def test_a_flood_of_one_key_does_not_keep_another_out(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    async with open_hall(
+        make_settings, tmp_path, queue__max_running=1, queue__max_waiting=8, gate__max_open_calls=8
+    ) as hall:
+        flood = [asyncio.create_task(outcome_of(hall.ask(hall.anna))) for _ in range(50)]
+        await wait_until_ended(flood, 46)
+        assert {task.result() for task in flood if task.done()} == {"CALLS_FULL"}
+        others = [hall.ask(hall.bert) for _ in range(2)]
+        await hall.wait_for_metric("idefics2_num_requests_waiting", 5)
+        assert hall.metric("idefics2_open_calls") == 6
+        assert await outcome_of(hall.ask(hall.bert)) == "CALLS_FULL"
+        hall.service.script.add(*[red_circle_answer()] * 6)
+        hall.backend.gate.set()
+        assert await asyncio.gather(*others) == [RED_CIRCLE] * 2
+        assert Counter(await asyncio.gather(*flood))[RED_CIRCLE] == 4
+
+
+async def test_each_call_of_a_burst_is_answered_in_words(make_settings: MakeSettings, tmp_path: Path) -> None:
+    async with open_hall(make_settings, tmp_path) as hall:
+        bad = describe_red_circle(prompt="")
+        calls = [hall.service.generate(bad, metadata=hall.anna) for _ in range(1_500)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        reasons = Counter(read_refusal(outcome).reason for outcome in outcomes)  # type: ignore[arg-type]  # errors
+        assert set(reasons) <= {"PROMPT_MISSING", "CALLS_FULL"}
+
+
+async def test_no_number_of_open_calls_keeps_a_key_from_cancelling(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    async with open_hall(make_settings, tmp_path, gate__max_open_calls=1) as hall:
+        requests: Any = requests_pb2_grpc.RequestServiceStub(hall.service.channel)
+        submission = requests_pb2.SubmitRequest(request_id="one", input=describe_red_circle())
+        await requests.Submit(submission, metadata=hall.anna)
+        running = hall.service.stream(talk_without_end(), metadata=hall.bert)
+        await running.read()
+        refusal = await refusal_of(requests.Submit(submission, metadata=hall.anna))
+        assert (refusal.reason, refusal.metadata) == ("CALLS_FULL", {"bound": "1", "value": "1"})
+        cancel = requests_pb2.CancelRequestRequest(request_id="one")
+        await requests.CancelRequest(cancel, metadata=hall.anna)
+        running.cancel()
+
+
+async def test_files_that_do_not_fit_are_refused_until_others_are_given_back(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    small = {"limits__max_images": 1, "limits__max_image_bytes": 200_000, "grpc__max_receive_bytes": 300_000}
+    async with open_hall(make_settings, tmp_path, gate__max_held_bytes=1_000_000, **small) as hall:
+        large = describe_red_circle(images=[generation_pb2.Image(data=red_circle() + bytes(150_000))])
+        held = [hall.ask(hall.anna, large) for _ in range(3)]
+        await hall.wait_for_metric("idefics2_num_requests_running", 3)
+        assert 450_000 < hall.metric("idefics2_held_bytes") < 500_000
+        assert await outcome_of(hall.ask(hall.anna, large)) == "MEMORY_FULL"
+        others = [hall.ask(hall.bert, large), hall.ask(hall.anna)]  # another key's, and a small one
+        hall.service.script.add(*[red_circle_answer()] * 6)
+        hall.backend.gate.set()
+        assert set(await asyncio.gather(*held, *others)) == {RED_CIRCLE}
+        assert await outcome_of(hall.ask(hall.anna, large)) == RED_CIRCLE
+        assert hall.metric("idefics2_held_bytes") == 0
+
+
+async def test_files_of_a_caller_who_leaves_are_given_back(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    async with open_hall(make_settings, tmp_path) as hall:
+        large = describe_red_circle(images=[generation_pb2.Image(data=red_circle() + bytes(150_000))])
+        call = hall.service.stream(large, metadata=hall.anna)
+        await call.read()
+        assert hall.metric("idefics2_held_bytes") > 150_000
+        call.cancel()
+        await hall.wait_for_metric("idefics2_held_bytes", 0)
+        await hall.wait_for_metric("idefics2_open_calls", 0)
+
+
+@pytest.mark.parametrize("method", ["Generate", "GenerateStream"])
+async def test_who_has_no_key_is_refused_before_a_message_is_read(
+    make_settings: MakeSettings, tmp_path: Path, method: str
+) -> None:
+    async with open_hall(make_settings, tmp_path) as hall:
+        path = f"/idefics2.v1.GenerationService/{method}"
+        channel: Any = hall.service.channel
+        silent = channel.stream_stream(path)()
+        assert (await refusal_of(silent.read())).reason == "API_KEY_MISSING"
+        large = Request(prompt="x" * 20_000_000)
+        stub = getattr(hall.service.stub, method)
+        call = stub(large) if method == "Generate" else stub(large).read()
+        assert (await refusal_of(call)).reason == "API_KEY_MISSING"
+
+
+@pytest.mark.parametrize("is_sending", [True, False])
+async def test_a_call_without_a_message_is_malformed(
+    make_settings: MakeSettings, tmp_path: Path, *, is_sending: bool
+) -> None:
+    async with open_hall(make_settings, tmp_path) as hall:
+        path = "/idefics2.v1.GenerationService/Generate"
+        channel: Any = hall.service.channel
+        call = channel.stream_unary(path)(metadata=hall.anna)
+        if is_sending:
+            await call.write(b"\xff")
+        await call.done_writing()
+        assert (await refusal_of(call)).reason == "REQUEST_MALFORMED"
+
+
+async def read_to_end(call: Any) -> None:
+    """Read a stream until it ends or fails."""
+    while await call.read():
+        pass
+
+
+async def submit(hall: Hall, channel: grpc.aio.Channel) -> Any:
+    """Submit a request, and watch it over another channel."""
+    requests: Any = requests_pb2_grpc.RequestServiceStub(hall.service.channel)
+    submission = requests_pb2.SubmitRequest(request_id="one", input=describe_red_circle())
+    await requests.Submit(submission, metadata=hall.anna)
+    watching: Any = requests_pb2_grpc.RequestServiceStub(channel)
+    return watching.WatchRequest(requests_pb2.WatchRequestRequest(request_id="one"), metadata=hall.anna)
+
+
+async def stream(hall: Hall, channel: grpc.aio.Channel) -> Any:
+    """Ask for a stream over another channel."""
+    stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
+    return stub.GenerateStream(describe_red_circle(), metadata=hall.anna)
+
+
+async def download(hall: Hall, channel: grpc.aio.Channel) -> Any:
+    """Upload a file, and download it over another channel."""
+    picture = red_circle() + bytes(500_000)
+    chunks = [
+        files_pb2.UploadRequest(start=files_pb2.UploadStart(name="a.png", size_bytes=len(picture))),
+        files_pb2.UploadRequest(chunk=picture),
+    ]
+    files: Any = files_pb2_grpc.FileServiceStub(hall.service.channel)
+    file = await files.Upload(iter(chunks), metadata=hall.anna)
+    reading: Any = files_pb2_grpc.FileServiceStub(channel)
+    return reading.DownloadFile(files_pb2.DownloadFileRequest(id=file.id), metadata=hall.anna)
+
+
+@pytest.mark.parametrize(
+    ("begin", "method"),
+    [(stream, "GenerateStream"), (submit, "WatchRequest"), (download, "DownloadFile")],
+)
+async def test_a_stream_that_is_not_read_is_ended_while_others_are_answered(
+    make_settings: MakeSettings, tmp_path: Path, begin: Any, method: str
+) -> None:
+    async with (
+        open_hall(make_settings, tmp_path, grpc__stall_timeout_seconds=STALL_SECONDS) as hall,
+        grpc.aio.insecure_channel(hall.service.app.grpc_address, options=NO_WINDOW) as channel,
+    ):
+        hall.service.script.add(Answer(("x" * 1_000,) * 100, holds=True), red_circle_answer())
+        if method == "DownloadFile":
+            hall.service.script.take()
+        hall.backend.gate.set()
+        call = await begin(hall, channel)
+        if method != "DownloadFile":
+            await hall.wait_for_metric("idefics2_num_requests_running", 1)
+        assert await hall.ask(hall.bert) == RED_CIRCLE
+        await hall.wait_for_metric("idefics2_stalled_streams_total", 1, method=method)
+        await hall.wait_for_metric("idefics2_open_calls", 0)
+        assert hall.metric("idefics2_held_bytes") == 0
+        if method == "GenerateStream":
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await hall.service.script.cancelled.wait()
+            await hall.wait_for_metric("idefics2_num_requests_running", 0)
+        refusal = await refusal_of(read_to_end(call))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "READER_STALLED")
+        if method == "WatchRequest":
+            assert hall.metric("idefics2_num_requests_running") == 1  # it goes on without its watcher
+            requests: Any = requests_pb2_grpc.RequestServiceStub(hall.service.channel)
+            cancel = requests_pb2.CancelRequestRequest(request_id="one")
+            await requests.CancelRequest(cancel, metadata=hall.anna)
+
+
+async def test_a_caller_who_hangs_up_instead_of_reading_is_no_fault(
+    make_settings: MakeSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_hall(make_settings, tmp_path) as hall:
+        hall.service.script.add(Answer(("x" * 1_000,) * 100, holds=True))
+        hall.backend.gate.set()
+        async with grpc.aio.insecure_channel(hall.service.app.grpc_address, options=NO_WINDOW) as channel:
+            call = await stream(hall, channel)
+            await hall.wait_for_metric("idefics2_num_requests_running", 1)
+            call.cancel()
+        await hall.wait_for_metric("idefics2_open_calls", 0)
+        await hall.wait_for_metric("idefics2_num_requests_running", 0)
+        ended = {"grpc_service": "idefics2.v1.GenerationService", "grpc_method": "GenerateStream"}
+        assert hall.metric("grpc_server_handled_total", **ended, grpc_code="CANCELLED") == 1
+        assert "call failed" not in caplog.text
+
+
+async def test_a_call_whose_deadline_passes_in_the_line_never_reaches_the_model(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    async with open_hall(make_settings, tmp_path, queue__max_running=1) as hall:
+        running = hall.ask(hall.anna)
+        await hall.wait_for_metric("idefics2_num_requests_running", 1)
+        late = hall.ask(hall.anna, timeout=0.3)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await late
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await hall.wait_for_metric("idefics2_num_requests_waiting", 0)
+        hall.service.script.add(red_circle_answer())
+        hall.backend.gate.set()
+        assert await running == RED_CIRCLE
+        assert hall.backend.num_begun == 1

@@ -1,0 +1,121 @@
+"""The proxy for fal's host names: who trusts our authority calls us, and nobody is led elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from cryptography import x509
+from fakes.script import Answer
+from harness import Harness, MakeSettings, run_on_fake_backend
+from idefics2_service.rest.origins import FAL_HOSTS
+from pictures import DESCRIBE, red_circle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+APP = "fal-ai/idefics-2-8b"
+
+
+@pytest.fixture
+async def service(make_settings: MakeSettings) -> AsyncIterator[Harness]:
+    async with run_on_fake_backend(make_settings(connect__port=0)) as harness:
+        yield harness
+        harness.check_script()
+
+
+def trust(harness: Harness) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=harness.app._settings.data.folder / "connect" / "ca.pem")
+
+
+def connect(harness: Harness, verify: ssl.SSLContext) -> httpx.AsyncClient:
+    """Call through the proxy, as a program with HTTPS_PROXY does."""
+    headers = {"authorization": f"Key {harness.app.api_key}"}
+    return httpx.AsyncClient(
+        proxy=f"http://{harness.app.connect_address}", verify=verify, headers=headers, timeout=30
+    )
+
+
+async def ask_proxy(harness: Harness, head: bytes) -> bytes:
+    """Send a head of one's own, and return the whole answer."""
+    host, port = str(harness.app.connect_address).rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(head)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_calls_of_fals_hosts_are_answered_and_their_urls_work_the_same_way(service: Harness) -> None:
+    service.expect(Answer(("A", "ö")), Answer(("B",)))
+    body = {
+        "image_url": "data:image/png;base64," + base64.b64encode(red_circle()).decode(),
+        "prompt": DESCRIBE,
+    }
+    async with connect(service, trust(service)) as client:
+        answer = await client.post(f"https://fal.run/{APP}", json=body)
+        assert answer.json() == {"output": "Aö"}
+        submitted = (await client.post(f"https://queue.fal.run/{APP}", json=body)).json()
+        assert submitted["status_url"].startswith(f"https://queue.fal.run/{APP}/requests/")
+        stream = await client.get(f"{submitted['status_url']}/stream")
+        assert '"COMPLETED"' in stream.text
+        assert (await client.get(submitted["response_url"])).json() == {"output": "B"}
+
+
+async def test_the_certificate_is_good_for_each_of_fals_hosts(service: Harness) -> None:
+    async with connect(service, trust(service)) as client:
+        for host in FAL_HOSTS:
+            assert (await client.get(f"https://{host}/")).status_code == 404
+
+
+async def test_who_does_not_trust_the_authority_is_not_served_and_the_next_is(service: Harness) -> None:
+    async with connect(service, ssl.create_default_context()) as client:
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            await client.get(f"https://fal.run/{APP}")
+    async with connect(service, trust(service)) as client:
+        assert (await client.get("https://fal.run/")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "target", ["example.com:443", "fal.run:80", "127.0.0.1:443", "queue.fal.run.example.com:443"]
+)
+async def test_the_proxy_leads_nowhere_else(service: Harness, target: str) -> None:
+    answer = await ask_proxy(service, f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert b"queue.fal.run" in answer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"GET http://fal.run/ HTTP/1.1\r\n\r\n", b"CONNECT fal.run HTTP/1.1\r\n\r\n", b"\x16\x03\x01" * 3000],
+    ids=["another method", "no port", "something else"],
+)
+async def test_what_is_no_connect_is_refused(service: Harness, head: bytes) -> None:
+    assert (await ask_proxy(service, head)).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_the_authority_is_the_same_after_a_restart(make_settings: MakeSettings) -> None:
+    settings = make_settings(connect__port=0)
+    pems = []
+    for _ in range(2):
+        async with run_on_fake_backend(settings) as harness, connect(harness, trust(harness)) as client:
+            assert (await client.get("https://fal.run/")).status_code == 404
+        pems.append((settings.data.folder / "connect" / "ca.pem").read_bytes())
+    assert pems[0] == pems[1]
+
+
+async def test_the_authority_vouches_for_no_other_name(service: Harness) -> None:
+    path = service.app._settings.data.folder / "connect" / "ca.pem"
+    authority = x509.load_pem_x509_certificate(path.read_bytes())
+    bounds = authority.extensions.get_extension_for_class(x509.NameConstraints)
+    assert bounds.critical
+    assert {name.value for name in bounds.value.permitted_subtrees or []} == set(FAL_HOSTS)
+
+
+async def test_there_is_no_proxy_where_none_is_asked_for(make_settings: MakeSettings) -> None:
+    async with run_on_fake_backend(make_settings()) as harness:
+        assert harness.app.connect_address is None

@@ -1,0 +1,300 @@
+"""Answers over HTTP that come bit by bit: how they are written, and what happens when somebody leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from contextlib import AsyncExitStack, aclosing, suppress
+from typing import TYPE_CHECKING, Any
+
+import fastapi.routing
+import httpx
+import pytest
+from faces.rest import read_events
+from faces.web import BODY, QUEUE, RUN, Web
+from fakes.backend import FakeBackend
+from fakes.script import Answer, Script
+from harness import Harness, MakeSettings, red_circle_answer, run_harness
+from idefics2_service.app import App
+from idefics2_service.events import StageEntered, TextDelta
+from idefics2_service.requests import Stage
+from pictures import RED_CIRCLE, RED_CIRCLE_PIECES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from idefics2_service.backend import BackendEvent
+    from idefics2_service.requests import ResolvedRequest
+
+PATIENCE_SECONDS = 30
+PIECES = ("né", " 😀", "\u2028", " 画")
+
+
+class Talker(FakeBackend):
+    """Never stops."""
+
+    async def generate(self, _: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
+        yield StageEntered(Stage.PREFILL)
+        yield StageEntered(Stage.DECODE)
+        count = 0
+        try:
+            while True:
+                count += 1
+                yield TextDelta("x" * 10_000, count)
+                await asyncio.sleep(0)
+        finally:
+            self._script.note_cancelled()
+
+
+@pytest.fixture
+def web(on_fake_backend: Harness) -> Web:
+    """Somebody who calls."""
+    return Web(on_fake_backend)
+
+
+async def read(data: bytes) -> list[dict[str, Any]]:
+    """Read the events of a whole answer."""
+    return [event async for event in read_events(httpx.Response(200, content=data))]
+
+
+async def wait_until_cancelled(script: Script) -> None:
+    """Wait until the backend heard that an answer is not wanted."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await script.cancelled.wait()
+
+
+async def read_lines(lines: AsyncIterator[str]) -> None:
+    """Read lines to the end, of which none says that the request is at its end."""
+    async for line in lines:
+        assert "COMPLETED" not in line
+
+
+async def open_raw(web: Web, method: str, path: str, body: bytes = b"") -> tuple[Any, asyncio.StreamWriter]:
+    """Call by hand, to read as slowly as one wants."""
+    host, port = web.service.app.http_address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1_000)
+    head = f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\n"
+    head += f"Authorization: {web.headers['authorization']}\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    return reader, writer
+
+
+async def read_what_is_left(reader: asyncio.StreamReader) -> bytes:
+    """Read until the other side has closed or broken off."""
+    got = b""
+    with suppress(ConnectionResetError):
+        while chunk := await reader.read(100_000):
+            got += chunk
+    return got
+
+
+def mistakes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """List what was logged as an error."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_text_comes_piece_by_piece_and_then_as_a_whole(web: Web) -> None:
+    web.service.expect(red_circle_answer())
+    events = await read(await web.read_stream("POST", f"{RUN}/stream", json=BODY))
+    assert events == [*({"delta": piece} for piece in RED_CIRCLE_PIECES), {"output": RED_CIRCLE}]
+
+
+async def test_events_are_of_ascii_alone_so_that_no_client_cuts_a_character(web: Web) -> None:
+    web.service.expect(Answer(PIECES), Answer(PIECES))
+    data = await web.read_stream("POST", f"{RUN}/stream", json=BODY)
+    assert data.isascii()
+    assert [event.get("delta") for event in await read(data)][:-1] == list(PIECES)
+    taken = await web.submit()
+    path = f"{taken['status_url']}/stream"
+    data = await web.read_stream("GET", path, params={"text": 1, "logs": 1})
+    assert data.isascii()
+    assert "".join(event.get("delta", "") for event in await read(data)) == "".join(PIECES)
+    assert (await web.get(taken["response_url"])).json() == {"output": "".join(PIECES)}
+
+
+async def test_a_stream_of_statuses_ends_when_the_request_is_completed(web: Web) -> None:
+    web.service.expect(red_circle_answer())
+    taken = await web.submit()
+    for _ in range(2):  # also for who comes late
+        async with web.stream("GET", f"{taken['status_url']}/stream") as response:
+            assert response.headers["content-type"].startswith("text/event-stream")
+            assert response.headers["cache-control"] == "no-cache"
+            assert response.headers["x-fal-request-id"] == taken["request_id"]
+            events = [event async for event in read_events(response)]
+        assert events[-1]["status"] == "COMPLETED"
+        assert {event["status"] for event in events} <= {"IN_QUEUE", "IN_PROGRESS", "COMPLETED"}
+        assert [event["status"] for event in events].count("COMPLETED") == 1
+        assert all("logs" in event and "metrics" in event for event in events)
+        assert not any("delta" in event for event in events)
+
+
+async def test_a_stream_tells_each_line_of_the_log_once(web: Web) -> None:
+    web.service.expect(red_circle_answer())
+    taken = await web.submit()
+    data = await web.read_stream("GET", f"{taken['status_url']}/stream", params={"logs": 1})
+    events = await read(data)
+    lines = [line["message"] for event in events for line in event["logs"]]
+    assert len(lines) == 1
+    status = await web.get(taken["status_url"], params={"logs": 1})
+    assert [line["message"] for line in status.json()["logs"]] == lines
+
+
+async def test_silence_is_broken_by_comments_that_clients_leave_out(
+    make_settings: MakeSettings, backend: FakeBackend, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fastapi.routing, "_PING_INTERVAL", 0.01)
+    app = App(make_settings(), backend)
+    async with run_harness(app, script, is_real=False) as harness:
+        await backend.set_healthy(healthy=False)
+        web = Web(harness)
+        taken = await web.submit()
+        async with web.stream("GET", f"{taken['status_url']}/stream") as response:
+            lines = response.aiter_lines()
+            while await anext(lines) != ": ping":
+                pass
+            await web.put(taken["cancel_url"])
+            rest = [line async for line in lines]
+        assert json.loads(rest[-2].removeprefix("data: "))["status"] == "COMPLETED"
+
+
+async def test_what_fails_before_the_first_text_is_answered_as_a_plain_call(web: Web) -> None:
+    web.service.expect(Answer(failure=("FILE_UNDECODABLE", "images[0] is damaged", "images[0]")))
+    response = await web.post(f"{RUN}/stream")
+    assert (response.status_code, response.headers["content-type"]) == (422, "application/json")
+    assert response.json()["detail"][0]["loc"] == ["body", "image_url"]
+
+
+async def test_what_fails_after_it_is_told_as_the_last_event(web: Web) -> None:
+    web.service.expect(Answer(("A", " red"), is_lost=True))
+    events = await read(await web.read_stream("POST", f"{RUN}/stream", json=BODY))
+    assert events[:-1] == [{"delta": "A"}, {"delta": " red"}]
+    assert (events[-1]["status_code"], events[-1]["reason"]) == (503, "BACKEND_UNAVAILABLE")
+    assert events[-1]["detail"] == events[-1]["message"]
+
+
+@pytest.mark.parametrize("path", [RUN, f"{RUN}/stream"])
+async def test_who_leaves_before_the_first_text_frees_the_work(
+    web: Web, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    script = web.service.script
+    script.add(Answer(holds=True))
+    _, writer = await open_raw(web, "POST", path, json.dumps(BODY).encode())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await script.asked.wait()
+    writer.close()
+    await wait_until_cancelled(script)
+    assert not mistakes(caplog)
+
+
+async def test_who_leaves_in_the_middle_frees_the_work(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    script = web.service.script
+    script.add(Answer(("x",), holds=True), red_circle_answer())
+    async with (
+        web.stream("POST", f"{RUN}/stream", json=BODY) as response,
+        aclosing(response.aiter_lines()) as lines,
+    ):
+        await anext(lines)
+    await wait_until_cancelled(script)
+    assert (await web.post(RUN)).status_code == 200
+    assert not mistakes(caplog)
+
+
+async def test_who_leaves_while_much_is_written_is_no_mistake(
+    make_settings: MakeSettings, script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with run_harness(App(make_settings(), Talker(script)), script, is_real=False) as harness:
+        reader, writer = await open_raw(Web(harness), "POST", f"{RUN}/stream", json.dumps(BODY).encode())
+        await reader.readexactly(100)
+        writer.close()
+        await wait_until_cancelled(script)
+    assert not mistakes(caplog)
+
+
+async def test_who_leaves_a_stream_of_statuses_cancels_nothing(web: Web) -> None:
+    script = web.service.script
+    script.add(Answer(("x",), holds=True))
+    taken = await web.submit()
+    async with web.stream("GET", f"{taken['status_url']}/stream", params={"text": 1}) as response:
+        async for event in read_events(response):
+            if "delta" in event:
+                break
+    assert (await web.get(taken["status_url"])).json()["status"] == "IN_PROGRESS"
+    assert script.num_cancelled == 0
+    await web.put(taken["cancel_url"])
+    await web.read_stream("GET", f"{taken['status_url']}/stream")
+
+
+async def test_who_takes_nothing_of_an_answer_is_given_up(
+    make_settings: MakeSettings, script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = make_settings(http__stall_timeout_seconds=0.2)
+    async with run_harness(App(settings, Talker(script)), script, is_real=False) as harness:
+        reader, writer = await open_raw(Web(harness), "POST", f"{RUN}/stream", json.dumps(BODY).encode())
+        await wait_until_cancelled(script)
+        got = await read_what_is_left(reader)
+        assert len(got) > 10_000
+        assert not got.endswith(b"0\r\n\r\n")  # it does not look like the whole
+        writer.close()
+    assert not mistakes(caplog)
+
+
+async def test_an_answer_on_its_way_is_finished_at_shutdown(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, script: Script
+) -> None:
+    begun, go_on, backend = asyncio.Barrier(3), asyncio.Event(), FakeBackend(script)
+    generate = backend.generate
+
+    async def pause(request: Any) -> AsyncIterator[Any]:
+        await begun.wait()
+        await go_on.wait()
+        async for event in generate(request):
+            yield event
+
+    monkeypatch.setattr(backend, "generate", pause)
+    script.add(red_circle_answer())
+    async with AsyncExitStack() as stack:
+        app = App(make_settings(), backend)
+        await stack.enter_async_context(app)
+        client = httpx.AsyncClient(
+            base_url=f"http://{app.http_address}", headers={"authorization": f"Key {app.api_key}"}
+        )
+        async with client:
+            running = asyncio.create_task(client.post(RUN, json=BODY))
+            stream = asyncio.create_task(client.post(f"{RUN}/stream", json=BODY))
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await begun.wait()
+            stopping = asyncio.create_task(stack.aclose())
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while (await client.get("/healthz/ready")).status_code == 200:
+                    pass
+            refused = await client.post(RUN, json=BODY)
+            assert (refused.status_code, refused.json()["reason"]) == (503, "SERVICE_STOPPING")
+            script.add(red_circle_answer())
+            go_on.set()
+            assert (await running).json() == {"output": RED_CIRCLE}
+            assert f'"output": "{RED_CIRCLE}"' in (await stream).text
+            await stopping
+
+
+async def test_what_never_ends_is_broken_off_at_shutdown(
+    make_settings: MakeSettings, backend: FakeBackend, script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = make_settings(http__drain_timeout_seconds=0.05)
+    client = httpx.AsyncClient()
+    async with AsyncExitStack() as stack:
+        harness = await stack.enter_async_context(run_harness(App(settings, backend), script, is_real=False))
+        await backend.set_healthy(healthy=False)
+        web = Web(harness)
+        taken = await web.submit()
+        request = client.build_request("GET", f"{taken['status_url']}/stream", headers=web.headers)
+        response = await client.send(request, stream=True)
+        lines = response.aiter_lines()
+        assert '"IN_QUEUE"' in await anext(lines)
+        slow = await open_raw(web, "POST", QUEUE, b"{}")
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+        await read_lines(lines)
+    await client.aclose()
+    slow[1].close()
+    assert not [line for line in mistakes(caplog) if "Cancel" not in line]

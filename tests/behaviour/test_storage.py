@@ -1,0 +1,198 @@
+"""Files over HTTP, as clients of the hosted endpoint bring them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from fakes.script import Answer
+from harness import Harness, MakeSettings, run_on_fake_backend
+from pictures import DESCRIBE, red_circle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+APP = "fal-ai/idefics-2-8b"
+PICTURE = red_circle()
+NAMED = {"content_type": "image/png", "file_name": "a circle, red ö.png"}
+
+
+class Client:
+    """Somebody who uploads, with a key or without."""
+
+    def __init__(self, service: Harness) -> None:
+        """Call `service`."""
+        self.service = service
+        self.base = f"http://{service.app.http_address}"
+        self.key = {"authorization": f"Key {service.app.api_key}"}
+        self.http = httpx.AsyncClient(timeout=30)
+
+    async def initiate(self, kind: str = "initiate", **headers: str) -> dict[str, str]:
+        """Ask where to bring a file."""
+        url = f"{self.base}/rest/storage/upload/{kind}"
+        answer = await self.http.post(url, json=NAMED, headers={**self.key, **headers})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, str] = answer.json()
+        return found
+
+    async def ask(self, image_url: str) -> httpx.Response:
+        """Ask about a picture."""
+        body = {"image_url": image_url, "prompt": DESCRIBE}
+        return await self.http.post(f"{self.base}/run/{APP}", json=body, headers=self.key)
+
+
+@asynccontextmanager
+async def serve(make_settings: MakeSettings, **settings: Any) -> AsyncIterator[Client]:
+    """Run the service over the fake backend."""
+    async with run_on_fake_backend(make_settings(**settings)) as service:
+        client = Client(service)
+        async with client.http:
+            yield client
+        service.check_script()
+
+
+@pytest.fixture
+async def client(make_settings: MakeSettings) -> AsyncIterator[Client]:
+    """Somebody who uploads."""
+    async with serve(make_settings) as client:
+        yield client
+
+
+async def test_a_file_is_brought_where_the_service_says_and_used_by_its_url(client: Client) -> None:
+    addresses = await client.initiate()
+    assert (await client.http.get(addresses["file_url"])).status_code == 404
+    brought = await client.http.put(addresses["upload_url"], content=PICTURE)  # no key, as fal's clients
+    assert brought.json()["sha256"] == hashlib.sha256(PICTURE).hexdigest()
+    client.service.expect(Answer(("A circle",)))
+    assert (await client.ask(addresses["file_url"])).json() == {"output": "A circle"}
+
+
+async def test_bytes_may_be_brought_with_a_key_too(client: Client) -> None:
+    addresses = await client.initiate()
+    brought = await client.http.put(addresses["upload_url"], content=PICTURE, headers=client.key)
+    assert brought.status_code == 200
+
+
+async def test_who_knows_the_url_reads_the_file_and_no_browser_shows_it_as_a_page(client: Client) -> None:
+    addresses = await client.initiate()
+    await client.http.put(addresses["upload_url"], content=PICTURE, headers={"content-type": "text/html"})
+    for method in ("GET", "HEAD"):
+        answer = await client.http.request(method, addresses["file_url"])
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-disposition"].startswith("attachment;")
+        assert answer.headers["content-length"] == str(len(PICTURE))
+        assert answer.content == (PICTURE if method == "GET" else b"")
+
+
+@pytest.mark.parametrize("kind", ["initiate", "initiate-multipart"])
+async def test_where_to_bring_a_file_is_said_to_who_has_a_key_only(client: Client, kind: str) -> None:
+    answer = await client.http.post(f"{client.base}/rest/storage/upload/{kind}", json=NAMED)
+    assert (answer.status_code, answer.json()["reason"]) == (401, "API_KEY_MISSING")
+
+
+async def test_parts_come_in_any_order_and_at_once(client: Client) -> None:
+    addresses = await client.initiate("initiate-multipart")
+    pieces = [PICTURE[start : start + 300] for start in range(0, len(PICTURE), 300)]
+    answers = await asyncio.gather(
+        *(
+            client.http.put(f"{addresses['upload_url']}/{number}", content=piece)
+            for number, piece in reversed(list(enumerate(pieces, 1)))
+        )
+    )
+    parts = [answer.json() for answer in answers]
+    assert [answer.headers["etag"] for answer in answers] == [part["etag"] for part in parts]
+    done = await client.http.post(f"{addresses['upload_url']}/complete", json={"parts": parts})
+    assert done.json() == {"sha256": hashlib.sha256(PICTURE).hexdigest(), "size_bytes": len(PICTURE)}
+    assert (await client.http.get(addresses["file_url"])).content == PICTURE
+
+
+async def test_the_cdn_takes_the_token_that_the_service_gives(client: Client) -> None:
+    url = f"{client.base}/rest/storage/auth/token"
+    told = (await client.http.post(url, json={}, headers=client.key)).json()
+    assert told["base_url"] == f"{client.base}/cdn"
+    assert datetime.fromisoformat(told["expires_at"]) > datetime.now(UTC)
+    shown = {"authorization": f"{told['token_type']} {told['token']}", "x-fal-file-name": "b.png"}
+    brought = await client.http.post(f"{told['base_url']}/files/upload", content=PICTURE, headers=shown)
+    access_url = brought.json()["access_url"]
+    assert access_url.endswith("/b.png")
+    assert (await client.http.get(access_url)).content == PICTURE
+
+
+@pytest.mark.parametrize("name", ["large.png", "", ".."])
+async def test_the_cdn_takes_a_file_by_parts(client: Client, name: str) -> None:
+    begun = await client.http.post(
+        f"{client.base}/cdn/files/upload/multipart", headers={**client.key, "x-fal-file-name": name}
+    )
+    base = f"{begun.json()['access_url']}/multipart/{begun.json()['uploadId']}"
+    answers = [
+        await client.http.put(f"{base}/{number}", content=piece, headers=client.key)
+        for number, piece in ((2, PICTURE[400:]), (1, PICTURE[:400]))
+    ]
+    parts = [
+        {"partNumber": number, "etag": answer.headers["etag"]}
+        for number, answer in zip((2, 1), answers, strict=True)
+    ]
+    assert (await client.http.post(f"{base}/complete", json={"parts": parts})).status_code == 200
+    assert (await client.http.get(begun.json()["access_url"])).content == PICTURE
+
+
+async def test_the_cdn_takes_nothing_from_who_has_no_key(client: Client) -> None:
+    for path in ("files/upload", "files/upload/multipart"):
+        answer = await client.http.post(f"{client.base}/cdn/{path}", content=PICTURE)
+        assert (answer.status_code, answer.json()["reason"]) == (401, "API_KEY_MISSING")
+
+
+async def test_a_file_is_brought_once(client: Client) -> None:
+    addresses = await client.initiate()
+    await client.http.put(addresses["upload_url"], content=PICTURE)
+    again = await client.http.put(addresses["upload_url"], content=PICTURE)
+    assert again.status_code == 200  # the same, as after a lost answer
+    other = await client.http.put(addresses["upload_url"], content=red_circle() + b"more")
+    assert (other.status_code, other.json()["reason"]) == (400, "FILE_ALREADY_COMPLETE")
+    assert (await client.http.get(addresses["file_url"])).content == PICTURE
+
+
+async def test_what_is_no_picture_is_refused_by_name(client: Client) -> None:
+    addresses = await client.initiate()
+    refused = await client.http.put(addresses["upload_url"], content=b"hello")
+    assert (refused.status_code, refused.json()["reason"]) == (422, "FILE_NOT_AN_IMAGE")
+    assert (await client.http.put(addresses["upload_url"], content=PICTURE)).status_code == 200
+
+
+async def test_an_address_that_nobody_announced_takes_nothing(client: Client) -> None:
+    made_up = f"{client.base}/cdn/uploads/test/{'0' * 32}"
+    answer = await client.http.put(made_up, content=PICTURE)
+    assert (answer.status_code, answer.json()["reason"]) == (404, "UPLOAD_NOT_FOUND")
+
+
+async def test_a_file_that_is_too_large_is_refused(make_settings: MakeSettings) -> None:
+    async with serve(make_settings, file__max_file_bytes=100) as client:
+        addresses = await client.initiate()
+        refused = await client.http.put(addresses["upload_url"], content=PICTURE)
+        assert (refused.status_code, refused.json()["reason"]) == (422, "FILE_TOO_LARGE")
+
+
+async def test_a_file_is_gone_after_the_time_that_was_asked_for(client: Client) -> None:
+    lifecycle = {"x-fal-object-lifecycle": '{"expiration_duration_seconds": 0.2, "initial_acl": {}}'}
+    addresses = await client.initiate(**lifecycle)
+    await client.http.put(addresses["upload_url"], content=PICTURE)
+    async with asyncio.timeout(30):
+        while (await client.http.get(addresses["file_url"])).status_code == 200:
+            pass
+    assert (await client.http.get(addresses["file_url"])).status_code == 404
+
+
+async def test_a_lifecycle_that_is_no_json_is_refused_by_name(client: Client) -> None:
+    answer = await client.http.post(
+        f"{client.base}/rest/storage/upload/initiate",
+        json=NAMED,
+        headers={**client.key, "x-fal-object-lifecycle": "soon"},
+    )
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"][:2] == ["header", "X-Fal-Object-Lifecycle"]
