@@ -29,6 +29,7 @@ class Script:
         self._answers: deque[Answer] = deque()
         self.num_cancelled = 0
         self.cancelled = asyncio.Event()
+        self.asked = asyncio.Event()
 
     def add(self, *answers: Answer) -> None:
         """Write what comes next."""
@@ -36,12 +37,20 @@ class Script:
 
     def take(self) -> Answer:
         """Return the next answer; a request that nobody expected fails."""
+        self.asked.set()
         return self._answers.popleft()
 
     def note_cancelled(self) -> None:
         """Remember that a held answer was let go."""
         self.num_cancelled += 1
         self.cancelled.set()
+
+    def forget(self) -> None:
+        """Begin again."""
+        self._answers.clear()
+        self.num_cancelled = 0
+        self.cancelled.clear()
+        self.asked.clear()
 
     def check_used_up(self) -> None:
         """Fail if an answer was never asked for."""

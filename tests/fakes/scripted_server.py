@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import grpc
@@ -13,12 +14,14 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from google.protobuf.message import Message
 
 _Answer = TypeVar("_Answer")
 
+# Restarts find the port free; messages may be as large as the service takes them.
+_OPTIONS = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 28 * 2**20))
 PATIENCE_SECONDS = 30.0  # for what must happen; only a failing test waits so long
 
 
@@ -41,8 +44,19 @@ class Hang:
     """A point of a script that the server leaves only when the call is cancelled or expires."""
 
 
+class Break(Hang):
+    """A point of a script where the server goes away, connections and all, and comes back."""
+
+
+@dataclass(frozen=True)
+class Take:
+    """A point of an upload's script where the server reads chunks, until it has so many bytes; None: all."""
+
+    num_bytes: int | None = None
+
+
 # One call's script. A message is sent (several only by a stream), a status ends the call.
-Step: TypeAlias = "Message | status_pb2.Status | grpc.StatusCode | Gate | Hang"
+Step: TypeAlias = "Message | status_pb2.Status | grpc.StatusCode | Gate | Hang | Take"
 
 
 class ScriptedServer:
@@ -60,6 +74,10 @@ class ScriptedServer:
         self._request_id = request_id
         self._scripts: deque[tuple[Step, ...]] = deque()
         self._surprises: list[str] = []
+        self.methods: list[str] = []
+        """The name of each method that was called."""
+        self.seconds_left: list[float | None] = []
+        """How long each call had, when it came; None: for ever."""
         self._server = self._listen("127.0.0.1:0")
 
     def __enter__(self) -> Self:
@@ -102,7 +120,7 @@ class ScriptedServer:
         raise NotImplementedError
 
     def _listen(self, address: str) -> grpc.Server:
-        server = grpc.server(ThreadPoolExecutor(4), options=(("grpc.so_reuseport", 0),))
+        server = grpc.server(ThreadPoolExecutor(4), interceptors=[_Noting(self.methods)], options=_OPTIONS)
         self._add_services(server)
         self.target = f"127.0.0.1:{server.add_insecure_port(address)}"
         return server
@@ -116,6 +134,7 @@ class ScriptedServer:
     def _play(self, request: Message, context: grpc.ServicerContext) -> Iterator[Any]:
         self.requests.append(request)
         self.called.set()
+        self.seconds_left.append(context.time_remaining())
         self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
         if self._request_id:
             context.send_initial_metadata((("x-request-id", self._request_id),))
@@ -131,6 +150,8 @@ class ScriptedServer:
                 case Gate():
                     step.wait()
                 case Hang():
+                    if isinstance(step, Break):
+                        threading.Thread(target=self.restart).start()
                     assert ended.wait(PATIENCE_SECONDS), "nobody gave up"
                     context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
                 case grpc.StatusCode():
@@ -141,11 +162,30 @@ class ScriptedServer:
                     yield step
 
 
+class _Noting(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
+    """Notes which methods are called."""
+
+    def __init__(self, methods: list[str]) -> None:
+        self._methods = methods
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        self._methods.append(handler_call_details.method.rpartition("/")[2])
+        return continuation(handler_call_details)
+
+
 def make_status(
-    code: str, reason: str, message: str, *, field: str = "", retry_after_seconds: float | None = None
+    code: str,
+    reason: str,
+    message: str,
+    *,
+    field: str = "",
+    retry_after_seconds: float | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> status_pb2.Status:
     """Write an error as the service does."""
-    details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain="idefics2")]
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(reason=reason, domain="idefics2", metadata=metadata or {})
+    ]
     if field:
         violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))

@@ -1,0 +1,136 @@
+/** The bytes of a file that is uploaded: read in pieces, so that none is ever held whole. */
+import { createHash, randomUUID } from "node:crypto";
+import { type FileHandle, open, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { Readable } from "node:stream";
+import { fileURLToPath } from "node:url";
+
+import { refuseFile } from "./images.js";
+
+/** A file to upload: a path, its bytes, a Blob, or a stream of bytes, which is kept on disk meanwhile. */
+export type FileSource =
+  string | URL | Uint8Array | Blob | ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>;
+
+/** The largest chunk that the service takes. */
+const PIECE_BYTES = 2 ** 20;
+const MAX_NAME_BYTES = 255;
+const CONTROLS = /[\p{C}\p{Zl}\p{Zp}]/gu;
+
+/** Bytes with a beginning and an end, which can be read more than once. */
+interface Bytes {
+  size: number;
+  read(start: number, end: number): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** A file, measured. */
+export class Content {
+  private constructor(
+    readonly name: string,
+    readonly sha256: string,
+    readonly sizeBytes: number,
+    readonly close: () => Promise<void>,
+    /** Yields all from byte `offset` on, in pieces. */
+    readonly read: (offset: number) => AsyncGenerator<Uint8Array, void>,
+  ) {}
+
+  /** Opens `source`, and reads it once for its digest, which takes a while. */
+  static async open(source: FileSource, name: string | undefined, signal?: AbortSignal): Promise<Content> {
+    const bytes = await openBytes(source, signal);
+    try {
+      const digest = createHash("sha256");
+      for await (const piece of readPieces(bytes, 0)) {
+        signal?.throwIfAborted();
+        digest.update(piece);
+      }
+      const read = (offset: number) => readPieces(bytes, offset);
+      return new Content(
+        name ?? findName(source),
+        digest.digest("hex"),
+        bytes.size,
+        () => bytes.close(),
+        read,
+      );
+    } catch (error) {
+      await bytes.close();
+      throw isSystemError(error)
+        ? refuseFile(typeof source === "string" ? source : "the file", error)
+        : error;
+    }
+  }
+}
+
+async function* readPieces(bytes: Bytes, offset: number): AsyncGenerator<Uint8Array, void> {
+  for (let at = offset; at < bytes.size; at += PIECE_BYTES) {
+    yield await bytes.read(at, Math.min(at + PIECE_BYTES, bytes.size));
+  }
+}
+
+async function openBytes(source: FileSource, signal?: AbortSignal): Promise<Bytes> {
+  if (typeof source === "string" || source instanceof URL) {
+    return openFile(source);
+  }
+  if (source instanceof Uint8Array) {
+    const read = async (start: number, end: number) => source.subarray(start, end);
+    return { size: source.length, read, close: async () => undefined };
+  }
+  if (source instanceof Blob) {
+    const read = async (start: number, end: number) =>
+      new Uint8Array(await source.slice(start, end).arrayBuffer());
+    return { size: source.size, read, close: async () => undefined };
+  }
+  return spool(source, signal);
+}
+
+async function openFile(path: string | URL): Promise<Bytes> {
+  try {
+    const file = await open(path);
+    return {
+      size: (await file.stat()).size,
+      read: (start, end) => readFile(file, start, end),
+      close: () => file.close(),
+    };
+  } catch (error) {
+    throw refuseFile(path, error);
+  }
+}
+
+async function readFile(file: FileHandle, start: number, end: number): Promise<Uint8Array> {
+  const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(end - start), 0, end - start, start);
+  return buffer.subarray(0, bytesRead);
+}
+
+/** Copies what can be read only once to where it can be read again; on disk, for it may be large. */
+async function spool(
+  source: ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>,
+  signal?: AbortSignal,
+): Promise<Bytes> {
+  const path = join(tmpdir(), `idefics2-${randomUUID()}`);
+  try {
+    await writeFile(path, Readable.from(source as AsyncIterable<Uint8Array>), {
+      flag: "wx",
+      mode: 0o600,
+      signal,
+    });
+    return await openFile(path); // stays readable without its name
+  } finally {
+    await rm(path, { force: true });
+  }
+}
+
+/** Names a file as its path does, as far as the service takes names; nothing else has one. */
+function findName(source: FileSource): string {
+  if (typeof source !== "string" && !(source instanceof URL)) {
+    return "name" in source && typeof source.name === "string" ? source.name : "";
+  }
+  const name = basename(source instanceof URL ? fileURLToPath(source) : source)
+    .toWellFormed()
+    .replace(CONTROLS, "");
+  const bytes = new TextEncoder().encode(name).subarray(0, MAX_NAME_BYTES);
+  return new TextDecoder().decode(bytes, { stream: true }); // leaves half a character out
+}
+
+function isSystemError(error: unknown): boolean {
+  return error instanceof Error && "syscall" in error;
+}

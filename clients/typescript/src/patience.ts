@@ -1,0 +1,110 @@
+/** How a lost connection is tried again, and for how long. */
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { DeadlineExceeded, type Idefics2Error, type Reason, SettingInvalid } from "./errors.js";
+
+const LOST = new Set(["UNAVAILABLE", "INTERNAL", "UNKNOWN"]);
+const PASSING = new Set<Reason | "">([
+  "",
+  "BACKEND_UNAVAILABLE",
+  "SERVICE_STOPPING",
+  "STORE_UNAVAILABLE",
+  "FILE_STORE_UNAVAILABLE",
+]);
+const MAX_DOUBLINGS = 30;
+
+/**
+ * How calls are made again after a connection was lost: after pauses that double, up to a limit. `watch`,
+ * `submitAndWatch`, a waiting `result`, `upload` and `download` go on as long as their deadline allows. Calls that
+ * only read, and `cancel`, are made `attempts` times. All others are made once.
+ */
+export interface Retries {
+  /** How often a call that only reads is made at most, before its error is told. Default 3; 1 is once. */
+  attempts: number;
+  /** The longest first pause. Each is drawn between 0 and its limit: callers shall not come back as one. Default 200. */
+  firstPauseMs: number;
+  /** The longest pause, even if the service asks for more. Default 5,000. */
+  maxPauseMs: number;
+  /** Told of each loss, before the pause. */
+  onLost: (error: Idefics2Error) => void;
+}
+
+export const RETRIES: Retries = { attempts: 3, firstPauseMs: 200, maxPauseMs: 5000, onLost: () => undefined };
+
+/** What may be said of each call. */
+export interface CallOptions {
+  /** Bounds the whole call, waiting for a turn and all connections together. Default: the client's. */
+  deadlineMs?: number;
+  /** Ends the call; it throws the signal's reason. */
+  signal?: AbortSignal;
+}
+
+/** What is left of it for one operation, which may outlive its connections. */
+export class Patience {
+  readonly #end: number | undefined;
+  #numLosses = 0;
+
+  constructor(
+    readonly retries: Retries,
+    readonly signal?: AbortSignal,
+    deadlineMs?: number,
+  ) {
+    this.#end = deadlineMs === undefined ? undefined : performance.now() + deadlineMs;
+  }
+
+  /** How long the next call may take; throws where nothing is left. */
+  get msLeft(): number | undefined {
+    this.signal?.throwIfAborted();
+    if (this.#end === undefined) {
+      return undefined;
+    }
+    const left = this.#end - performance.now();
+    if (left <= 0) {
+      throw new DeadlineExceeded("the deadline passed before the answer was complete", {
+        code: "DEADLINE_EXCEEDED",
+      });
+    }
+    return left;
+  }
+
+  /** Have got something through. */
+  restore(): void {
+    this.#numLosses = 0;
+  }
+
+  /** Waits before the next try; throws `error` itself where trying again is no use. */
+  async pauseAfter(error: unknown): Promise<void> {
+    if (!isLoss(error)) {
+      throw error;
+    }
+    this.#numLosses += 1;
+    this.retries.onLost(error);
+    const { firstPauseMs, maxPauseMs } = this.retries;
+    const limit = Math.min(firstPauseMs * 2 ** Math.min(this.#numLosses - 1, MAX_DOUBLINGS), maxPauseMs);
+    const pause = Math.min(Math.max(Math.random() * limit, error.retryAfterMs ?? 0), maxPauseMs);
+    await this.#wait(Math.min(pause, this.msLeft ?? Infinity));
+  }
+
+  /** As `pauseAfter`, for calls that are made a few times only. */
+  async pauseOrGiveUp(error: unknown): Promise<void> {
+    const isFew = this.#numLosses + 1 >= this.retries.attempts;
+    if (isFew || !isLoss(error) || error.code !== "UNAVAILABLE") {
+      throw error;
+    }
+    await this.pauseAfter(error);
+  }
+
+  async #wait(ms: number): Promise<void> {
+    try {
+      await sleep(ms, undefined, { signal: this.signal });
+    } catch (error) {
+      this.signal?.throwIfAborted();
+      throw error;
+    }
+  }
+}
+
+function isLoss(error: unknown): error is Idefics2Error {
+  const { code, reason } = error as Idefics2Error;
+  return LOST.has(code) && PASSING.has(reason) && !(error instanceof SettingInvalid);
+}

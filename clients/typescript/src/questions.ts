@@ -1,0 +1,147 @@
+/** From a caller's arguments to the messages on the wire. */
+import {
+  type DescMessage,
+  type MessageInitShape,
+  type MessageShape,
+  create,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+
+import { InvalidRequest } from "./errors.js";
+import { type GenerateRequest, GenerateRequestSchema } from "./gen/idefics2/v1/generation_pb.js";
+import { Priority, type SubmitRequest, SubmitRequestSchema } from "./gen/idefics2/v1/requests_pb.js";
+import { type ImageSource, makeImages } from "./images.js";
+
+/** What is asked. Left out, an option stays unset on the wire and the service's default holds: that is not 0. */
+export interface Question {
+  /** The image to ask about. */
+  image?: ImageSource;
+  /** Further images, after the first one in this order: at most 8 with it. */
+  images?: readonly ImageSource[];
+  /** The question or instruction. */
+  prompt: string;
+  /** How many tokens may be generated at most, 1 to 4,096. Default 512. */
+  maxNewTokens?: number;
+  /** How many tokens must be generated before the model may end its turn. Default 0. */
+  minNewTokens?: number;
+  /** 1 changes nothing, higher repeats less. Above 0, up to 10. Default 1.2. */
+  repetitionPenalty?: number;
+  /** Higher is more random; 0 always takes the most likely token. 0, or 0.001 to 10. Default 0.4. */
+  temperature?: number;
+  /** Samples among the likeliest tokens that add up to this. Above 0, up to 1. Default 0.8. */
+  topP?: number;
+  /** Samples among this many likeliest tokens, 1 to 1,000. Default: no such limit. */
+  topK?: number;
+  /** The same request with the same seed gives the same answer. 0 to 2**64 - 1. Default: drawn anew. */
+  seed?: bigint | number;
+  /** The answer ends before the first of these texts: at most 8, each of 1 to 128 bytes. */
+  stop?: readonly string[];
+  /** True reads each image in five pieces: more detail, five times the tokens. Default: the model's. */
+  splitImages?: boolean;
+  /** Refuses images larger than this many bytes, 1 to 20,000,000. Default 20,000,000. */
+  maxImageBytes?: bigint | number;
+}
+
+/** What may be said of a submitted request beside what is asked. */
+export interface Submission extends Question {
+  /** Names the request, and makes sending it again safe: 1 to 128 of `A-Z a-z 0-9 . _ -`. Default: made. */
+  requestId?: string;
+  /** `low` goes behind all others, but not for ever. Default `normal`. */
+  priority?: "normal" | "low";
+  /** The request fails if it is not begun so long after it was taken. Above 0. Default: it waits. */
+  startTimeoutMs?: number;
+  /** The request fails if it has not ended so long after it was taken. Above 0. Default and most: a day. */
+  timeBudgetMs?: number;
+  /** A public http(s) address that is told of the end by a signed POST. Default: none. */
+  webhookUrl?: string;
+  /** Refuse the request if more than so many are before it, 0 or more. Default: as the service is set. */
+  maxQueueLength?: number;
+  /** How long the request is kept after its end. Above 0. Default and most: as the service is set. */
+  keepMs?: number;
+}
+
+const UNENCODABLE = /cannot encode field \S*?(\w+) to binary: (.*)/;
+const PRIORITIES = { normal: Priority.NORMAL, low: Priority.LOW };
+
+/** Writes a request; reads the files of its images. */
+export async function makeRequest(question: Question): Promise<GenerateRequest> {
+  const { image, images = [], seed, maxImageBytes, stop = [], ...options } = question;
+  const request = makeMessage(GenerateRequestSchema, {
+    ...options,
+    stop: [...stop],
+    seed: makeInteger("seed", seed),
+    maxImageBytes: makeInteger("max_image_bytes", maxImageBytes),
+  });
+  return Object.assign(request, await makeImages(image === undefined ? images : [image, ...images]));
+}
+
+/** Writes a submission; reads the files of its images. */
+export async function makeSubmission(submission: Submission): Promise<SubmitRequest> {
+  const {
+    requestId,
+    priority,
+    startTimeoutMs,
+    timeBudgetMs,
+    webhookUrl,
+    maxQueueLength,
+    keepMs,
+    ...question
+  } = submission;
+  const request = makeMessage(SubmitRequestSchema, {
+    requestId,
+    priority: priority && PRIORITIES[priority],
+    startTimeout: makeDuration("start_timeout", startTimeoutMs),
+    timeBudget: makeDuration("time_budget", timeBudgetMs),
+    webhookUrl,
+    maxQueueLength,
+    keep: makeDuration("keep", keepMs),
+  });
+  return Object.assign(request, { input: await makeRequest(question) });
+}
+
+/** Writes a message; throws InvalidRequest for what the wire cannot hold. */
+export function makeMessage<Desc extends DescMessage>(
+  schema: Desc,
+  init: MessageInitShape<Desc>,
+): MessageShape<Desc> {
+  const message = create(schema, init);
+  for (const field of schema.fields) {
+    const value = (message as unknown as Record<string, unknown>)[field.localName];
+    for (const text of Array.isArray(value) ? value : [value]) {
+      if (typeof text === "string" && !text.isWellFormed()) {
+        throw refuse(`${field.name} must be valid Unicode`, "TEXT_NOT_UNICODE", field.name);
+      }
+    }
+  }
+  try {
+    toBinary(schema, message);
+  } catch (error) {
+    const [, name, why] = UNENCODABLE.exec(String(error)) ?? [];
+    throw name === undefined ? error : refuse(`${name}: ${why}`, "VALUE_OUT_OF_RANGE", name);
+  }
+  return message;
+}
+
+function makeInteger(field: string, value: bigint | number | undefined): bigint | undefined {
+  try {
+    return value === undefined ? undefined : BigInt(value);
+  } catch {
+    throw refuse(`${field} must be a whole number, not ${value}`, "VALUE_OUT_OF_RANGE", field);
+  }
+}
+
+function makeDuration(field: string, ms: number | undefined): ReturnType<typeof durationFromMs> | undefined {
+  if (ms !== undefined && !Number.isFinite(ms)) {
+    throw refuse(`${field} must be a number of milliseconds, not ${ms}`, "VALUE_OUT_OF_RANGE", field);
+  }
+  return ms === undefined ? undefined : durationFromMs(ms);
+}
+
+function refuse(
+  message: string,
+  reason: "TEXT_NOT_UNICODE" | "VALUE_OUT_OF_RANGE",
+  field: string,
+): InvalidRequest {
+  return new InvalidRequest(message, { code: "INVALID_ARGUMENT", reason, field });
+}

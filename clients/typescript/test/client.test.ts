@@ -1,0 +1,270 @@
+/** What is promised of this client beyond the contract vectors: signals, classes of errors, sources of bytes. */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { Readable } from "node:stream";
+import test from "node:test";
+
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  AuthenticationFailed,
+  DeadlineExceeded,
+  FileUnreadable,
+  Idefics2Error,
+  InvalidRequest,
+  Overloaded,
+  ServiceUnavailable,
+  SettingInvalid,
+  connect,
+} from "idefics2-client";
+
+import { refuse, serving } from "./service.js";
+
+const QUESTION = { image: new Uint8Array([1]), prompt: "What?" };
+/** Promise.withResolvers, which Node 20 lacks. */
+function makeSignal<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve!: (value: T) => void;
+  const promise = new Promise<T>((given) => (resolve = given));
+  return { promise, resolve };
+}
+const TEXT = { event: { case: "textDelta", value: { text: "A" } } } as const;
+
+test("the class of an error says its code, and the reason says more", () =>
+  serving(
+    {
+      generation: {
+        generate: () => {
+          throw refuse(Code.ResourceExhausted, "QUEUE_FULL", "", 250);
+        },
+      },
+    },
+    async (client) => {
+      await assert.rejects(client.generate(QUESTION), (error) => {
+        assert(error instanceof Overloaded && error instanceof Idefics2Error);
+        assert.deepEqual([error.name, error.reason, error.retryAfterMs], ["Overloaded", "QUEUE_FULL", 250]);
+        return true;
+      });
+    },
+  ));
+
+test("what only reads is asked again, though the service was reached", async () => {
+  const losses: string[] = [];
+  await serving(
+    {
+      requests: {
+        getRequest: ({ requestId }) => {
+          if (losses.length < 2) {
+            throw refuse(Code.Unavailable, "STORE_UNAVAILABLE", "", 1);
+          }
+          return { requestId };
+        },
+      },
+    },
+    async (client) => assert.equal((await client.getRequest("r-1")).requestId, "r-1"),
+    { retries: { firstPauseMs: 0, onLost: ({ reason }) => losses.push(reason) } },
+  );
+  assert.deepEqual(losses, ["STORE_UNAVAILABLE", "STORE_UNAVAILABLE"]);
+});
+
+test("nothing is asked again before the time that the service asks for", async () => {
+  let numCalls = 0;
+  await serving(
+    {
+      requests: {
+        getRequest: () => {
+          numCalls += 1;
+          throw refuse(Code.Unavailable, "STORE_UNAVAILABLE", "", 900);
+        },
+      },
+    },
+    (client) => assert.rejects(client.getRequest("r-1", { deadlineMs: 300 }), DeadlineExceeded),
+  );
+  assert.equal(numCalls, 1);
+});
+
+test("a signal that is aborted already throws its reason, and nobody is called", () =>
+  serving({}, async (client) => {
+    const signal = AbortSignal.abort(new Error("mine"));
+    await assert.rejects(client.generate(QUESTION, { signal }), /mine/);
+    await assert.rejects(client.watch("r-1", { signal }).next(), /mine/);
+    await assert.rejects(client.upload(new Uint8Array(9), { signal }), /mine/);
+  }));
+
+test("a signal in the middle of an answer throws its reason and cancels the call", async () => {
+  const { promise: cancelled, resolve } = makeSignal<void>();
+  await serving(
+    {
+      generation: {
+        async *generateStream(_, { signal }) {
+          yield TEXT;
+          await once(signal, "abort");
+          resolve();
+        },
+      },
+    },
+    async (client) => {
+      const controller = new AbortController();
+      const events = client.stream(QUESTION, { signal: controller.signal });
+      const first = await events.next();
+      assert.equal(first.value?.event.case, "textDelta");
+      controller.abort();
+      await assert.rejects(events.next(), { name: "AbortError" });
+      await cancelled;
+    },
+  );
+});
+
+test("a signal cancels the request that is waited for", async () => {
+  const { promise: cancelled, resolve } = makeSignal<string>();
+  await serving(
+    {
+      requests: {
+        submit: ({ requestId }) => ({ requestId }),
+        async *watchRequest(_, { signal }) {
+          yield { sequence: 1n, ...TEXT };
+          await once(signal, "abort");
+        },
+        cancelRequest: ({ requestId }) => {
+          resolve(requestId);
+          return { requestId };
+        },
+      },
+    },
+    async (client) => {
+      const controller = new AbortController();
+      const options = { signal: controller.signal, onEvent: () => controller.abort() };
+      await assert.rejects(client.submitAndWatch({ ...QUESTION, requestId: "mine" }, options), {
+        name: "AbortError",
+      });
+      assert.equal(await cancelled, "mine");
+    },
+  );
+});
+
+const LARGE = Buffer.alloc(3_000_000, "BM, and no two pieces alike");
+const SOURCES = {
+  bytes: () => new Uint8Array(LARGE),
+  "a Blob": () => new Blob([LARGE]),
+  "a stream of Node": () => Readable.from([LARGE.subarray(0, 7), LARGE.subarray(7)]),
+  "a stream of the web": () => new Blob([LARGE]).stream(),
+};
+for (const [name, make] of Object.entries(SOURCES)) {
+  test(`${name} can be uploaded, and sent again after a loss`, async () => {
+    const received: Buffer[] = [];
+    let isLost = false;
+    await serving(
+      {
+        files: {
+          getFile: () => {
+            throw refuse(Code.NotFound, "FILE_NOT_UPLOADED");
+          },
+          getUpload: () => {
+            throw refuse(Code.NotFound, "UPLOAD_NOT_FOUND");
+          },
+          async upload(messages) {
+            received.length = 0;
+            for await (const { content } of messages) {
+              received.push(content.case === "chunk" ? Buffer.from(content.value) : Buffer.alloc(0));
+              if (!isLost && received.length === 2) {
+                isLost = true;
+                throw new ConnectError("cut", Code.Unavailable);
+              }
+            }
+            return { id: "f" };
+          },
+        },
+      },
+      async (client) => {
+        assert.equal((await client.upload(make())).id, "f");
+        const digest = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
+        assert.equal(digest(Buffer.concat(received)), digest(LARGE));
+      },
+    );
+  });
+}
+
+test("a file that is not there is told by its name, with the system's error", async () => {
+  using client = connect("127.0.0.1:1");
+  const question = { image: "nowhere.png", prompt: "What?" };
+  for (const call of [() => client.upload("nowhere.png"), () => client.generate(question)]) {
+    await assert.rejects(call, (error) => {
+      assert(error instanceof FileUnreadable);
+      assert.match(error.message, /nowhere\.png/);
+      assert.equal((error.cause as NodeJS.ErrnoException).code, "ENOENT");
+      return true;
+    });
+  }
+});
+
+test("a service that is away is told by its address, with what to do", async () => {
+  using client = connect("127.0.0.1:1");
+  await assert.rejects(client.generate(QUESTION), (error) => {
+    assert(error instanceof ServiceUnavailable);
+    assert.match(error.message, /127\.0\.0\.1:1.*IDEFICS2_CLIENT_TARGET/);
+    return true;
+  });
+});
+
+test("TLS to a port without it is told as such, and not tried again", () =>
+  serving({}, async (client) => {
+    using other = connect(client.target, { tls: true });
+    await assert.rejects(other.countTokens(QUESTION), (error) => {
+      assert(error instanceof SettingInvalid);
+      assert.equal(error.field, "tls");
+      return true;
+    });
+  }));
+
+test("what the wire cannot hold names its field", async () => {
+  using client = connect("127.0.0.1:1");
+  const wrong = [
+    [{ topK: 2 ** 31 }, "top_k", "VALUE_OUT_OF_RANGE"],
+    [{ maxNewTokens: 1.5 }, "max_new_tokens", "VALUE_OUT_OF_RANGE"],
+    [{ seed: -1n }, "seed", "VALUE_OUT_OF_RANGE"],
+    [{ seed: 0.5 }, "seed", "VALUE_OUT_OF_RANGE"],
+    [{ prompt: "\udc80" }, "prompt", "TEXT_NOT_UNICODE"],
+    [{ stop: ["\ud800"] }, "stop", "TEXT_NOT_UNICODE"],
+  ] as const;
+  for (const [options, field, reason] of wrong) {
+    await assert.rejects(client.generate({ ...QUESTION, ...options }), (error) => {
+      assert(error instanceof InvalidRequest);
+      assert.deepEqual([error.field, error.reason], [field, reason]);
+      return true;
+    });
+  }
+});
+
+test("targets are read as people write them, and others are refused without being shown", () => {
+  const read = {
+    "": "127.0.0.1:50051",
+    host: "host:50051",
+    "host:1": "host:1",
+    "grpcs://host": "host:50051",
+    "https://host": "host:443",
+    "http://[::1]:2": "[::1]:2",
+  };
+  for (const [given, target] of Object.entries(read)) {
+    assert.equal(connect(given).target, target);
+  }
+  for (const given of ["https://name:secret@host", "https://host/path", "a b"]) {
+    assert.throws(
+      () => connect(given),
+      (error) =>
+        error instanceof SettingInvalid && error.field === "target" && !error.message.includes("secret"),
+    );
+  }
+  assert.throws(() => connect("grpc://host", { tls: true }), SettingInvalid);
+});
+
+test("a key with characters that no key has is refused without being shown", () => {
+  assert.throws(
+    () => connect("host", { key: "sécret" }),
+    (error) => error instanceof AuthenticationFailed && !error.message.includes("sécret"),
+  );
+});
+
+test("a client that was closed calls nobody", () =>
+  serving({}, async (client) => {
+    client.close();
+    await assert.rejects(client.generate(QUESTION), { code: "CANCELLED" });
+  }));

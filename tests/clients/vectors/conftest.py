@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from clients.languages import Language, find_selected
+from clients.vectors.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from clients.vectors.book import Vector
+
+
+@pytest.fixture(scope="session", params=find_selected(), ids=lambda language: language.name)
+async def runner(request: pytest.FixtureRequest) -> AsyncIterator[Runner]:
+    """The program of one language, for all vectors."""
+    assert isinstance(request.param, Language)
+    runner = Runner(request.param)
+    yield runner
+    await runner.stop()
+
+
+@pytest.fixture
+def _faults(runner: Runner, vector: Vector, request: pytest.FixtureRequest) -> None:
+    """Let a vector fail that the language is known not to keep, and fail where the language does keep it."""
+    if reason := runner.language.faults.get(vector.name):
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
