@@ -9,18 +9,21 @@ the command line.
 
 import os
 
-# A lost connection is told by `Retry.on_lost`. grpc, which looks here when it is imported, would write it on
-# standard error as well, into the middle of what a terminal shows.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# What goes wrong with a connection is told by errors and by `Retry.on_lost`. grpc, which looks here when it
+# is imported, would write it on standard error as well, into the middle of what a terminal shows.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from idefics2_client.aio import AsyncClient
+from idefics2_client.caller import ClientOptions
 from idefics2_client.client import Client
+from idefics2_client.contents import FileSource
 from idefics2_client.errors import (
     AlreadyExists,
     AuthenticationFailed,
     Cancelled,
     DeadlineExceeded,
     Idefics2Error,
+    ImageNotFound,
     ImageUnreadable,
     InvalidRequest,
     NotFinished,
@@ -28,13 +31,15 @@ from idefics2_client.errors import (
     Overloaded,
     ServiceFailed,
     ServiceUnavailable,
+    SettingInvalid,
 )
 from idefics2_client.failures import read_failure
+from idefics2_client.file_names import FileName
 from idefics2_client.images import ImageSource
 from idefics2_client.requests import Options
 from idefics2_client.retry import Retry
 from idefics2_client.submission import SubmitOptions
-from idefics2_client.updates import QueueUpdate, TextUpdate
+from idefics2_client.updates import QueueUpdate, TextUpdate, TransferUpdate
 
 __all__ = [
     "AlreadyExists",
@@ -42,8 +47,12 @@ __all__ = [
     "AuthenticationFailed",
     "Cancelled",
     "Client",
+    "ClientOptions",
     "DeadlineExceeded",
+    "FileName",
+    "FileSource",
     "Idefics2Error",
+    "ImageNotFound",
     "ImageSource",
     "ImageUnreadable",
     "InvalidRequest",
@@ -55,7 +64,9 @@ __all__ = [
     "Retry",
     "ServiceFailed",
     "ServiceUnavailable",
+    "SettingInvalid",
     "SubmitOptions",
     "TextUpdate",
+    "TransferUpdate",
     "read_failure",
 ]

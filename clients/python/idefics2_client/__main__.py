@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from idefics2_client import outcome
 from idefics2_client.arguments import parse_arguments
-from idefics2_client.display import strip_controls
 from idefics2_client.errors import Cancelled, Idefics2Error
+from idefics2_client.text import strip_controls
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -43,8 +43,8 @@ def _hear(failure: threading.ExceptHookArgs) -> None:
 def _run(arguments: Namespace) -> int:
     try:
         arguments.run(arguments)
-    except KeyboardInterrupt:
-        _report(Cancelled("interrupted", code="CANCELLED"), as_json=arguments.json)
+    except KeyboardInterrupt as interrupt:
+        _report(Cancelled(str(interrupt) or "interrupted", code="CANCELLED"), as_json=arguments.json)
         return outcome.INTERRUPTED
     except Idefics2Error as error:
         _report(error, as_json=arguments.json)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from idefics2_client import options
 from idefics2_client.commands import ask, count
+from idefics2_client.file_commands import delete, download, list_files, upload
 from idefics2_client.outcome import DESCRIPTION
 from idefics2_client.request_commands import cancel, list_requests, result, status, submit, watch
 
@@ -53,6 +54,10 @@ _COMMANDS = (
     ),
     _Command("cancel", cancel, "cancel a request", (options.add_name,)),
     _Command("list", list_requests, "list your requests, newest first", (options.add_filter,)),
+    _Command("upload", upload, "upload pictures, and print the URL of each", (options.add_paths,)),
+    _Command("files", list_files, "list your uploaded files", (options.add_limit,)),
+    _Command("download", download, "write an uploaded file to a path", (options.add_file,)),
+    _Command("delete", delete, "delete uploaded files", (options.add_files,)),
 )
 
 

@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from idefics2_client.endpoint import Endpoint
-from idefics2_client.errors import Cancelled
+from idefics2_client.errors import Cancelled, DeadlineExceeded
 from idefics2_client.retry import Patience, Retry
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from idefics2_client.updates import TransferUpdate
+
+
+class ClientOptions(TypedDict, total=False):
+    """What may be said of a client beside target and key; None is as good as left out."""
+
+    tls: bool | None
+    """Whether to connect by TLS. Default: as target or files say, else IDEFICS2_CLIENT_TLS, else not."""
+    ca_file: str | os.PathLike[str] | None
+    """Who vouches for the service, PEM. Default: IDEFICS2_CLIENT_CA_FILE, else whom this machine trusts."""
+    certificate_file: str | os.PathLike[str] | None
+    """What to show a service that asks for it, PEM. Default: IDEFICS2_CLIENT_CERTIFICATE_FILE."""
+    key_file: str | os.PathLike[str] | None
+    """The key of that certificate, PEM without a password. Default: IDEFICS2_CLIENT_KEY_FILE."""
+    retry: Retry | None
+    """How a lost connection is tried again. Default: `Retry()`."""
+    on_upload: Callable[[TransferUpdate], object] | None
+    """Told how far uploads are, those of large images included; not in the thread that waits."""
 
 
 class Caller:
     """One caller of one service."""
 
     def __init__(
-        self, target: str | None = None, api_key: str | None = None, *, retry: Retry | None = None
+        self, target: str | None = None, api_key: str | None = None, **options: Unpack[ClientOptions]
     ) -> None:
         """Make ready to call; the connection is made at the first call.
 
         Args:
-            target: `host:port`; else IDEFICS2_CLIENT_TARGET, else 127.0.0.1:50051.
-            api_key: `<id>.<secret>`; else IDEFICS2_API_KEY, else FAL_KEY, else calls have none.
-            retry: how a lost connection is tried again; None is `Retry()`.
+            target: `host:port`, or a URL: `grpcs://` and `https://` mean TLS, `grpc://` and `http://` none;
+                else IDEFICS2_CLIENT_TARGET, else 127.0.0.1:50051.
+            api_key: `<id>.<secret>`; else IDEFICS2_API_KEY, else FAL_KEY, else FAL_KEY_ID with
+                FAL_KEY_SECRET, else calls have none.
+            options: see `ClientOptions`.
 
         Raises:
             AuthenticationFailed: the key holds characters that no key has.
+            SettingInvalid: the target cannot be used, or a file of TLS; the message names it.
+            TypeError: there is no such option.
 
         """
-        self._endpoint = Endpoint.find(target, api_key)
-        self._retry = retry or Retry()
+        if unknown := options.keys() - ClientOptions.__annotations__.keys():
+            raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
+        self._endpoint = Endpoint.find(target, api_key, options)
+        self._retry = options.get("retry") or Retry()
+        self._on_upload = options.get("on_upload")
         self._is_closed = False
 
     @property
@@ -43,12 +73,17 @@ class Caller:
 
         Raises:
             Cancelled: the client was closed.
+            DeadlineExceeded: there is no time left.
 
         """
         if self._is_closed:
             raise Cancelled("the client was closed", code="CANCELLED")
+        seconds_left = patience.seconds_left
+        if seconds_left == 0:
+            message = "the timeout passed before the answer was complete"
+            raise DeadlineExceeded(message, code="DEADLINE_EXCEEDED")
         return {
-            "timeout": patience.seconds_left,
+            "timeout": seconds_left,
             "metadata": self._endpoint.metadata,
             "wait_for_ready": patience.is_tried,
         }

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Client(RequestWatch):
     """Asks one service; threads may share it.
 
-    Questions take an image (path, bytes, URL or data URI), a prompt and `Options` by name. All methods raise
+    Questions take an image (see `ImageSource`), a prompt and `Options` by name. Local images are part of the
+    request as long as they have 8 MB together; what is beyond is uploaded first. All methods raise
     `Idefics2Error` where there is no answer. `timeout_seconds` bounds the whole call, waiting for a turn
     included; None waits as long as it takes.
     """
@@ -37,8 +38,9 @@ class Client(RequestWatch):
             Idefics2Error: see `idefics2_client.errors`.
 
         """
-        request = make_request(image, prompt, options)
-        return self._ask(self._generation.Generate, request, self._patience(timeout_seconds))
+        patience = self._patience(timeout_seconds)
+        request = self._compose(make_request, image, prompt, options, patience)
+        return self._ask(self._generation.Generate, request, patience)
 
     def stream(
         self,
@@ -50,14 +52,15 @@ class Client(RequestWatch):
     ) -> Generator[Event, None, None]:
         """Yield each event as it happens, `finished` last. Closing the generator cancels the call.
 
-        The request is made at once, the call with the first `next`.
+        The request is made at once, uploads included, the call with the first `next`.
 
         Raises:
             Idefics2Error: see `idefics2_client.errors`.
 
         """
-        request = make_request(image, prompt, options)
-        return self._follow(self._generation.GenerateStream, request, self._patience(timeout_seconds))
+        patience = self._patience(timeout_seconds)
+        request = self._compose(make_request, image, prompt, options, patience)
+        return self._follow(self._generation.GenerateStream, request, patience)
 
     def count_tokens(
         self,
@@ -73,5 +76,6 @@ class Client(RequestWatch):
             Idefics2Error: see `idefics2_client.errors`.
 
         """
-        request = make_request(image, prompt, options)
-        return self._ask(self._generation.CountTokens, request, self._patience(timeout_seconds))
+        patience = self._patience(timeout_seconds)
+        request = self._compose(make_request, image, prompt, options, patience)
+        return self._ask(self._generation.CountTokens, request, patience)

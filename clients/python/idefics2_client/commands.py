@@ -12,13 +12,14 @@ from idefics2_client.errors import ServiceFailed
 from idefics2_client.images import MAX_IMAGE_BYTES
 from idefics2_client.live import LiveDisplay, can_redraw
 from idefics2_client.outcome import write_json, write_numbers
+from idefics2_client.retry import Retry
 from idefics2_client.submission import SubmitOptions
+from idefics2_client.transfer import TransferBar, TransferLines
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from idefics2_client.images import ImageSource
-    from idefics2_client.retry import Retry
 
 
 def ask(arguments: Namespace) -> None:
@@ -30,8 +31,8 @@ def ask(arguments: Namespace) -> None:
     """
     finished = False
     with (
-        connect(arguments) as client,
         choose_display(arguments) as display,
+        connect(arguments, display) as client,
         closing(client.stream(**read_call(arguments))) as events,
     ):
         for event in events:
@@ -48,7 +49,7 @@ def count(arguments: Namespace) -> None:
         Idefics2Error: it would be refused, or the service does not answer.
 
     """
-    with connect(arguments) as client:
+    with choose_transfer() as transfer, connect(arguments, transfer) as client:
         counts = write_numbers(client.count_tokens(**read_call(arguments)))
     if arguments.json:
         write_json(sys.stdout, counts)
@@ -57,9 +58,24 @@ def count(arguments: Namespace) -> None:
         sys.stdout.flush()
 
 
-def connect(arguments: Namespace, retry: Retry | None = None) -> Client:
-    """Make the client that the command line asks for."""
-    return Client(arguments.target, arguments.api_key, retry=retry)
+def connect(arguments: Namespace, told: Display | TransferLines | None = None) -> Client:
+    """Make the client that the command line asks for; `told` shows what is lost, and what is uploaded."""
+    return Client(
+        arguments.target,
+        arguments.api_key,
+        tls=arguments.tls,
+        ca_file=arguments.ca_file,
+        certificate_file=arguments.certificate_file,
+        key_file=arguments.key_file,
+        retry=Retry(on_lost=told.show_loss) if told else None,
+        on_upload=told.show_transfer if told else None,
+    )
+
+
+def choose_transfer(verb: str = "uploading") -> TransferLines:
+    """Show an upload or a download in the way that fits who reads it."""
+    kind = TransferBar if can_redraw(sys.stderr) else TransferLines
+    return kind(sys.stderr, verb)
 
 
 def choose_display(arguments: Namespace) -> Display:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import grpc
+from idefics2.v1.files_pb2_grpc import FileServiceStub
 from idefics2.v1.generation_pb2_grpc import GenerationServiceStub
 from idefics2.v1.requests_pb2_grpc import RequestServiceStub
 
@@ -16,6 +17,8 @@ from idefics2_client.failures import read_error
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from idefics2_client.caller import ClientOptions
+    from idefics2_client.endpoint import Endpoint
     from idefics2_client.retry import Patience, Retry
 
 _Question = TypeVar("_Question")
@@ -26,13 +29,14 @@ class Connection(Caller):
     """One channel; threads may share it."""
 
     def __init__(
-        self, target: str | None = None, api_key: str | None = None, *, retry: Retry | None = None
+        self, target: str | None = None, api_key: str | None = None, **options: Unpack[ClientOptions]
     ) -> None:
         """Make ready to call; see `Caller`."""
-        super().__init__(target, api_key, retry=retry)
-        self._channel = grpc.insecure_channel(self.target, self._retry.channel_options)
+        super().__init__(target, api_key, **options)
+        self._channel = make_channel(self._endpoint, self._retry)
         self._generation = GenerationServiceStub(self._channel)
         self._requests = RequestServiceStub(self._channel)
+        self._files = FileServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         """Return the client, to be closed at the end of the block."""
@@ -54,11 +58,14 @@ class Connection(Caller):
         patience: Patience,
     ) -> _Answer:
         """Call once; return the answer."""
-        call: grpc.Future[_Answer] = method.future(question, **self._terms(patience))
+        return self._wait(method.future(question, **self._terms(patience)))
+
+    def _wait(self, call: grpc.Future[_Answer]) -> _Answer:
+        """Return the answer to a call that was begun."""
         try:
             return call.result()
         except grpc.RpcError as error:
-            raise read_error(error, self.target) from error
+            raise read_error(error, self._endpoint) from error
         finally:
             call.cancel()  # nothing to a call that has ended; Ctrl-C leaves one that has not
 
@@ -89,6 +96,13 @@ class Connection(Caller):
         try:
             yield from call
         except grpc.RpcError as error:
-            raise read_error(error, self.target) from error
+            raise read_error(error, self._endpoint) from error
         finally:
             call.cancel()  # type: ignore[no-untyped-call]  # untyped in the stubs
+
+
+def make_channel(endpoint: Endpoint, retry: Retry) -> grpc.Channel:
+    """Make a blocking channel; it connects at its first call."""
+    if endpoint.credentials:
+        return grpc.secure_channel(endpoint.target, endpoint.credentials, retry.channel_options)
+    return grpc.insecure_channel(endpoint.target, retry.channel_options)

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import TYPE_CHECKING, Self, TextIO
 
 from idefics2.v1.generation_pb2 import Stage
 
 from idefics2_client.names import write_name
 from idefics2_client.outcome import write_json, write_response
+from idefics2_client.text import fit, strip_controls
+from idefics2_client.transfer import TransferLines
 
 if TYPE_CHECKING:
     from idefics2.v1.generation_pb2 import Event, GenerateResponse, TextDelta
 
     from idefics2_client.errors import Idefics2Error
-
-
-def strip_controls(text: str) -> str:
-    """Drop what a terminal would obey, newline and tab apart: nobody vouches for a model's text."""
-    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
-
-
-def fit(text: str, out: TextIO) -> str:
-    """Return what to write of a model's text: letter for letter, unless a terminal reads it."""
-    return strip_controls(text) if out.isatty() else text
+    from idefics2_client.updates import TransferUpdate
 
 
 class Display:
@@ -33,6 +25,7 @@ class Display:
         """Write the answer to `out`, progress to `err`."""
         self._out, self._err = out, err
         self._line_is_open = False
+        self._transfer = TransferLines(err)
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -74,6 +67,10 @@ class Display:
     def show_loss(self, error: Idefics2Error) -> None:
         """Say why nothing comes for a while."""
         self.show_log_line(strip_controls(f"{error.message}; trying again"))
+
+    def show_transfer(self, update: TransferUpdate) -> None:
+        """Say how far the upload of an image is."""
+        self._transfer.show_transfer(update)
 
     def show_attempt(self, attempt: int) -> None:
         """Begin the answer anew; a pipe cannot take back what it has of the lost attempt."""

@@ -1,15 +1,33 @@
-"""Where the service is, and the key it wants."""
+"""Where the service is, how it is connected to, and the key it wants."""
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from idefics2_client.errors import AuthenticationFailed
+from idefics2_client.api_key import find_api_key
+from idefics2_client.errors import SettingInvalid
+from idefics2_client.tls import Tls
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import grpc
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 TARGET_VARIABLE = "IDEFICS2_CLIENT_TARGET"
-API_KEY_VARIABLES = ("IDEFICS2_API_KEY", "FAL_KEY")
+_DEFAULT_PORT = 50051
+# Each with whether it means TLS, and its port.
+_SCHEMES = {
+    "grpc": (False, _DEFAULT_PORT),
+    "grpcs": (True, _DEFAULT_PORT),
+    "http": (False, 80),
+    "https": (True, 443),
+}
+_BARE_HOST = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -18,25 +36,51 @@ class Endpoint:
 
     target: str
     api_key: str = field(repr=False)
+    credentials: grpc.ChannelCredentials | None = field(default=None, repr=False)
+    """Of TLS; None is plaintext."""
 
     @classmethod
-    def find(cls, target: str | None, api_key: str | None) -> Endpoint:
+    def find(
+        cls, target: str | None, api_key: str | None, tls: Mapping[str, object] | None = None
+    ) -> Endpoint:
         """Take what is given; look for the rest in the environment. Empty is as good as not there.
 
         Raises:
             AuthenticationFailed: the key holds characters that no key has.
+            SettingInvalid: the target, or what is said of TLS, cannot be used.
 
         """
-        keys = (api_key, *map(os.environ.get, API_KEY_VARIABLES))
-        key = next((key.strip() for key in keys if key and key.strip()), "")
-        # grpc would refuse it too, with an error that shows the key.
-        if not (key.isascii() and key.isprintable()):
-            raise AuthenticationFailed(
-                "the API key must be printable ASCII", code="UNAUTHENTICATED", reason="API_KEY_INVALID"
-            )
-        return cls(target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET, key)
+        given = target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
+        address, is_secure = parse_target(given)
+        return cls(address, find_api_key(api_key), Tls.find(tls or {}, target_wants=is_secure).read())
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with each call."""
         return (("authorization", f"Key {self.api_key}"),) if self.api_key else ()
+
+
+def parse_target(target: str) -> tuple[str, bool | None]:
+    """Return what grpc is to connect to, and whether it is TLS; None where the target does not say.
+
+    Raises:
+        SettingInvalid: it is a URL that says more than a host and a port.
+
+    """
+    scheme, separator, _ = target.partition("://")
+    if not separator or scheme.lower() not in _SCHEMES:
+        is_bare = _BARE_HOST.fullmatch(target)
+        return f"{target}:{_DEFAULT_PORT}" if is_bare else target, None
+    is_secure, default_port = _SCHEMES[scheme.lower()]
+    try:
+        url = urlsplit(target)
+        port = url.port or default_port
+    except ValueError:
+        url, port = urlsplit("invalid:"), 0
+    if not url.hostname or url.username is not None or url.path.strip("/") or url.query or url.fragment:
+        # The target is not shown: it may hold a password.
+        raise SettingInvalid(
+            f"the target must be {scheme}://HOST or {scheme}://HOST:PORT, and no more", field="target"
+        )
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    return f"{host}:{port}", is_secure

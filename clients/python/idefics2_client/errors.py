@@ -2,24 +2,33 @@
 
     Idefics2Error
      ├── InvalidRequest            INVALID_ARGUMENT: the same request will fail again; names a field
-     │    └── ImageUnreadable      never sent: the file cannot be read here
+     │    └── ImageUnreadable      never sent: the file cannot be read here; an OSError, too
+     │         └── ImageNotFound   never sent: there is no such file; a FileNotFoundError, too
+     ├── SettingInvalid            target or TLS cannot be used so, or do not fit the service
      ├── AuthenticationFailed      UNAUTHENTICATED, PERMISSION_DENIED: no API key, or one that is refused
-     ├── NotFound                  NOT_FOUND: this key has no such request, or it was forgotten
-     ├── AlreadyExists             ALREADY_EXISTS: the name is that of a request with other content
+     ├── NotFound                  NOT_FOUND: this key has no such request or file, or it was forgotten
+     ├── AlreadyExists             ALREADY_EXISTS: the name is that of something with other content
      ├── NotFinished               FAILED_PRECONDITION: there is no answer yet, ask again later
-     ├── Overloaded                RESOURCE_EXHAUSTED: too many wait already, retry later
+     ├── Overloaded                RESOURCE_EXHAUSTED: too many wait or are kept already, retry later
      ├── ServiceUnavailable        UNAVAILABLE: not there, starting or stopping, retry later
      ├── DeadlineExceeded          DEADLINE_EXCEEDED: a timeout passed before the answer was complete
      ├── Cancelled                 CANCELLED: someone ended the call or the request
      └── ServiceFailed             all other codes
 
-The status code chooses the class; `reason` says more, and is what to match on. A request that failed gives
-the same error whether a status, its last event or its `failure` tells of it.
+The status code chooses the class; `reason` says more, and is what to match on; `advice` says what to do. A
+request that failed gives the same error whether a status, its last event or its `failure` tells of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from dataclasses import field as dataclass_field
+from typing import TYPE_CHECKING
+
+from idefics2_client.advice import advise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(eq=False)
@@ -39,18 +48,40 @@ class Idefics2Error(Exception):
     """The request's id in the service's log; empty if the service never saw the request."""
     retry_after_seconds: float | None = None
     """How long to wait before the same request is worth sending again; None if the service did not say."""
+    metadata: Mapping[str, str] = dataclass_field(default_factory=dict)
+    """What else the service says, by names that the reason's comment in the contract has."""
+
+    def __post_init__(self) -> None:
+        """Keep what an error is made of, so that it survives the way to another process."""
+        self.args = (self.message,)
 
     def __str__(self) -> str:
         """Say what a person needs."""
         return self.message
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, for a person; may be reworded."""
+        return advise(self.reason, self.code)
 
 
 class InvalidRequest(Idefics2Error):
     """The request is at fault: the same request will fail again."""
 
 
-class ImageUnreadable(InvalidRequest):
+class ImageUnreadable(InvalidRequest, OSError):
     """An image's file cannot be read on this machine; the message names it."""
+
+
+class ImageNotFound(ImageUnreadable, FileNotFoundError):
+    """There is no such file on this machine; the message names it."""
+
+
+class SettingInvalid(Idefics2Error):
+    """What the client was told of the service cannot be used, or the service is not what it was told.
+
+    `field` names the argument of the client: `target`, `tls`, `ca_file`, `certificate_file` or `key_file`.
+    """
 
 
 class AuthenticationFailed(Idefics2Error):
@@ -58,11 +89,11 @@ class AuthenticationFailed(Idefics2Error):
 
 
 class NotFound(Idefics2Error):
-    """There is no such request: there was none, it is another key's, or its time is over."""
+    """There is no such request or file: there was none, it is another key's, or its time is over."""
 
 
 class AlreadyExists(Idefics2Error):
-    """The key has a request of the same name with other content."""
+    """The key has something of the same name with other content."""
 
 
 class NotFinished(Idefics2Error):
@@ -70,7 +101,7 @@ class NotFinished(Idefics2Error):
 
 
 class Overloaded(Idefics2Error):
-    """Too many requests wait already; retry later."""
+    """There is too much of something already; retry later."""
 
 
 class ServiceUnavailable(Idefics2Error):

@@ -23,10 +23,13 @@ from idefics2_client.errors import (
     ServiceFailed,
     ServiceUnavailable,
 )
+from idefics2_client.explanations import explain
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from idefics2.v1.generation_pb2 import Failure
+
+    from idefics2_client.endpoint import Endpoint
 
 DOMAIN = "idefics2"
 
@@ -45,23 +48,27 @@ _KINDS: dict[str, type[Idefics2Error]] = {
     "CANCELLED": Cancelled,
 }
 
+_KINDS_BY_REASON: dict[str, type[Idefics2Error]] = {"FILE_ALREADY_COMPLETE": AlreadyExists}
+"""Where the code alone would mislead."""
+
 
 def read_failure(failure: Failure, request_id: str = "") -> Idefics2Error:
     """Say by one error of the tree why a submitted request has no answer."""
     code = code_pb2.Code.DESCRIPTOR.values_by_number.get(failure.code)
     reason = error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_number.get(failure.reason)
     name = code.name if code else "UNKNOWN"
-    return _KINDS.get(name, ServiceFailed)(
+    reason_name = reason.name if reason else str(failure.reason)
+    return _choose(name, reason_name)(
         failure.message,
         code=name,
-        reason=reason.name if reason else str(failure.reason),
+        reason=reason_name,
         field=failure.field,
         request_id=request_id,
     )
 
 
-def read_error(error: grpc.RpcError, target: str) -> Idefics2Error:
-    """Say by one error of the tree what went wrong with a call to `target`; never fails itself."""
+def read_error(error: grpc.RpcError, endpoint: Endpoint) -> Idefics2Error:
+    """Say by one error of the tree what went wrong with a call to `endpoint`; never fails itself."""
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return ServiceFailed(str(error))
     call = cast("grpc.Call", error)  # of the asyncio interface too: it has every method used here
@@ -69,28 +76,22 @@ def read_error(error: grpc.RpcError, target: str) -> Idefics2Error:
     info = _find(details, error_details_pb2.ErrorInfo)
     request_id = _read_request_id(call)
     from_service = info.domain == DOMAIN
-    kind = _KINDS.get(call.code().name, ServiceFailed)
-    return kind(
-        (call.details() or "") if from_service else _explain(call, target, reached=bool(request_id)),
+    kind, message = None, call.details() or ""
+    if not from_service:
+        kind, message = explain(call, endpoint, reached=bool(request_id))
+    return (kind or _choose(call.code().name, info.reason if from_service else ""))(
+        message,
         code=call.code().name,
         reason=info.reason if from_service else "",
         field=_read_field(_find(details, error_details_pb2.BadRequest)),
         request_id=request_id,
         retry_after_seconds=_read_delay(_find(details, error_details_pb2.RetryInfo)),
+        metadata=dict(info.metadata) if from_service else {},
     )
 
 
-def _explain(call: grpc.Call, target: str, *, reached: bool) -> str:
-    """Say what is behind a status that the service did not write itself."""
-    match call.code():
-        case grpc.StatusCode.UNAVAILABLE if reached:
-            return f"the connection to {target} was lost before the answer was complete"
-        case grpc.StatusCode.UNAVAILABLE:
-            where = "set IDEFICS2_CLIENT_TARGET to the address of one that runs"
-            return f"no service answers at {target}: start one with `idefics2-service serve`, or {where}"
-        case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return "the timeout passed before the answer was complete"
-    return call.details() or f"the call failed with {call.code().name}"
+def _choose(code: str, reason: str) -> type[Idefics2Error]:
+    return _KINDS_BY_REASON.get(reason) or _KINDS.get(code, ServiceFailed)
 
 
 def _read_details(call: grpc.Call) -> status_pb2.Status:

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Self, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from idefics2_client.display import Display, strip_controls
+from idefics2_client.display import Display
 from idefics2_client.region import Region
 from idefics2_client.status import Status, summarize
+from idefics2_client.text import strip_controls
+from idefics2_client.transfer import draw_transfer
 
 if TYPE_CHECKING:
     from idefics2.v1.generation_pb2 import GenerateResponse, TextDelta
+
+    from idefics2_client.updates import TransferUpdate
 
 
 def can_redraw(*streams: TextIO) -> bool:
@@ -60,6 +64,10 @@ class LiveDisplay(Display):
             self._held.append(line)
         else:
             self._region.note(line)
+
+    def show_transfer(self, update: TransferUpdate) -> None:
+        """Say it in the status."""
+        self._status.enter_stage(draw_transfer(update))
 
     def show_attempt(self, attempt: int) -> None:
         """Take back what is not complete of the answer, and let it begin anew."""

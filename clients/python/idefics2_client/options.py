@@ -9,11 +9,13 @@ from typing import get_args
 
 from idefics2_client.names import PriorityName, StateName
 
+_FILE = "an uploaded file: its URL or id, or sha256: and its digest"
+
 
 def add_input(parser: argparse.ArgumentParser) -> None:
     """Ask something."""
     add = parser.add_argument
-    add("image", metavar="IMAGE", help="path, URL or data URI of an image; - reads standard input")
+    add("image", metavar="IMAGE", help="an image: path, URL, data URI, sha256:DIGEST; - is standard input")
     add("prompt", metavar="PROMPT", help="the question or instruction")
     add("--image", dest="images", metavar="IMAGE", action="append", default=[], help="one more; repeatable")
     add("--split-images", action=argparse.BooleanOptionalAction, help="read each image in five pieces")
@@ -40,6 +42,7 @@ def add_submission(parser: argparse.ArgumentParser) -> None:
     add_seconds = partial(add, type=_read_seconds, metavar="SECONDS")
     add_seconds("--start-timeout", dest="start_timeout_seconds", help="fail if it waits for longer (never)")
     add_seconds("--time-budget", dest="time_budget_seconds", help="fail if it takes longer in all (a day)")
+    add_seconds("--keep", dest="keep_seconds", help="forget it so long after its end (as the service is set)")
     add("--webhook", dest="webhook_url", metavar="URL", help="where to tell the end, by a signed POST")
     add("--max-queue-length", type=int, metavar="N", help="refuse it where more are before it")
 
@@ -64,11 +67,35 @@ def add_wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="wait until there is one")
 
 
+def add_paths(parser: argparse.ArgumentParser) -> None:
+    """Name what is to be uploaded."""
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="a picture; - reads standard input")
+    add = parser.add_argument
+    add("--name", metavar="NAME", help="what lists call it (the last part of its path)")
+    seconds = "how long it is kept at most (as the service is set)"
+    add("--ttl", dest="ttl_seconds", type=_read_seconds, metavar="SECONDS", help=seconds)
+
+
+def add_file(parser: argparse.ArgumentParser) -> None:
+    """Name an uploaded file, and where it goes."""
+    parser.add_argument("file", metavar="FILE", help=_FILE)
+    parser.add_argument("path", metavar="PATH", help="where to write it; - is standard output")
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Name uploaded files."""
+    parser.add_argument("files", metavar="FILE", nargs="+", help=_FILE)
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """List a part."""
+    parser.add_argument("--limit", type=_read_count, default=50, metavar="N", help="how many at most (50)")
+
+
 def add_filter(parser: argparse.ArgumentParser) -> None:
     """List a part."""
-    add = parser.add_argument
-    add("--state", choices=get_args(StateName), help="only those (all)")
-    add("--limit", type=_read_count, default=50, metavar="N", help="how many at most (50)")
+    parser.add_argument("--state", choices=get_args(StateName), help="only those (all)")
+    add_limit(parser)
 
 
 def add_call(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +103,14 @@ def add_call(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_seconds = partial(add, type=_read_seconds, metavar="SECONDS")
     add_seconds("--timeout", dest="timeout_seconds", help="give up after them (never)")
-    add("--target", metavar="HOST:PORT", help="the service (IDEFICS2_CLIENT_TARGET, else 127.0.0.1:50051)")
+    target = (
+        "the service; https:// or grpcs:// before it is TLS (IDEFICS2_CLIENT_TARGET, else 127.0.0.1:50051)"
+    )
+    add("--target", metavar="HOST:PORT", help=target)
+    add("--tls", action=argparse.BooleanOptionalAction, help="connect by TLS (IDEFICS2_CLIENT_TLS)")
+    add("--ca-file", metavar="PEM", help="who vouches for the service (IDEFICS2_CLIENT_CA_FILE)")
+    add("--certificate-file", metavar="PEM", help="what to show it (IDEFICS2_CLIENT_CERTIFICATE_FILE)")
+    add("--key-file", metavar="PEM", help="that certificate's key (IDEFICS2_CLIENT_KEY_FILE)")
     add("--api-key", metavar="KEY", help="safer, as `ps` shows it: IDEFICS2_API_KEY, else FAL_KEY")
     add("--json", action="store_true", help="print JSON: one object, on one line")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, TextIO
 
 from idefics2.v1.generation_pb2 import FinishReason
 
+from idefics2_client.advice import SPECIAL
 from idefics2_client.errors import (
     AlreadyExists,
     AuthenticationFailed,
@@ -17,10 +19,14 @@ from idefics2_client.errors import (
     NotFound,
     Overloaded,
     ServiceUnavailable,
+    SettingInvalid,
 )
 from idefics2_client.names import write_name
+from idefics2_client.text import strip_controls
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from google.protobuf.message import Message
     from idefics2.v1.generation_pb2 import GenerateResponse
 
@@ -35,6 +41,7 @@ INTERRUPTED = 130  # as a shell has it for SIGINT
 
 _STATUSES: dict[type[Idefics2Error], int] = {
     InvalidRequest: REFUSED,
+    SettingInvalid: REFUSED,
     AlreadyExists: REFUSED,
     AuthenticationFailed: KEY_REFUSED,
     Overloaded: NOT_NOW,
@@ -44,15 +51,19 @@ _STATUSES: dict[type[Idefics2Error], int] = {
     NotFound: NOT_KNOWN,
 }
 
+MAX_PAGE_SIZE = 1_000
+"""As many items as a page of a list can hold."""
+
 DESCRIPTION = """\
 exit status:
   0    answered
   1    failed, for none of the reasons below; also a request that somebody cancelled
-  2    bad usage, or the input was refused or cannot be read, or the request's name is taken
+  2    bad usage, or the input was refused or cannot be read, or the request's name is taken;
+       also a certificate that does not fit
   3    the API key is missing or was refused
   4    not available now: not running, too busy, or a timeout passed
   5    the request has no result yet
-  6    there is no such request, or no longer
+  6    there is no such request or file, or no longer
   130  interrupted by Ctrl-C
 """
 
@@ -67,8 +78,10 @@ def describe_error(error: Idefics2Error) -> str:
     line = " ".join(error.message.split())
     if error.field and error.field not in line:
         line = f"{error.field}: {line}"
-    if isinstance(error, AuthenticationFailed):
+    if isinstance(error, AuthenticationFailed) and not error.reason.endswith("_NOT_ALLOWED"):
         line += " (set IDEFICS2_API_KEY or FAL_KEY, or give --api-key)"
+    elif error.reason in SPECIAL:
+        line += f" ({error.advice})"
     if error.retry_after_seconds:
         line += f" (try again in {error.retry_after_seconds:g} s)"
     return line
@@ -101,3 +114,10 @@ def write_json(out: TextIO, value: dict[str, object]) -> None:
     """Write one object on one line, in ASCII, which is safe on every terminal and in every locale."""
     out.write(json.dumps(value) + "\n")
     out.flush()
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Write lines on standard output, each as soon as it is there."""
+    for line in lines:
+        sys.stdout.write(f"{strip_controls(line)}\n")
+        sys.stdout.flush()

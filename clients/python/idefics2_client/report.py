@@ -1,4 +1,4 @@
-"""A request that was submitted, as programs and people read it."""
+"""A request that was submitted, or a file that was uploaded, as programs and people read it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from google.protobuf.timestamp_pb2 import Timestamp
+    from idefics2.v1.files_pb2 import File
     from idefics2.v1.requests_pb2 import Request
 
+FILE_HEADING = f"{'UPLOADED (UTC)':<21}{'BYTES':>11}  {'TYPE':<12}{'URL':<50}NAME"
 HEADING = f"{'CREATED (UTC)':<21}{'STATE':<11}{'TOKENS':<11}REQUEST"
 
 
@@ -66,6 +68,19 @@ def summarize_request(request: Request) -> str:
     created = f"{request.create_time.ToDatetime():%Y-%m-%d %H:%M:%S}"
     tokens = f"{request.num_generated_tokens}/{request.max_new_tokens}"
     return f"{created:<21}{write_name(State.DESCRIPTOR, request.state):<11}{tokens:<11}{request.request_id}"
+
+
+def write_file(file: File) -> dict[str, object]:
+    """Write an uploaded file for a program."""
+    names = ("id", "url", "name", "size_bytes", "sha256", "content_type")
+    times = {name: _write_time(getattr(file, name)) for name in ("create_time", "expire_time")}
+    return {**{name: getattr(file, name) for name in names}, **times}
+
+
+def summarize_file(file: File) -> str:
+    """Write an uploaded file as a row below `FILE_HEADING`."""
+    created = f"{file.create_time.ToDatetime():%Y-%m-%d %H:%M:%S}"
+    return f"{created:<21}{file.size_bytes:>11}  {file.content_type:<12}{file.url:<50}{file.name}"
 
 
 def _write_time(time: Timestamp) -> str | None:

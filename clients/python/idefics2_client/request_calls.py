@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from idefics2.v1.requests_pb2 import CancelRequestRequest, GetRequestRequest, ListRequestsRequest, State
 
-from idefics2_client.connection import Connection
+from idefics2_client.file_calls import FileCalls
 from idefics2_client.names import read_name
 from idefics2_client.requests import make_message
 from idefics2_client.submission import SubmitOptions, make_submission
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from idefics2_client.names import StateName
 
 
-class RequestCalls(Connection):
+class RequestCalls(FileCalls):
     """Submit, ask for, cancel, list."""
 
     def submit(
@@ -40,8 +40,9 @@ class RequestCalls(Connection):
             Idefics2Error: see `idefics2_client.errors`.
 
         """
-        submission = make_submission(image, prompt, options)
-        return self._ask(self._requests.Submit, submission, self._patience(timeout_seconds))
+        patience = self._patience(timeout_seconds)
+        submission = self._compose(make_submission, image, prompt, options, patience)
+        return self._ask(self._requests.Submit, submission, patience)
 
     def get_request(
         self, request_id: str, *, logs: bool = False, timeout_seconds: float | None = None

@@ -10,21 +10,17 @@ from typing import TYPE_CHECKING
 from idefics2.v1.generation_pb2 import Finished
 from idefics2.v1.requests_pb2 import State
 
-from idefics2_client.commands import choose_display, connect, read_call
-from idefics2_client.display import fit, strip_controls
+from idefics2_client.commands import choose_display, choose_transfer, connect, read_call
 from idefics2_client.failures import read_failure
 from idefics2_client.names import write_name
-from idefics2_client.outcome import write_json, write_response
+from idefics2_client.outcome import MAX_PAGE_SIZE, write_json, write_lines, write_response
 from idefics2_client.report import HEADING, describe_request, summarize_request, write_logs, write_request
-from idefics2_client.retry import Retry
+from idefics2_client.text import fit
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable
 
     from idefics2.v1.requests_pb2 import Request
-
-_MAX_PAGE_SIZE = 1_000
 
 
 def submit(arguments: Namespace) -> None:
@@ -34,12 +30,12 @@ def submit(arguments: Namespace) -> None:
         Idefics2Error: it was refused, or may not have been taken.
 
     """
-    with connect(arguments) as client:
+    with choose_transfer() as transfer, connect(arguments, transfer) as client:
         request = client.submit(**read_call(arguments))
     if arguments.json:
         write_json(sys.stdout, write_request(request))
     else:
-        _write_lines([request.request_id])
+        write_lines([request.request_id])
 
 
 def watch(arguments: Namespace) -> None:
@@ -52,7 +48,7 @@ def watch(arguments: Namespace) -> None:
     finished = Finished()
     with (
         choose_display(arguments) as display,
-        connect(arguments, Retry(on_lost=display.show_loss)) as client,
+        connect(arguments, display) as client,
         closing(
             client.watch(arguments.request_id, arguments.after, timeout_seconds=arguments.timeout_seconds)
         ) as events,
@@ -79,7 +75,7 @@ def status(arguments: Namespace) -> None:
         logs = {"logs": write_logs(request)} if arguments.logs else {}
         write_json(sys.stdout, {**write_request(request), **logs})
     else:
-        _write_lines(describe_request(request))
+        write_lines(describe_request(request))
 
 
 def result(arguments: Namespace) -> None:
@@ -112,7 +108,7 @@ def cancel(arguments: Namespace) -> None:
     if arguments.json:
         write_json(sys.stdout, write_request(request))
     else:
-        _write_lines([write_name(State.DESCRIPTOR, request.state)])
+        write_lines([write_name(State.DESCRIPTOR, request.state)])
 
 
 def list_requests(arguments: Namespace) -> None:
@@ -126,11 +122,11 @@ def list_requests(arguments: Namespace) -> None:
     with connect(arguments) as client:
         requests = client.list_requests(
             arguments.state,
-            page_size=min(arguments.limit, _MAX_PAGE_SIZE),
+            page_size=min(arguments.limit, MAX_PAGE_SIZE),
             timeout_seconds=arguments.timeout_seconds,
         )
         if not arguments.json:
-            _write_lines([HEADING])
+            write_lines([HEADING])
         for request in islice(requests, arguments.limit):
             write(request)
 
@@ -140,9 +136,4 @@ def _write_object(request: Request) -> None:
 
 
 def _write_row(request: Request) -> None:
-    _write_lines([summarize_request(request)])
-
-
-def _write_lines(lines: Iterable[str]) -> None:
-    sys.stdout.writelines(f"{strip_controls(line)}\n" for line in lines)
-    sys.stdout.flush()
+    write_lines([summarize_request(request)])

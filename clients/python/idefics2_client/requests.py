@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from idefics2.v1 import generation_pb2
@@ -81,6 +82,17 @@ def make_message(kind: type[_Message], **fields: object) -> _Message:
             # By way of a message of one field: that treats None as unset, and lists and numbers alike.
             message.MergeFrom(kind(**{field: value}))
     return message
+
+
+def make_duration(field: str, seconds: float | None) -> timedelta | None:
+    """Write a duration; None leaves it unset.
+
+    Raises:
+        InvalidRequest: it is too long for the wire, or no number.
+
+    """
+    with naming(field):
+        return None if seconds is None else timedelta(seconds=seconds)
 
 
 def _check_names(options: Options) -> None:

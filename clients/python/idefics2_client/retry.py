@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from idefics2_client.errors import SettingInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +20,20 @@ logger = logging.getLogger("idefics2_client")
 
 _LOST = {"UNAVAILABLE", "INTERNAL", "UNKNOWN"}
 """What libraries and proxies call a connection that broke; the service itself names a reason with each."""
-_PASSING = {"", "BACKEND_UNAVAILABLE", "SERVICE_STOPPING", "STORE_UNAVAILABLE"}
+_PASSING = {"", "BACKEND_UNAVAILABLE", "SERVICE_STOPPING", "STORE_UNAVAILABLE", "FILE_STORE_UNAVAILABLE"}
+_REPEATABLE = {
+    "GenerationService": ("CountTokens",),
+    "RequestService": ("GetRequest", "GetResult", "ListRequests", "CancelRequest"),
+    "FileService": ("GetFile", "GetUpload", "ListFiles"),
+}
+"""Calls that grpc itself may make again: once or twice, they have the same effect and the same answer.
+
+Not Submit, which counts each time unless it has a name; not Generate, which costs a GPU's time again. The
+service greets each call by `x-request-id`, and after that grpc makes none again: what the service itself
+refuses is told at once.
+"""
 _MAX_DOUBLINGS = 30
+_MIN_PAUSE_MILLISECONDS = 10  # without any, grpc is for ever connecting, and calls wait for that
 _KEEPALIVE_SECONDS = 310
 """How often a quiet connection is tested; servers suffer no less than 300, unless they are set to."""
 
@@ -30,7 +45,11 @@ def warn(error: Idefics2Error) -> None:
 
 @dataclass(frozen=True)
 class Retry:
-    """How `watch`, `subscribe` and a waiting `result` try again: after pauses that double, up to a limit."""
+    """How calls are made again after a connection was lost: after pauses that double, up to a limit.
+
+    `watch`, `subscribe`, a waiting `result`, `upload` and `download` go on as long as their timeout allows.
+    Calls that only read are made `max_attempts` times. All others are made once.
+    """
 
     first_seconds: float = 0.2
     """The longest first pause. Each is drawn between 0 and its limit: callers shall not come back as one."""
@@ -38,22 +57,49 @@ class Retry:
     """The longest pause, even if the service asks for more."""
     on_lost: Callable[[Idefics2Error], object] = warn
     """Told of each loss, before the pause. Default: a warning in the log `idefics2_client`."""
+    max_attempts: int = 3
+    """How often a call that only reads is made at most, before its error is told: 1 to 5. 1 is once."""
 
     @property
-    def channel_options(self) -> tuple[tuple[str, int], ...]:
+    def channel_options(self) -> tuple[tuple[str, int | str], ...]:
         """How the channel below connects again, and how it notices that nobody is there any more."""
         return (
-            ("grpc.initial_reconnect_backoff_ms", round(self.first_seconds * 1000)),
-            ("grpc.max_reconnect_backoff_ms", round(self.max_seconds * 1000)),
+            ("grpc.initial_reconnect_backoff_ms", _count_milliseconds(self.first_seconds)),
+            ("grpc.max_reconnect_backoff_ms", _count_milliseconds(self.max_seconds)),
             ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
             ("grpc.http2.max_pings_without_data", 0),  # no limit: a watch may be quiet for hours
+            ("grpc.service_config", json.dumps(self._service_config)),
         )
+
+    @property
+    def _service_config(self) -> dict[str, object]:
+        """Spread calls over all addresses of the target; let grpc repeat what may be repeated."""
+        names = [
+            {"service": f"idefics2.v1.{service}", "method": method}
+            for service, methods in _REPEATABLE.items()
+            for method in methods
+        ]
+        policy = {
+            "maxAttempts": self.max_attempts,
+            "initialBackoff": f"{_count_milliseconds(self.first_seconds) / 1000}s",
+            "maxBackoff": f"{_count_milliseconds(self.max_seconds) / 1000}s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+        config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
+        if self.max_attempts > 1:
+            config["methodConfig"] = [{"name": names, "retryPolicy": policy}]
+        return config
 
     def pause_seconds(self, num_losses: int, asked_seconds: float | None) -> float:
         """Draw the pause after so many losses in a row, 1 or more; no shorter than the service asked for."""
         limit = min(self.first_seconds * 2 ** min(num_losses - 1, _MAX_DOUBLINGS), self.max_seconds)
         drawn = random.uniform(0, limit)  # noqa: S311 - nobody gains by guessing it
         return min(max(drawn, asked_seconds or 0), self.max_seconds)
+
+
+def _count_milliseconds(seconds: float) -> int:
+    return max(round(seconds * 1000), _MIN_PAUSE_MILLISECONDS)
 
 
 class Patience:
@@ -86,7 +132,7 @@ class Patience:
             Idefics2Error: `error` itself, where trying again is no use.
 
         """
-        if error.code not in _LOST or error.reason not in _PASSING:
+        if error.code not in _LOST or error.reason not in _PASSING or isinstance(error, SettingInvalid):
             raise error
         self._num_losses += 1
         self._retry.on_lost(error)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 from idefics2.v1.requests_pb2 import Priority, SubmitRequest
 
 from idefics2_client.names import read_name
-from idefics2_client.requests import Options, make_message, make_request, naming
+from idefics2_client.requests import Options, make_duration, make_message, make_request
 
 if TYPE_CHECKING:
     from idefics2_client.images import ImageSource
@@ -28,6 +27,8 @@ class SubmitOptions(Options, total=False):
     """The request fails if it has not ended so long after it was taken. Above 0. Default and most: a day."""
     webhook_url: str | None
     """A public http(s) address that is told of the end by a signed POST. Default: none."""
+    keep_seconds: float | None
+    """Forget the request so long after its end. Above 0. Default and most: as the service keeps others."""
     max_queue_length: int | None
     """Refuse the request if more than so many are before it, 0 or more. Default: as the service is set."""
 
@@ -51,13 +52,9 @@ def make_submission(image: ImageSource, prompt: str, options: SubmitOptions) -> 
         input=make_request(image, prompt, cast("Options", asked)),
         request_id=options.get("request_id"),
         priority=read_name(Priority.DESCRIPTOR, options.get("priority"), "priority"),
-        start_timeout=_make_duration("start_timeout", options.get("start_timeout_seconds")),
-        time_budget=_make_duration("time_budget", options.get("time_budget_seconds")),
+        start_timeout=make_duration("start_timeout", options.get("start_timeout_seconds")),
+        time_budget=make_duration("time_budget", options.get("time_budget_seconds")),
         webhook_url=options.get("webhook_url"),
         max_queue_length=options.get("max_queue_length"),
+        keep=make_duration("keep", options.get("keep_seconds")),
     )
-
-
-def _make_duration(field: str, seconds: float | None) -> timedelta | None:
-    with naming(field):
-        return None if seconds is None else timedelta(seconds=seconds)

@@ -1,4 +1,4 @@
-"""What somebody who waits for a request is told."""
+"""What somebody who waits for a request, or for a file, is told."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ class TextUpdate:
     """How many tokens that is."""
     attempt: int = 0
     """As in QueueUpdate."""
+
+
+@dataclass(frozen=True)
+class TransferUpdate:
+    """How far an upload or a download is."""
+
+    name: str
+    """What is transferred, for a person; may be empty."""
+    num_bytes: int
+    """How many bytes are over, those that were there before included."""
+    size_bytes: int
+    """How many there are in all."""
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,11 @@ class RequestWatch(RequestCalls):
 
         """
         callbacks = Callbacks(on_queue_update, on_log, on_text)
-        subscription = Subscription(make_submission(image, prompt, options), callbacks)
+        patience = self._patience(timeout_seconds)
+        submission = self._compose(make_submission, image, prompt, options, patience)
+        subscription = Subscription(submission, callbacks)
         try:
-            self._attend(subscription, self._patience(timeout_seconds))
+            self._attend(subscription, patience)
         except BaseException as error:
             if subscription.is_left_by(error):
                 self._leave(subscription)

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from idefics2_client import AsyncClient, Client, Retry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
-    from idefics2_client import Idefics2Error
+    from idefics2_client import ClientOptions, Idefics2Error
 
 KINDS = ("blocking", "asyncio")
-_GENERATORS = {"stream", "watch", "list_requests"}
+API_KEY = "local.key"
+_GENERATORS = {"stream", "watch", "list_requests", "list_files"}
 
 
 def make_caller(
-    kind: str, target: str | None = None, on_lost: Callable[[Idefics2Error], object] | None = None
+    kind: str,
+    target: str | None = None,
+    on_lost: Callable[[Idefics2Error], object] | None = None,
+    api_key: str = API_KEY,
+    **options: Unpack[ClientOptions],
 ) -> AsyncClient:
     """Make a client that tries again at once; the blocking one is dressed as the other."""
-    retry = Retry(first_seconds=0, max_seconds=0, on_lost=on_lost or (lambda _: None))
+    options["retry"] = Retry(first_seconds=0, max_seconds=0, on_lost=on_lost or (lambda _: None))
     if kind == "asyncio":
-        return AsyncClient(target, "local.key", retry=retry)
-    return cast("AsyncClient", _Threaded(Client(target, "local.key", retry=retry)))
+        return AsyncClient(target, api_key, **options)
+    return cast("AsyncClient", _Threaded(Client(target, api_key, **options)))
 
 
 class _Threaded:
@@ -47,7 +52,7 @@ class _Threaded:
 async def _iterate(
     method: Callable[..., Generator[object, None, None]], *args: object, **options: object
 ) -> AsyncGenerator[object, None]:
-    items = method(*args, **options)
+    items = await asyncio.to_thread(method, *args, **options)
     try:
         while (item := await asyncio.to_thread(next, items, None)) is not None:
             yield item

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clients.python.callers import KINDS, make_caller
-from fakes.request_server import RequestServer
+from fakes.file_server import FileServer
 from idefics2_client import Client
 
 if TYPE_CHECKING:
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from idefics2_client import AsyncClient, Idefics2Error
 
-VARIABLES = ("IDEFICS2_CLIENT_TARGET", "IDEFICS2_API_KEY", "FAL_KEY")
+VARIABLES = (
+    *("IDEFICS2_API_KEY", "FAL_KEY", "FAL_KEY_ID", "FAL_KEY_SECRET", "IDEFICS2_CLIENT_TARGET"),
+    *(f"IDEFICS2_CLIENT_{name}" for name in ("TLS", "CA_FILE", "CERTIFICATE_FILE", "KEY_FILE")),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +26,13 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[RequestServer]:
-    with RequestServer() as server:
+def server() -> Iterator[FileServer]:
+    with FileServer() as server:
         yield server
 
 
 @pytest.fixture
-def client(server: RequestServer) -> Iterator[Client]:
+def client(server: FileServer) -> Iterator[Client]:
     with Client(server.target, "local.key") as client:
         yield client
 
@@ -42,7 +45,7 @@ def losses() -> list[Idefics2Error]:
 
 @pytest.fixture(params=KINDS)
 async def caller(
-    request: pytest.FixtureRequest, server: RequestServer, losses: list[Idefics2Error]
+    request: pytest.FixtureRequest, server: FileServer, losses: list[Idefics2Error]
 ) -> AsyncIterator[AsyncClient]:
     """Return the blocking client in the dress of the asyncio one, then that one itself."""
     async with make_caller(request.param, server.target, losses.append) as caller:

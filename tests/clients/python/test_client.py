@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -90,6 +90,11 @@ def test_a_stream_that_nobody_reads_is_never_called(server: RequestServer, clien
         ("a.1", {"IDEFICS2_API_KEY": "b.2", "FAL_KEY": "c.3"}, "Key a.1"),
         (None, {"IDEFICS2_API_KEY": "b.2", "FAL_KEY": "c.3"}, "Key b.2"),
         (None, {"IDEFICS2_API_KEY": "", "FAL_KEY": "c.3\n"}, "Key c.3"),
+        (None, {"FAL_KEY": "c:3"}, "Key c.3"),
+        ("a:b:c", {}, "Key a:b:c"),
+        (None, {"FAL_KEY": "c.3", "FAL_KEY_ID": "d", "FAL_KEY_SECRET": "4"}, "Key c.3"),
+        (None, {"FAL_KEY_ID": "d", "FAL_KEY_SECRET": "4"}, "Key d.4"),
+        (None, {"FAL_KEY_ID": "d"}, None),
         (None, {}, None),
     ],
 )
@@ -133,7 +138,14 @@ def test_a_server_that_is_not_there_is_named_with_what_to_do() -> None:
     assert isinstance(caught.value.__cause__, grpc.RpcError)
 
 
-def test_importing_the_client_imports_neither_rich_nor_the_service() -> None:
-    program = "import sys, idefics2_client; print({'rich', 'torch', 'idefics2_service'} & set(sys.modules))"
+def test_importing_the_client_imports_nothing_that_is_slow_or_of_the_service() -> None:
+    names = {"rich", "PIL", "numpy", "torch", "idefics2_service", "idefics2_engine"}
+    program = f"import sys, idefics2_client; print({names} & set(sys.modules))"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == "set()\n"
+
+
+def test_an_option_that_there_is_not_is_a_type_error() -> None:
+    options: Any = {"retires": None}
+    with pytest.raises(TypeError, match="retires"):
+        Client(**options)

@@ -19,7 +19,20 @@ if TYPE_CHECKING:
     from fakes.generation_server import GenerationServer
 
 URL = "https://example.com/cat.png"
-COMMANDS = ("ask", "count", "submit", "watch", "status", "result", "cancel", "list")
+COMMANDS = (
+    "ask",
+    "count",
+    "submit",
+    "watch",
+    "status",
+    "result",
+    "cancel",
+    "list",
+    "upload",
+    "files",
+    "download",
+    "delete",
+)
 FAILURES = [
     ("INVALID_ARGUMENT", "PROMPT_MISSING", 2),
     ("UNAUTHENTICATED", "API_KEY_MISSING", 3),

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import idefics2_client
 import pytest
+from clients.python.callers import KINDS, make_caller
 from fakes.generation_server import text
 from fakes.request_server import make_failure
 from fakes.scripted_server import Hang, make_status
 from google.protobuf.any_pb2 import Any as Packed
 from google.rpc import status_pb2
+from google.rpc.code_pb2 import Code
+from idefics2.v1.error_reason_pb2 import ErrorReason
 from idefics2.v1.generation_pb2 import Failure
 from idefics2_client import (
     AlreadyExists,
@@ -21,6 +27,7 @@ from idefics2_client import (
     Cancelled,
     DeadlineExceeded,
     Idefics2Error,
+    ImageNotFound,
     InvalidRequest,
     NotFinished,
     NotFound,
@@ -29,6 +36,8 @@ from idefics2_client import (
     ServiceUnavailable,
     read_failure,
 )
+from idefics2_client.advice import SPECIAL
+from idefics2_client.endpoint import Endpoint
 from idefics2_client.failures import read_error
 
 if TYPE_CHECKING:
@@ -38,6 +47,7 @@ if TYPE_CHECKING:
     from idefics2_client import AsyncClient
 
 URL = "https://example.com/cat.png"
+PROTO = Path(__file__).parents[3] / "proto/idefics2/v1/error_reason.proto"
 
 
 REASONS = [
@@ -53,6 +63,20 @@ REASONS = [
     ("UNIMPLEMENTED", "METHOD_UNKNOWN", ServiceFailed),
     ("INTERNAL", "INTERNAL_ERROR", ServiceFailed),
 ]
+
+
+KINDS_OF_CODES = {code: kind for code, _, kind in REASONS} | {"PERMISSION_DENIED": AuthenticationFailed}
+
+
+def read_code(reason: str) -> str:
+    """Return the status code that the contract has beside a reason."""
+    lines = PROTO.read_text().splitlines()
+    (place,) = (index for index, line in enumerate(lines) if line.startswith(f"  {reason} = "))
+    while lines[place - 1].startswith("  //"):
+        place -= 1
+    found = re.match(r"  // ([A-Z_]+)[.,]", lines[place])
+    assert found, f"the comment of {reason} names no code"
+    return found[1]
 
 
 async def generate(caller: AsyncClient, **options: Any) -> object:
@@ -162,7 +186,7 @@ async def test_details_that_cannot_be_read_are_left_out(
 
 
 def test_an_error_that_is_no_call_is_still_an_error_of_the_tree() -> None:
-    assert isinstance(read_error(grpc.RpcError("odd"), "here"), ServiceFailed)
+    assert isinstance(read_error(grpc.RpcError("odd"), Endpoint("here", "")), ServiceFailed)
 
 
 async def test_a_domain_that_is_not_ours_gives_no_reason(server: RequestServer, caller: AsyncClient) -> None:
@@ -196,13 +220,63 @@ async def test_a_connection_that_breaks_midway_is_told_as_lost(
     assert caught.value.request_id == "r-1"
 
 
+@pytest.mark.parametrize("reason", ErrorReason.DESCRIPTOR.values[1:], ids=lambda reason: reason.name)
+def test_every_reason_of_the_contract_is_the_error_of_its_code_and_says_what_to_do(reason: Any) -> None:
+    code = read_code(reason.name)
+    failure = Failure(code=Code.Value(code), message="why", reason=reason.number)
+    error = read_failure(failure)
+    assert (error.code, error.reason) == (code, reason.name)
+    kind = (
+        AlreadyExists if reason.name == "FILE_ALREADY_COMPLETE" else KINDS_OF_CODES.get(code, ServiceFailed)
+    )
+    assert type(error) is kind
+    assert error.advice
+
+
+def test_only_reasons_of_the_contract_have_advice_of_their_own() -> None:
+    assert SPECIAL.keys() <= set(ErrorReason.DESCRIPTOR.values_by_name)
+
+
+async def test_a_service_of_another_version_is_told_as_one(
+    server: RequestServer, caller: AsyncClient
+) -> None:
+    server.expect(grpc.StatusCode.UNIMPLEMENTED)
+    with pytest.raises(ServiceFailed, match="another version") as caught:
+        await caller.generate(URL, "What?")
+    assert server.target in caught.value.message
+    assert "update" in caught.value.advice
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_that_does_not_know_the_service_is_told_as_another_version(kind: str) -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        async with make_caller(kind, target) as caller:
+            for call in (caller.generate(URL, "What?"), caller.upload(b"BM"), caller.get_request("r-1")):
+                with pytest.raises(ServiceFailed, match="another version"):
+                    await call
+    finally:
+        server.stop(None)
+
+
+async def test_a_service_says_more_by_metadata(server: RequestServer, caller: AsyncClient) -> None:
+    missing = {"missing": "abc,def"}
+    server.expect(make_status("NOT_FOUND", "FILE_NOT_UPLOADED", "why", metadata=missing))
+    with pytest.raises(NotFound) as caught:
+        await caller.generate("idefics2://files/abc", "What?")
+    assert caught.value.metadata == missing
+
+
 def test_an_error_survives_the_way_to_another_process() -> None:
-    error = pickle.loads(pickle.dumps(Overloaded("busy", retry_after_seconds=2.0)))  # noqa: S301
-    assert (type(error), str(error), error.retry_after_seconds) == (Overloaded, "busy", 2.0)
+    for kind in (Overloaded, ImageNotFound):
+        error = pickle.loads(pickle.dumps(kind("busy", retry_after_seconds=2.0)))  # noqa: S301  # our own
+        assert (type(error), str(error), error.retry_after_seconds) == (kind, "busy", 2.0)
 
 
 def test_the_docstring_draws_the_whole_tree() -> None:
     kinds = [kind for kind in vars(idefics2_client).values() if isinstance(kind, type)]
     names = {kind.__name__ for kind in kinds if issubclass(kind, Idefics2Error)}
     assert all(name in str(idefics2_client.errors.__doc__) for name in names)
-    assert len(names) == 12
+    assert len(names) == 14

@@ -32,6 +32,7 @@ def test_every_option_has_its_field() -> None:
             "time_budget_seconds": 60,
             "webhook_url": "https://example.com/hook",
             "max_queue_length": 0,
+            "keep_seconds": 7,
             "temperature": 0,
         },
     )
@@ -43,6 +44,7 @@ def test_every_option_has_its_field() -> None:
         time_budget=Duration(seconds=60),
         webhook_url="https://example.com/hook",
         max_queue_length=0,
+        keep=Duration(seconds=7),
     )
 
 

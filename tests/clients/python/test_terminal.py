@@ -15,17 +15,22 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 from clients.python.screen import Screen
+from fakes.file_server import make_file
 from fakes.generation_server import finished, log_line, queue_position, stage, text
 from fakes.request_server import attempt, number
-from fakes.scripted_server import PATIENCE_SECONDS, Gate, Hang, make_status
+from fakes.scripted_server import PATIENCE_SECONDS, Gate, Hang, Take, make_status
 from idefics2.v1.generation_pb2 import Event, TextDelta
+from idefics2_client.images import INLINE_BYTES
 from idefics2_client.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from fakes.file_server import FileServer
     from fakes.generation_server import GenerationServer
     from fakes.request_server import RequestServer
+    from fakes.scripted_server import Step
 
 URL = "https://example.com/cat.png"
 ASK = ("ask", URL, "What?")
@@ -419,3 +424,112 @@ def test_a_letter_that_the_locale_lacks_does_not_stop_the_answer(
     with running(server) as program:
         out, _ = program.communicate(timeout=PATIENCE_SECONDS)
     assert (out, program.returncode) == (b"B?r\n", 0)
+
+
+NO_FILE = make_status("NOT_FOUND", "FILE_NOT_UPLOADED", "why")
+NO_UPLOAD = make_status("NOT_FOUND", "UPLOAD_NOT_FOUND", "why")
+
+
+@pytest.fixture
+def large_picture(tmp_path: Path) -> Path:
+    """Return a file that is too large to be part of a message."""
+    path = tmp_path / "large.bmp"
+    path.write_bytes(b"BM" + bytes(INLINE_BYTES))
+    return path
+
+
+def expect_upload(server: FileServer, *steps: Step) -> None:
+    """Let a large file be uploaded that the service does not have."""
+    server.expect(NO_FILE)
+    server.expect(NO_UPLOAD)
+    server.expect(*steps)
+
+
+def test_a_terminal_sees_an_upload_as_a_bar_and_keeps_nothing_of_it(
+    server: FileServer, large_picture: Path
+) -> None:
+    seen = Gate()
+    expect_upload(server, Take(5 * 2**20), seen, Take(), make_file())
+    with on_terminal(server, ("upload", str(large_picture))) as (program, terminal):
+        terminal.read_until(r"uploading large\.bmp ━+ 8\.0/8\.0 MB .*")
+        seen.open()
+        screen = terminal.read_to_end()
+        assert program.wait(PATIENCE_SECONDS) == 0
+    assert screen.text == f"{make_file().url}\n"
+    assert screen.has_cursor
+
+
+def test_the_bar_of_an_upload_is_not_part_of_what_a_pipe_gets(
+    server: FileServer, large_picture: Path
+) -> None:
+    expect_upload(server, Take(), make_file())
+    ours, theirs = pty.openpty()
+    arguments = [sys.executable, "-m", "idefics2_client", "upload", str(large_picture)]
+    environment = os.environ | {"IDEFICS2_CLIENT_TARGET": server.target}
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=theirs, env=environment) as program:
+        os.close(theirs)
+        terminal = Terminal(ours)
+        terminal.read_to_end()
+        assert program.stdout is not None
+        assert program.stdout.read() == f"{make_file().url}\n".encode()
+    os.close(ours)
+    assert "uploading large.bmp" in terminal.seen
+    assert terminal.screen.text.strip() == ""
+
+
+def test_a_terminal_sees_the_upload_of_a_large_picture_before_the_answer(
+    server: FileServer, large_picture: Path
+) -> None:
+    seen = Gate()
+    expect_upload(server, Take(5 * 2**20), seen, Take(), make_file())
+    server.expect(delta("A cat.", 11), finished("A cat."))
+    with on_terminal(server, ("ask", str(large_picture), "What?")) as (_, terminal):
+        terminal.read_until(r". uploading large\.bmp ━+ 100% .*")
+        seen.open()
+        assert terminal.read_to_end().text == f"A cat.\n{SUMMARY}"
+
+
+@pytest.mark.parametrize("command", ["upload", "ask"])
+def test_ctrl_c_in_the_midst_of_an_upload_ends_it(
+    server: FileServer, large_picture: Path, command: str
+) -> None:
+    expect_upload(server, Take(5 * 2**20), Hang())
+    prompt = ("What?",) if command == "ask" else ()
+    with running(server, command=(command, str(large_picture), *prompt)) as program:
+        assert server.has_taken.wait(PATIENCE_SECONDS)
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=PATIENCE_SECONDS)
+    hint = "; the same command goes on where this one stopped" if command == "upload" else ""
+    assert err.splitlines()[-1].decode() == f"idefics2: interrupted{hint}"
+    assert (out, program.returncode) == (b"", 130)
+    server.wait_until_cancelled()
+
+
+def test_ctrl_c_in_the_midst_of_an_upload_leaves_the_terminal_as_it_was(
+    server: FileServer, large_picture: Path
+) -> None:
+    expect_upload(server, Take(5 * 2**20), Hang())
+    with on_terminal(server, ("upload", str(large_picture))) as (program, terminal):
+        terminal.read_until(r"uploading large\.bmp .*")
+        assert server.has_taken.wait(PATIENCE_SECONDS)
+        program.send_signal(signal.SIGINT)
+        screen = terminal.read_to_end()
+        assert program.wait(PATIENCE_SECONDS) == 130
+    assert screen.text == "idefics2: interrupted; the same command goes on where this one stopped\n"
+    assert screen.has_cursor
+
+
+def test_a_connection_that_cannot_be_made_is_one_line(large_picture: Path) -> None:
+    for target in ("127.0.0.1:1", "https://127.0.0.1:1"):
+        arguments = [
+            sys.executable,
+            "-m",
+            "idefics2_client",
+            "upload",
+            str(large_picture),
+            "--target",
+            target,
+        ]
+        ended = subprocess.run(arguments, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
+        assert ended.returncode == 4
+        assert ended.stderr.decode().count("\n") == 1

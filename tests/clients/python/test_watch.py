@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from clients.python.callers import KINDS, make_caller
+from fakes.file_server import FileServer
 from fakes.generation_server import finished, make_response, queue_position, stage, text
 from fakes.request_server import attempt, failed, make_request, number
 from fakes.scripted_server import Hang, make_status
@@ -18,6 +19,7 @@ from idefics2.v1.requests_pb2 import WatchRequestRequest
 from idefics2_client import (
     AuthenticationFailed,
     Cancelled,
+    Client,
     DeadlineExceeded,
     Idefics2Error,
     InvalidRequest,
@@ -29,6 +31,8 @@ from idefics2_client import (
 from idefics2_client.retry import Patience
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from fakes.request_server import RequestServer
     from fakes.scripted_server import Step
     from idefics2.v1.requests_pb2 import Request
@@ -230,6 +234,68 @@ def test_a_pause_is_no_longer_than_the_time_that_is_left() -> None:
     assert (patience.pause_after(lost), patience.is_tried) == (0, True)
     patience.restore()
     assert not patience.is_tried
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda caller: caller.get_request("r-1"),
+        lambda caller: caller.cancel("r-1"),
+        lambda caller: caller.result("r-1"),
+        lambda caller: caller.get_file("f"),
+        lambda caller: caller.count_tokens(b"", "What?"),
+        lambda caller: anext(caller.list_requests()),
+        lambda caller: anext(caller.list_files()),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_only_reads_is_asked_again_where_no_service_was_reached(
+    kind: str, call: Callable[[AsyncClient], Awaitable[Any]]
+) -> None:
+    with FileServer(request_id="") as server:
+        for _ in range(3):
+            server.expect(grpc.StatusCode.UNAVAILABLE)
+        async with make_caller(kind, server.target) as caller:
+            with pytest.raises(ServiceUnavailable):
+                await call(caller)
+            server.expect(make_status("INTERNAL", "INTERNAL_ERROR", "why"))
+            with pytest.raises(ServiceFailed):
+                await call(caller)
+
+
+async def test_what_the_service_itself_refuses_is_told_at_once(
+    server: FileServer, caller: AsyncClient
+) -> None:
+    server.expect(make_status("UNAVAILABLE", "STORE_UNAVAILABLE", "why"))
+    with pytest.raises(ServiceUnavailable, match="why"):
+        await caller.get_request("r-1")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda caller: caller.generate(b"", "What?"),
+        lambda caller: caller.submit(b"", "What?"),
+        lambda caller: caller.delete_file("f"),
+        lambda caller: anext(caller.stream(b"", "What?")),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_has_an_effect_is_sent_once(
+    kind: str, call: Callable[[AsyncClient], Awaitable[Any]]
+) -> None:
+    with FileServer(request_id="") as server:
+        server.expect(grpc.StatusCode.UNAVAILABLE)
+        async with make_caller(kind, server.target) as caller:
+            with pytest.raises(ServiceUnavailable):
+                await call(caller)
+
+
+def test_nothing_is_asked_again_where_that_is_not_wanted() -> None:
+    with FileServer(request_id="") as server, Client(server.target, retry=Retry(max_attempts=1)) as client:
+        server.expect(grpc.StatusCode.UNAVAILABLE)
+        with pytest.raises(ServiceUnavailable):
+            client.get_request("r-1")
 
 
 def test_a_loss_is_logged_unless_somebody_wants_to_hear_of_it(caplog: pytest.LogCaptureFixture) -> None:

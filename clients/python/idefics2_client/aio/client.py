@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Unpack
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 class AsyncClient(AsyncRequestWatch):
     """Asks one service; the tasks of one event loop may share it.
 
-    Questions take an image (path, bytes, URL or data URI), a prompt and `Options` by name. All methods raise
+    Questions take an image (see `ImageSource`), a prompt and `Options` by name. Local images are part of the
+    request as long as they have 8 MB together; what is beyond is uploaded first. All methods raise
     `Idefics2Error` where there is no answer. `timeout_seconds` bounds the whole call, waiting for a turn
     included; None waits as long as it takes. Cancelling the task cancels the call.
     """
@@ -39,8 +39,9 @@ class AsyncClient(AsyncRequestWatch):
             Idefics2Error: see `idefics2_client.errors`.
 
         """
-        request = await asyncio.to_thread(make_request, image, prompt, options)
-        return await self._ask(self._generation.Generate, request, self._patience(timeout_seconds))
+        patience = self._patience(timeout_seconds)
+        request = await self._compose(make_request, image, prompt, options, patience)
+        return await self._ask(self._generation.Generate, request, patience)
 
     async def stream(
         self,
@@ -58,8 +59,8 @@ class AsyncClient(AsyncRequestWatch):
             Idefics2Error: see `idefics2_client.errors`.
 
         """
-        request = await asyncio.to_thread(make_request, image, prompt, options)
         patience = self._patience(timeout_seconds)
+        request = await self._compose(make_request, image, prompt, options, patience)
         async with aclosing(self._follow(self._generation.GenerateStream, request, patience)) as events:
             async for event in events:
                 yield event
@@ -78,5 +79,6 @@ class AsyncClient(AsyncRequestWatch):
             Idefics2Error: see `idefics2_client.errors`.
 
         """
-        request = await asyncio.to_thread(make_request, image, prompt, options)
-        return await self._ask(self._generation.CountTokens, request, self._patience(timeout_seconds))
+        patience = self._patience(timeout_seconds)
+        request = await self._compose(make_request, image, prompt, options, patience)
+        return await self._ask(self._generation.CountTokens, request, patience)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
+from idefics2.v1.files_pb2_grpc import FileServiceStub
 from idefics2.v1.generation_pb2_grpc import GenerationServiceStub
 from idefics2.v1.requests_pb2_grpc import RequestServiceStub
 
 from idefics2_client.caller import Caller
+from idefics2_client.connection import make_channel
 from idefics2_client.errors import Cancelled, Idefics2Error
 from idefics2_client.failures import read_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
+    from idefics2.v1.files_pb2_grpc import FileServiceAsyncStub
     from idefics2.v1.generation_pb2_grpc import GenerationServiceAsyncStub
     from idefics2.v1.requests_pb2_grpc import RequestServiceAsyncStub
 
@@ -28,11 +31,16 @@ _Answer = TypeVar("_Answer")
 
 
 class AsyncConnection(Caller):
-    """One channel; it belongs to the event loop of its first call."""
+    """One channel; it belongs to the event loop of its first call. Another one, for uploads alone."""
+
+    _upload_channel: grpc.Channel | None = None
 
     @cached_property
     def _channel(self) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(self.target, self._retry.channel_options)
+        credentials, settings = self._endpoint.credentials, self._retry.channel_options
+        if credentials:
+            return grpc.aio.secure_channel(self.target, credentials, settings)
+        return grpc.aio.insecure_channel(self.target, settings)
 
     @cached_property
     def _generation(self) -> GenerationServiceAsyncStub:
@@ -41,6 +49,16 @@ class AsyncConnection(Caller):
     @cached_property
     def _requests(self) -> RequestServiceAsyncStub:
         return RequestServiceStub(self._channel)
+
+    @cached_property
+    def _files(self) -> FileServiceAsyncStub:
+        return FileServiceStub(self._channel)
+
+    @cached_property
+    def _uploads(self) -> FileServiceStub:
+        """A stub of the blocking kind: grpc.aio's loses the answer to an upload that is refused half-way."""
+        self._upload_channel = make_channel(self._endpoint, self._retry)
+        return FileServiceStub(self._upload_channel)
 
     async def __aenter__(self) -> Self:
         """Return the client, to be closed at the end of the block."""
@@ -53,6 +71,8 @@ class AsyncConnection(Caller):
     async def close(self) -> None:
         """End the connection, and with it every call that still runs."""
         self._is_closed = True
+        if self._upload_channel is not None:
+            self._upload_channel.close()
         await self._channel.close(None)
 
     async def _ask(
@@ -96,12 +116,28 @@ class AsyncConnection(Caller):
         finally:
             call.cancel()
 
+    async def _settle(self, call: grpc.Future[_Answer]) -> _Answer:
+        """Return the answer to a call of the blocking kind that was begun."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def end(_: grpc.Future[_Answer]) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(ended.set)
+
+        call.add_done_callback(end)
+        try:
+            await ended.wait()
+            with self._reading_errors():
+                return call.result()
+        finally:
+            call.cancel()
+
     @contextmanager
     def _reading_errors(self) -> Iterator[None]:
         try:
             yield
         except grpc.RpcError as error:
-            raise read_error(error, self.target) from error
+            raise read_error(error, self._endpoint) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Unpack
 
 from idefics2.v1.requests_pb2 import CancelRequestRequest, GetRequestRequest, ListRequestsRequest, State
 
-from idefics2_client.aio.connection import AsyncConnection
+from idefics2_client.aio.file_calls import AsyncFileCalls
 from idefics2_client.names import read_name
 from idefics2_client.requests import make_message
 from idefics2_client.submission import SubmitOptions, make_submission
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from idefics2_client.names import StateName
 
 
-class AsyncRequestCalls(AsyncConnection):
+class AsyncRequestCalls(AsyncFileCalls):
     """Submit, ask for, cancel, list."""
 
     async def submit(
@@ -41,8 +40,9 @@ class AsyncRequestCalls(AsyncConnection):
             Idefics2Error: see `idefics2_client.errors`.
 
         """
-        submission = await asyncio.to_thread(make_submission, image, prompt, options)
-        return await self._ask(self._requests.Submit, submission, self._patience(timeout_seconds))
+        patience = self._patience(timeout_seconds)
+        submission = await self._compose(make_submission, image, prompt, options, patience)
+        return await self._ask(self._requests.Submit, submission, patience)
 
     async def get_request(
         self, request_id: str, *, logs: bool = False, timeout_seconds: float | None = None

@@ -90,11 +90,12 @@ class AsyncRequestWatch(AsyncRequestCalls):
             Idefics2Error: the request's own error, or one of the calls; see `idefics2_client.errors`.
 
         """
-        submission = await asyncio.to_thread(make_submission, image, prompt, options)
+        patience = self._patience(timeout_seconds)
+        submission = await self._compose(make_submission, image, prompt, options, patience)
         callbacks = Callbacks(on_queue_update, on_log, on_text)
         subscription = Subscription(submission, callbacks)
         try:
-            await self._attend(subscription, self._patience(timeout_seconds))
+            await self._attend(subscription, patience)
         except BaseException as error:
             if subscription.is_left_by(error):
                 await self._leave(subscription)

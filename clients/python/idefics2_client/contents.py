@@ -1,0 +1,93 @@
+"""The bytes of a file that is uploaded: read in pieces, so that none is ever held whole."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Self, TypeAlias
+
+from idefics2_client.images import reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FileSource: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
+"""A file to upload: a path; its bytes; an open file, read in binary from where it stands."""
+
+PIECE_BYTES = 2**20
+"""The largest chunk that the service takes."""
+_MAX_NAME_BYTES = 255
+
+
+class Content:
+    """Bytes with a beginning and an end, which can be read more than once, until the block ends."""
+
+    def __init__(self, source: FileSource, name: str | None = None) -> None:
+        """Open `source`, and read it once for its digest, which takes a while.
+
+        Raises:
+            ImageUnreadable: the file is missing or cannot be read.
+            TypeError: the open file is one of text.
+
+        """
+        self._stack = ExitStack()
+        try:
+            with reading("an open file" if hasattr(source, "read") else source):
+                self._file = self._open(source)
+                self._start = self._file.tell()
+                self.size_bytes = self._file.seek(0, io.SEEK_END) - self._start
+                self.sha256 = self._measure()
+        except BaseException:
+            self._stack.close()
+            raise
+        self.name = _find_name(source) if name is None else name
+
+    def __enter__(self) -> Self:
+        """Return it, to be closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what was opened here."""
+        self._stack.close()
+
+    def read(self, offset: int = 0) -> Iterator[bytes]:
+        """Yield all from byte `offset` on, in pieces of `PIECE_BYTES`."""
+        self._file.seek(self._start + offset)
+        while piece := self._file.read(PIECE_BYTES):
+            yield piece
+
+    def _open(self, source: FileSource) -> IO[bytes]:
+        if isinstance(source, bytes):
+            return io.BytesIO(source)
+        if isinstance(source, str | os.PathLike):
+            return self._stack.enter_context(Path(source).open("rb"))
+        if isinstance(source, io.TextIOBase):
+            raise TypeError("a file must be opened in binary mode to be uploaded")
+        return source if source.seekable() else self._spool(source)
+
+    def _spool(self, source: IO[bytes]) -> IO[bytes]:
+        """Copy what can be read only once to where it can be read again; on disk, for it may be large."""
+        import shutil  # noqa: PLC0415  # with all kinds of compression behind it, and seldom needed
+        import tempfile  # noqa: PLC0415  # likewise
+
+        spool = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the stack is one
+        shutil.copyfileobj(source, spool)
+        spool.seek(0)
+        return spool
+
+    def _measure(self) -> str:
+        digest = hashlib.sha256()
+        for piece in self.read():
+            digest.update(piece)
+        return digest.hexdigest()
+
+
+def _find_name(source: FileSource) -> str:
+    """Name a file as its path does, as far as the service takes names; nothing else has one."""
+    if not isinstance(source, str | os.PathLike):
+        return ""
+    name = "".join(letter for letter in Path(source).name if letter.isprintable())
+    return name.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
