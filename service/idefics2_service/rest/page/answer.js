@@ -58,14 +58,13 @@ export class Answer {
 
   /** Shows one status of the stream. */
   take(status) {
-    if (status.replay) this.#waited = 0;
-    else if (status.status === "IN_QUEUE") this.#enter("queue", tellPosition(status.queue_position));
+    if (status.status === "IN_QUEUE") this.#enter("queue", tellPosition(status.queue_position));
     else if (status.status === "IN_PROGRESS") this.#takeProgress(status);
   }
 
   #takeProgress(status) {
     this.#waited ||= (performance.now() - this.#submitted) / 1000;
-    if (status.attempt !== undefined) this.#replayed = "";
+    if (status.attempt !== undefined) this.#replayed = ""; // an attempt begins, or is told again
     if (status.attempt > 1) this.#say("The model was lost, and the answer is begun again.");
     if (status.stage) this.#enter(...(STAGES[status.stage] ?? [null, status.stage]));
     for (const line of status.logs ?? []) this.#show(line.message.replace(/^image_url: /, "Image: "));
@@ -121,7 +120,8 @@ export class Answer {
     set("num_generated_tokens", tellTokens(written));
     set("speed", tellSpeed(written, metrics.stage_seconds.decode));
     set("num_prompt_tokens", tellTokens(read), `image: ${seen}`);
-    set("total", tellSeconds((performance.now() - this.#begun) / 1000), `service: ${tellSeconds(metrics.stage_seconds.total)}`);
+    const inAll = (performance.now() - this.#begun) / 1000;
+    set("total", tellSeconds(inAll), `service: ${tellSeconds(metrics.stage_seconds.total)}`);
     set("finish_reason", ENDINGS[metrics.finish_reason] ?? metrics.finish_reason);
     set("used_seed", metrics.seed);
     byId("figures").toggleAttribute("data-idle", false);

@@ -15,8 +15,8 @@ const write = JSON.stringify; // texts and numbers of JSON are those of JavaScri
  * `picture` as in picture.js, `input` the request's other fields.
  */
 export function writeCall(language, { base, app, grpc, picture, input }) {
-  const file = picture?.file?.name || "image.png";
-  return { code: WRITERS[language]({ base, app, grpc, input, file, address: picture?.address }), needs: NEEDS[language] };
+  const named = { file: picture?.file?.name || "image.png", address: picture?.address };
+  return { code: WRITERS[language]({ base, app, grpc, input, ...named }), needs: NEEDS[language] };
 }
 
 const WRITERS = {
@@ -33,7 +33,8 @@ END`,
 ${writeShell(input, file, address)}
 END`,
 
-  javascript: ({ base, app, input, file, address }) => `${address ? "" : 'import { readFile } from "node:fs/promises";\n'}\
+  javascript: ({ base, app, input, file, address }) => `\
+${address ? "" : 'import { readFile } from "node:fs/promises";\n'}\
 import { fal } from "@fal-ai/client";
 
 fal.config({

@@ -77,5 +77,6 @@ export function calmAll() {
 /** Says in one line what the folded parameters are. */
 export function tellChosen() {
   const [temperature, penalty, topP, tokens] = NUMBERS.map((name) => byId(name).value || "–");
-  byId("chosen").textContent = `temperature ${temperature} · penalty ${penalty} · top_p ${topP} · ${tokens} tokens`;
+  const chosen = [`temperature ${temperature}`, `penalty ${penalty}`, `top_p ${topP}`, `${tokens} tokens`];
+  byId("chosen").textContent = chosen.join(" · ");
 }

@@ -15,7 +15,7 @@ const facts = document.documentElement.dataset;
 const picture = new Picture(Number(facts.maxImageBytes));
 const service = new Service(facts.app, () => byId("key").value.trim());
 
-/** What is being asked: `{answer, id, sending, stop, isCancelled}`; null: nothing. */
+/** What is being asked: `{answer, id, isSubmitted, isCancelled, stop}`; null: nothing. */
 let current = null;
 let last = null; // what was answered, until the next question
 
@@ -26,7 +26,7 @@ async function ask() {
   if (!checkForm(byId("key").value.trim(), picture.current)) return;
   const question = { picture: picture.current, input: readInput() };
   keepLast();
-  current = { answer: new Answer(), id: null, sending: new AbortController(), stop: new AbortController() };
+  current = { answer: new Answer(), id: null, isSubmitted: false, isCancelled: false, stop: new AbortController() };
   showRunning(true);
   bringIntoView(byId("answer"));
   try {
@@ -42,12 +42,13 @@ async function ask() {
 
 /** Returns the answer, and shows it as it is written. */
 async function getAnswer(asked, { picture: { file, address }, input }) {
-  const { answer, sending, stop } = asked;
-  const watched = { onProgress: (share) => answer.upload(share), signal: sending.signal };
+  const { answer, stop } = asked;
+  const watched = { onProgress: (share) => answer.upload(share), signal: stop.signal };
   const url = file ? await service.bring(file, watched) : address;
-  asked.id = await service.submit({ image_url: url, ...input }, crypto.randomUUID?.() ?? makeName(), watched);
+  asked.isSubmitted = true;
+  asked.id = await service.submit({ image_url: url, ...input }, makeName(), watched);
   answer.submitted();
-  if (asked.isCancelled) await service.cancel(asked.id);
+  if (asked.isCancelled) await endRequest(asked);
   const options = { signal: stop.signal, onLost: () => answer.lost() };
   let end = null;
   for await (const status of service.follow(asked.id, options)) {
@@ -60,21 +61,23 @@ async function getAnswer(asked, { picture: { file, address }, input }) {
   return output;
 }
 
-/** A browser makes UUIDs only where the page came safely. */
+/** Names a submission. A browser makes UUIDs only where the page came by TLS or from its own machine. */
 function makeName() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return crypto.getRandomValues(new Uint32Array(4)).join("-");
 }
 
 /** Tells why there is no answer, by the field that is at fault where there is one. */
 function tell({ answer }, error) {
   if (error.name === "AbortError") return answer.cancelled();
-  if (error instanceof Unreachable) return answer.fail("The service cannot be reached. Look whether it runs, and ask again.");
+  if (error instanceof Unreachable) {
+    return answer.fail("The service cannot be reached. Look whether it runs, and ask again.");
+  }
   if (!(error instanceof Problem)) {
     answer.fail("The image cannot be read, or this page failed.");
     throw error;
   }
   if (error.status === 401 || error.status === 403) {
-    answer.fail("Not asked: the service did not accept the API key.");
+    answer.fail("The service did not accept the API key.");
     return complain([["key", tellRefusal(error, Boolean(byId("key").value.trim()))]]);
   }
   const [ours, others] = sortFaults(error.faults);
@@ -83,17 +86,24 @@ function tell({ answer }, error) {
   return complain(ours);
 }
 
-/** Takes back what is asked: what is on its way is not sent, what was taken is told to end. */
+/**
+ * Takes back what is asked: an upload is broken off, what may have been taken is told to end, as soon as its id is
+ * known. Asked for twice, it waits for nothing.
+ */
 async function cancel() {
-  if (!current || current.isCancelled) return;
+  if (!current) return;
+  if (current.isCancelled || !current.isSubmitted) return current.stop.abort();
   current.isCancelled = true;
   current.answer.cancelling();
-  if (current.id === null) return current.sending.abort();
+  if (current.id !== null) await endRequest(current); // else `getAnswer` does
+}
+
+async function endRequest({ id, stop }) {
   try {
-    await service.cancel(current.id);
+    await service.cancel(id);
   } catch (error) {
     // It may have ended meanwhile. Where nobody answers, there is nothing to wait for.
-    if (!(error instanceof Problem && error.status === 400)) current?.stop.abort();
+    if (!(error instanceof Problem && error.status === 400)) stop.abort();
   }
 }
 

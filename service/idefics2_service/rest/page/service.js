@@ -24,7 +24,8 @@ export class Service {
     const about = { content_type: file.type || "application/octet-stream", file_name: file.name || "image" };
     const path = "rest/storage/upload/initiate?storage_type=fal-cdn-v3";
     const { upload_url: place, file_url: url } = await this.#send("POST", path, about, { signal });
-    await send("PUT", localize(place), { headers: { "Content-Type": about.content_type }, body: file, onProgress, signal });
+    const headers = { "Content-Type": about.content_type };
+    await send("PUT", localize(place), { headers, body: file, onProgress, signal });
     return url;
   }
 
@@ -41,14 +42,13 @@ export class Service {
   }
 
   /**
-   * Yields the statuses of a request to its end, over lost connections: each one replays it from its beginning,
-   * told by `{replay: true}`. `onLost` hears of each loss.
+   * Yields the statuses of a request to its end, over lost connections: each new one tells all from the beginning.
+   * `onLost` hears of each loss.
    */
   async *follow(id, { signal, onLost }) {
     for (let tries = 0; ; tries += 1) {
       try {
         const response = await this.#fetch(`${id}/status/stream?logs=1&text=1`, { signal });
-        yield { replay: true };
         for await (const status of readEvents(response.body)) {
           tries = 0;
           yield status;
