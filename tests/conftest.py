@@ -40,6 +40,7 @@ _ORDER = (
     "fal",
     "security",
     "golden",
+    "k8s",
     "integration",
     "faults",
 )
