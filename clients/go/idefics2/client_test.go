@@ -1,0 +1,451 @@
+// What is promised of this client beyond the contract vectors: contexts, kinds of errors, sources of bytes.
+package idefics2_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/idefics2-serving/idefics2-serving/clients/go/idefics2"
+	pb "github.com/idefics2-serving/idefics2-serving/clients/go/idefics2v1"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+var (
+	ctx      = context.Background()
+	question = idefics2.Question{Images: []idefics2.Image{idefics2.ImageData([]byte{1})}, Prompt: "What?"}
+)
+
+// expect fails where err is not all of kinds.
+func expect(t *testing.T, err error, kinds ...error) *idefics2.Error {
+	t.Helper()
+	for _, kind := range kinds {
+		if !errors.Is(err, kind) {
+			t.Errorf("%v is not %v", err, kind)
+		}
+	}
+	var failed *idefics2.Error
+	if !errors.As(err, &failed) {
+		t.Fatalf("%v is no *Error", err)
+	}
+	return failed
+}
+
+func TestAnErrorIsItsKindAndItsReasonAndNoOther(t *testing.T) {
+	client := call(t, &service{generate: func(context.Context) (*pb.GenerateResponse, error) {
+		return nil, refusal(codes.ResourceExhausted, idefics2.ReasonQueueFull, "prompt", 250*time.Millisecond)
+	}})
+	_, err := client.Generate(ctx, question)
+	failed := expect(t, err, idefics2.ErrOverloaded, idefics2.ReasonQueueFull)
+	for _, other := range []error{idefics2.ErrUnavailable, idefics2.ReasonRateLimited, idefics2.Reason(""), io.EOF} {
+		if errors.Is(err, other) {
+			t.Errorf("%v is %v", err, other)
+		}
+	}
+	if failed.RetryAfter != 250*time.Millisecond || failed.Field != "prompt" || failed.RequestID != "r-1" {
+		t.Errorf("%+v", failed)
+	}
+	if err.Error() != "why (QUEUE_FULL)" || failed.Metadata["a"] != "b" {
+		t.Error(err)
+	}
+	if status.Code(errors.Unwrap(err)) != codes.ResourceExhausted {
+		t.Error("the channel's own error is lost")
+	}
+}
+
+func TestAWrongKeyIsToldAsSuch(t *testing.T) {
+	client := call(t, &service{generate: func(context.Context) (*pb.GenerateResponse, error) {
+		return nil, refusal(codes.Unauthenticated, idefics2.ReasonAPIKeyInvalid, "", 0)
+	}})
+	_, err := client.Generate(ctx, question)
+	expect(t, err, idefics2.ErrAuthentication, idefics2.ReasonAPIKeyInvalid)
+}
+
+func TestTheKeyComesFromTheArgumentOrTheEnvironment(t *testing.T) {
+	for _, given := range []struct{ argument, own, fal, sent string }{
+		{"a.1", "b.2", "c.3", "Key a.1"},
+		{"", "b.2", "c.3", "Key b.2"},
+		{"", "", "c.3\n", "Key c.3"},
+		{"", "", "c:3", "Key c.3"},
+		{"", "", "", ""},
+	} {
+		t.Setenv("IDEFICS2_API_KEY", given.own)
+		t.Setenv("FAL_KEY", given.fal)
+		service := &service{}
+		_, err := call(t, service, idefics2.WithKey(given.argument)).Generate(ctx, question)
+		expect(t, err, idefics2.ErrServiceFailed)
+		if sent := strings.Join(service.lastMetadata.Get("authorization"), ","); sent != given.sent {
+			t.Errorf("%+v: %s", given, sent)
+		}
+	}
+}
+
+func TestWhatTheCallerSendsAlongIsSent(t *testing.T) {
+	service := &service{}
+	traced := metadata.AppendToOutgoingContext(ctx, "traceparent", "00-1-2-01")
+	_, _ = call(t, service).Generate(traced, question)
+	if sent := service.lastMetadata.Get("traceparent"); len(sent) != 1 || sent[0] != "00-1-2-01" {
+		t.Error(sent)
+	}
+}
+
+func TestAServiceOfAnotherVersionIsToldByItsAddress(t *testing.T) {
+	client := call(t, &service{})
+	_, err := client.Generate(ctx, question)
+	failed := expect(t, err, idefics2.ErrServiceFailed)
+	if failed.Code != codes.Unimplemented || !strings.Contains(err.Error(), client.Target()) {
+		t.Error(err)
+	}
+}
+
+func TestAServiceThatIsAwayIsToldByItsAddressWithWhatToDo(t *testing.T) {
+	_, err := connect(t, "127.0.0.1:1").Generate(ctx, question)
+	expect(t, err, idefics2.ErrUnavailable)
+	for _, word := range []string{"127.0.0.1:1", "IDEFICS2_CLIENT_TARGET"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%v does not say %s", err, word)
+		}
+	}
+}
+
+func TestTLSToAPortWithoutItIsToldAsSuchAndNotTriedAgain(t *testing.T) {
+	target := serve(t, &service{})
+	numLosses := 0
+	retries := idefics2.WithRetries(idefics2.Retries{OnLost: func(*idefics2.Error) { numLosses++ }})
+	client := connect(t, target, idefics2.WithTLS(&tls.Config{MinVersion: tls.VersionTLS12}), retries)
+	_, err := client.CountTokens(ctx, question)
+	if failed := expect(t, err, idefics2.ErrSettingInvalid); failed.Field != "tls" || numLosses != 0 {
+		t.Error(failed, numLosses)
+	}
+	if errors.Is(err, idefics2.ErrUnavailable) {
+		t.Error("it will not be there later")
+	}
+}
+
+func TestACertificateIsTrustedWhereTheCallerVouchesForIt(t *testing.T) {
+	server, authorities := serveByTLS(t, &service{generate: func(context.Context) (*pb.GenerateResponse, error) {
+		return &pb.GenerateResponse{Output: "A"}, nil
+	}})
+	for name, given := range map[string]struct {
+		config *tls.Config
+		word   string
+	}{
+		"nobody":       {&tls.Config{MinVersion: tls.VersionTLS12}, "nobody vouches"},
+		"another name": {&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: authorities, ServerName: "other"}, "another name"},
+	} {
+		_, err := connect(t, server, idefics2.WithTLS(given.config)).Generate(ctx, question)
+		if expect(t, err, idefics2.ErrSettingInvalid); !strings.Contains(err.Error(), given.word) {
+			t.Error(name, err)
+		}
+	}
+	_, err := connect(t, server).Generate(ctx, question)
+	if expect(t, err, idefics2.ErrUnavailable); !strings.Contains(err.Error(), "TLS") {
+		t.Error(err)
+	}
+	trusting := idefics2.WithTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: authorities})
+	answer, err := connect(t, server, trusting).Generate(ctx, question)
+	if err != nil || answer.GetOutput() != "A" {
+		t.Error(answer, err)
+	}
+}
+
+func TestADeadlineThatHasPassedCallsNobody(t *testing.T) {
+	client := call(t, &service{})
+	passed, end := context.WithTimeout(ctx, -time.Second)
+	defer end()
+	_, err := client.Generate(passed, question)
+	expect(t, err, idefics2.ErrDeadlineExceeded, context.DeadlineExceeded)
+	events := client.Watch(passed, "r-1", 0)
+	if events.Next() {
+		t.Error("it yielded something")
+	}
+	expect(t, events.Err(), context.DeadlineExceeded)
+	_, err = client.Upload(passed, bytes.NewReader(make([]byte, 9)), idefics2.UploadOptions{})
+	expect(t, err, context.DeadlineExceeded)
+}
+
+func TestADeadlineIsSentAndTheServiceMaySayItFirst(t *testing.T) {
+	hasDeadline := false
+	client := call(t, &service{generate: func(ctx context.Context) (*pb.GenerateResponse, error) {
+		_, hasDeadline = ctx.Deadline()
+		return nil, refusal(codes.DeadlineExceeded, idefics2.ReasonRequestDeadlineExceeded, "", 0)
+	}}, idefics2.WithTimeout(time.Hour))
+	_, err := client.Generate(ctx, question)
+	expect(t, err, idefics2.ErrDeadlineExceeded, context.DeadlineExceeded, idefics2.ReasonRequestDeadlineExceeded)
+	if !hasDeadline {
+		t.Error("the service was not told")
+	}
+}
+
+func TestCancellingInTheMiddleOfAnAnswerCancelsTheCall(t *testing.T) {
+	cancelled := make(chan struct{})
+	client := call(t, &service{stream: func(events pb.GenerationService_GenerateStreamServer) error {
+		defer close(cancelled)
+		if err := events.Send(text(1, "A ")); err != nil {
+			return err
+		}
+		<-events.Context().Done()
+		return events.Context().Err()
+	}})
+	bounded, cancel := context.WithCancel(ctx)
+	events := client.Stream(bounded, question)
+	if !events.Next() || events.Value().GetTextDelta().GetText() != "A " {
+		t.Fatal(events.Err())
+	}
+	cancel()
+	if events.Next() {
+		t.Error("it went on")
+	}
+	expect(t, events.Err(), idefics2.ErrCancelled, context.Canceled)
+	<-cancelled
+}
+
+func TestLeavingALoopCancelsTheCallAndIsNoError(t *testing.T) {
+	cancelled := make(chan struct{})
+	client := call(t, &service{stream: func(events pb.GenerationService_GenerateStreamServer) error {
+		defer close(cancelled)
+		for events.Send(text(1, "A ")) == nil {
+			continue
+		}
+		return nil
+	}})
+	events := client.Stream(ctx, question)
+	events.All()(func(event *idefics2.Event, err error) bool { return false })
+	<-cancelled
+	if events.Err() != nil || events.Next() {
+		t.Error(events.Err())
+	}
+}
+
+func TestRangingOverAllEndsWithTheError(t *testing.T) {
+	client := call(t, &service{stream: func(events pb.GenerationService_GenerateStreamServer) error {
+		_ = events.Send(text(1, "A "))
+		return refusal(codes.Internal, idefics2.ReasonInternalError, "", 0)
+	}})
+	texts, failures := 0, 0
+	client.Stream(ctx, question).All()(func(event *idefics2.Event, err error) bool {
+		if err != nil {
+			expect(t, err, idefics2.ReasonInternalError)
+			failures++
+		} else {
+			texts++
+		}
+		return true
+	})
+	if texts != 1 || failures != 1 {
+		t.Error(texts, failures)
+	}
+}
+
+func TestCancellingCancelsTheRequestThatIsWaitedFor(t *testing.T) {
+	cancelled := make(chan string, 1)
+	client := call(t, &service{
+		submit: func(*pb.SubmitRequest) error { return nil },
+		watch: func(_ *pb.WatchRequestRequest, events pb.RequestService_WatchRequestServer) error {
+			_ = events.Send(text(1, "A "))
+			<-events.Context().Done()
+			return events.Context().Err()
+		},
+		cancel: func(id string) { cancelled <- id },
+	})
+	submission := idefics2.Submission{Question: question, RequestID: "mine"}
+	bounded, cancel := context.WithCancel(ctx)
+	_, err := client.SubmitAndWatch(bounded, submission, func(*idefics2.Event) error {
+		cancel()
+		return nil
+	})
+	expect(t, err, context.Canceled)
+	if id := <-cancelled; id != "mine" {
+		t.Error(id)
+	}
+	mine := errors.New("mine")
+	if _, err = client.SubmitAndWatch(ctx, submission, func(*idefics2.Event) error { return mine }); err != mine {
+		t.Error(err)
+	}
+	<-cancelled
+}
+
+func TestEventsAreToldAndTheAnswerReturned(t *testing.T) {
+	client := call(t, &service{
+		submit: func(*pb.SubmitRequest) error { return nil },
+		watch: func(_ *pb.WatchRequestRequest, events pb.RequestService_WatchRequestServer) error {
+			_ = events.Send(text(1, "A"))
+			return events.Send(finished(2, "A"))
+		},
+	})
+	var told []int64
+	answer, err := client.SubmitAndWatch(ctx, idefics2.Submission{Question: question}, func(event *idefics2.Event) error {
+		told = append(told, event.GetSequence())
+		return nil
+	})
+	if err != nil || answer.GetOutput() != "A" || !reflect.DeepEqual(told, []int64{1, 2}) {
+		t.Error(answer, err, told)
+	}
+	if answer, err = client.Wait(ctx, "r-1"); err != nil || answer.GetOutput() != "A" {
+		t.Error(answer, err)
+	}
+}
+
+func TestNothingIsAskedAgainBeforeTheTimeThatTheServiceAsksFor(t *testing.T) {
+	numCalls := 0
+	client := call(t, &service{getRequest: func() error {
+		numCalls++
+		return refusal(codes.Unavailable, idefics2.ReasonStoreUnavailable, "", time.Hour)
+	}}, idefics2.WithRetries(idefics2.Retries{FirstPause: time.Nanosecond, MaxPause: time.Hour}))
+	bounded, end := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer end()
+	_, err := client.GetRequest(bounded, "r-1")
+	expect(t, err, idefics2.ErrDeadlineExceeded)
+	if numCalls != 1 {
+		t.Error(numCalls)
+	}
+}
+
+func TestWhatOnlyReadsIsAskedAgainThoughTheServiceWasReached(t *testing.T) {
+	var losses []idefics2.Reason
+	client := call(t, &service{getRequest: func() error {
+		if len(losses) == 2 {
+			return nil
+		}
+		return refusal(codes.Unavailable, idefics2.ReasonStoreUnavailable, "", time.Millisecond)
+	}}, idefics2.WithRetries(idefics2.Retries{
+		FirstPause: time.Nanosecond, OnLost: func(err *idefics2.Error) { losses = append(losses, err.Reason) },
+	}))
+	request, err := client.GetRequest(ctx, "r-1")
+	if err != nil || request.GetRequestId() != "r-1" || len(losses) != 2 {
+		t.Error(request, err, losses)
+	}
+}
+
+func TestEverySourceOfBytesCanBeSentAgainAfterALoss(t *testing.T) {
+	large := bytes.Repeat([]byte("BM, and no two pieces alike"), 120_000)
+	path := filepath.Join(t.TempDir(), "cat.bmp")
+	if err := os.WriteFile(path, large, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for name, source := range map[string]io.Reader{
+		"bytes": bytes.NewReader(large), "a file": file, "a stream": io.MultiReader(bytes.NewReader(large)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var received []byte
+			var start *pb.UploadStart
+			isLost := false
+			client := call(t, &service{upload: func(messages pb.FileService_UploadServer) error {
+				received = nil
+				for {
+					message, err := messages.Recv()
+					if err == io.EOF {
+						return messages.SendAndClose(&pb.File{Id: "f"})
+					} else if err != nil {
+						return err
+					}
+					if message.GetStart() != nil {
+						start = message.GetStart()
+					}
+					received = append(received, message.GetChunk()...)
+					if len(received) > 0 && !isLost {
+						isLost = true
+						return status.Error(codes.Unavailable, "cut")
+					}
+				}
+			}})
+			var last idefics2.Transfer
+			options := idefics2.UploadOptions{OnProgress: func(transfer idefics2.Transfer) { last = transfer }}
+			uploaded, err := client.Upload(ctx, source, options)
+			if err != nil || uploaded.GetId() != "f" || !bytes.Equal(received, large) {
+				t.Error(uploaded, err, len(received))
+			}
+			if size := int64(len(large)); last != (idefics2.Transfer{NumBytes: size, SizeBytes: size}) {
+				t.Error(last)
+			}
+			if isNamed := start.GetName() == "cat.bmp"; isNamed != (name == "a file") {
+				t.Error(start.GetName())
+			}
+		})
+	}
+}
+
+func TestAFileThatIsNotThereIsToldByItsNameWithTheSystemsError(t *testing.T) {
+	client := connect(t, "127.0.0.1:1")
+	_, uploaded := client.UploadFile(ctx, "nowhere.png", idefics2.UploadOptions{})
+	_, asked := client.Generate(ctx, idefics2.Question{Images: []idefics2.Image{idefics2.ImageFile("nowhere.png")}})
+	for _, err := range []error{uploaded, asked} {
+		expect(t, err, idefics2.ErrFileUnreadable, idefics2.ErrInvalidRequest, fs.ErrNotExist)
+		if !strings.Contains(err.Error(), "nowhere.png") {
+			t.Error(err)
+		}
+	}
+}
+
+func TestWhatTheWireCannotHoldNamesItsField(t *testing.T) {
+	client := connect(t, "127.0.0.1:1")
+	for _, wrong := range []struct {
+		question idefics2.Question
+		field    string
+		reason   idefics2.Reason
+	}{
+		{idefics2.Question{TopK: idefics2.Ptr(math.MaxInt32 + 1)}, "top_k", idefics2.ReasonValueOutOfRange},
+		{idefics2.Question{Prompt: "\xff"}, "prompt", idefics2.ReasonTextNotUnicode},
+		{idefics2.Question{Stop: []string{"a", "\xff"}}, "stop", idefics2.ReasonTextNotUnicode},
+		{idefics2.Question{Images: make([]idefics2.Image, 1)}, "images[0]", idefics2.ReasonImageMissing},
+	} {
+		_, err := client.Submit(ctx, idefics2.Submission{Question: wrong.question})
+		if failed := expect(t, err, idefics2.ErrInvalidRequest, wrong.reason); failed.Field != wrong.field {
+			t.Error(failed.Field)
+		}
+	}
+}
+
+func TestTargetsAreReadAsPeopleWriteThem(t *testing.T) {
+	for given, target := range map[string]string{
+		"": "127.0.0.1:50051", "host": "host:50051", "host:1": "host:1", "grpcs://host": "host:50051",
+		"https://host": "host:443", "HTTP://[::1]:2/": "[::1]:2",
+	} {
+		if client := connect(t, given); client.Target() != target {
+			t.Errorf("%s is %s", given, client.Target())
+		}
+	}
+}
+
+func TestOtherTargetsAndKeysAreRefusedWithoutBeingShown(t *testing.T) {
+	for _, given := range []string{"https://name:secret@host", "https://host/secret", "a secret"} {
+		_, err := idefics2.New(given)
+		if failed := expect(t, err, idefics2.ErrSettingInvalid); failed.Field != "target" {
+			t.Error(failed.Field)
+		}
+		if strings.Contains(err.Error(), "secret") {
+			t.Error(err)
+		}
+	}
+	_, err := idefics2.New("grpc://host", idefics2.WithTLS(&tls.Config{MinVersion: tls.VersionTLS12}))
+	expect(t, err, idefics2.ErrSettingInvalid)
+	_, err = idefics2.New("host", idefics2.WithKey("sécret"))
+	expect(t, err, idefics2.ErrAuthentication)
+	if strings.Contains(err.Error(), "sécret") {
+		t.Error(err)
+	}
+}
+
+func TestAClientThatWasClosedCallsNobody(t *testing.T) {
+	client := call(t, &service{})
+	client.Close()
+	_, err := client.Generate(ctx, question)
+	expect(t, err, idefics2.ErrCancelled)
+}

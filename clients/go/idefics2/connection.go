@@ -1,0 +1,165 @@
+package idefics2
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+)
+
+const (
+	// pingInterval is how often a quiet connection is tested; servers suffer no less than 300 s, unless they are set to.
+	pingInterval = 310 * time.Second
+	pingTimeout  = 20 * time.Second
+	dialTimeout  = 20 * time.Second
+	// maxMessageBytes is what a message has at most; the library's own limit is 4 MiB.
+	maxMessageBytes = 28 << 20
+)
+
+// connection is the channel to one service, and the ways to call over it.
+type connection struct {
+	target  string
+	channel *grpc.ClientConn
+	key     string
+	timeout time.Duration
+	retries Retries
+}
+
+func connect(target string, given []Option) (*connection, error) {
+	chosen := &options{}
+	for _, option := range given {
+		option(chosen)
+	}
+	endpoint, err := findEndpoint(target, chosen.tls)
+	if err != nil {
+		return nil, err
+	}
+	key, err := findKey(chosen.key)
+	if err != nil {
+		return nil, err
+	}
+	retries := chosen.retries.orDefaults()
+	channel, err := grpc.Dial(endpoint.target, append(dialOptions(endpoint, retries), chosen.dial...)...)
+	if err != nil {
+		return nil, refuseSetting("target", err.Error())
+	}
+	return &connection{endpoint.target, channel, key, chosen.timeout, retries}, nil
+}
+
+func dialOptions(endpoint endpoint, retries Retries) []grpc.DialOption {
+	security := grpc.WithInsecure()
+	if endpoint.tls != nil {
+		security = grpc.WithTransportCredentials(credentials.NewTLS(endpoint.tls))
+	}
+	pauses := backoff.Config{
+		BaseDelay: retries.FirstPause, Multiplier: 2, Jitter: 0.2, MaxDelay: retries.MaxPause,
+	}
+	return []grpc.DialOption{
+		security,
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pauses, MinConnectTimeout: dialTimeout}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingTimeout}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
+	}
+}
+
+// begin begins an operation; end must be called once it is over.
+func (c *connection) begin(ctx context.Context) *operation {
+	var end context.CancelFunc
+	if _, ok := ctx.Deadline(); !ok && c.timeout > 0 {
+		ctx, end = context.WithTimeout(ctx, c.timeout)
+	} else {
+		ctx, end = context.WithCancel(ctx)
+	}
+	return &operation{connection: c, ctx: ctx, end: end}
+}
+
+// outgoing is the context of a call: with the key, beside what the caller sends along.
+func (o *operation) outgoing() context.Context {
+	if o.key == "" {
+		return o.ctx
+	}
+	return metadata.AppendToOutgoingContext(o.ctx, "authorization", "Key "+o.key)
+}
+
+func (o *operation) callOptions() []grpc.CallOption {
+	return []grpc.CallOption{grpc.WaitForReady(o.waits)}
+}
+
+// method is one of the wire that has one answer.
+type method[I, O any] func(context.Context, I, ...grpc.CallOption) (O, error)
+
+// ask calls once; it returns the answer.
+func ask[I, O any](op *operation, call method[I, O], input I) (O, error) {
+	var header metadata.MD
+	answer, err := call(op.outgoing(), input, append(op.callOptions(), grpc.Header(&header))...)
+	if err != nil {
+		return answer, readError(op.ctx, err, op.target, header)
+	}
+	return answer, nil
+}
+
+// askRepeatedly calls a few times where no answer comes: what only reads has the same effect and answer each time.
+func askRepeatedly[I, O any](op *operation, call method[I, O], input I) (O, error) {
+	for {
+		answer, err := ask(op, call, input)
+		if err == nil {
+			return answer, nil
+		}
+		if err := op.pauseOrGiveUp(err); err != nil {
+			return answer, err
+		}
+	}
+}
+
+// insist calls until there is an answer, or an error that will stay.
+func insist[I, O any](op *operation, call method[I, O], input I) (O, error) {
+	for {
+		answer, err := ask(op, call, input)
+		if err == nil {
+			op.restore()
+			return answer, nil
+		}
+		if err := op.pauseAfter(err); err != nil {
+			return answer, err
+		}
+	}
+}
+
+// receiver is where messages come from.
+type receiver[O any] interface {
+	Recv() (O, error)
+	Header() (metadata.MD, error)
+}
+
+// flow is what comes of one call that has many answers. It ends with its operation.
+type flow[O any] struct {
+	op       *operation
+	start    func(context.Context, ...grpc.CallOption) (receiver[O], error)
+	messages receiver[O]
+}
+
+func follow[O any](
+	op *operation, start func(context.Context, ...grpc.CallOption) (receiver[O], error),
+) *flow[O] {
+	return &flow[O]{op: op, start: start}
+}
+
+// next returns the next message; io.EOF after the last one.
+func (f *flow[O]) next() (message O, err error) {
+	if f.messages == nil {
+		if f.messages, err = f.start(f.op.outgoing(), f.op.callOptions()...); err != nil {
+			return message, readError(f.op.ctx, err, f.op.target, nil)
+		}
+	}
+	message, err = f.messages.Recv()
+	if err == nil || err == io.EOF {
+		return message, err
+	}
+	header, _ := f.messages.Header() // there is none where the service was not reached
+	return message, readError(f.op.ctx, err, f.op.target, header)
+}

@@ -1,0 +1,123 @@
+package idefics2
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	pb "github.com/idefics2-serving/idefics2-serving/clients/go/idefics2v1"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	domain         = "idefics2"
+	deadlinePassed = "the deadline passed before the answer was complete"
+)
+
+// mismatches are what the channel says of connections that will not come about at the next try either.
+var mismatches = []struct{ words, meaning string }{
+	{"first record does not look like a TLS handshake", "does not speak TLS: leave TLS out, or use the port that has it"},
+	{"certificate signed by unknown authority", "shows a certificate that nobody vouches for: set RootCAs of WithTLS"},
+	{"certificate is valid for", "shows a certificate of another name: use a target that it names"},
+	{"x509:", "shows a certificate that cannot be trusted"},
+}
+
+// readFailure says by one error why a submitted request has no answer.
+func readFailure(failure *pb.Failure, requestID string) *Error {
+	reason, ok := pb.ErrorReason_name[int32(failure.GetReason())]
+	if !ok {
+		reason = fmt.Sprint(int32(failure.GetReason()))
+	}
+	return &Error{
+		Code: codes.Code(failure.GetCode()), Reason: Reason(reason), Message: failure.GetMessage(),
+		Field: failure.GetField(), RequestID: requestID,
+	}
+}
+
+// readError says by one error what went wrong with a call to target, whose header, if it came, named it.
+func readError(ctx context.Context, err error, target string, header metadata.MD) *Error {
+	requestID := ""
+	if names := header.Get("x-request-id"); len(names) > 0 {
+		requestID = names[0]
+	}
+	failed := readDetails(status.Convert(err))
+	failed.RequestID, failed.cause = requestID, err
+	if failed.Reason == "" {
+		return explain(ctx, failed, target)
+	}
+	if _, ok := ctx.Deadline(); ok && failed.Reason == ReasonRequestDeadlineExceeded {
+		failed.cause = context.DeadlineExceeded // the service was faster
+	}
+	return failed
+}
+
+// readDetails reads what the service itself wrote; an error that somebody else wrote has no reason.
+func readDetails(status *status.Status) *Error {
+	failed := &Error{Code: status.Code(), Message: status.Message()}
+	details := status.Details()
+	for _, detail := range details {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
+			failed.Reason, failed.Metadata = Reason(info.GetReason()), info.GetMetadata()
+		}
+	}
+	if failed.Reason == "" {
+		return failed
+	}
+	for _, detail := range details {
+		switch detail := detail.(type) {
+		case *errdetails.BadRequest:
+			if violations := detail.GetFieldViolations(); len(violations) > 0 {
+				failed.Field = violations[0].GetField()
+			}
+		case *errdetails.RetryInfo:
+			failed.RetryAfter = detail.GetRetryDelay().AsDuration()
+		}
+	}
+	return failed
+}
+
+// explain says what is behind a status that the service did not write itself.
+func explain(ctx context.Context, failed *Error, target string) *Error {
+	if ctx.Err() != nil {
+		return endOf(ctx, failed.RequestID)
+	}
+	switch failed.Code {
+	case codes.DeadlineExceeded:
+		failed.Message = deadlinePassed
+		if _, ok := ctx.Deadline(); ok {
+			failed.cause = context.DeadlineExceeded
+		}
+	case codes.Unimplemented:
+		failed.Message = target + " does not know this call: " +
+			"it is another service, or of another version than this client: update the older one"
+	case codes.Unavailable:
+		return explainAbsence(failed, target)
+	}
+	if failed.Message == "" {
+		failed.Message = fmt.Sprintf("the call failed with %s", failed.Code)
+	}
+	return failed
+}
+
+func explainAbsence(failed *Error, target string) *Error {
+	words := failed.Message
+	for _, mismatch := range mismatches {
+		if strings.Contains(words, mismatch.words) {
+			failed.kind, failed.Field, failed.Message = ErrSettingInvalid, "tls", target+" "+mismatch.meaning
+			return failed
+		}
+	}
+	if strings.Contains(words, "while dialing") {
+		failed.Message = "no service answers at " + target + ": start one with `idefics2-service serve`, " +
+			"or set IDEFICS2_CLIENT_TARGET to the address of one that runs"
+		return failed
+	}
+	failed.Message = "the connection to " + target + " was lost before the answer was complete"
+	if failed.RequestID == "" {
+		failed.Message += "; if it never comes about, look whether both sides speak TLS, or neither"
+	}
+	return failed
+}

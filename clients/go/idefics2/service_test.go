@@ -1,0 +1,164 @@
+package idefics2_test
+
+import (
+	"context"
+	"crypto/x509"
+	"io"
+	"log"
+	"net"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/idefics2-serving/idefics2-serving/clients/go/idefics2"
+	pb "github.com/idefics2-serving/idefics2-serving/clients/go/idefics2v1"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// service answers as a test says; what a test does not set answers UNIMPLEMENTED.
+type service struct {
+	pb.UnimplementedGenerationServiceServer
+	pb.UnimplementedRequestServiceServer
+	pb.UnimplementedFileServiceServer
+
+	generate     func(context.Context) (*pb.GenerateResponse, error)
+	stream       func(pb.GenerationService_GenerateStreamServer) error
+	submit       func(*pb.SubmitRequest) error
+	watch        func(*pb.WatchRequestRequest, pb.RequestService_WatchRequestServer) error
+	getRequest   func() error
+	cancel       func(id string)
+	upload       func(pb.FileService_UploadServer) error
+	lastMetadata metadata.MD
+}
+
+// serve lets a service listen, and returns its address.
+func serve(t *testing.T, s *service) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := register(s)
+	go server.Serve(listener)
+	t.Cleanup(server.Stop)
+	return listener.Addr().String()
+}
+
+// serveByTLS lets a service listen, and returns its address and who vouches for it.
+func serveByTLS(t *testing.T, s *service) (string, *x509.CertPool) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(register(s))
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it tells of each handshake that fails
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	authorities := x509.NewCertPool()
+	authorities.AddCert(server.Certificate())
+	return server.Listener.Addr().String(), authorities
+}
+
+func register(s *service) *grpc.Server {
+	server := grpc.NewServer()
+	pb.RegisterGenerationServiceServer(server, s)
+	pb.RegisterRequestServiceServer(server, s)
+	pb.RegisterFileServiceServer(server, s)
+	return server
+}
+
+// call returns a client of a service.
+func call(t *testing.T, s *service, options ...idefics2.Option) *idefics2.Client {
+	t.Helper()
+	return connect(t, serve(t, s), options...)
+}
+
+// connect returns a client that tries again at once.
+func connect(t *testing.T, target string, options ...idefics2.Option) *idefics2.Client {
+	t.Helper()
+	usual := []idefics2.Option{
+		idefics2.WithKey("local.key"), idefics2.WithRetries(idefics2.Retries{FirstPause: time.Nanosecond}),
+	}
+	client, err := idefics2.New(target, append(usual, options...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// refusal is an error as the service writes it.
+func refusal(code codes.Code, reason idefics2.Reason, field string, retryAfter time.Duration) error {
+	info := &errdetails.ErrorInfo{Domain: "idefics2", Reason: string(reason), Metadata: map[string]string{"a": "b"}}
+	refused, err := status.New(code, "why").WithDetails(info)
+	if err == nil && field != "" {
+		violation := &errdetails.BadRequest_FieldViolation{Field: field}
+		refused, err = refused.WithDetails(
+			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{violation}})
+	}
+	if err == nil && retryAfter != 0 {
+		refused, err = refused.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+	}
+	if err != nil {
+		panic(err)
+	}
+	return refused.Err()
+}
+
+func (s *service) Generate(ctx context.Context, _ *pb.GenerateRequest) (*pb.GenerateResponse, error) {
+	s.lastMetadata, _ = metadata.FromIncomingContext(ctx)
+	if s.generate == nil {
+		return s.UnimplementedGenerationServiceServer.Generate(ctx, nil)
+	}
+	if err := grpc.SetHeader(ctx, metadata.Pairs("x-request-id", "r-1")); err != nil {
+		return nil, err
+	}
+	return s.generate(ctx)
+}
+
+func (s *service) GenerateStream(_ *pb.GenerateRequest, events pb.GenerationService_GenerateStreamServer) error {
+	return s.stream(events)
+}
+
+func (s *service) Submit(_ context.Context, request *pb.SubmitRequest) (*pb.Request, error) {
+	return &pb.Request{RequestId: request.GetRequestId()}, s.submit(request)
+}
+
+func (s *service) WatchRequest(
+	question *pb.WatchRequestRequest, events pb.RequestService_WatchRequestServer,
+) error {
+	return s.watch(question, events)
+}
+
+func (s *service) GetRequest(_ context.Context, question *pb.GetRequestRequest) (*pb.Request, error) {
+	return &pb.Request{RequestId: question.GetRequestId()}, s.getRequest()
+}
+
+func (s *service) CancelRequest(_ context.Context, question *pb.CancelRequestRequest) (*pb.Request, error) {
+	s.cancel(question.GetRequestId())
+	return &pb.Request{RequestId: question.GetRequestId()}, nil
+}
+
+func (s *service) GetFile(context.Context, *pb.GetFileRequest) (*pb.File, error) {
+	return nil, refusal(codes.NotFound, idefics2.ReasonFileNotUploaded, "", 0)
+}
+
+func (s *service) GetUpload(context.Context, *pb.GetUploadRequest) (*pb.GetUploadResponse, error) {
+	return nil, refusal(codes.NotFound, idefics2.ReasonUploadNotFound, "", 0)
+}
+
+func (s *service) Upload(messages pb.FileService_UploadServer) error {
+	return s.upload(messages)
+}
+
+func text(sequence int64, text string) *pb.Event {
+	return &pb.Event{Sequence: sequence, Event: &pb.Event_TextDelta{TextDelta: &pb.TextDelta{Text: text}}}
+}
+
+func finished(sequence int64, output string) *pb.Event {
+	response := &pb.Finished_Response{Response: &pb.GenerateResponse{Output: output}}
+	return &pb.Event{Sequence: sequence, Event: &pb.Event_Finished{Finished: &pb.Finished{Result: response}}}
+}

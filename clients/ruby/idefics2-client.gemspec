@@ -1,0 +1,14 @@
+# frozen_string_literal: true
+
+Gem::Specification.new do |spec|
+  spec.name = 'idefics2-client'
+  spec.version = '0.1.0'
+  spec.summary = 'Ask Idefics2 about images, over gRPC'
+  spec.authors = ['idefics2-serving']
+  spec.license = 'Apache-2.0'
+  spec.required_ruby_version = '>= 3.1'
+  spec.files = Dir['lib/**/*.rb', 'README.md']
+  spec.add_dependency 'google-protobuf', '>= 3.21'
+  spec.add_dependency 'googleapis-common-protos-types', '~> 1.4'
+  spec.add_dependency 'grpc', '~> 1.51'
+end

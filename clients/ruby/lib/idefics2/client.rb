@@ -1,0 +1,129 @@
+# frozen_string_literal: true
+
+module Idefics2
+  # Asks one service. All methods raise an Error where there is no answer, and SystemCallError where a file cannot be
+  # read. Each takes `timeout` in seconds, which is sent along; nil is for ever. A question is the keywords of
+  # V1::GenerateRequest, and `image`: a path, an http(s) URL or a data URI.
+  class Client
+    DEFAULT_TARGET = '127.0.0.1:50051'
+    MAX_MESSAGE_BYTES = 28 * 2**20
+    ATTEMPTS = 3
+    MAX_PAUSE = 5.0
+    # Any scheme: the service says better than a missing file would what it does not fetch.
+    IS_URL = %r{\A(?:data:|[a-z][a-z0-9+.-]*://)}i
+    # The reasons that a wait may help against; empty: the service did not speak.
+    PASSING = ['', 'BACKEND_UNAVAILABLE', 'SERVICE_STOPPING', 'STORE_UNAVAILABLE', 'FILE_STORE_UNAVAILABLE'].freeze
+
+    # The stubs of the wire, whose calls need `metadata: client.metadata` and raise GRPC::BadStatus.
+    attr_reader :generation, :requests, :files
+    attr_reader :target, :metadata
+
+    # The target comes from IDEFICS2_CLIENT_TARGET where it is left out, the key from IDEFICS2_API_KEY, else FAL_KEY.
+    def initialize(target = nil, key: nil, credentials: :this_channel_is_insecure)
+      @target = first_of(target, ENV.fetch('IDEFICS2_CLIENT_TARGET', nil), DEFAULT_TARGET)
+      key = first_of(key, ENV.fetch('IDEFICS2_API_KEY', nil), ENV.fetch('FAL_KEY', nil))
+      @metadata = key ? { 'authorization' => "Key #{key}" } : {}
+      limits = { 'grpc.max_receive_message_length' => MAX_MESSAGE_BYTES }
+      options = { channel_override: GRPC::ClientStub.setup_channel(nil, @target, credentials, limits) }
+      @generation = V1::GenerationService::Stub.new(@target, credentials, **options)
+      @requests = V1::RequestService::Stub.new(@target, credentials, **options)
+      @files = V1::FileService::Stub.new(@target, credentials, **options)
+    end
+
+    # Returns the answer when it is complete.
+    def generate(timeout: nil, **question)
+      ask(generation, :generate, write(question), timeout)
+    end
+
+    # Yields each event as it happens, the finished one last. Who leaves the block cancels the call.
+    def stream(timeout: nil, **question, &block)
+      follow(generation, :generate_stream, write(question), timeout, &block)
+    end
+
+    # Returns what the question would cost, without running it.
+    def count_tokens(timeout: nil, **question)
+      ask_repeatedly(generation, :count_tokens, write(question), timeout)
+    end
+
+    # Hands in a request and returns where it stands; `options` are the keywords of V1::SubmitRequest.
+    def submit(options = {}, timeout: nil, **question)
+      ask(requests, :submit, V1::SubmitRequest.new(**options, input: write(question)), timeout)
+    end
+
+    def get_request(id, timeout: nil)
+      ask_repeatedly(requests, :get_request, V1::GetRequestRequest.new(request_id: id), timeout)
+    end
+
+    # Yields each event after number `after`, to the finished one, over one connection.
+    def watch(id, after: 0, timeout: nil, &block)
+      follow(requests, :watch_request, V1::WatchRequestRequest.new(request_id: id, after: after), timeout, &block)
+    end
+
+    # Returns the answer of a request that has ended; raises the request's own error.
+    def result(id, timeout: nil)
+      ask_repeatedly(requests, :get_result, V1::GetResultRequest.new(request_id: id), timeout)
+    end
+
+    def cancel(id, timeout: nil)
+      ask_repeatedly(requests, :cancel_request, V1::CancelRequestRequest.new(request_id: id), timeout)
+    end
+
+    private
+
+    def ask(stub, method, message, timeout)
+      ask_until(stub, method, message, timeout && (Time.now + timeout))
+    end
+
+    # Asks a few times where no answer comes: what only reads has the same effect and answer each time.
+    def ask_repeatedly(stub, method, message, timeout)
+      deadline = timeout && (Time.now + timeout)
+      num_losses = 0
+      begin
+        ask_until(stub, method, message, deadline)
+      rescue Error => e
+        num_losses += 1
+        raise unless num_losses < ATTEMPTS && e.code == 'UNAVAILABLE' && PASSING.include?(e.reason)
+
+        pause(num_losses, e.retry_after, deadline)
+        retry
+      end
+    end
+
+    def ask_until(stub, method, message, deadline)
+      stub.public_send(method, message, metadata: metadata, deadline: deadline)
+    rescue GRPC::BadStatus => e
+      raise Error.read(e, target)
+    end
+
+    # Waits between 0 and a limit that doubles, and no shorter than the service asks for.
+    def pause(num_losses, asked, deadline)
+      seconds = [[rand * 0.2 * (2**(num_losses - 1)), asked.to_f].max, MAX_PAUSE].min
+      seconds = [seconds, [deadline - Time.now, 0].max].min if deadline
+      sleep(seconds)
+    end
+
+    def follow(stub, method, message, timeout, &block)
+      options = { metadata: metadata, deadline: timeout && (Time.now + timeout), return_op: true }
+      call = stub.public_send(method, message, **options)
+      call.execute.each(&block)
+    rescue GRPC::BadStatus => e
+      raise Error.read(e, target)
+    ensure
+      call&.cancel
+    end
+
+    # Writes a question as it goes over the wire; reads the file of its image.
+    def write(question)
+      image = question.delete(:image)
+      return V1::GenerateRequest.new(**question) unless image
+      return V1::GenerateRequest.new(image_url: image, **question) if image.match?(IS_URL)
+
+      first = V1::Image.new(data: ::File.binread(image))
+      V1::GenerateRequest.new(**question, images: [first, *question[:images]])
+    end
+
+    def first_of(*texts)
+      texts.find { |text| !text.to_s.strip.empty? }&.strip
+    end
+  end
+end

@@ -1,0 +1,148 @@
+# frozen_string_literal: true
+
+# What is promised of this client, which does not make the calls of the contract vectors.
+require 'google/rpc/status_pb'
+require 'minitest/autorun'
+require 'idefics2'
+
+# Answers as a test says.
+class Generation < Idefics2::V1::GenerationService::Service
+  attr_accessor :answer, :asked, :metadata
+  attr_reader :num_calls
+
+  def generate(request, call)
+    @num_calls = num_calls.to_i + 1
+    @asked = request
+    @metadata = call.metadata
+    answer.call
+  end
+
+  alias count_tokens generate
+  alias generate_stream generate
+end
+
+class ClientTest < Minitest::Test
+  include Idefics2
+
+  def setup
+    @service = Generation.new
+    @server = GRPC::RpcServer.new(pool_size: 2, poll_period: 0.1)
+    @target = "127.0.0.1:#{@server.add_http2_port('127.0.0.1:0', :this_port_is_insecure)}"
+    @server.handle(@service)
+    @thread = Thread.new { @server.run }
+    @server.wait_till_running
+    @client = Client.new(@target, key: 'local.key')
+  end
+
+  def teardown
+    @server.stop
+    @thread.join
+  end
+
+  def refuse(code, reason, *details)
+    info = Google::Rpc::ErrorInfo.new(domain: 'idefics2', reason: reason)
+    packed = [info, *details].map { |detail| Google::Protobuf::Any.pack(detail) }
+    status = Google::Rpc::Status.new(code: code, message: 'wé', details: packed)
+    raise GRPC::BadStatus.new(code, 'wé', { 'grpc-status-details-bin' => Google::Rpc::Status.encode(status) })
+  end
+
+  def test_a_question_gets_its_answer_and_what_is_left_out_stays_unset
+    @service.answer = -> { V1::GenerateResponse.new(output: 'A cat.') }
+    answer = @client.generate(image: 'https://example.com/cat.png', prompt: 'What?', temperature: 0.0)
+    assert_equal 'A cat.', answer.output
+    assert_equal 'https://example.com/cat.png', @service.asked.image_url
+    assert @service.asked.has_temperature?
+    refute @service.asked.has_top_p?
+    assert_equal 'Key local.key', @service.metadata['authorization']
+  end
+
+  def test_a_path_is_read
+    @service.answer = -> { V1::GenerateResponse.new }
+    @client.generate(image: __FILE__, prompt: 'What?')
+    assert_equal File.binread(__FILE__), @service.asked.images.first.data
+    assert_raises(Errno::ENOENT) { @client.generate(image: 'nowhere.png', prompt: 'What?') }
+  end
+
+  def test_an_error_says_its_code_its_reason_and_its_field
+    field = Google::Rpc::BadRequest::FieldViolation.new(field: 'prompt')
+    retry_info = Google::Rpc::RetryInfo.new(retry_delay: Google::Protobuf::Duration.new(seconds: 1, nanos: 500_000_000))
+    @service.answer = -> { refuse(8, 'QUEUE_FULL', Google::Rpc::BadRequest.new(field_violations: [field]), retry_info) }
+    error = assert_raises(Error) { @client.generate(prompt: 'What?') }
+    told = [error.message, error.code, error.reason, error.field, error.retry_after]
+    assert_equal ['wé', 'RESOURCE_EXHAUSTED', 'QUEUE_FULL', 'prompt', 1.5], told
+    assert_kind_of GRPC::ResourceExhausted, error.cause
+  end
+
+  def test_a_wrong_key_is_told_as_such
+    @service.answer = -> { refuse(16, 'API_KEY_INVALID') }
+    assert_equal 'API_KEY_INVALID', assert_raises(Error) { @client.generate(prompt: 'What?') }.reason
+  end
+
+  def test_events_come_in_order_and_the_error_last
+    @service.answer = lambda do
+      Enumerator.new do |events|
+        events << V1::Event.new(text_delta: V1::TextDelta.new(text: 'A '))
+        refuse(13, 'INTERNAL_ERROR')
+      end
+    end
+    texts = []
+    error = assert_raises(Error) { @client.stream(prompt: 'What?') { |event| texts << event.text_delta.text } }
+    assert_equal [['A '], 'INTERNAL_ERROR'], [texts, error.reason]
+  end
+
+  def test_leaving_a_block_cancels_the_call
+    left = Queue.new
+    @service.answer = lambda do
+      Enumerator.new do |events|
+        loop { events << V1::Event.new(text_delta: V1::TextDelta.new(text: 'A ')) }
+      ensure
+        left << true
+      end
+    end
+    @client.stream(prompt: 'What?') { |_event| break }
+    assert left.pop
+  end
+
+  def test_what_only_reads_is_asked_again_where_no_service_was_reached
+    losses = [14, 14]
+    @service.answer = lambda do
+      code = losses.shift
+      raise GRPC::BadStatus.new(code, 'cut') if code
+
+      V1::CountTokensResponse.new(num_prompt_tokens: 80)
+    end
+    assert_equal 80, @client.count_tokens(prompt: 'What?').num_prompt_tokens
+  end
+
+  def test_nothing_is_asked_a_fourth_time_and_what_writes_not_a_second
+    @service.answer = -> { refuse(14, 'STORE_UNAVAILABLE') }
+    assert_equal 'STORE_UNAVAILABLE', assert_raises(Error) { @client.count_tokens(prompt: 'What?') }.reason
+    assert_equal 3, @service.num_calls
+    assert_raises(Error) { @client.generate(prompt: 'What?') }
+    assert_equal 4, @service.num_calls
+  end
+
+  def test_a_timeout_is_sent_and_ends_the_call
+    released = Queue.new
+    @service.answer = lambda do
+      released.pop
+      V1::GenerateResponse.new
+    end
+    error = assert_raises(Error) { @client.generate(prompt: 'What?', timeout: 0.2) }
+    assert_equal ['DEADLINE_EXCEEDED', ''], [error.code, error.reason]
+  ensure
+    released << true
+  end
+
+  def test_a_service_of_another_version_is_told_by_its_address
+    error = assert_raises(Error) { @client.get_request('r-1') }
+    assert_equal 'UNIMPLEMENTED', error.code
+    assert_includes error.message, @target
+  end
+
+  def test_a_service_that_is_away_is_told_by_its_address
+    error = assert_raises(Error) { Client.new('127.0.0.1:1').generate(prompt: 'What?') }
+    assert_equal 'UNAVAILABLE', error.code
+    assert_includes error.message, '127.0.0.1:1'
+  end
+end
