@@ -1,0 +1,169 @@
+"""Each alert fires when it must and is quiet when it may: Prometheus itself says so, minute by minute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from idefics2_service import errors
+from k8s import promtool
+from k8s.manifests import FOLDER
+from k8s.monitoring import Rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RULES = Rules.read(FOLDER / "alerts")
+POD = 'namespace="n",pod="p"'
+OK, BAD = "requests_total{reason='OK'}", "requests_total{reason='INTERNAL_ERROR'}"
+FAST, ALL = (
+    "time_to_first_token_seconds_bucket{le='5.0'}",
+    "time_to_first_token_seconds_count",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What Prometheus scrapes each minute, by series, as promtool writes it; names without `idefics2_`."""
+
+    alert: str
+    firing: dict[str, str]
+    quiet: dict[str, str]
+    minutes: int = 40
+    """After which one looks."""
+
+
+CASES = (
+    Case("Idefics2FailsFast", {OK: "0+90x100", BAD: "0+10x100"}, {OK: "0+999x100", BAD: "0+1x100"}, 90),
+    Case("Idefics2FailsFast", {OK: "0+9x100", BAD: "0+1x100"}, {OK: "0+9x100", BAD: "0+9x60 540x40"}, 90),
+    Case("Idefics2FailsSlowly", {OK: "0+95x500", BAD: "0+5x500"}, {OK: "0+98x500", BAD: "0+2x500"}, 480),
+    Case("Idefics2FirstTokenLate", {FAST: "0+6x99", ALL: "0+10x99"}, {FAST: "0+9x99", ALL: "0+10x99"}, 90),
+    Case("Idefics2FirstTokenOftenLate", {FAST: "0+85x500", ALL: "0+100x500"},
+         {FAST: "0+95x500", ALL: "0+100x500"}, 480),
+    Case("Idefics2LineSlow", {"oldest_waiting_seconds": "40x60"},
+         {"oldest_waiting_seconds": "40x3 0 40x3 0x60"}, 9),
+    Case("Idefics2LineFull", {"num_requests_waiting": "128x60", "max_requests_waiting": "256x60"},
+         {"num_requests_waiting": "10x60", "max_requests_waiting": "256x60"}),
+    Case("Idefics2QueueOld", {"store_oldest_queued_seconds": "0+60x60"},
+         {"store_oldest_queued_seconds": "300x60"}),
+    Case("Idefics2QueueFull",
+         {"store_num_requests_queued": "90000x60", "store_max_requests_queued": "100000x60"},
+         {"store_num_requests_queued": "9000x60", "store_max_requests_queued": "100000x60"}),
+    Case("Idefics2StoreUnavailable", {"store_errors_total{operation='claim'}": "0+5x60"},
+         {"store_errors_total{operation='claim'}": "0+1x3 3x60"}),
+    Case("Idefics2StoreSlow",
+         {"store_seconds_bucket{operation='claim',le='0.5'}": "0+90x60",
+          "store_seconds_bucket{operation='claim',le='2.5'}": "0+100x60",
+          "store_seconds_bucket{operation='claim',le='+Inf'}": "0+100x60"},
+         {"store_seconds_bucket{operation='claim',le='0.1'}": "0+100x60",
+          "store_seconds_bucket{operation='claim',le='0.5'}": "0+100x60",
+          "store_seconds_bucket{operation='claim',le='+Inf'}": "0+100x60"}),
+    Case("Idefics2LeasesLost", {"store_attempts_total{outcome='lost'}": "0x30 1x30"},
+         {"store_attempts_total{outcome='ended'}": "0+9x60"}),
+    Case("Idefics2LeasesLost", {"store_late_renewals_total": "0+1x60"},
+         {"store_late_renewals_total": "0x30 2x30"}),
+    Case("Idefics2RequestsGivenUp", {"store_reaped_total{outcome='failed'}": "0x30 1x30"},
+         {"store_reaped_total{outcome='requeued'}": "0x30 1x30"}),
+    Case("Idefics2WebhooksFail",
+         {"webhooks_total{outcome='retried'}": "0+8x60",
+          "webhooks_total{outcome='delivered'}": "0+2x60"},
+         {"webhooks_total{outcome='retried'}": "0+1x60",
+          "webhooks_total{outcome='delivered'}": "0+9x60"}),
+    Case("Idefics2WebhooksFail", {"webhooks_total{outcome='given_up'}": "0x10 1x50"},
+         {"webhooks_total{outcome='given_up'}": "1x60"}),
+    Case("Idefics2ModelLost", {"backend_healthy": "0x60"}, {"backend_healthy": "1x20 0 1x60"}),
+    Case("Idefics2EngineStuck",
+         {"engine_num_requests_running": "3x60", "engine_last_step_time_seconds": "600x60"},
+         {"engine_num_requests_running": "3x60", "engine_last_step_time_seconds": "0+60x60"}),
+    Case("Idefics2EngineStuck",
+         {"engine_num_requests_running": "1x60", "engine_last_step_time_seconds": "0x60"},
+         {"engine_num_requests_running": "0x60", "engine_last_step_time_seconds": "600x60"}),
+    Case("Idefics2EngineRestarts", {"engine_start_time_seconds": "1 2 3 4x60"},
+         {"engine_start_time_seconds": "1 2x60"}),
+    Case("Idefics2EngineRestarts", {"backend_losses_total": "0 1 2 3 4x60"},
+         {"backend_losses_total": "0 1x60"}),
+    Case("Idefics2SlotsFull",
+         {"engine_num_requests_running": "64x60", "engine_kv_cache_slots": "64x60",
+          "num_requests_waiting": "5x60"},
+         {"engine_num_requests_running": "64x60", "engine_kv_cache_slots": "64x60",
+          "num_requests_waiting": "0x60"}),
+    Case("Idefics2EngineFaults", {"engine_requests_failed_total{why='not_finite'}": "0x35 1x20"},
+         {"engine_requests_failed_total{why='not_finite'}": "1x60"}),
+    Case("Idefics2EngineFaults", {"engine_out_of_memory_total": "0x35 1x20"},
+         {"engine_out_of_memory_total": "0 1x60"}),
+    Case("Idefics2ImageWorkersDie", {"engine_image_workers_killed_total{why='died'}": "0+1x60"},
+         {"engine_image_workers_killed_total{why='cancelled'}": "0+9x60"}),
+    Case("Idefics2NothingScraped", {}, {"backend_healthy": "1x60"}),
+    Case("Idefics2KeysNotCurrent", {"api_keys_current": "0x60"}, {"api_keys_current": "1x60"}),
+    Case("Idefics2CertificatesNotCurrent", {"certificates_current{port='grpc'}": "0x60"},
+         {"certificates_current{port='grpc'}": "1x60"}),
+    Case("Idefics2CertificateEnds", {"certificate_expires_timestamp_seconds{port='http'}": "300000x200"},
+         {"certificate_expires_timestamp_seconds{port='http'}": "3000000x200"}, 90),
+    Case("Idefics2DiskFull", {"data_free_bytes": "5x60", "data_size_bytes": "100x60"},
+         {"data_free_bytes": "50x60", "data_size_bytes": "100x60"}),
+    Case("Idefics2MemoryFull", {"process_resident_memory_bytes": "95x60", "memory_limit_bytes": "100x60"},
+         {"process_resident_memory_bytes": "50x60", "memory_limit_bytes": "100x60"}),
+    Case("Idefics2MemoryFull",
+         {"engine_memory_used_bytes": "95x60", "engine_memory_limit_bytes": "100x60"},
+         {"held_bytes": "50x60", "max_held_bytes": "100x60"}),
+)  # fmt: skip
+
+
+def test_every_alert_is_tried() -> None:
+    assert {case.alert for case in CASES} == {rule["alert"] for rule in RULES.alerts}
+
+
+def test_alerts_fire_and_are_quiet_as_they_must() -> None:
+    assert (
+        list(promtool.try_rules(RULES.file, {"evaluation_interval": "1m", "tests": list(_write_tests())}))
+        == []
+    )
+
+
+@pytest.mark.parametrize("is_firing", [True, False])
+def test_an_alert_that_does_not_fire_as_it_must_is_found(*, is_firing: bool) -> None:
+    case = next(case for case in CASES if case.alert == "Idefics2ModelLost")
+    wrong = _write_test(
+        case.alert, case.firing if is_firing else case.quiet, case.minutes, fires=not is_firing
+    )
+    (finding,) = promtool.try_rules(RULES.file, {"evaluation_interval": "1m", "tests": [wrong]})
+    assert "FAILED" in finding
+
+
+def test_what_is_our_fault_is_every_error_of_ours_and_no_other() -> None:
+    (rule,) = (
+        r for g in RULES.groups for r in g["rules"] if r.get("record", "").endswith("failed:ratio_rate5m")
+    )
+    ours = {
+        error.reason
+        for error in vars(errors).values()
+        if isinstance(error, type)
+        and getattr(error, "code", "") in {"INTERNAL", "UNAVAILABLE"}
+        and error.reason
+    } - {"SERVICE_STOPPING"}  # the caller's client goes to another replica
+    assert set(rule["expr"].split('reason=~"')[1].split('"')[0].split("|")) == ours
+
+
+def _write_tests() -> Iterator[dict[str, object]]:
+    for case in CASES:
+        yield _write_test(case.alert, case.firing, case.minutes, fires=True)
+        yield _write_test(case.alert, case.quiet, case.minutes, fires=False)
+
+
+def _write_test(alert: str, series: dict[str, str], minutes: int, *, fires: bool) -> dict[str, object]:
+    expression = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)'
+    sample = {"labels": "{}", "value": int(fires)}
+    return {
+        "name": f"{alert} {'fires' if fires else 'is quiet'}",
+        "interval": "1m",
+        "input_series": [{"series": _place(name), "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": expression, "eval_time": f"{minutes}m", "exp_samples": [sample]}],
+    }
+
+
+def _place(series: str) -> str:
+    """Write a series' whole name, with the pod that it is of."""
+    name, _, labels = series.replace("'", '"').rstrip("}").partition("{")
+    prefix = "" if name.startswith("process_") else "idefics2_"
+    return f"{prefix}{name}{{{','.join(filter(None, (labels, POD)))}}}"

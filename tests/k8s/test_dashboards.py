@@ -1,0 +1,109 @@
+"""Dashboards ask for what there is, and what is declared is what the running programs show."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from idefics2_engine.metrics import SERIES
+from k8s import metrics_table, monitoring
+from k8s.declared_metrics import find_declared, find_series
+from k8s.manifests import FOLDER
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness import Harness
+    from k8s.conftest import Copy
+
+DASHBOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
+ENGINES = {series.name for series in SERIES}
+OF_THE_FRONT = {
+    name
+    for name in find_declared().keys() - ENGINES
+    if name != "up" and not name.startswith(("nv_", "ALERTS"))
+}
+
+
+def find_triton_metrics_port() -> int:
+    """Find where a Triton that we started shows its metrics."""
+    option = "--metrics-port="
+    commands = [process.cmdline() for process in psutil.Process().children(recursive=True)]
+    return int(
+        next(word for command in commands for word in command if word.startswith(option))[len(option) :]
+    )
+
+
+async def test_the_front_shows_all_that_is_declared_and_nothing_else(on_real_triton: Harness) -> None:
+    text = (await on_real_triton.http.get("/metrics")).text
+    assert set(find_series(text_string_to_metric_families(text))) == OF_THE_FRONT
+
+
+@pytest.mark.usefixtures("on_real_triton")
+def test_the_engine_shows_all_that_is_declared_through_triton() -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{find_triton_metrics_port()}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    shown = {line.partition("{")[0] for line in lines if not line.startswith("#")}
+    assert {name for name in shown if name.startswith("idefics2_")} == ENGINES
+
+
+def test_the_table_of_metrics_is_what_the_programs_declare() -> None:
+    assert metrics_table.DOCUMENT.read_text() == metrics_table.render()
+
+
+def test_dashboards_and_alerts_ask_for_nothing_that_is_not_there() -> None:
+    assert list(monitoring.check(FOLDER)) == []
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_a_dashboard_is_whole(path: Path) -> None:
+    dashboard = json.loads(path.read_text())
+    assert dashboard["uid"] == f"idefics2-{path.stem}"
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [
+        (x, y)
+        for panel in panels
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(places) == len(set(places)), "two panels lie on each other"
+    assert max(x for x, _ in places) < 24
+    assert all(panel["targets"] for panel in panels if panel["type"] != "row")
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "finding"),
+    [
+        ("dashboards/engine.json", "sum by (pod) (rate(", "sum by (pod) rate((", "cannot be parsed"),
+        (
+            "dashboards/queue.json",
+            "idefics2_webhooks_total",
+            "idefics2_webhook_total",
+            "no metric idefics2_webhook_",
+        ),
+        ("dashboards/queue.json", 'kind=\\"submitted\\"', 'sort=\\"submitted\\"', "no label sort"),
+        ("alerts/engine.yaml", "idefics2_backend_healthy == 0", "idefics2_backend_health == 0", "no metric"),
+        ("alerts/engine.yaml", "idefics2_backend_healthy == 0", "idefics2_backend_healthy == (", "promtool"),
+        ("alerts/queue.yaml", "for: 5m", "during: 5m", "'during' does not exist"),
+        ("alerts/queue.yaml", 'outcome="lost"', 'result="lost"', "no label result"),
+        ("alerts/objectives.yaml", "idefics2:requests_failed:ratio_rate1h >", "idefics2:gone >", "no metric"),
+        ("alerts/front.yaml", "severity: critical", "severity: dire", "no severity"),
+        ("alerts/front.yaml", "#idefics2diskfull", "#disk", "does not link to its entry"),
+        (
+            "alerts/front.yaml",
+            "alert: Idefics2DiskFull",
+            "alert: Idefics2DiskFuller",
+            "0 entries in the runbook",
+        ),
+        ("README.md", "### Idefics2DiskFull", "### Idefics2DiscFull", "which is no alert"),
+    ],
+)
+def test_a_planted_fault_is_found(copy: Copy, path: str, old: str, new: str, finding: str) -> None:
+    copy.spoil(path, old, new)
+    findings = list(monitoring.check(copy.folder))
+    assert any(finding in found for found in findings), findings
