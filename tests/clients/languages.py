@@ -20,8 +20,8 @@ class Language:
     name: str
     folder: Path
     """Where its commands run."""
-    runner: tuple[str, ...]
-    """The program that makes the calls of vectors; see clients/vectors/README.md."""
+    runner: tuple[str, ...] = ()
+    """The program that makes the calls of vectors, if it has one; see clients/vectors/README.md."""
     debian: tuple[str, ...] = ()
     """Packages of Debian that it needs."""
     install: tuple[tuple[str, ...], ...] = ()
@@ -49,6 +49,35 @@ def _find_node() -> Node:
 
 _NODE = _find_node()
 
+_GO_MODULE = "github.com/idefics2-serving/idefics2-serving/clients/go"
+_GO_PROGRAMS = (f"{_GO_MODULE}/internal/vectors", f"{_GO_MODULE}/examples/ask")
+_GO_PATH = ROOT / ".cache/go"
+"""Where Go finds the module by its name, without a network, and leaves its programs."""
+
+_JARS = (
+    *(
+        "grpc-api",
+        "grpc-context",
+        "grpc-core",
+        "grpc-netty",
+        "grpc-protobuf",
+        "grpc-protobuf-lite",
+        "grpc-stub",
+    ),
+    *(
+        "netty-buffer",
+        "netty-codec",
+        "netty-codec-http",
+        "netty-codec-http2",
+        "netty-common",
+        "netty-handler",
+    ),
+    *("netty-resolver", "netty-transport", "protobuf", "protobuf-util", "guava", "perfmark-api"),
+    *("jsr305", "geronimo-annotation-1.3-spec", "gson", "junit4", "hamcrest-core"),
+    "netty-tcnative",
+)
+"""Java's, as Debian calls them; without perfmark calls hang."""
+
 LANGUAGES = (
     Language(
         name="python",
@@ -66,6 +95,77 @@ LANGUAGES = (
         source=ROOT / "clients/typescript/examples/ask.ts",
         readme=ROOT / "clients/typescript/README.md",
         variables={"PATH": os.pathsep.join((str(Path(_NODE.node).parent), os.environ["PATH"]))},
+    ),
+    Language(
+        name="go",
+        folder=ROOT / "clients/go",
+        runner=(str(_GO_PATH / "bin/vectors"),),
+        debian=(
+            "golang-go",
+            "golang-google-grpc-dev",
+            "golang-google-genproto-dev",
+            "golang-google-protobuf-dev",
+            "golang-github-golang-protobuf-1-5-dev",  # with 1-3, which is chosen without it, calls panic
+            "protoc-gen-go",
+            "protoc-gen-go-grpc",
+        ),
+        install=(
+            ("mkdir", "-p", str((_GO_PATH / "src" / _GO_MODULE).parent)),
+            ("ln", "-sfn", str(ROOT / "clients/go"), str(_GO_PATH / "src" / _GO_MODULE)),
+            ("go", "install", *_GO_PROGRAMS),
+        ),
+        checks=(
+            ("sh", "-c", 'test -z "$(gofmt -d . | tee /dev/stderr)"'),
+            ("go", "vet", f"{_GO_MODULE}/idefics2", f"{_GO_MODULE}/idefics2v1", *_GO_PROGRAMS),
+            ("go", "test", "-timeout", "60s", f"{_GO_MODULE}/idefics2"),
+        ),
+        program=(str(_GO_PATH / "bin/ask"),),
+        source=ROOT / "clients/go/examples/ask/main.go",
+        readme=ROOT / "clients/go/README.md",
+        variables={
+            "GO111MODULE": "off",
+            "GOFLAGS": "",
+            "GOPATH": f"{_GO_PATH}{os.pathsep}/usr/share/gocode",
+        },
+    ),
+    Language(
+        name="java",
+        folder=ROOT / "clients/java",
+        # The heap is smaller than the file that is uploaded in constant memory.
+        runner=("java", "-Xmx80m", "-XX:+UseSerialGC", "idefics2.client.Vectors"),
+        debian=(
+            *("openjdk-17-jdk-headless", "protobuf-compiler", "protobuf-compiler-grpc-java-plugin"),
+            *("libgrpc-java", "libnetty-java", "libprotobuf-java", "libguava-java", "libperfmark-java"),
+            *("libjsr305-java", "libgeronimo-annotation-1.3-spec-java", "libgoogle-gson-java", "junit4"),
+            "libnetty-tcnative-java",
+        ),
+        install=(("./build.sh",),),
+        checks=(
+            (
+                *("java", "-Djava.library.path=build/native", "org.junit.runner.JUnitCore"),
+                *("idefics2.client.ClientTest", "idefics2.client.ConnectionTest"),
+            ),
+        ),
+        program=("java", "Ask"),
+        source=ROOT / "clients/java/examples/Ask.java",
+        readme=ROOT / "clients/java/README.md",
+        variables={
+            "CLASSPATH": os.pathsep.join(
+                ("build/classes", "build/test", *(f"/usr/share/java/{jar}.jar" for jar in _JARS))
+            )
+        },
+    ),
+    Language(
+        name="ruby",
+        folder=ROOT / "clients/ruby",
+        debian=(
+            *("ruby", "ruby-grpc", "ruby-google-protobuf", "ruby-googleapis-common-protos-types"),
+            *("ruby-minitest", "protobuf-compiler", "protobuf-compiler-grpc"),
+        ),
+        checks=(("ruby", "-Ilib", "test/client_test.rb"),),
+        program=("ruby", "-Ilib", "examples/ask.rb"),
+        source=ROOT / "clients/ruby/examples/ask.rb",
+        readme=ROOT / "clients/ruby/README.md",
     ),
 )
 

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from clients.vectors.book import Vector
 
 
-@pytest.fixture(scope="session", params=find_selected(), ids=lambda language: language.name)
+_WITH_RUNNER = [language for language in find_selected() if language.runner]
+
+
+@pytest.fixture(scope="session", params=_WITH_RUNNER, ids=lambda language: language.name)
 async def runner(request: pytest.FixtureRequest) -> AsyncIterator[Runner]:
     """The program of one language, for all vectors."""
     assert isinstance(request.param, Language)

@@ -1,0 +1,130 @@
+package idefics2.client;
+
+import com.google.protobuf.ByteString;
+import com.google.protobuf.UnsafeByteOperations;
+import idefics2.client.Idefics2Exception.Parts;
+import io.grpc.Status;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.HexFormat;
+
+/** A file that is uploaded: measured, and read in pieces, so that it is never held whole. */
+final class Content implements AutoCloseable {
+  /** The largest chunk that the service takes. */
+  static final int PIECE_BYTES = 1 << 20;
+  private static final int MAX_NAME_BYTES = 255;
+
+  final String name;
+  final String sha256;
+  final long sizeBytes;
+  private final Path path;
+  private final FileChannel file;
+
+  private Content(Path path, FileChannel file, String name) throws IOException {
+    this.path = path;
+    this.file = file;
+    this.name = name;
+    this.sizeBytes = file.size();
+    MessageDigest digest = sha256();
+    ByteBuffer piece = ByteBuffer.allocate(PIECE_BYTES);
+    for (long at = 0; at < sizeBytes; at += piece.position()) {
+      readInto(piece.clear(), at);
+      digest.update(piece.array(), 0, piece.position());
+    }
+    this.sha256 = HexFormat.of().formatHex(digest.digest());
+  }
+
+  /** Opens a file, and reads it once for its digest, which takes a while. */
+  static Content open(Path path, String name) {
+    try {
+      return measure(path, FileChannel.open(path, StandardOpenOption.READ), name == null ? findName(path) : name);
+    } catch (IOException error) {
+      throw refuse(path, error);
+    }
+  }
+
+  /** Copies what can be read only once to where it can be read again; on disk, for it may be large. */
+  static Content open(InputStream source, String name) {
+    Path path = Path.of("the stream");
+    try {
+      path = Files.createTempFile("idefics2-", "");
+      Files.copy(source, path, StandardCopyOption.REPLACE_EXISTING);
+      FileChannel file =
+          FileChannel.open(path, StandardOpenOption.READ, StandardOpenOption.DELETE_ON_CLOSE);
+      return measure(path, file, name);
+    } catch (IOException error) {
+      path.toFile().delete();
+      throw refuse(path, error);
+    }
+  }
+
+  /** Reads at most a piece, from byte {@code offset} on. */
+  ByteString read(long offset) {
+    ByteBuffer piece = ByteBuffer.allocate((int) Math.min(PIECE_BYTES, sizeBytes - offset));
+    try {
+      readInto(piece, offset);
+    } catch (IOException error) {
+      throw refuse(path, error);
+    }
+    return UnsafeByteOperations.unsafeWrap(piece.flip());
+  }
+
+  @Override
+  public void close() {
+    try {
+      file.close();
+    } catch (IOException error) {
+      throw refuse(path, error);
+    }
+  }
+
+  /** Says by one exception that a file cannot be read. */
+  static FileUnreadableException refuse(Path path, IOException error) {
+    String why = error instanceof NoSuchFileException ? "there is no such file" : String.valueOf(error.getMessage());
+    return new FileUnreadableException(
+        "cannot read " + path + ": " + why, Parts.of(Status.Code.INVALID_ARGUMENT).because(error));
+  }
+
+  static MessageDigest sha256() {
+    try {
+      return MessageDigest.getInstance("SHA-256");
+    } catch (NoSuchAlgorithmException error) {
+      throw new IllegalStateException("every Java has SHA-256", error);
+    }
+  }
+
+  private static Content measure(Path path, FileChannel file, String name) throws IOException {
+    try {
+      return new Content(path, file, Texts.check(name, "start.name"));
+    } catch (IOException | RuntimeException error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  private void readInto(ByteBuffer piece, long offset) throws IOException {
+    if (file.read(piece, offset) < 1) {
+      throw new IOException("it became shorter meanwhile");
+    }
+  }
+
+  /** Names a file as its path does, as far as the service takes names. */
+  private static String findName(Path path) {
+    Path last = path.getFileName();
+    String name = last == null ? "" : last.toString().replaceAll("[\\p{C}\\p{Zl}\\p{Zp}]", "");
+    while (name.getBytes(StandardCharsets.UTF_8).length > MAX_NAME_BYTES) {
+      name = name.substring(0, name.offsetByCodePoints(name.length(), -1));
+    }
+    return name;
+  }
+}

@@ -1,0 +1,65 @@
+package idefics2.client;
+
+import io.grpc.ServerCredentials;
+import io.grpc.TlsServerCredentials;
+import java.io.ByteArrayInputStream;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.GeneralSecurityException;
+import java.security.KeyStore;
+import java.util.Base64;
+
+/**
+ * A certificate for 127.0.0.1 that vouches for itself.
+ *
+ * @param path where it is, as PEM
+ */
+record Certificate(Path path, String text, String key) implements AutoCloseable {
+  private static final String PASSWORD = "password";
+
+  /** Makes one by the tool that every JDK has. */
+  static Certificate make() throws IOException, InterruptedException, GeneralSecurityException {
+    Path folder = Files.createTempDirectory("idefics2-");
+    Path store = folder.resolve("store");
+    String tool = Path.of(System.getProperty("java.home"), "bin", "keytool").toString();
+    String[] command = {
+      tool, "-genkeypair", "-alias", "a", "-keyalg", "EC", "-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1",
+      "-keystore", store.toString(), "-storepass", PASSWORD
+    };
+    int status = new ProcessBuilder(command).redirectErrorStream(true).start().waitFor();
+    if (status != 0) {
+      throw new IOException("keytool ended with " + status);
+    }
+    KeyStore keys = KeyStore.getInstance("PKCS12");
+    try (InputStream in = Files.newInputStream(store)) {
+      keys.load(in, PASSWORD.toCharArray());
+    } finally {
+      Files.delete(store);
+    }
+    String text = write("CERTIFICATE", keys.getCertificate("a").getEncoded());
+    String key = write("PRIVATE KEY", keys.getKey("a", PASSWORD.toCharArray()).getEncoded());
+    return new Certificate(Files.writeString(folder.resolve("certificate.pem"), text), text, key);
+  }
+
+  ServerCredentials credentials() throws IOException {
+    return TlsServerCredentials.create(read(text), read(key));
+  }
+
+  @Override
+  public void close() throws IOException {
+    Files.delete(path);
+    Files.delete(path.getParent());
+  }
+
+  private static InputStream read(String pem) {
+    return new ByteArrayInputStream(pem.getBytes(StandardCharsets.UTF_8));
+  }
+
+  private static String write(String name, byte[] bytes) {
+    String lines = Base64.getMimeEncoder(64, new byte[] {'\n'}).encodeToString(bytes);
+    return "-----BEGIN " + name + "-----\n" + lines + "\n-----END " + name + "-----\n";
+  }
+}

@@ -1,0 +1,223 @@
+package idefics2.client;
+
+import static org.junit.Assert.assertEquals;
+import static org.junit.Assert.assertFalse;
+import static org.junit.Assert.assertThrows;
+import static org.junit.Assert.assertTrue;
+
+import idefics2.v1.Generation.Event;
+import io.grpc.Context;
+import io.grpc.Metadata;
+import io.grpc.Status;
+import java.io.ByteArrayInputStream;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.Arrays;
+import java.util.Random;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.TimeUnit;
+import org.junit.Rule;
+import org.junit.Test;
+import org.junit.rules.Timeout;
+
+/** What is promised of this client beyond the contract vectors. */
+public final class ClientTest {
+  private static final Question QUESTION = Question.builder("What?").image(new byte[] {1}).build();
+
+  /** Nothing hangs. */
+  @Rule public final Timeout timeout = Timeout.seconds(30);
+
+  @Test
+  public void aWrongKeyIsToldByItsClassAndReason() throws Exception {
+    try (Service service = Service.start(new Services.Refusing(Status.Code.UNAUTHENTICATED, "API_KEY_INVALID", 0));
+        Idefics2Client client = service.connect()) {
+      Idefics2Exception error =
+          assertThrows(AuthenticationFailedException.class, () -> client.generate(QUESTION));
+      assertEquals("API_KEY_INVALID", error.reason());
+      assertEquals(Status.Code.UNAUTHENTICATED, error.code());
+      Metadata.Key<String> name = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
+      assertEquals("Key local.key", service.headers.get(0).get(name));
+    }
+  }
+
+  @Test
+  public void aServiceThatIsFullSaysWhenToComeBack() throws Exception {
+    try (Service service = Service.start(new Services.Refusing(Status.Code.RESOURCE_EXHAUSTED, "QUEUE_FULL", 250));
+        Idefics2Client client = service.connect()) {
+      OverloadedException error = assertThrows(OverloadedException.class, () -> client.generate(QUESTION));
+      assertEquals(Duration.ofMillis(250), error.retryAfter().orElseThrow());
+    }
+  }
+
+  @Test
+  public void nothingIsAskedAgainBeforeTheTimeThatTheServiceAsksFor() throws Exception {
+    Services.Refusing refusing = new Services.Refusing(Status.Code.UNAVAILABLE, "STORE_UNAVAILABLE", 900);
+    try (Service service = Service.start(refusing);
+        Idefics2Client client = service.connect().withDeadline(Duration.ofMillis(400))) {
+      assertThrows(DeadlineExceededException.class, () -> client.countTokens(QUESTION));
+      assertEquals(1, refusing.numCalls.get());
+    }
+  }
+
+  @Test
+  public void whatOnlyReadsIsAskedThreeTimesAndAllElseOnce() throws Exception {
+    Services.Refusing refusing = new Services.Refusing(Status.Code.UNAVAILABLE, "STORE_UNAVAILABLE", 1);
+    try (Service service = Service.start(refusing);
+        Idefics2Client client = service.connect()) {
+      assertThrows(ServiceUnavailableException.class, () -> client.countTokens(QUESTION));
+      assertEquals(3, refusing.numCalls.getAndSet(0));
+      assertThrows(ServiceUnavailableException.class, () -> client.generate(QUESTION));
+      assertEquals(1, refusing.numCalls.get());
+    }
+  }
+
+  @Test
+  public void aFileThatIsNotThereIsToldByItsNameBeforeAnyCall() {
+    Path nowhere = Path.of("nowhere.png");
+    try (Idefics2Client client = Idefics2Client.builder().target("127.0.0.1:1").build()) {
+      for (Idefics2Exception error :
+          Arrays.asList(
+              assertThrows(FileUnreadableException.class, () -> client.upload(nowhere)),
+              assertThrows(FileUnreadableException.class, () -> Question.builder("What?").image(nowhere)))) {
+        assertEquals("cannot read nowhere.png: there is no such file", error.getMessage());
+        assertTrue(error.getCause() instanceof NoSuchFileException);
+      }
+    }
+  }
+
+  @Test
+  public void aDeadlineThatPassesEndsTheCallAtBothSides() throws Exception {
+    Services.Hanging hanging = new Services.Hanging();
+    try (Service service = Service.start(hanging);
+        Idefics2Client client = service.connect().withDeadline(Duration.ofMillis(300))) {
+      assertThrows(DeadlineExceededException.class, () -> client.generate(QUESTION));
+      assertThrows(DeadlineExceededException.class, () -> client.withDeadline(Duration.ZERO).generate(QUESTION));
+      hanging.cancelled.await();
+    }
+  }
+
+  @Test
+  public void theDeadlineOfTheContextBoundsCallsToo() throws Exception {
+    ScheduledExecutorService timer = Executors.newSingleThreadScheduledExecutor();
+    try (Service service = Service.start(new Services.Hanging());
+        Idefics2Client client = service.connect()) {
+      Context.CancellableContext context =
+          Context.current().withDeadlineAfter(300, TimeUnit.MILLISECONDS, timer);
+      context.run(() -> assertThrows(DeadlineExceededException.class, () -> client.generate(QUESTION)));
+      context.cancel(null);
+    } finally {
+      timer.shutdownNow();
+    }
+  }
+
+  @Test
+  public void aStreamThatIsClosedInMidAnswerIsCancelled() throws Exception {
+    Services.Hanging hanging = new Services.Hanging();
+    try (Service service = Service.start(hanging);
+        Idefics2Client client = service.connect()) {
+      Answers<Event> events = client.stream(QUESTION);
+      assertEquals("A", events.next().getTextDelta().getText());
+      CompletableFuture<Void> closing = CompletableFuture.runAsync(events::close);
+      assertThrows(CancelledException.class, events::hasNext);
+      closing.get();
+      hanging.cancelled.await();
+    }
+  }
+
+  @Test
+  public void anInterruptInMidAnswerCancelsTheCallAndStaysSet() throws Exception {
+    Services.Hanging hanging = new Services.Hanging();
+    try (Service service = Service.start(hanging);
+        Idefics2Client client = service.connect();
+        Answers<Event> events = client.stream(QUESTION)) {
+      events.next();
+      Thread.currentThread().interrupt();
+      assertThrows(CancelledException.class, events::hasNext);
+      assertTrue(Thread.interrupted());
+      hanging.cancelled.await();
+    }
+  }
+
+  @Test
+  public void aContextThatIsCancelledEndsTheCallAndAllTriesOfIt() throws Exception {
+    Services.Waiting waiting = new Services.Waiting();
+    try (Service service = Service.start(waiting);
+        Idefics2Client client = service.connect()) {
+      Context.CancellableContext context = Context.current().withCancellation();
+      Submission submission = Submission.builder(QUESTION).requestId("mine").build();
+      context.run(
+          () ->
+              assertThrows(
+                  CancelledException.class,
+                  () -> client.submitAndWatch(submission, event -> context.cancel(new IllegalStateException()))));
+      assertEquals("mine", waiting.cancelled.get());
+    }
+  }
+
+  @Test
+  public void aClientThatIsClosedInMidAnswerCancelsIt() throws Exception {
+    Services.Hanging hanging = new Services.Hanging();
+    try (Service service = Service.start(hanging)) {
+      Idefics2Client client = service.connect();
+      Answers<Event> events = client.stream(QUESTION);
+      events.next();
+      client.close();
+      assertThrows(CancelledException.class, events::hasNext);
+      hanging.cancelled.await();
+    }
+  }
+
+  @Test
+  public void anInterruptCancelsTheRequestThatIsWaitedFor() throws Exception {
+    Services.Waiting waiting = new Services.Waiting();
+    try (Service service = Service.start(waiting);
+        Idefics2Client client = service.connect()) {
+      Submission submission = Submission.builder(QUESTION).requestId("mine").build();
+      assertThrows(
+          CancelledException.class,
+          () -> client.submitAndWatch(submission, event -> Thread.currentThread().interrupt()));
+      assertTrue(Thread.interrupted());
+      assertEquals("mine", waiting.cancelled.get());
+    }
+  }
+
+  @Test
+  public void aWatchThatIsClosedLeavesTheRequestAlone() throws Exception {
+    Services.Waiting waiting = new Services.Waiting();
+    try (Service service = Service.start(waiting);
+        Idefics2Client client = service.connect()) {
+      Answers<Event> events = client.watch("mine");
+      events.next();
+      events.close();
+      assertThrows(CancelledException.class, events::hasNext);
+      assertFalse(waiting.cancelled.isDone());
+    }
+  }
+
+  @Test
+  public void aStreamOfBytesCanBeUploadedAndSentAgainAfterALoss() throws Exception {
+    byte[] bytes = new byte[3_000_000];
+    new Random(1).nextBytes(bytes);
+    Services.Taking taking = new Services.Taking();
+    try (Service service = Service.start(taking);
+        Idefics2Client client = service.connect()) {
+      assertEquals("f", client.upload(new ByteArrayInputStream(bytes), "cat.bmp", transfer -> {}).getId());
+      assertEquals(2, taking.numCalls.get());
+      assertTrue(Arrays.equals(bytes, taking.received.toByteArray()));
+    }
+  }
+
+  @Test
+  public void textThatIsNotUnicodeNamesItsField() {
+    Question.Builder question = Question.builder("What?");
+    Idefics2Exception prompt = assertThrows(InvalidRequestException.class, () -> Question.builder("\udc80"));
+    Idefics2Exception stop = assertThrows(InvalidRequestException.class, () -> question.stop("\ud800"));
+    assertEquals("prompt", prompt.field());
+    assertEquals("stop", stop.field());
+    assertEquals("TEXT_NOT_UNICODE", stop.reason());
+  }
+
+}
