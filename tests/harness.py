@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import httpx
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from fakes.triton import FakeTriton
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 Request = generation_pb2.GenerateRequest
 MakeSettings = Callable[..., Settings]
+PATIENCE_SECONDS = 30
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Cheaper to make than one that knows whom to trust."""
 
 
 @dataclass
@@ -39,6 +44,7 @@ class Harness:
     app: App
     stub: Any
     channel: grpc.aio.Channel
+    http: httpx.AsyncClient
     script: Script
     is_real: bool
 
@@ -70,10 +76,18 @@ class Harness:
 @asynccontextmanager
 async def run_harness(app: App, script: Script, *, is_real: bool) -> AsyncIterator[Harness]:
     """Run `app` and connect to it."""
-    async with app, grpc.aio.insecure_channel(app.grpc_address) as channel:
+    async with (
+        app,
+        grpc.aio.insecure_channel(app.grpc_address) as channel,
+        httpx.AsyncClient(
+            base_url=f"http://{app.http_address}",
+            verify=_NO_TLS,
+            timeout=PATIENCE_SECONDS,
+        ) as http,
+    ):
         await app.wait_until_serving()
         stub = generation_pb2_grpc.GenerationServiceStub(channel)
-        yield Harness(app, stub, channel, script, is_real)
+        yield Harness(app, stub, channel, http, script, is_real)
 
 
 @asynccontextmanager
@@ -134,20 +148,22 @@ class Refusal:
     field: str
     num_error_infos: int
     retry_seconds: float | None
+    fields: tuple[str, ...] = ()
+    """All that are wrong."""
 
 
 def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
     """Read status and details."""
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what it needs
     assert status is not None, f"no details: {error}"
-    infos, field, retry = [], "", None
+    infos, fields, retry = [], [""], None
     for detail in status.details:
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
         delay = error_details_pb2.RetryInfo()
         if detail.Unpack(info):
             infos.append(info)
         elif detail.Unpack(bad):
-            field = bad.field_violations[0].field
+            fields = [violation.field for violation in bad.field_violations]
         elif detail.Unpack(delay):
             retry = delay.retry_delay.ToTimedelta().total_seconds()
     return Refusal(
@@ -155,7 +171,8 @@ def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
         message=status.message,
         reason=infos[0].reason,
         metadata=dict(infos[0].metadata),
-        field=field,
+        field=fields[0],
         num_error_infos=len(infos),
         retry_seconds=retry,
+        fields=tuple(fields) if fields != [""] else (),
     )

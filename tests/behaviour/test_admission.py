@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ from idefics2.v1 import (
 from idefics2_service.app import App
 from idefics2_service.keys.changes import create
 from idefics2_service.keys.file import KeyFile
+from idefics2_service.requests import GenerateInput, ValidRequest
 from pictures import RED_CIRCLE, red_circle
 
 if TYPE_CHECKING:
@@ -247,6 +249,60 @@ async def test_files_of_a_caller_who_leaves_are_given_back(
         call.cancel()
         await hall.wait_for_metric("idefics2_held_bytes", 0)
         await hall.wait_for_metric("idefics2_open_calls", 0)
+
+
+@asynccontextmanager
+async def without_collection() -> AsyncIterator[None]:
+    """Leave memory to reference counts, and fail where a request outlives them."""
+    gc.collect()
+    gc.disable()
+    try:
+        num_before = count_requests()
+        yield
+        async for _ in patience():
+            if count_requests() == num_before:
+                return
+    finally:
+        gc.enable()
+
+
+def count_requests() -> int:
+    """Count the requests in memory, as they came and as they were checked."""
+    return sum(isinstance(thing, GenerateInput | ValidRequest) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("method", ["Generate", "GenerateStream"])
+@pytest.mark.parametrize("end", ["answer", "refusal", "bad file", "full", "cancel", "deadline", "lost"])
+async def test_a_request_is_gone_from_memory_as_soon_as_it_ends(
+    make_settings: MakeSettings, tmp_path: Path, method: str, end: str
+) -> None:
+    async with open_hall(make_settings, tmp_path, queue__max_running=1, queue__max_waiting=1) as hall:
+        request = describe_red_circle()
+        if end in {"answer", "lost"}:
+            hall.service.script.add(Answer(("A",), is_lost=end == "lost"))
+            hall.backend.gate.set()
+        elif end == "refusal":
+            request.prompt = ""
+        elif end == "bad file":
+            request.images[0].data = b"no picture"
+        elif end == "full":
+            others = [hall.ask(key) for key in (hall.anna, hall.bert)]
+            await hall.wait_for_metric("idefics2_num_requests_waiting", 1)
+
+        async def call_to_its_end() -> None:
+            options = {"metadata": hall.anna, "timeout": 0.3 if end == "deadline" else None}
+            call = getattr(hall.service.stub, method)(request, **options)
+            if end == "cancel":
+                await hall.wait_for_metric("idefics2_num_requests_running", 1)
+                call.cancel()
+            with suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+                await (call if method == "Generate" else read_to_end(call))
+
+        async with without_collection():
+            await call_to_its_end()
+        if end == "full":
+            for other in others:
+                other.cancel()
 
 
 @pytest.mark.parametrize("method", ["Generate", "GenerateStream"])

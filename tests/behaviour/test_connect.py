@@ -69,7 +69,7 @@ async def test_calls_of_fals_hosts_are_answered_and_their_urls_work_the_same_way
 async def test_the_certificate_is_good_for_each_of_fals_hosts(service: Harness) -> None:
     async with connect(service, trust(service)) as client:
         for host in FAL_HOSTS:
-            assert (await client.get(f"https://{host}/")).status_code == 404
+            assert (await client.get(f"https://{host}/x")).status_code == 404
 
 
 async def test_who_does_not_trust_the_authority_is_not_served_and_the_next_is(service: Harness) -> None:
@@ -77,7 +77,7 @@ async def test_who_does_not_trust_the_authority_is_not_served_and_the_next_is(se
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             await client.get(f"https://fal.run/{APP}")
     async with connect(service, trust(service)) as client:
-        assert (await client.get("https://fal.run/")).status_code == 404
+        assert (await client.get("https://fal.run/x")).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ async def test_the_authority_is_the_same_after_a_restart(make_settings: MakeSett
     pems = []
     for _ in range(2):
         async with run_on_fake_backend(settings) as harness, connect(harness, trust(harness)) as client:
-            assert (await client.get("https://fal.run/")).status_code == 404
+            assert (await client.get("https://fal.run/x")).status_code == 404
         pems.append((settings.data.folder / "connect" / "ca.pem").read_bytes())
     assert pems[0] == pems[1]
 

@@ -435,6 +435,7 @@ async def test_an_app_that_is_not_served_here_is_not_found(web: Web, path: str) 
         ("HEAD", f"{QUEUE}/requests/x/status", "GET"),
         ("POST", f"{QUEUE}/requests/x/cancel", "PUT"),
         ("POST", "/metrics", "GET"),
+        ("OPTIONS", "/cdn/files/somebody/something", "GET, HEAD"),  # by two routes
     ],
 )
 async def test_another_method_is_refused_with_those_that_are_taken(

@@ -195,4 +195,4 @@ async def test_a_lifecycle_that_is_no_json_is_refused_by_name(client: Client) ->
         headers={**client.key, "x-fal-object-lifecycle": "soon"},
     )
     assert answer.status_code == 422
-    assert answer.json()["detail"][0]["loc"][:2] == ["header", "X-Fal-Object-Lifecycle"]
+    assert answer.json()["detail"][0]["loc"][:2] == ["header", "x-fal-object-lifecycle"]

@@ -39,8 +39,8 @@ def test_the_table_of_engine_settings_names_every_parameter_with_its_default() -
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_make_target_that_is_named_exists(document: str) -> None:
-    named = set(re.findall(r"(?:^|`|HEAD )make ([a-z][a-z-]*)", read(document), re.MULTILINE))
-    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`|HEAD )make ([a-z][a-z0-9-]*)", read(document), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", read("Makefile"), re.MULTILINE))
     assert named <= targets
 
 
@@ -66,6 +66,16 @@ def test_every_dependency_has_its_reason() -> None:
     named = set(re.findall(r"`([a-z0-9*-]+)`", table))
     missing = {name for name in names if name not in named and not name.startswith("types-")}
     assert missing == set()
+
+
+def test_the_programs_for_fals_clients_are_those_that_are_tested() -> None:
+    block = re.compile(r"^<!-- (clients/examples/fal/\S+) -->\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    shown = block.findall(read("README.md"))
+    assert {name: code for name, code in shown if code != read(name)} == {}
+    here = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "clients/examples/fal").iterdir() if path.is_file()
+    }
+    assert {name for name in here if "/old_" not in name} <= {name for name, _ in shown}
 
 
 def test_the_model_adaptor_stays_thin() -> None:

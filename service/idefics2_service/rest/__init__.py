@@ -1,1 +1,1 @@
-"""The HTTP face: health and metrics so far."""
+"""The HTTP face: the hosted endpoint's API, the page, and what operators look at."""

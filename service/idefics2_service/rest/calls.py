@@ -37,7 +37,7 @@ _GUARDED_FOLDERS = ("/run/", "/queue/", "/rest/")
 _GUARDED_PATHS = ("/cdn/files/upload", "/cdn/files/upload/multipart")
 """Where a key is asked for. Who knows a file's id may read it, or write it where it was announced."""
 _OPEN_PATH = "/rest/.well-known/jwks.json"
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What metrics name: callers may make up others without end."""
 _FIRST_ERROR = 400
 
@@ -149,7 +149,7 @@ class Calls:
 
     def _record(self, call: Call, scope: Scope, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
-        method = scope["method"] if scope["method"] in _METHODS else "other"
+        method = scope["method"] if scope["method"] in METHODS else "other"
         self._metrics.http_handled.labels(method, route, str(call.status or "cancelled")).inc()
         self._metrics.http_handling.labels(method, route).observe(seconds)
 

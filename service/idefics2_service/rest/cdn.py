@@ -115,7 +115,8 @@ async def complete(key_id: str, file_id: str, body: PartsBody, cores: CurrentCor
     return JSONResponse({"sha256": file.sha256, "size_bytes": file.size_bytes})
 
 
-@router.api_route(_FILE, methods=["GET", "HEAD"])
+@router.get(_FILE)
+@router.head(_FILE, include_in_schema=False)
 @router.api_route(_NAMED, methods=["GET", "HEAD"], include_in_schema=False)
 async def download(key_id: str, file_id: str, request: Request, cores: CurrentCores) -> Response:
     """Return a file's bytes."""

@@ -9,16 +9,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Path, Request
+from fastapi import Depends, Header, Path, Request, Security
 
 from idefics2_service.errors import RequestCancelled, RequestIdInvalid, RequestNotFound
 from idefics2_service.generation import Generation
 from idefics2_service.metrics import Metrics
 from idefics2_service.requests import Deadlines, RequestName
 from idefics2_service.rest.calls import Call
+from idefics2_service.rest.contract import KEY
 from idefics2_service.rest.problems import Problem
 from idefics2_service.settings import LimitSettings
 from idefics2_service.signatures import Signer
+from idefics2_service.store.records import DAY_SECONDS
 from idefics2_service.submissions import Submissions, check_seconds, name_request
 from idefics2_service.uploads.announcements import Announcements
 from idefics2_service.uploads.library import Library
@@ -55,7 +57,7 @@ CurrentCores = Annotated[Cores, Depends(get_cores)]
 CurrentCall = Annotated[Call, Depends(get_call)]
 
 
-async def get_key_id(call: CurrentCall) -> str:
+async def get_key_id(call: CurrentCall, _: Annotated[str | None, Security(KEY)]) -> str:
     """Return whose call it is."""
     if call.key is None:
         raise TypeError("rest.calls asks for a key only where a path says so: this one does not")
@@ -67,8 +69,8 @@ KeyId = Annotated[str, Depends(get_key_id)]
 
 async def check_app(
     cores: CurrentCores,
-    owner: Annotated[str, Path(examples=["fal-ai"])],
-    alias: Annotated[str, Path(examples=["idefics-2-8b"])],
+    owner: Annotated[str, Path()],
+    alias: Annotated[str, Path()],
 ) -> str:
     """Return the app that is called.
 
@@ -106,7 +108,11 @@ NewName = Annotated[RequestName, Depends(name_new)]
 KnownName = Annotated[RequestName, Depends(name_known)]
 StartTimeout = Annotated[
     float | None,
-    Header(alias="X-Fal-Request-Timeout", description="Seconds within which the request must be begun."),
+    Header(
+        alias="X-Fal-Request-Timeout",
+        description="Seconds within which the request must be begun.",
+        json_schema_extra={"exclusiveMinimum": 0, "maximum": DAY_SECONDS},
+    ),
 ]
 
 

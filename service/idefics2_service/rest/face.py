@@ -1,5 +1,6 @@
 """The HTTP face as a whole: the hosted endpoint's API, and what operators look at."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -7,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from idefics2_service.errors import InvalidInput, ServiceError
@@ -14,7 +16,8 @@ from idefics2_service.gate import Gate
 from idefics2_service.metrics import Metrics
 from idefics2_service.rest import cdn, operations, page, queue, run, storage
 from idefics2_service.rest.bodies import GenerateBody
-from idefics2_service.rest.calls import Calls, explain
+from idefics2_service.rest.calls import METHODS, Calls, explain
+from idefics2_service.rest.contract import ANY_CALL, TAGS, mend
 from idefics2_service.rest.dependencies import Cores
 from idefics2_service.rest.origins import Pointing
 from idefics2_service.rest.problems import Problem
@@ -24,6 +27,7 @@ from idefics2_service.validation import validate
 _DESCRIPTION = "Ask Idefics2 about images. The same paths, bodies and headers as the hosted endpoint's."
 _EXPOSED = ["x-fal-request-id", "x-fal-request-timeout-type", "x-fal-error-type", "retry-after"]
 """Headers of an answer that scripts of other origins may read."""
+_WRONG_METHOD = 405
 
 
 def make_face(
@@ -39,20 +43,30 @@ def make_face(
     )
 
 
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        mend(document, self.state.cores.app_id)
+        return document
+
+
 def make_api(cores: Cores, facts: page.PageFacts) -> FastAPI:
     """Build the routes, which need `Calls` before them; the page says `facts`."""
-    api = FastAPI(
+    api = _Api(
         title="Idefics2",
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        openapi_tags=TAGS,
+        generate_unique_id_function=lambda route: route.name,
         redirect_slashes=False,
         strict_content_type=False,  # a body without a type is JSON, too: keys are no cookies
     )
     api.state.cores = cores
-    routers = (run.router, queue.router, storage.router, cdn.router, operations.router)
-    for router in (*routers, page.make_router(facts)):
-        api.include_router(router)
+    for router in (run.router, queue.router, storage.router, cdn.router):
+        api.include_router(router, responses=ANY_CALL)
+    api.include_router(operations.router)
+    api.include_router(page.make_router(facts))
     for kind in (ServiceError, Problem, HTTPException, Exception):
         api.add_exception_handler(kind, _explain)
     api.add_exception_handler(RequestValidationError, _explain_faults)
@@ -62,7 +76,17 @@ def make_api(cores: Cores, facts: page.PageFacts) -> FastAPI:
 async def _explain(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException) and error.detail == "Not Found":
         return Problem(404, "not_found", f"Path {request.url.path} not found").response()
+    if isinstance(error, HTTPException) and error.status_code == _WRONG_METHOD:
+        error.headers = {"allow": ", ".join(_list_methods(request))}
     return explain(error, request.scope["state"]["call"]).response()
+
+
+def _list_methods(request: Request) -> Iterator[str]:
+    """List the methods that the path of a call takes, on all routes together."""
+    for method in sorted(METHODS):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes):
+            yield method
 
 
 async def _explain_faults(request: Request, error: Exception) -> JSONResponse:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
@@ -80,13 +81,24 @@ class Problem(Exception):
         message: str,
         *,
         detail: object = None,
+        more: Mapping[str, object] = MappingProxyType({}),
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Keep status, kind and a sentence; `detail` stands in its place where there is more to say."""
+        """Keep status, kind and a sentence.
+
+        Args:
+            status: of HTTP.
+            error_type: the hosted endpoint's word for it.
+            message: for a person.
+            detail: stands in the sentence's place where there is more to say.
+            more: fields of the body beside those.
+            headers: beside the usual ones.
+
+        """
         super().__init__(message)
         self.status = status
         self.error_type = error_type
-        self.body = {"detail": detail or message, "error_type": error_type, "message": message}
+        self.body = {"detail": detail or message, "error_type": error_type, "message": message, **more}
         self.headers = {"x-fal-error-type": error_type, **(headers or {})}
 
     @classmethod

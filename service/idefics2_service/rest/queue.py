@@ -12,6 +12,14 @@ from starlette.responses import JSONResponse
 
 from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.rest.bodies import Answer, GenerateBody
+from idefics2_service.rest.contract import (
+    SUBMITTED,
+    WORK,
+    CancelBody,
+    CompletedBody,
+    StatusBody,
+    describe_problems,
+)
 from idefics2_service.rest.dependencies import (
     Cores,
     CurrentCall,
@@ -21,6 +29,7 @@ from idefics2_service.rest.dependencies import (
     StartTimeout,
     check_app,
 )
+from idefics2_service.rest.problems import Problem
 from idefics2_service.rest.statuses import Writer
 from idefics2_service.submissions import SubmitInput
 
@@ -46,7 +55,12 @@ class SubmitOptions:
             str, Query(alias="fal_webhook", description="Is told of the end, by a signed POST.")
         ] = "",
         max_queue_length: Annotated[
-            int | None, Query(alias="fal_max_queue_length", description="Refuse it where more wait.")
+            int | None,
+            Query(
+                alias="fal_max_queue_length",
+                description="Refuse it where more wait.",
+                json_schema_extra={"minimum": 0},
+            ),
         ] = None,
         store_io: Annotated[
             Literal["0", "1"],
@@ -88,20 +102,20 @@ class SubmitOptions:
         )
 
 
-@router.post("")
+@router.post("", responses={**SUBMITTED, **describe_problems(413)})
 async def submit(
     body: GenerateBody,
     options: Annotated[SubmitOptions, Depends()],
     cores: CurrentCores,
     call: CurrentCall,
     key_id: KeyId,
-) -> dict[str, Any]:
+) -> JSONResponse:
     """Take a request; once this is answered, it ends in a result or an error."""
     if options.idempotency_key:
         call.request_id = str(uuid.uuid5(_NAMESPACE, f"{key_id}/{options.idempotency_key}"))
     record = await cores.submissions.submit(key_id, options.apply_to(body, call.request_id))
     writer = Writer(call.origin, cores.app_id, call.request_id, has_logs=False, has_text=False)
-    return writer.write(record)
+    return JSONResponse(writer.write(record))
 
 
 async def make_writer(
@@ -119,7 +133,13 @@ async def make_writer(
 CurrentWriter = Annotated[Writer, Depends(make_writer)]
 
 
-@router.get("/requests/{request_id}/status")
+@router.get(
+    "/requests/{request_id}/status",
+    responses={
+        200: {"model": StatusBody, "description": "It is at its end."},
+        202: {"model": StatusBody, "description": "It is not at its end."},
+    },
+)
 async def get_status(cores: CurrentCores, name: KnownName, writer: CurrentWriter) -> JSONResponse:
     """Tell where a request stands, 202 while it is not at its end; with all lines of its log on demand."""
     record = await cores.submissions.get(name)
@@ -153,18 +173,21 @@ async def _follow(cores: Cores, name: RequestName, writer: Writer) -> AsyncGener
     yield writer.write(await cores.submissions.get(name))
 
 
-@router.get("/requests/{request_id}")
+@router.get("/requests/{request_id}", responses=WORK)
 async def get_result(cores: CurrentCores, name: KnownName) -> Answer:
     """Return the answer, or the error that the request ended with; 400 while there is neither."""
     output = await cores.submissions.result(name)
     return Answer(output=output.output)
 
 
-@router.put("/requests/{request_id}/cancel", status_code=202)
+@router.put(
+    "/requests/{request_id}/cancel",
+    status_code=202,
+    responses={202: {"model": CancelBody}, 400: {"model": CompletedBody, "description": "It has ended."}},
+)
 async def cancel(cores: CurrentCores, name: KnownName) -> JSONResponse:
     """Cancel a request: one that waits is never begun, one that runs is stopped."""
     record = await cores.submissions.cancel(name)
     if record.state in {State.SUCCEEDED, State.FAILED}:
-        body = {"status": "ALREADY_COMPLETED", "detail": "the request is at its end"}
-        return JSONResponse(body, 400)
+        raise Problem(400, "bad_request", "the request is at its end", more={"status": "ALREADY_COMPLETED"})
     return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202)

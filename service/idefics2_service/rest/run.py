@@ -9,6 +9,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from idefics2_service.errors import InternalError
 from idefics2_service.events import Event, Failed, Finished, TextDelta
 from idefics2_service.rest.bodies import Answer, GenerateBody
+from idefics2_service.rest.contract import WORK, describe_problems
 from idefics2_service.rest.dependencies import (
     CurrentCores,
     CurrentDeadlines,
@@ -18,10 +19,12 @@ from idefics2_service.rest.dependencies import (
 )
 from idefics2_service.rest.problems import Problem
 
+PROBLEMS = {**WORK, **describe_problems(413)}
+
 router = APIRouter(prefix="/run/{owner}/{alias}", tags=["run"], dependencies=[Depends(check_app)])
 
 
-@router.post("")
+@router.post("", responses=PROBLEMS)
 async def run(
     body: GenerateBody, request: Request, cores: CurrentCores, name: NewName, deadlines: CurrentDeadlines
 ) -> Answer:
@@ -51,7 +54,7 @@ async def begin(
         yield _precede(first, events)
 
 
-@router.post("/stream", response_class=EventSourceResponse)
+@router.post("/stream", response_class=EventSourceResponse, responses=PROBLEMS)
 async def stream(
     events: Annotated[AsyncIterator[Event], Depends(begin)],
 ) -> AsyncIterator[ServerSentEvent]:

@@ -51,6 +51,9 @@ class HttpServer:
                 f"IDEFICS2_HTTP_PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
             )
             raise StartFailed(message) from error
+        # What is accepted has it, too: asyncio by itself does not know for TCP what comes of this socket, and
+        # each answer would wait 40 ms between head and body.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address = f"{settings.host}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             app,

@@ -62,7 +62,7 @@ KeepSeconds = Annotated[float | None, Depends(read_keep_seconds)]
 
 
 @router.post("/upload/initiate")
-@router.post("/upload/initiate-multipart")
+@router.post("/upload/initiate-multipart", name="initiate_multipart")
 async def initiate(
     body: FileBody, cores: CurrentCores, call: CurrentCall, key_id: KeyId, keep_seconds: KeepSeconds
 ) -> UploadAddress:
@@ -76,7 +76,7 @@ async def initiate(
 
 @router.post("/auth/token")
 async def make_token(
-    call: CurrentCall, authorization: Annotated[str, Header(include_in_schema=False)] = ""
+    call: CurrentCall, _: KeyId, authorization: Annotated[str, Header(include_in_schema=False)] = ""
 ) -> CdnToken:
     """Say what to show the cdn: the key itself, so that it is refused there as soon as it is revoked."""
     return CdnToken(
