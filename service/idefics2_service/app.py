@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from idefics2_service import vitals
 from idefics2_service.authority import Authority
 from idefics2_service.blobs.directory import DirectoryBlobs
 from idefics2_service.blobs.s3 import S3Blobs
@@ -24,6 +25,7 @@ from idefics2_service.keys.own import load_or_make_key
 from idefics2_service.keys.quotas import Quotas
 from idefics2_service.keys.ring import KeyRing
 from idefics2_service.lifecycle import Means
+from idefics2_service.measured_store import measure
 from idefics2_service.metrics import Metrics
 from idefics2_service.queue import Turns
 from idefics2_service.rest import dependencies as rest
@@ -74,7 +76,7 @@ class App:
 
         """
         self._settings = settings
-        self.metrics = Metrics()
+        self.metrics = Metrics(settings.metrics.max_keys)
         self.api_key = _api_key(settings)
         self._ring = _make_ring(settings, self.api_key)
         check_exposure(settings, self._ring.num_keys)
@@ -84,11 +86,16 @@ class App:
         turns = Turns(settings.queue.max_running, settings.queue.max_waiting)
         self.metrics.running.set_function(lambda: turns.num_running)
         self.metrics.waiting.set_function(lambda: turns.num_waiting)
-        self._store = _make_store(settings)
+        self.metrics.oldest_waiting.set_function(lambda: turns.oldest_seconds)
+        self.metrics.max_running.set(settings.queue.max_running)
+        self.metrics.max_waiting.set(settings.queue.max_waiting)
+        self.metrics.max_queued.set(settings.store.max_queued)
+        self._store = measure(_make_store(settings), self.metrics)
         self._fetcher = Fetcher(settings.fetch)
         self._blobs = _make_blobs(settings)
-        self._library = Library(self._blobs, settings.file)
-        files = Files(settings.limits, Downloads(self._fetcher), self._library)
+        self._library = Library(self._blobs, settings.file, tell=self.metrics.record_upload)
+        downloads = Downloads(self._fetcher, self.metrics.record_download)
+        files = Files(settings.limits, downloads, self._library)
         budget = Budget(settings.gate.max_held_bytes)
         means = Means(self._backend, turns, files, budget, settings.limits, self.metrics)
         signer = _make_signer(settings)
@@ -122,8 +129,15 @@ class App:
         )
         facts = _make_facts(settings, self._grpc)
         face = make_face(rest_cores, gate, self.metrics, settings.http, facts)
-        self._http = HttpServer(settings.http, face, Certificates.find("http", settings.http))
+        http_certificates = Certificates.find("http", settings.http)
+        self._http = HttpServer(settings.http, face, http_certificates)
         self._connect = _make_connect(settings, self._http)
+        ports = {"grpc": certificates, "http": http_certificates}
+        vitals.watch(
+            self.metrics,
+            settings.data.folder.expanduser(),
+            {port: pair for port, pair in ports.items() if pair is not None},
+        )
         self._stack = AsyncExitStack()
 
     @property

@@ -36,6 +36,11 @@ class Budget:
         self._line: list[_Waiter] = []
 
     @property
+    def capacity(self) -> int:
+        """How many may be held."""
+        return self._shares.capacity
+
+    @property
     def num_bytes(self) -> int:
         """How many are held."""
         return self._shares.num_taken

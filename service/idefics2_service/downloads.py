@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,20 +13,24 @@ if TYPE_CHECKING:
 
 _Wanted = tuple[str, str, int]
 """Key, URL and the most bytes that are taken."""
+Tell = Callable[[str, float, int], None]
+"""Hears how a download went, and how many seconds it took and bytes it brought."""
 
 
 @dataclass
 class _Download:
     task: asyncio.Task[bytes]
     num_waiting: int = 0
+    started: float = field(default_factory=time.monotonic)
 
 
 class Downloads:
     """All that is being fetched now."""
 
-    def __init__(self, fetcher: Fetcher) -> None:
-        """Fetch with `fetcher`."""
+    def __init__(self, fetcher: Fetcher, tell: Tell = lambda *_: None) -> None:
+        """Fetch with `fetcher`, and `tell` how it went."""
         self._fetcher = fetcher
+        self._tell = tell
         self._running: dict[_Wanted, _Download] = {}
 
     async def fetch(self, key_id: str, url: str, max_bytes: int) -> bytes:
@@ -39,7 +45,9 @@ class Downloads:
         if download is None:
             task = asyncio.create_task(self._fetcher.get(url, max_bytes))
             download = self._running[wanted] = _Download(task)
-            task.add_done_callback(lambda _: self._forget(wanted, task))
+            task.add_done_callback(lambda _: self._end(wanted, download))
+        else:
+            self._tell("shared", 0.0, 0)
         download.num_waiting += 1
         try:
             return await asyncio.shield(download.task)
@@ -49,10 +57,18 @@ class Downloads:
                 download.task.cancel()
                 self._forget(wanted, download.task)
 
+    def _end(self, wanted: _Wanted, download: _Download) -> None:
+        self._forget(wanted, download.task)
+        seconds = time.monotonic() - download.started
+        if download.task.cancelled():
+            self._tell("cancelled", seconds, 0)
+        elif download.task.exception() is not None:  # heard, even where everybody has left
+            self._tell("failed", seconds, 0)
+        else:
+            self._tell("fetched", seconds, len(download.task.result()))
+
     def _forget(self, wanted: _Wanted, task: asyncio.Task[bytes]) -> None:
         """Let the next one who wants it fetch anew."""
         download = self._running.get(wanted)
         if download is not None and download.task is task:
             del self._running[wanted]
-        if task.done() and not task.cancelled():
-            task.exception()  # heard, even where everybody has left

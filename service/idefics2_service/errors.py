@@ -43,7 +43,7 @@ without a `reason` are never raised. The faces derive what they send from the cl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,6 +65,15 @@ class ServiceError(Exception):
         self.field = field
         self.retry_after_seconds = retry_after_seconds or self.usual_retry_after_seconds
         self.metadata = {"field": field, **metadata} if field else metadata
+
+    def without_frames(self) -> Self:
+        """Return this error without its tracebacks.
+
+        Their frames hold the request's images, and mostly the error itself: until the next collection of
+        everything, which may be gigabytes away.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class InvalidInput(ServiceError):

@@ -52,6 +52,8 @@ class Gate:
         metrics.keys_current.set_function(lambda: ring.is_current)
         metrics.open_calls.set_function(lambda: places.num_taken)
         metrics.held_bytes.set_function(lambda: budget.num_bytes)
+        metrics.max_open_calls.set(places.capacity)
+        metrics.max_held_bytes.set(budget.capacity)
 
     @property
     def max_open_calls(self) -> int:

@@ -68,7 +68,7 @@ class Generation:
             request = self._admit(given)
             self._means.turns.check_room(name.key_id)
         except ServiceError as error:
-            outcomes.record(name.request_id, Failed(error), 0, self._means.metrics)
+            outcomes.record(name, Failed(error), 0, self._means.metrics)
             raise
         feed = Feed()
         task = self._start(name, request, deadlines, feed)
@@ -122,7 +122,7 @@ class Generation:
             self._tasks.discard(task)
             end = outcomes.end_of(task, name.request_id, self._why_cancelled())
             publish(end)
-            outcomes.record(name.request_id, end, time.monotonic() - started, self._means.metrics)
+            outcomes.record(name, end, time.monotonic() - started, self._means.metrics)
 
         task = asyncio.create_task(
             lifecycle.run(name, request, deadlines, self._means, publish), name=name.request_id

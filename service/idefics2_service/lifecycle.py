@@ -190,7 +190,7 @@ async def _read_images(
     images = []
     for source in await means.files.bring(request.images, key_id, request.max_image_bytes):
         image = await means.files.resolve(source, key_id, request.max_image_bytes)
-        means.metrics.image_bytes.labels(image.format).observe(len(image.data))
+        means.metrics.record_image(image)
         publish(
             LogLine(f"{image.field}: {image.format}, {image.width} x {image.height}, {len(image.data)} bytes")
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from idefics2_service.errors import QueueFull
@@ -23,6 +24,7 @@ class _Waiter:
     tell_position: Callable[[int], None]
     turn: asyncio.Future[None]
     position: int = -1
+    since: float = field(default_factory=time.monotonic)
 
 
 class Turns:
@@ -39,6 +41,11 @@ class Turns:
     def num_waiting(self) -> int:
         """How many are in the line."""
         return len(self._line)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the first in the line has waited; 0 where there is none."""
+        return time.monotonic() - self._line[0].since if self._line else 0.0
 
     def check_room(self, key_id: str) -> None:
         """Refuse at once what could not wait either.

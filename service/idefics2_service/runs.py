@@ -14,6 +14,7 @@ import structlog
 from idefics2_service import lifecycle, outcomes
 from idefics2_service.errors import BackendUnavailable, RequestCancelled, StoreUnavailable
 from idefics2_service.events import Failed, Finished, Happening, QueuePosition, StageEntered, TextDelta
+from idefics2_service.metrics import SUBMITTED
 from idefics2_service.requests import Deadlines, GenerateOutput, Stage
 from idefics2_service.store.interface import cancelled
 from idefics2_service.store.records import Claim, Lease
@@ -31,6 +32,8 @@ logger = structlog.get_logger(__name__)
 _TEXT_SECONDS = 0.25
 """How long text may wait to be written together: a write per token would be the store's whole work."""
 _RETRY_SECONDS = 0.2
+_LATE_TIMES = 2
+"""A renewal that takes so many times as long as is usual is counted: the lease is in danger."""
 
 
 class Recorder:
@@ -122,18 +125,25 @@ class Run:
     async def _conclude(self, work: asyncio.Task[GenerateOutput], started: float) -> bool:
         """Write how it ended, or let somebody else run it; return whether its backend was lost."""
         name = self.claim.name
+        attempts = self._means.metrics.attempts
         if self._is_lost:
             logger.warning("a request was lost to another attempt", request_id=name.request_id)
+            attempts.labels("lost").inc()
             return False
         if self._is_handed_back and work.cancelled():
+            attempts.labels("handed_back").inc()
             await self._release("this replica is shutting down", is_lost=False)
             return False
         end = outcomes.end_of(work, name.request_id, RequestCancelled("the request was cancelled"))
         if isinstance(end, Failed) and isinstance(end.error, BackendUnavailable):
+            attempts.labels("backend_lost").inc()
             await self._release(end.error.message, is_lost=True)
             return True
-        await self._finish(self._with_queue(end))
-        outcomes.record(name.request_id, end, time.monotonic() - started, self._means.metrics)
+        attempts.labels("ended").inc()
+        end = self._with_queue(end)
+        await self._finish(end)
+        seconds = time.monotonic() - started + self.claim.seconds_queued
+        outcomes.record(name, end, seconds, self._means.metrics, SUBMITTED)
         return False
 
     def hand_back(self) -> None:
@@ -158,8 +168,12 @@ class Run:
     async def _keep(self) -> None:
         """Renew the lease."""
         while True:
+            slept_at = time.monotonic()
             await asyncio.sleep(self._settings.renew_seconds)
-            self._heed(await self._try(partial(self._store.renew, self.claim)))
+            lease = await self._try(partial(self._store.renew, self.claim))
+            if time.monotonic() - slept_at > _LATE_TIMES * self._settings.renew_seconds:
+                self._means.metrics.late_renewals.inc()
+            self._heed(lease)
 
     async def _listen(self) -> None:
         """Hear at once that somebody cancels."""

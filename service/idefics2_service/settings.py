@@ -95,7 +95,7 @@ class HttpSettings(PortSettings):
 
 
 class ConnectSettings(PortSettings):
-    """A proxy (HTTP CONNECT) that ends TLS for fal's host names, for clients that nothing else points here."""
+    """A proxy (HTTP CONNECT) that ends TLS for fal's host names, where nothing else points clients here."""
 
     port: Port | None = Field(  # type: ignore[assignment]  # the only port that may be closed
         None, description="port to listen on; 0 takes a free one; unset: no such proxy"
@@ -115,7 +115,7 @@ class ApiSettings(_Section):
     )
     app: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] = Field(
         "fal-ai/idefics-2-8b",
-        description="name under which clients of the hosted endpoint call the model, and keys are let in to it",
+        description="name under which clients of the hosted endpoint call the model, and keys may use it",
     )
 
 
@@ -136,6 +136,9 @@ class TritonSettings(_Section):
     model_name: str = Field("idefics2", description="the model's name in Triton")
     model_repository: Path | None = Field(
         None, description="model repository of the embedded Triton; unset: `triton_models/` of the checkout"
+    )
+    metrics_port: Port = Field(
+        0, description="port on 127.0.0.1 of the embedded Triton's metrics; 0 takes a free one"
     )
     start_timeout_seconds: Seconds = Field(
         600.0, description="how long the embedded Triton may take to start"
@@ -286,6 +289,15 @@ class WebhookSettings(_Section):
     )
 
 
+class MetricsSettings(_Section):
+    """What is counted."""
+
+    max_keys: Count = Field(
+        100,
+        description="API keys that have metrics of their own, the most used ones; the others share `other`",
+    )
+
+
 class LogSettings(_Section):
     """The log, on standard error."""
 
@@ -314,6 +326,7 @@ class Settings(_Section):
     blob: BlobSettings = BlobSettings()
     file: FileSettings = FileSettings()
     webhook: WebhookSettings = WebhookSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
 
     @property

@@ -51,6 +51,16 @@ class Certificates:
         self._trouble = ""
         self.pems = self._read()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the files were good when they were last read."""
+        return not self._trouble
+
+    @property
+    def expires_at(self) -> float:
+        """When the port's own certificate ends, in seconds since the epoch."""
+        return load_pem_x509_certificates(self.pems.certificate)[0].not_valid_after_utc.timestamp()
+
     @classmethod
     def find(cls, section: str, settings: PortSettings) -> Self | None:
         """Read the files, if any are set.

@@ -104,7 +104,8 @@ class Webhooks:
 
     async def _deliver(self, delivery: Delivery) -> None:
         """Call once, and settle what follows."""
-        problem = await self._call(delivery)
+        with self._metrics.webhook_seconds.time():
+            problem = await self._call(delivery)
         is_last = delivery.attempt >= self._settings.max_attempts
         retry = None if not problem or is_last else self._pause_after(delivery.attempt)
         outcome = "delivered" if not problem else "given_up" if retry is None else "retried"

@@ -71,6 +71,8 @@ class Workers:
         reaped, statistics = await self._store.reap(), await self._store.statistics()
         if reaped.num_requeued or reaped.num_failed:
             logger.warning("reaped", requeued=reaped.num_requeued, failed=reaped.num_failed)
+        self._means.metrics.reaped.labels("requeued").inc(reaped.num_requeued)
+        self._means.metrics.reaped.labels("failed").inc(reaped.num_failed)
         self._means.metrics.queued.set(statistics.num_queued)
         self._means.metrics.oldest_queued.set(statistics.oldest_queued_seconds)
 

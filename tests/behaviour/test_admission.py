@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import httpx
 import pytest
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
@@ -230,6 +231,10 @@ async def test_files_that_do_not_fit_are_refused_until_others_are_given_back(
         await hall.wait_for_metric("idefics2_num_requests_running", 3)
         assert 450_000 < hall.metric("idefics2_held_bytes") < 500_000
         assert await outcome_of(hall.ask(hall.anna, large)) == "MEMORY_FULL"
+        url = f"http://{hall.service.app.http_address}/run/fal-ai/idefics-2-8b"
+        async with httpx.AsyncClient() as web:
+            refused = await web.post(url, content=bytes(200_000), headers=dict(hall.anna))
+            assert (refused.status_code, refused.json()["reason"]) == (429, "MEMORY_FULL")
         others = [hall.ask(hall.bert, large), hall.ask(hall.anna)]  # another key's, and a small one
         hall.service.script.add(*[red_circle_answer()] * 6)
         hall.backend.gate.set()

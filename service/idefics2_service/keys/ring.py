@@ -79,7 +79,7 @@ class KeyRing:
 
         """
         if not authorization:
-            raise ApiKeyMissing("send metadata `authorization: Key <id>.<secret>`")
+            raise ApiKeyMissing("send `authorization: Key <id>.<secret>`")
         scheme, _, text = authorization.partition(" ")
         shown = Credentials.parse(text.strip())
         if scheme.lower() not in _SCHEMES or shown is None:

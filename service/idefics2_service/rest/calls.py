@@ -91,6 +91,7 @@ class Calls:
                     call.key = place.enter_context(
                         self._gate.admit(authorization, Face.HTTP, is_counted=is_counted)
                     )
+                    place.enter_context(self._gate.hold(call.key, self._expect(scope)))
                 await self._app(scope, self._bound(scope, presence.receive), send)
         except asyncio.CancelledError:  # the port closes, and this was not at its end in time
             await self._end(ServiceStopping("this replica is shutting down"), call, scope, presence)
@@ -107,14 +108,21 @@ class Calls:
         else:
             await presence.end()
 
+    def _expect(self, scope: Scope) -> int:
+        """Return how many bytes of a body are to be held, at most: a file is never held whole."""
+        headers, most = Headers(scope=scope), self._settings.max_receive_bytes
+        if _brings_file(scope):
+            return 0
+        length = headers.get("content-length", str(most) if "transfer-encoding" in headers else "0")
+        if int(length) > most:
+            raise _too_large(most)
+        return int(length)
+
     def _bound(self, scope: Scope, receive: Receive) -> Receive:
         """Wrap `receive`: a body has at most so many bytes, but for files, whose bounds are their own."""
-        if scope["path"].startswith("/cdn/"):
+        if _brings_file(scope):
             return receive
-        most, length = self._settings.max_receive_bytes, Headers(scope=scope).get("content-length", "0")
-        if length.isdigit() and int(length) > most:
-            raise _too_large(most)
-        num_received = 0
+        most, num_received = self._settings.max_receive_bytes, 0
 
         async def bounded() -> Message:
             nonlocal num_received
@@ -164,6 +172,10 @@ def _check_pointing(scope: Scope) -> None:
 def _too_large(most: int) -> HTTPException:
     """Make the one kind of error that FastAPI lets pass while it reads a body."""
     return HTTPException(413, f"the body has more than {most} bytes; upload the image and send its URL")
+
+
+def _brings_file(scope: Scope) -> bool:
+    return str(scope["path"]).startswith("/cdn/")
 
 
 def _is_guarded(path: str) -> bool:

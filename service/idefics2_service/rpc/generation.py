@@ -39,6 +39,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> generation_pb2.GenerateResponse:
         """Answer when all is done."""
         given = read_generate_request(request)
+        del request  # its bytes are in `given`: held once is enough
         async with self._generation.attach(_name(), given, _deadlines(context)) as events:
             async for event in events:
                 match event.happening:
@@ -53,6 +54,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncIterator[generation_pb2.Event]:
         """Tell of each event."""
         given = read_generate_request(request)
+        del request  # its bytes are in `given`: held once is enough
         async with self._generation.attach(_name(), given, _deadlines(context)) as events:
             async for event in events:
                 if isinstance(event.happening, Failed):

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 import uuid
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,18 @@ class Caller:
 current_caller: ContextVar[Caller] = ContextVar("current_caller")
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One call of a method."""
+
+    service: str
+    name: str
+    """Of the method."""
+    handler: Any  # grpc's handlers are untyped
+    messages: AsyncIterator[bytes]
+    context: ServicerContext
+
+
 class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic when it runs
     """Wraps every method but those of health and reflection.
 
@@ -67,107 +79,97 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:  # grpc's handlers are untyped
         """Return the method's handler, wrapped."""
-        service, _, method = handler_call_details.method.strip("/").rpartition("/")
+        service, _, name = handler_call_details.method.strip("/").rpartition("/")
         handler = await continuation(handler_call_details)
         if service in OPEN_SERVICES:
             return handler
         if handler is None:
-            return grpc.unary_unary_rpc_method_handler(_refuse)
+            return grpc.unary_unary_rpc_method_handler(_refuse_unknown)
+        make, work = grpc.stream_unary_rpc_method_handler, self._answer_once
         if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(
-                self._wrap_client_stream(handler, service, method),
-                response_serializer=handler.response_serializer,
-            )
-        if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                self._wrap_stream(handler, service, method), response_serializer=handler.response_serializer
-            )
-        return grpc.stream_unary_rpc_method_handler(
-            self._wrap_unary(handler, service, method), response_serializer=handler.response_serializer
-        )
+            work = self._receive
+        elif handler.response_streaming:
+            make, work = grpc.stream_stream_rpc_method_handler, self._send
 
-    def _wrap_unary(self, handler: Any, service: str, method: str) -> Any:
         async def answer(messages: AsyncIterator[bytes], context: ServicerContext) -> Any:
-            async with self._answering(service, method, context) as key:
-                data = await receive_one(messages)
-                with self._gate.hold(key, len(data)):
-                    message = await handler.unary_unary(parse_message(handler, data), context)
-                self._gate.check(key)
-                return message
+            call = _Call(service, name, handler, messages, context)
+            return await self._answer(call, work)
 
+        return make(answer, response_serializer=handler.response_serializer)
+
+    async def _answer_once(self, call: _Call, key: Key) -> Any:
+        """Answer one message by another."""
+        data = await receive_one(call.context)
+        with self._gate.hold(key, len(data)):
+            answering = call.handler.unary_unary(parse_message(call.handler, data), call.context)
+            del data  # for as long as the answer takes, its bytes are held once, parsed
+            message = await answering
+        self._gate.check(key)
+        return message
+
+    async def _send(self, call: _Call, key: Key) -> None:
+        """Answer one message by a stream, as long as the caller reads it and its key is in force."""
+        data = await receive_one(call.context)
+        with self._gate.hold(key, len(data)):
+            answers = call.handler.unary_stream(parse_message(call.handler, data), call.context)
+            del data
+            async with sending(call.context, self._stall_seconds) as sender, aclosing(answers):
+                async for answer in answers:
+                    self._gate.check(key)
+                    await sender.write(answer)
+
+    async def _receive(self, call: _Call, key: Key) -> Any:
+        """Answer a stream by one message."""
+
+        async def read() -> AsyncGenerator[Message | memoryview, None]:
+            async for data in call.messages:
+                self._gate.check(key)
+                yield find_chunk(data) or parse_message(call.handler, data)  # only uploads are streams
+
+        try:
+            async with aclosing(read()) as messages:
+                answer = await call.handler.stream_unary(messages, call.context)
+        except ServiceError:
+            await hear_out(call.messages)
+            raise
+        await hear_out(call.messages)
         return answer
 
-    def _wrap_stream(self, handler: Any, service: str, method: str) -> Any:
-        async def answer(messages: AsyncIterator[bytes], context: ServicerContext) -> None:
-            async with self._answering(service, method, context) as key:
-                data = await receive_one(messages)
-                with self._gate.hold(key, len(data)):
-                    await self._send(
-                        handler.unary_stream(parse_message(handler, data), context), key, context
-                    )
-
-        return answer
-
-    async def _send(self, answers: AsyncGenerator[Any, None], key: Key, context: ServicerContext) -> None:
-        """Send a stream, as long as its caller reads it and its key is in force."""
-        async with sending(context, self._stall_seconds) as sender, aclosing(answers):
-            async for answer in answers:
-                self._gate.check(key)
-                await sender.write(answer)
-
-    def _wrap_client_stream(self, handler: Any, service: str, method: str) -> Any:
-        async def receive(stream: AsyncIterator[bytes], context: ServicerContext) -> Any:
-            async with self._answering(service, method, context) as key:
-
-                async def read() -> AsyncGenerator[Message | memoryview, None]:
-                    async for data in stream:
-                        self._gate.check(key)
-                        yield find_chunk(data) or parse_message(handler, data)  # only uploads are streams
-
-                try:
-                    async with aclosing(read()) as messages:
-                        answer = await handler.stream_unary(messages, context)
-                except ServiceError:
-                    await hear_out(stream)
-                    raise
-                await hear_out(stream)
-                return answer
-
-        return receive
-
-    @asynccontextmanager
-    async def _answering(self, service: str, method: str, context: ServicerContext) -> AsyncIterator[Key]:
-        """Set the caller, and turn whatever is raised into a status; count and time the call."""
-        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+    async def _answer(self, call: _Call, work: Callable[[_Call, Key], Awaitable[Any]]) -> Any:
+        """Let the caller in and work; turn whatever is raised into a status; count and time the call."""
+        metadata = {key: str(value) for key, value in call.context.invocation_metadata() or ()}
         request_id = _request_id(metadata)
         started, code = time.monotonic(), "OK"
         try:
-            await context.send_initial_metadata((("x-request-id", request_id),))
-            is_counted = method not in NEVER_COUNTED
+            await call.context.send_initial_metadata((("x-request-id", request_id),))
+            is_counted = call.name not in NEVER_COUNTED
             with self._gate.admit(metadata.get("authorization"), Face.GRPC, is_counted=is_counted) as key:
                 current_caller.set(Caller(request_id, key.id))
-                yield key
+                return await work(call, key)
         except (asyncio.CancelledError, GeneratorExit):  # the caller left: while we worked, or while we sent
             code = "CANCELLED"
             raise
-        except ReaderStalled as error:
-            code = error.code
-            self._metrics.stalled.labels(method).inc()
-            await leave(context, error)
         except ServiceError as error:
-            code = error.code
-            await abort(context, error)
+            failure = error.without_frames()
+            code = failure.code
         except Exception:
-            code = InternalError.code
-            logger.exception("call failed", request_id=request_id, method=method)
-            message = f"the service failed; its log has the details under {request_id}"
-            await abort(context, InternalError(message))
+            logger.exception("call failed", request_id=request_id, method=call.name)
+            failure = InternalError(f"the service failed; its log has the details under {request_id}")
+            code = failure.code
         finally:
-            self._metrics.handled.labels(service, method, code).inc()
-            self._metrics.handling.labels(service, method).observe(time.monotonic() - started)
+            self._metrics.handled.labels(call.service, call.name, code).inc()
+            self._metrics.handling.labels(call.service, call.name).observe(time.monotonic() - started)
+        return await self._refuse(call, failure)
+
+    async def _refuse(self, call: _Call, failure: ServiceError) -> None:
+        """End a call with an error; never returns normally."""
+        if isinstance(failure, ReaderStalled):
+            self._metrics.stalled.labels(call.name).inc()
+            await leave(call.context, failure)
+        await abort(call.context, failure)
 
 
-async def _refuse(_: bytes, context: ServicerContext) -> None:
+async def _refuse_unknown(_: bytes, context: ServicerContext) -> None:
     """Answer a call of a method that does not exist; reflection's clients probe for one, without a key."""
     await abort(context, MethodUnknown("this server has no such method"))
 

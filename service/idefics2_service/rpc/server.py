@@ -37,6 +37,9 @@ SERVICE_NAMES = (
     operations_face.SERVICE_NAME,
 )
 
+_MAX_REFUSED = 8_192
+"""Calls that may come beyond those that are let in, at a time: each is told why it is not."""
+
 
 @dataclass(frozen=True)
 class Cores:
@@ -65,10 +68,10 @@ class GrpcServer:
             StartFailed: the port is taken.
 
         """
-        most_calls = 2 * gate.max_open_calls
+        most_calls = gate.max_open_calls + _MAX_REFUSED
         self._server = grpc.aio.server(
             interceptors=(Interceptor(gate, metrics, settings.stall_timeout_seconds),),
-            # The last wall, without a word of ours: what the gate does not count stays below it too.
+            # The last wall, without a word of ours.
             maximum_concurrent_rpcs=most_calls,
             options=(
                 ("grpc.max_receive_message_length", settings.max_receive_bytes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
@@ -18,22 +18,27 @@ if TYPE_CHECKING:
     from idefics2_service.errors import ServiceError
     from idefics2_service.rpc.status import ServicerContext
 
+_END = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
 _HEAR_OUT_SECONDS = 5.0
 _SAY_SECONDS = 0.5
 """How long a caller that does not read may take to be told so."""
 
 
 class Sender:
-    """Writes the messages of a stream, each of which its caller takes in time.
+    """Writes the messages of a stream, each of which its caller has room for in time.
 
     One timer for the stream, not one for each message, which would cost a fifth of the writing.
     """
 
-    def __init__(self, context: ServicerContext) -> None:
-        """Write to `context`."""
+    def __init__(self, context: ServicerContext, stall_seconds: float, limit: asyncio.Timeout) -> None:
+        """Write to `context`; let `limit` expire when a message takes longer than `stall_seconds`."""
         self._context = context
-        self.began = math.inf
-        """When the message that is being written was begun, on the event loop's clock; infinity: none is."""
+        self._seconds = stall_seconds
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._began = math.inf
+        """When the message that is being written was begun; infinity: none is."""
+        self._timer = self._loop.call_later(stall_seconds, self._look)
 
     async def write(self, message: Any) -> None:  # of the method's type
         """Write one message: done when the caller has room for it.
@@ -42,12 +47,23 @@ class Sender:
             asyncio.CancelledError: there is no caller any more.
 
         """
-        self.began = asyncio.get_running_loop().time()
+        self._began = self._loop.time()
         try:
             await self._context.write(message)
         except grpc.aio.BaseError as error:
             raise asyncio.CancelledError from error
-        self.began = math.inf
+        self._began = math.inf
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now, end = self._loop.time(), self._began + self._seconds
+        if now < end:
+            self._timer = self._loop.call_at(min(end, now + self._seconds), self._look)
+        else:
+            self._limit.reschedule(now)
 
 
 @asynccontextmanager
@@ -58,18 +74,8 @@ async def sending(context: ServicerContext, stall_seconds: float) -> AsyncIterat
         ReaderStalled: there was no room for a message for `stall_seconds`.
 
     """
-    loop, sender, limit = asyncio.get_running_loop(), Sender(context), asyncio.timeout(None)
-    timer: asyncio.TimerHandle
-
-    def look() -> None:
-        nonlocal timer
-        now, end = loop.time(), sender.began + stall_seconds
-        if now < end:
-            timer = loop.call_at(min(end, now + stall_seconds), look)
-        else:
-            limit.reschedule(now)
-
-    look()
+    limit = asyncio.timeout(None)
+    sender = Sender(context, stall_seconds, limit)
     try:
         async with limit:
             yield sender
@@ -78,20 +84,20 @@ async def sending(context: ServicerContext, stall_seconds: float) -> AsyncIterat
             raise
         raise ReaderStalled(f"nothing of the stream was read for {stall_seconds:g} s") from error
     finally:
-        timer.cancel()
+        sender.stop()
 
 
-async def receive_one(messages: AsyncIterator[bytes]) -> bytes:
+async def receive_one(context: ServicerContext) -> bytes:
     """Read the only message of a call.
 
     Raises:
         RequestMalformed: there is none.
 
     """
-    data = await anext(messages, None)
-    if data is None:
+    data = await context.read()  # and not by the iterator, which would hold it until the call's end
+    if data is _END:
         raise RequestMalformed("the call has no message")
-    return data
+    return cast("bytes", data)
 
 
 async def hear_out(stream: AsyncIterator[bytes]) -> None:

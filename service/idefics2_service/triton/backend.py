@@ -72,6 +72,7 @@ class TritonBackend:
     async def connect(self, url: str) -> None:
         """Use the Triton at `url` from now on, and begin to watch it."""
         await self.close()
+        self._metrics.backend_starts.inc()
         self._channel = grpc.aio.insecure_channel(url, options=_CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._spawn(self._watch())
@@ -164,6 +165,7 @@ class TritonBackend:
 
     async def _set_health(self, *, healthy: bool) -> None:
         if healthy is not self._is_healthy:
+            self._metrics.backend_losses.inc(not healthy)
             logger.info("model is healthy" if healthy else "model was lost", backend=self.name)
         self._metrics.backend_healthy.set(healthy)
         async with self._health:

@@ -61,13 +61,15 @@ class TritonServer:
         """
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="idefics2-triton-"))
-            grpc_port, http_port, metrics_port = _free_ports(3)
+            grpc_port, http_port, free_port = _free_ports(3)
+            metrics_port = self._settings.metrics_port or free_port
             url = f"127.0.0.1:{grpc_port}"
             self._launch(
                 self._folder,
                 [f"--grpc-port={grpc_port}", f"--http-port={http_port}", f"--metrics-port={metrics_port}"],
             )
-            logger.info("starting triton", log=str(self._log), url=url)
+            metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+            logger.info("starting triton", log=str(self._log), url=url, metrics=metrics_url)
             await self._wait_until_ready(url)
         except OSError as error:
             await self.stop()

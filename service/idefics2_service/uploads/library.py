@@ -34,9 +34,17 @@ class Library:
     """The files of all keys."""
 
     def __init__(
-        self, blobs: BlobStore, settings: FileSettings, clock: Callable[[], float] = time.time
+        self,
+        blobs: BlobStore,
+        settings: FileSettings,
+        clock: Callable[[], float] = time.time,
+        tell: Callable[[str, int], None] = lambda *_: None,
     ) -> None:
-        """Keep files in `blobs`; `clock` tells seconds since the epoch."""
+        """Keep files in `blobs`; `clock` tells seconds since the epoch.
+
+        `tell` hears of each file that is kept, whether its content is `new` or `known`, and its bytes.
+        """
+        self._tell = tell
         self._blobs = blobs
         self._settings = settings
         self.clock = clock
@@ -87,6 +95,7 @@ class Library:
         """
         async with self._locks[file.key_id]:
             known = await self.find_content(file.key_id, file.sha256)
+            self._tell("new" if known is None else "known", file.size_bytes)
             if known is None:
                 await self._put(file)
                 return file
@@ -109,6 +118,7 @@ class Library:
             known = await self.find(file.key_id, file.id)
             if known is None:
                 await self._put(file)
+                self._tell("new", file.size_bytes)
                 with suppress(FileStoreUnavailable):  # then it is forgotten with the file
                     await self._clear(file)
                 return file
