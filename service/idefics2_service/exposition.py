@@ -32,5 +32,5 @@ def _name(name: str, *labels: tuple[str, str]) -> str:
     """Write a series' name with its labels."""
     if not labels:
         return name
-    written = ",".join(f'{label}="{value.translate(_ESCAPED)}"' for label, value in labels)
+    written = ",".join(f'{label}="{value.translate(_ESCAPED)}"' for label, value in sorted(labels))
     return f"{name}{{{written}}}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from idefics2_service.settings import Settings
 from idefics2_service.triton.server import TritonServer
 from processes import Started, clean_environment, running_service
@@ -26,6 +28,25 @@ async def run_service(*options: str) -> AsyncIterator[Started]:
         running_service(Path(folder), *options) as service,
     ):
         yield Started(service, await asyncio.to_thread(service.wait_until_ready))
+
+
+@asynccontextmanager
+async def run_script(
+    path: Path, variables: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[psutil.Process, str]]:
+    """Run a Python file of ours until the block ends, which ends its input; yield it and its first line."""
+    environment = {**clean_environment(), **(variables or {})}
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(path)), stdin=pipe, stdout=pipe, env=environment
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield psutil.Process(process.pid), (await process.stdout.readline()).decode()
+    finally:
+        process.stdin.close()
+        await process.wait()
 
 
 @asynccontextmanager

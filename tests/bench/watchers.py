@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -12,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import psutil
+from bench.programs import run_script
 from harness import describe_red_circle
 from idefics2.v1 import generation_pb2, requests_pb2, requests_pb2_grpc
-from processes import clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    import psutil
     from bench.stores import Place
 
 NUM_WATCHERS = 1_000
@@ -87,19 +86,10 @@ async def run_front(place: Place) -> AsyncIterator[Front]:
         "IDEFICS2_QUEUE_MAX_RUNNING": str(NUM_RUNNING),
         "IDEFICS2_LOG_LEVEL": "warning",
     }
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(FRONT)), stdin=pipe, stdout=pipe, env={**clean_environment(), **variables}
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        ready = json.loads(await process.stdout.readline())
+    async with run_script(FRONT, variables) as (process, line):
+        ready = json.loads(line)
         async with grpc.aio.insecure_channel(ready["address"]) as channel:
-            yield Front(psutil.Process(process.pid), channel, ready["api_key"])
-    finally:
-        process.stdin.close()
-        await process.wait()
+            yield Front(process, channel, ready["api_key"])
 
 
 async def watch_many(place: Place) -> Watched:

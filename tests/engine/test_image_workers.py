@@ -222,6 +222,7 @@ def test_a_picture_that_takes_too_long_is_refused_and_the_next_has_a_new_worker(
         assert caught.value.reason == "FILE_UNDECODABLE"
         assert not slow.is_running()
         check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.workers.killed == {"time": 1}
 
 
 def test_a_worker_that_dies_at_work_costs_its_picture_and_the_next_has_a_new_one() -> None:
@@ -234,6 +235,7 @@ def test_a_worker_that_dies_at_work_costs_its_picture_and_the_next_has_a_new_one
             result.result(PATIENCE_SECONDS)
         assert caught.value.reason == "FILE_UNDECODABLE"
         check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.workers.killed == {"died": 1}
 
 
 def test_a_worker_that_dies_in_the_midst_of_a_large_file_costs_that_file_alone() -> None:
@@ -252,6 +254,7 @@ def test_a_worker_that_dies_idle_costs_no_picture() -> None:
         for _ in range(2):
             kill(watched.start())
             check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.workers.killed == {"died": 2}
 
 
 def test_a_picture_that_needs_too_much_memory_is_refused_by_a_worker_that_stays() -> None:
@@ -279,6 +282,7 @@ def test_a_small_file_that_was_made_to_take_long_is_refused_and_the_next_has_a_n
         )
         assert not made.is_running()
         check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.workers.killed == {"processor_time": 1}
 
 
 def test_a_picture_may_take_its_share_of_the_limits_and_never_less_than_a_little() -> None:
@@ -331,6 +335,7 @@ def test_a_picture_that_nobody_wants_any_more_is_given_up_with_its_worker() -> N
             result.result(PATIENCE_SECONDS)
         assert not process.is_running()
         check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.workers.killed == {"cancelled": 1}
 
 
 def test_a_picture_that_is_given_up_in_line_is_cancelled() -> None:

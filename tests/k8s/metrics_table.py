@@ -10,7 +10,7 @@ from k8s.manifests import FOLDER
 DOCUMENT = FOLDER / "METRICS.md"
 _PREFIXES = ("idefics2_engine_", "idefics2_")
 _VLLM = frozenset(
-    [
+    (
         "num_requests_running",
         "num_requests_waiting",
         "kv_cache_usage_perc",
@@ -26,14 +26,16 @@ _VLLM = frozenset(
         "inter_token_latency_seconds",
         "request_time_per_output_token_seconds",
         "e2e_request_latency_seconds",
-    ]
+    )
 )
 _HEAD = """# Metrics
 
-The front shows its own at `/metrics` of its HTTP port, which asks for no key; the engine its own among Triton's, at `/metrics` of
-Triton's metrics port (of the embedded one: `IDEFICS2_TRITON_METRICS_PORT`). A histogram `x` is `x_bucket`, `x_sum` and `x_count`. "as" names
-what it is called elsewhere, where that is the same: vLLM's `vllm:`, grpc-ecosystem's go-grpc-prometheus, or what Prometheus' clients and
-common exporters of HTTP use. Made by `python -m k8s.metrics_table --write`; a test compares it with what the programs declare.
+The front shows its own at `/metrics` of its HTTP port, which asks for no key; the engine its own among
+Triton's, at `/metrics` of Triton's metrics port (of the embedded one: `IDEFICS2_TRITON_METRICS_PORT`).
+A histogram `x` is `x_bucket`, `x_sum` and `x_count`. "as" says what it is called elsewhere:
+by vLLM, by grpc-ecosystem's go-grpc-prometheus, or by Prometheus' own clients.
+
+Made by `python -m k8s.metrics_table --write`; a test compares it with what the programs declare.
 
 | metric | kind | labels | meaning | as |
 |---|---|---|---|---|

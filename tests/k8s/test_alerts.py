@@ -139,7 +139,8 @@ def test_what_is_our_fault_is_every_error_of_ours_and_no_other() -> None:
         error.reason
         for error in vars(errors).values()
         if isinstance(error, type)
-        and getattr(error, "code", "") in {"INTERNAL", "UNAVAILABLE"}
+        and issubclass(error, errors.ServiceError)
+        and error.code in {"INTERNAL", "UNAVAILABLE"}
         and error.reason
     } - {"SERVICE_STOPPING"}  # the caller's client goes to another replica
     assert set(rule["expr"].split('reason=~"')[1].split('"')[0].split("|")) == ours

@@ -48,6 +48,18 @@ def downloads(fetcher: Any) -> Downloads:
     return Downloads(fetcher)
 
 
+@pytest.fixture
+def outcomes() -> list[tuple[str, int]]:
+    """How each download went, and what it brought."""
+    return []
+
+
+@pytest.fixture
+def told_downloads(fetcher: Any, outcomes: list[tuple[str, int]]) -> Downloads:
+    """Over it, told of."""
+    return Downloads(fetcher, lambda outcome, _, num_bytes: outcomes.append((outcome, num_bytes)))
+
+
 async def begin(downloads: Downloads, *wanted: tuple[str, str, int]) -> list[asyncio.Task[bytes]]:
     """Let somebody want each of these, all at the same time."""
     tasks = [asyncio.create_task(downloads.fetch(*one)) for one in wanted]
@@ -103,3 +115,25 @@ async def test_all_who_wait_hear_of_the_failure_and_the_next_one_tries_again(
     assert await asyncio.gather(*tasks, return_exceptions=True) == [fetcher.error] * 3
     fetcher.error = None
     assert await downloads.fetch("anna", URL, 10) == b"cat"
+
+
+async def test_who_asks_is_told_what_was_fetched_and_what_was_shared(
+    told_downloads: Downloads, fetcher: HeldFetcher, outcomes: list[tuple[str, int]]
+) -> None:
+    tasks = await begin(told_downloads, *[("anna", URL, 10)] * 3)
+    fetcher.gate.set()
+    await asyncio.gather(*tasks)
+    assert outcomes == [("shared", 0)] * 2 + [("fetched", 3)]
+
+
+async def test_who_asks_is_told_what_failed_and_what_nobody_wanted_any_more(
+    told_downloads: Downloads, fetcher: HeldFetcher, outcomes: list[tuple[str, int]]
+) -> None:
+    (left,) = await begin(told_downloads, ("anna", URL, 10))
+    left.cancel()
+    await asyncio.gather(left, return_exceptions=True)
+    fetcher.error = HostUnreachable("the host is away")
+    fetcher.gate.set()
+    (failed,) = await begin(told_downloads, ("anna", URL, 10))
+    await asyncio.gather(failed, return_exceptions=True)
+    assert sorted(outcomes) == [("cancelled", 0), ("failed", 0)]

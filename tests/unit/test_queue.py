@@ -253,3 +253,21 @@ async def test_a_key_that_presses_leaves_room_in_the_line_for_others() -> None:
         await caller.end()
     check_empty(turns)
     turns.check_room("anna")
+
+
+async def test_the_first_in_line_tells_how_long_it_has_waited() -> None:
+    turns = Turns(1, 3)
+    assert turns.oldest_seconds == 0
+    async with turns.take("anna", lambda _: None):
+        assert turns.oldest_seconds == 0
+        tasks = []
+        for key in ("anna", "bert"):
+            tasks.append(asyncio.create_task(turns.take(key, lambda _: None).__aenter__()))
+            await asyncio.sleep(0)
+        first = turns._line[0].since
+        turns._line[0].since -= 5
+        assert turns.oldest_seconds >= 5
+        assert turns._line[1].since >= first
+    await tasks[0]
+    assert turns.oldest_seconds < 5
+    tasks[1].cancel()

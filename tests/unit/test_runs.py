@@ -95,6 +95,10 @@ class Bench:
         assert [event.sequence for event in events] == list(range(1, len(events) + 1))
         return [event.happening for event in events]
 
+    def measured(self, name: str, **labels: str) -> float | None:
+        """Read a metric."""
+        return self.means.metrics.registry.get_sample_value(f"idefics2_{name}", labels)
+
     async def wait_for_text(self) -> None:
         """Return when some of the answer is written."""
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -186,6 +190,7 @@ async def test_a_claim_that_is_lost_stops_the_backend_and_writes_nothing_more(be
     assert bench.script.num_cancelled == 1
     assert await bench.happenings() == before
     assert (again.attempt, (await bench.store.get(ONE)).state) == (2, State.RUNNING)
+    assert bench.measured("store_attempts_total", outcome="lost") == 1
 
 
 async def test_the_time_in_the_queue_is_part_of_the_answers_seconds(bench: Bench) -> None:
@@ -196,6 +201,11 @@ async def test_the_time_in_the_queue_is_part_of_the_answers_seconds(bench: Bench
     assert isinstance(end, Finished)
     assert end.output.stage_seconds["queued"] >= claim.seconds_queued > 0
     assert end.output.stage_seconds["total"] >= end.output.stage_seconds["queued"]
+    assert bench.measured("store_attempts_total", outcome="ended") == 1
+    assert bench.measured("key_requests_total", key=ONE.key_id, end="answered") == 1
+    seconds = bench.measured("e2e_request_latency_seconds_sum", kind="submitted")
+    assert seconds is not None
+    assert seconds >= claim.seconds_queued
 
 
 async def test_a_fault_of_ours_fails_the_request_and_says_no_more_than_its_name(bench: Bench) -> None:
@@ -219,6 +229,7 @@ async def test_workers_that_stop_hand_back_what_they_run(bench: Bench) -> None:
     await workers.stop(0)
     record = await bench.store.get(ONE)
     assert (record.state, record.attempt) == (State.QUEUED, 1)
+    assert bench.measured("store_attempts_total", outcome="handed_back") == 1
     assert bench.script.num_cancelled == 1
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)

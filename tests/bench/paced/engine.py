@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from idefics2_engine import engine_program
+from idefics2_engine.metrics import SERIES
 from idefics2_engine.requests import Finished, Request, TextDelta
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class PacedEngine:
         self._running: list[Request] = []
         self._num_steps = 0
         self._starts: list[float] = []
+        self._num_reports = 0
 
     @classmethod
     def start(cls, _: Any) -> PacedEngine:
@@ -49,6 +51,11 @@ class PacedEngine:
 
     def close(self) -> None:
         """As Engine.close."""
+
+    def measure(self) -> tuple[float, ...]:
+        """As Engine.measure: as dear as can be, with no figure as it was before."""
+        self._num_reports += 1
+        return (float(self._num_reports),) * len(SERIES)
 
     def prepare(self, request: Request, _: Any) -> Prepared:
         """As Processor.prepare."""

@@ -24,4 +24,6 @@ sys.modules["served"] = _served  # where its dataclasses look for themselves
 _specification.loader.exec_module(_served)
 
 _served.EngineProcess = partial(_served.EngineProcess, program=(str(Path(__file__).with_name("engine.py")),))
+if os.environ.get("IDEFICS2_BENCH_SHOWS") == "nothing":
+    _served.TritonMetrics.show = lambda *_: None
 TritonPythonModel = _served.TritonPythonModel

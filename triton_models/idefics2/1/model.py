@@ -24,6 +24,7 @@ from idefics2_engine.engine_process import EngineProcess
 from idefics2_engine.errors import InvalidRequest
 from idefics2_engine.outbox import Outbox, join_text
 from idefics2_engine.requests import Event, Failed, Request, SamplingParams, TextDelta, is_last
+from triton_metrics import TritonMetrics
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 SECONDS_BETWEEN_CANCEL_CHECKS = 1.0  # a check is a round trip to the server, as dear as a send
@@ -54,7 +55,8 @@ class TritonPythonModel:
         self._streams: dict[str, Stream] = {}
         self._lock = threading.Lock()
         self._outbox = Outbox(self._send, max_messages_per_second=self._config.message_rate)
-        self._engine = EngineProcess(self._config, self._outbox.put)
+        self._metrics = TritonMetrics(args["model_instance_name"])
+        self._engine = EngineProcess(self._config, self._outbox.put, self._metrics.show)
 
     def execute(self, requests: list[Any]) -> None:
         """Take requests; each is answered later, by itself, whatever becomes of the others."""
@@ -75,6 +77,7 @@ class TritonPythonModel:
         """Answer everything that is open, then let go of the engine."""
         self._engine.close()
         self._outbox.close()
+        self._metrics.close()
 
     def _begin(self, stream_id: str, request: Any) -> None:  # Triton is untyped
         tensors = _Tensors(request)

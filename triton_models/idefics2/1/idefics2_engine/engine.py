@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
+from idefics2_engine import gauges
 from idefics2_engine.detokenizer import Detokenizer
 from idefics2_engine.errors import EngineFault
 from idefics2_engine.image_cache import ImageCache
+from idefics2_engine.meters import Meters, StepMeter
 from idefics2_engine.prefix_cache import PrefixCache
 from idefics2_engine.processor import END_OF_TURN_TOKEN, PreparedRequest, Processor
 from idefics2_engine.requests import (
@@ -65,6 +68,8 @@ class Engine:
         banned = [ids[0] for ids in generation.bad_words_ids or [] if len(ids) == 1]
         self.sampler = Sampler(memory.num_slots, self.runner.vocab_size, banned, self._eos_token_ids)
         self.sampler.to(self.runner.device)
+        self.meters = Meters()
+        self._step_meter = StepMeter(self.meters)
         self._numbers = itertools.count()
         self._num_broken_steps = 0
 
@@ -106,6 +111,8 @@ class Engine:
             for _, event in self.step():
                 if isinstance(event, Failed):
                     raise EngineFault(event.message)
+        self.meters.clear()
+        self.meters.set("start_time_seconds", time.time())
 
     def close(self) -> None:
         """Stop the processes that decode images."""
@@ -115,14 +122,23 @@ class Engine:
         """Let a request join at the next step that has room for it."""
         detokenizer = Detokenizer(self.processor.tokenizer, prepared.request.sampling.stop)
         self.scheduler.add(Sequence(prepared, next(self._numbers), detokenizer))
+        self.meters.observe("preprocess_seconds", prepared.seconds["preprocess"])
+        self.meters.add("mm_cache_queries_total", len(prepared.request.images))
+        self.meters.add("mm_cache_hits_total", prepared.num_cached_images)
 
     def cancel(self, request_id: str) -> bool:
         """Drop a request and all it holds; False if it is not here (any more)."""
         sequence = self.scheduler.find(request_id)
         if sequence is None:
             return False
+        self._step_meter.cancel(sequence)
         self._release(sequence)
         return True
+
+    def measure(self) -> tuple[float, ...]:
+        """Return all figures of now, in the order of `metrics.SERIES`; beside the engine's thread, too."""
+        gauges.look(self)
+        return self.meters.read()
 
     def step(self) -> Iterator[Told]:
         """Admit who fits, look at images, read prompts, make a token for each who can; yield what happens.
@@ -133,8 +149,10 @@ class Engine:
         """
         yield from self._admit()
         plan = self.scheduler.plan()
+        begun = self._step_meter.begin(plan)
         yield from self._look(plan)
         yield from self._advance(plan)
+        self._step_meter.end(plan, begun)
         if self._num_broken_steps >= MAX_BROKEN_STEPS:
             raise EngineFault(f"{MAX_BROKEN_STEPS} steps in a row failed for everybody")
 
@@ -148,6 +166,8 @@ class Engine:
             self.sampler.begin(sequence.slot, sequence.token_ids)
             known = self.prefixes.load(sequence.prefix_keys, self.runner.cache, sequence.slot)
             sequence.num_read_tokens = sequence.num_cached_tokens = known
+            self.meters.add("prefix_cache_queries_total", sequence.num_prompt_tokens)
+            self.meters.add("prefix_cache_hits_total", known)
             sequence.clock.enter("queue")
             yield sequence.request_id, StageEntered("PREFILL")
 
@@ -162,7 +182,7 @@ class Engine:
         for sequence, _ in plan.reading:
             sequence.clock.enter("vision")
             if failed.intersection(sequence.spans):
-                yield self._fail(sequence, "the engine failed at an image")
+                yield self._fail(sequence, "image", "the engine failed at an image")
 
     def _encode(self, spans: list[CropSpan]) -> set[CropSpan]:
         """Look at crops, together or else one by one; return those that cannot be looked at."""
@@ -174,6 +194,7 @@ class Engine:
                     self.runner.encode(unseen)
             except Exception as error:
                 logger.exception("could not encode %d crops", len(unseen))
+                self.meters.add("steps_replayed_total", part is spans, "vision")
                 self._make_room(error)
                 failed.update(unseen if part is not spans else ())
         return failed
@@ -191,14 +212,15 @@ class Engine:
             logger.exception(
                 "a step of %d requests failed; each is tried alone", len(decoding) + len(reading)
             )
+            self.meters.add("steps_replayed_total", label="text")
             self._make_room(error)
             made, broken = self._compute_one_by_one(decoding, reading)
         for sequence in broken:
-            yield self._fail(sequence, "the engine failed in a step")
+            yield self._fail(sequence, "step", "the engine failed in a step")
         any_right = False
         for sequence, token_id in made:
             if token_id is None:
-                yield self._fail(sequence, "the model's logits are not finite")
+                yield self._fail(sequence, "not_finite", "the model's logits are not finite")
             else:
                 any_right = True
                 yield from self._tell_safely(sequence, token_id)
@@ -244,7 +266,7 @@ class Engine:
         except Exception:
             logger.exception("request %s failed at a token", sequence.request_id)
             if self._is_running(sequence):
-                yield self._fail(sequence, "the engine failed at a token")
+                yield self._fail(sequence, "token", "the engine failed at a token")
 
     def _tell(self, sequence: Sequence, token_id: int) -> Iterator[Told]:
         """Add a token to an answer; yield what there is to show."""
@@ -267,8 +289,9 @@ class Engine:
             sequence.clock.enter("decode")
             yield sequence.request_id, _finished(sequence, finish_reason)
 
-    def _fail(self, sequence: Sequence, message: str) -> Told:
+    def _fail(self, sequence: Sequence, why: str, message: str) -> Told:
         """End a request that broke something, and wipe what it leaves behind."""
+        self.meters.add("requests_failed_total", label=why)
         logger.error("request %s failed: %s", sequence.request_id, message)
         for span in sequence.spans:  # what was seen in them may be at fault
             self.images.drop(span.image)
@@ -293,6 +316,7 @@ class Engine:
     def _make_room(self, error: Exception) -> None:
         """After a lack of memory, let go of what nobody needs at once."""
         if isinstance(error, torch.OutOfMemoryError):
+            self.meters.add("out_of_memory_total")
             self.images.clear()
             self.prefixes.clear()
             torch.cuda.empty_cache()

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idefics2_engine.errors import EngineFault
-from idefics2_engine.messages import Cancel, Close, Count, Emit, Ping, Started, Submit, Told
+from idefics2_engine.messages import Cancel, Close, Count, Emit, Measured, Ping, Started, Submit, Told
 from idefics2_engine.requests import Event, Failed, Request, is_last
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from idefics2_engine.config import EngineConfig
     from idefics2_engine.messages import Message
@@ -40,19 +40,26 @@ class EngineProcess:
     fail, pings too, and whoever looks after this process has to replace it.
     """
 
-    def __init__(self, config: EngineConfig, emit: Emit, program: Sequence[str] = PROGRAM) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        emit: Emit,
+        show: Callable[[tuple[float, ...]], None] = lambda _: None,
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
         """Start it, ready to answer.
 
         Args:
             config: of the engine.
             emit: called by one thread; must not block.
+            show: gets the engine's figures once a second, in the order of `metrics.SERIES`; as `emit`.
             program: what Python is to run, which gets the number of a socket as its last argument.
 
         Raises:
             EngineFault: the model cannot be loaded, or cannot answer.
 
         """
-        self._emit = emit
+        self._emit, self._show = emit, show
         self._lock, self._sending = threading.Lock(), threading.Lock()
         self._open: set[str] = set()
         self._is_lost = False
@@ -121,9 +128,12 @@ class EngineProcess:
     def _read(self) -> None:
         try:
             while True:
-                told: list[Told] = self._connection.recv()
-                for request_id, event in told:
-                    self._tell(request_id, event)
+                told: list[Told | Measured] = self._connection.recv()
+                for message in told:
+                    if isinstance(message, Measured):
+                        self._show(message.values)
+                    else:
+                        self._tell(*message)
         except (EOFError, OSError):
             self._lose()
 

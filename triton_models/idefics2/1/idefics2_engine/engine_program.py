@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from idefics2_engine.engine import Engine
 from idefics2_engine.loop import EngineLoop
-from idefics2_engine.messages import Cancel, Close, Count, Message, Ping, Started, Submit, Told
+from idefics2_engine.messages import Cancel, Close, Count, Measured, Message, Ping, Started, Submit, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # The engine's thread takes Python's lock back hundreds of times a step, from the threads beside it.
 MAX_SECONDS_TO_WAIT_FOR_PYTHON = 0.0003
+SECONDS_BETWEEN_REPORTS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +37,17 @@ class Teller:
     def __init__(self, connection: Connection) -> None:
         """Send over `connection`."""
         self._connection = connection
-        self._told: SimpleQueue[Told | None] = SimpleQueue()
+        self._told: SimpleQueue[Told | Measured | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="teller", daemon=True)
         self._thread.start()
 
     def tell(self, request_id: str, event: Event) -> None:
         """Have an event sent; never blocks."""
         self._told.put((request_id, event))
+
+    def show(self, values: tuple[float, ...]) -> None:
+        """Have figures sent; never blocks."""
+        self._told.put(Measured(values))
 
     def close(self) -> None:
         """Send what is there, then stop."""
@@ -62,6 +67,29 @@ class Teller:
                 return
 
 
+class Reporter:
+    """Shows the engine's figures, once a second."""
+
+    def __init__(
+        self, measure: Callable[[], tuple[float, ...]], show: Callable[[tuple[float, ...]], None]
+    ) -> None:
+        """Begin at once: `show` what there is to `measure`."""
+        self._measure, self._show = measure, show
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Show the last ones, then stop."""
+        self._is_over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_over.wait(SECONDS_BETWEEN_REPORTS):
+            self._show(self._measure())
+        self._show(self._measure())
+
+
 def main(start: Callable[[EngineConfig], Engine] = Engine.start) -> None:
     """Load the model by `start`, say so, and do what is asked until the other side closes."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
@@ -78,12 +106,14 @@ def main(start: Callable[[EngineConfig], Engine] = Engine.start) -> None:
     connection.send(Started())
     teller = Teller(connection)
     loop = EngineLoop(engine, teller.tell)
+    reporter = Reporter(engine.measure, teller.show)
     try:
         while not isinstance(message := connection.recv(), Close):
             _do(loop, message)
     except (EOFError, OSError):
         os._exit(1)  # nobody is there any more; a device that hangs must not hold us
     loop.close()
+    reporter.close()
     teller.close()
     engine.close()
 

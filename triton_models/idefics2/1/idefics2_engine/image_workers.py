@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,13 +56,25 @@ class ImageWorkers:
     def __init__(self, num_workers: int, sizing: Sizing, limits: WorkerLimits) -> None:
         """Start the workers' keepers; each starts its worker with its first picture."""
         self._line: SimpleQueue[_Job | None] = SimpleQueue()
+        self._killed: Counter[str] = Counter()
+        self._lock = threading.Lock()
         self._keepers = [
-            threading.Thread(target=_Keeper(sizing, limits).run, args=(self._line,), name=f"images-{number}",
-                             daemon=True)
+            threading.Thread(target=_Keeper(sizing, limits, self._count).run, args=(self._line,),
+                             name=f"images-{number}", daemon=True)
             for number in range(num_workers)
         ]  # fmt: skip
         for keeper in self._keepers:
             keeper.start()
+
+    @property
+    def killed(self) -> Counter[str]:
+        """How many workers had to be replaced: for `time`, `processor_time`, `died` and `cancelled`."""
+        with self._lock:
+            return self._killed.copy()
+
+    def _count(self, why: str) -> None:
+        with self._lock:
+            self._killed[why] += 1
 
     def submit(self, data: bytes, *, split: bool, give_up: Callable[[], bool]) -> Future[list[Crop]]:
         """Have a picture cut into crops.
@@ -90,8 +103,8 @@ class ImageWorkers:
 class _Keeper:
     """Keeps one worker alive and hands it one picture at a time."""
 
-    def __init__(self, sizing: Sizing, limits: WorkerLimits) -> None:
-        self._sizing, self._limits = sizing, limits
+    def __init__(self, sizing: Sizing, limits: WorkerLimits, count: Callable[[str], None]) -> None:
+        self._sizing, self._limits, self._count = sizing, limits, count
         self._worker: subprocess.Popen[bytes] | None = None
 
     def run(self, line: SimpleQueue[_Job | None]) -> None:
@@ -107,6 +120,7 @@ class _Keeper:
         try:
             crops = self._cut(job)
         except _GivenUpError:
+            self._count("cancelled")
             job.result.cancel()
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to who waits
             job.result.set_exception(error)
@@ -119,12 +133,15 @@ class _Keeper:
         try:
             told, pixels = self._ask(pack(head, job.data), job.give_up)
         except TimeoutError as error:
+            self._count("time")
             problem = f"took more than {self._limits.max_seconds:g} s to decode"
             raise InvalidImage("FILE_UNDECODABLE", problem) from error
         except _OverrunError as error:
+            self._count("processor_time")
             problem = "takes too long to decode for a picture of its size"
             raise InvalidImage("FILE_UNDECODABLE", problem) from error
         except (OSError, EOFError) as error:
+            self._count("died")
             raise InvalidImage("FILE_UNDECODABLE", "could not be decoded: its decoder died") from error
         if "reason" in told:
             raise InvalidImage(told["reason"], told["problem"])
@@ -133,7 +150,8 @@ class _Keeper:
     def _ask(self, message: bytes, give_up: Callable[[], bool]) -> tuple[dict[str, Any], bytes]:
         """Exchange one message; a worker that fails at it is not used again."""
         if self._worker is not None and self._worker.poll() is not None:
-            self._stop()  # it died meanwhile; its pipes are open still
+            self._count("died")
+            self._stop()  # its pipes are open still
         if self._worker is None:
             self._worker = _start(self._limits)
         deadline = time.monotonic() + self._limits.max_seconds

@@ -80,10 +80,29 @@ def measure_free(device: torch.device) -> int:
     return int(min([_read_available(), *_read_container_limits()]) * _HOST_SHARE)
 
 
+def measure_used() -> tuple[int, int]:
+    """Return the bytes of the container that cannot be given back, and what it may have.
+
+    Of the machine where there is no container, or none with a limit: the kernel would look at nothing else.
+    """
+    folder = Path("/sys/fs/cgroup")
+    limit = folder / "memory.max"
+    if limit.exists() and (most := limit.read_text().strip()) != "max":
+        lines = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        used = int((folder / "memory.current").read_text()) - int(lines["inactive_file"])
+        return max(0, used), int(most)
+    total = _read_machine("MemTotal")
+    return total - _read_available(), total
+
+
 def _read_available() -> int:
     """Return the bytes that the machine could give without swapping."""
+    return _read_machine("MemAvailable")
+
+
+def _read_machine(name: str) -> int:
     lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
+    return int(lines[name].split()[0]) * 1024
 
 
 def _read_container_limits() -> Iterator[int]:

@@ -13,6 +13,13 @@ Told = tuple[str, Event]
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The engine's figures, in the order of `metrics.SERIES`."""
+
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Started:
     """The model answers, or what is the matter with it."""
 

@@ -22,6 +22,7 @@ from idefics2_engine.requests import Counted, Request
 from idefics2_engine.sequence import CropSpan
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
@@ -131,6 +132,11 @@ class Processor:
             num_image_patches=sum(count_patches(*size, self._sizing, split=split) for size in sizes),
             max_context_tokens=self.max_context_tokens,
         )
+
+    @property
+    def workers_killed(self) -> Counter[str]:
+        """How many workers had to be replaced, by why."""
+        return self._workers.killed
 
     def close(self) -> None:
         """Stop the workers."""

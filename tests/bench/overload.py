@@ -1,0 +1,139 @@
+"""Too much: more calls than the model can answer, callers who do not read, and requests that are cancelled.
+
+The fronts are processes of their own, over a model that keeps a steady pace; what is cancelled runs on the
+real engine: `make bench-overload`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import uvloop
+from bench import readers
+from bench.cancels import NUM_CANCELS, measure_cancels
+from bench.floods import CAPACITY, FLOOD_SECONDS, MAX_WAITING, RATE, measure_flood
+from bench.results import Goal, Row, make_row, write
+from bench.stopwatch import percentile
+from bench.tables import render
+from idefics2_service import logs
+from idefics2_service.settings import LogSettings
+
+if TYPE_CHECKING:
+    from bench.cancels import Cancels
+    from bench.floods import Flood
+    from bench.readers import Stalled
+
+
+TITLE = "Too much to do, nobody who reads, and cancelled requests"
+COMMAND = "make bench-overload"
+MB = 1e6
+KINDS = {
+    "GenerateStream": readers.stream,
+    "WatchRequest": readers.watch,
+    "DownloadFile": readers.download,
+}
+
+
+def main() -> int:
+    """Measure everything, keep it, show it. A goal that is missed is a figure, not a failure."""
+    logs.configure(LogSettings(level="warning"))
+    # Ended from outside, we end what we started, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        rows = make_flood_rows(runner.run(measure_flood()))
+        for kind, begin in KINDS.items():
+            rows += make_reader_rows(kind, runner.run(readers.measure_readers(begin)))
+        rows += make_cancel_rows(runner.run(measure_cancels()))
+    print("\n" + render(write("overload", TITLE, tuple(replace(row, command=COMMAND) for row in rows))))
+    return 0
+
+
+def make_flood_rows(flood: Flood) -> list[Row]:
+    """Make rows of ten times too many calls."""
+    print(
+        f"outcomes: {dict(flood.outcomes)}; CPU of the front: {flood.num_cpu_seconds:.2f} s a second",
+        flush=True,
+    )
+    name = f"{RATE:g} calls a second for {FLOOD_SECONDS:g} s, where {CAPACITY:g} can be answered"
+    refusals = [1000 * seconds for seconds in flood.refusal_seconds]
+    answered, refused = flood.outcomes["OK"], flood.outcomes["QUEUE_FULL"]
+    others = sum(flood.outcomes.values()) - answered - refused
+    return [
+        make_row(f"{name}: answered", answered, "calls"),
+        make_row(f"{name}: refused", refused, "calls"),
+        make_row(f"{name}: neither, or refused without details", others, "calls", goal=Goal(below=1)),
+        make_row(f"{name}: deepest line", flood.deepest, "requests", goal=Goal(below=MAX_WAITING + 1)),
+        make_row(f"{name}: refusal, p50", percentile(refusals, 50), "ms"),
+        make_row(f"{name}: refusal, p99", percentile(refusals, 99), "ms", goal=Goal(below=20)),
+        make_row(f"{name}: memory on top", flood.memory_bytes / MB, "MB", goal=Goal(below=50)),
+        make_row(
+            f"{name}: afterwards, until an answer is normal", flood.calm_seconds, "s", goal=Goal(below=5)
+        ),
+    ]
+
+
+def make_reader_rows(kind: str, stalled: Stalled) -> list[Row]:
+    """Make rows of callers who do not read."""
+    name = f"{readers.NUM_READERS} callers of {kind} who do not read"
+    least, most = readers.STALL_SECONDS, readers.STALL_SECONDS + 5
+    alone, beside = stalled.alone_milliseconds, stalled.beside_milliseconds
+    return [
+        make_row(f"{name}: memory on top", stalled.memory_bytes / MB, "MB", goal=Goal(below=50)),
+        make_row(
+            f"{name}: a call of others, p99, beside them alone",
+            beside,
+            "ms",
+            peer=alone,
+            goal=Goal(most_ratio=1.2),
+        ),
+        make_row(
+            f"{name}: all given up, of those {least:g} s are theirs",
+            stalled.drop_seconds,
+            "s",
+            goal=Goal(below=most),
+        ),
+    ]
+
+
+def make_cancel_rows(cancels: Cancels) -> list[Row]:
+    """Make rows of requests that are cancelled."""
+    worst = f"(worst of {NUM_CANCELS})"
+    in_decode = Goal(below=round(100 + cancels.step, 1))
+    in_prefill = Goal(below=round(100 + max(cancels.prefill), 1))
+    next_begins = "the engine begins the next one"
+    return [
+        make_row("a step of the engine, with one sequence (mean)", cancels.step, "ms"),
+        make_row("a prefill of eight pictures", max(cancels.prefill), "ms"),
+        make_row(
+            f"call dropped in DECODE: {next_begins} {worst}", max(cancels.dropped), "ms", goal=in_decode
+        ),
+        make_row(
+            f"CancelRequest in DECODE: {next_begins} {worst}", max(cancels.cancelled), "ms", goal=in_decode
+        ),
+        make_row(
+            f"call dropped in that PREFILL: {next_begins} {worst}",
+            max(cancels.dropped_in_prefill),
+            "ms",
+            goal=in_prefill,
+        ),
+        make_row(
+            f"call dropped in RESOLVING: the host hears {worst}",
+            max(cancels.resolving),
+            "ms",
+            goal=Goal(below=50),
+        ),
+        make_row(
+            f"cancelled in QUEUED, in the line or the engine: begun, of {3 * NUM_CANCELS}",
+            cancels.num_begun,
+            "requests",
+            goal=Goal(below=1),
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

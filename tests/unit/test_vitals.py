@@ -1,0 +1,44 @@
+"""What the process lives on is read when it is asked for."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from certificates import Identity
+from idefics2_service import vitals
+from idefics2_service.metrics import Metrics
+from idefics2_service.settings import GrpcSettings
+from idefics2_service.tls import Certificates
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read(metrics: Metrics, name: str, **labels: str) -> float:
+    """Read a gauge."""
+    value = metrics.registry.get_sample_value(f"idefics2_{name}", labels)
+    assert value is not None
+    return value
+
+
+def test_the_disk_is_that_of_the_folder_also_before_it_is_made(tmp_path: Path) -> None:
+    metrics = Metrics()
+    vitals.watch(metrics, tmp_path / "not" / "yet", {})
+    assert read(metrics, "data_size_bytes") == shutil.disk_usage(tmp_path).total
+    assert 0 < read(metrics, "data_free_bytes") < read(metrics, "data_size_bytes")
+    assert read(metrics, "memory_limit_bytes") > 2**20
+
+
+def test_a_certificate_shows_its_end_and_whether_its_files_are_good(tmp_path: Path) -> None:
+    metrics, identity = Metrics(), Identity.make("front")
+    certificate, key = identity.write(tmp_path)
+    pair = Certificates("grpc", GrpcSettings(tls_certificate_file=certificate, tls_key_file=key))
+    vitals.watch(metrics, tmp_path, {"grpc": pair})
+    ends = identity.certificate.not_valid_after_utc.timestamp()
+    assert read(metrics, "certificate_expires_timestamp_seconds", port="grpc") == ends
+    assert read(metrics, "certificates_current", port="grpc") == 1
+    certificate.write_text("no certificate")
+    pair.renew()
+    assert read(metrics, "certificates_current", port="grpc") == 0
+    assert read(metrics, "certificate_expires_timestamp_seconds", port="grpc") == ends
