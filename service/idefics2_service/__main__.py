@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -68,6 +69,8 @@ async def _serve(settings: Settings, ready_file: Path | None) -> None:
     try:
         async with App(settings) as app:
             await app.wait_until_serving()
+            gc.collect()
+            gc.freeze()  # or each full collection would look at all modules again, for a tenth of a second
             logger.info("serving")
             _announce(app, ready_file)
             if ready_file is None and sys.stdout.isatty() and is_loopback(settings.http.host):

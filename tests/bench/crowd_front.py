@@ -6,6 +6,7 @@ It says where it answers, and serves until its input ends.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -59,6 +60,8 @@ async def serve(settings: Settings) -> None:
     """Serve until nobody holds our standard input any more."""
     async with App(settings, SteadyBackend(Script())) as app:
         told = {"address": app.grpc_address, "http": app.http_address, "api_key": app.api_key}
+        gc.collect()
+        gc.freeze()  # as the service's own program
         print(json.dumps(told), flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

