@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Take:
 Step: TypeAlias = "Message | status_pb2.Status | grpc.StatusCode | Gate | Hang | Take"
 
 
-class ScriptedServer:
+class ScriptedServer(ABC):
     """Answers each call with the next script, and keeps what it was asked.
 
     Leaving the block fails if a script was not consumed, or a call had none. Which services it has, its
@@ -116,8 +117,9 @@ class ScriptedServer:
         """Wait until a call that hangs was given up by its caller."""
         assert self.cancelled.wait(PATIENCE_SECONDS), "the call was never cancelled"
 
+    @abstractmethod
     def _add_services(self, server: grpc.Server) -> None:
-        raise NotImplementedError
+        """Let `server` answer as the script says."""
 
     def _listen(self, address: str) -> grpc.Server:
         server = grpc.server(ThreadPoolExecutor(4), interceptors=[_Noting(self.methods)], options=_OPTIONS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Self
 
@@ -13,7 +14,7 @@ OUTSIDE = "127.0.0.2"
 """Stands for a public address in these tests: the only one that is allowed."""
 
 
-class Listener:
+class Listener(ABC):
     """A TCP server; how it answers is its heirs' business."""
 
     def __init__(self) -> None:
@@ -48,8 +49,9 @@ class Listener:
             writer.close()
             self._open.discard(task)
 
+    @abstractmethod
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raise NotImplementedError
+        """Answer one connection."""
 
 
 class Canary(Listener):
