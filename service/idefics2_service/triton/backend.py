@@ -29,6 +29,7 @@ logger = structlog.get_logger(__name__)
 SECONDS_TO_ABANDON = 5.0  # how long a cancelled answer may take to end before its stream is cut
 SECONDS_BETWEEN_CANCELS = 0.2
 SECONDS_BETWEEN_PINGS_WHILE_LOST = 0.1
+SLICES_OF_PATIENCE = 4
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),  # what is sent was bounded by the face; what comes is ours
     ("grpc.max_receive_message_length", -1),
@@ -155,9 +156,9 @@ class TritonBackend:
             await asyncio.sleep(pause)
 
     async def _ping(self) -> bool:
+        ping = tensors.ping_request(self._settings.model_name)
         try:
-            async with asyncio.timeout(self._settings.canary_timeout_seconds):
-                await self._ask(tensors.ping_request(self._settings.model_name))
+            await _finish_within(self._settings.canary_timeout_seconds, self._ask(ping))
         except Exception as error:  # noqa: BLE001  # nothing may end the watch
             logger.debug("canary did not come back", error=repr(error))
             return False
@@ -180,6 +181,24 @@ class TritonBackend:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+async def _finish_within(seconds: float, work: Coroutine[Any, Any, object]) -> object:
+    """Await `work`, or raise TimeoutError.
+
+    In slices: after a pause of this process (a frozen container, a debugger) a timer is due at once, though
+    the answer has come and only has to be read. So a pause takes one slice of the time at most.
+    """
+    task = asyncio.create_task(work)
+    try:
+        for _ in range(SLICES_OF_PATIENCE):
+            done, _ = await asyncio.wait({task}, timeout=seconds / SLICES_OF_PATIENCE)
+            if done:
+                return await task
+        raise TimeoutError
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def _read_events(

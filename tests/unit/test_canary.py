@@ -1,0 +1,77 @@
+"""The canary: what counts as the model's silence, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fakes.script import Script
+from fakes.triton import FakeTriton
+from idefics2_service.metrics import Metrics
+from idefics2_service.settings import TritonSettings
+from idefics2_service.triton.backend import TritonBackend
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import grpc
+
+TIMEOUT_SECONDS = 0.4
+NUM_PINGS = 5
+
+
+class SlowTriton(FakeTriton):
+    """A Triton that does something before it answers a ping."""
+
+    def __init__(self) -> None:
+        super().__init__(Script())
+        self.num_pings = 0
+        self.pinged_often = asyncio.Event()
+        self.pauses = False
+        self.is_silent = False
+
+    async def ModelStreamInfer(  # noqa: N802  # Triton's name
+        self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[Any]:
+        self.num_pings += 1
+        if self.num_pings > NUM_PINGS:
+            self.pinged_often.set()
+        if self.is_silent:
+            await asyncio.Event().wait()
+        if self.pauses:
+            time.sleep(2 * TIMEOUT_SECONDS)  # noqa: ASYNC251  # all of this process stands still, its front too
+        async for response in super().ModelStreamInfer(requests, context):
+            yield response
+
+
+@asynccontextmanager
+async def watched() -> AsyncIterator[tuple[TritonBackend, SlowTriton]]:
+    """Connect a backend that pings often."""
+    settings = TritonSettings(canary_interval_seconds=0.01, canary_timeout_seconds=TIMEOUT_SECONDS)
+    backend = TritonBackend(settings, Metrics())
+    async with SlowTriton() as triton:
+        await backend.connect(triton.url)
+        try:
+            await backend.wait_until_healthy()
+            yield backend, triton
+        finally:
+            await backend.close()
+
+
+async def test_a_model_that_keeps_silent_is_lost() -> None:
+    async with watched() as (backend, triton):
+        triton.is_silent = True
+        await backend.wait_until_healthy(healthy=False)
+        triton.is_silent = False
+        await backend.wait_until_healthy()
+
+
+async def test_a_pause_of_the_front_itself_is_no_loss() -> None:
+    async with watched() as (backend, triton):
+        lost = asyncio.create_task(backend.wait_until_healthy(healthy=False))
+        triton.pauses = True
+        await triton.pinged_often.wait()
+        assert not lost.done()
+        lost.cancel()
