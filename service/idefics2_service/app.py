@@ -118,6 +118,7 @@ class App:
         certificates = Certificates.find("grpc", settings.grpc)
         self._grpc = GrpcServer(settings.grpc, cores, gate, self.metrics, certificates)
         rest_cores = rest.Cores(
+            gate=gate,
             generation=self._generation,
             submissions=self._submissions,
             library=self._library,

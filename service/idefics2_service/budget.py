@@ -63,7 +63,7 @@ class Budget:
         elif not is_accepted:
             self._check_room(key_id, num_bytes)
         self._shares.take(key_id, num_bytes)
-        with Reservation(num_bytes, partial(self._give_back, key_id)) as reservation:
+        with self._reservation(key_id, num_bytes) as reservation:
             yield reservation
 
     @asynccontextmanager
@@ -73,14 +73,26 @@ class Budget:
         Who waits must hold nothing else of this budget. More than all is let in when nothing else is held.
         """
         await self._wait(key_id, num_bytes)
-        with Reservation(num_bytes, partial(self._give_back, key_id)) as reservation:
+        with self._reservation(key_id, num_bytes) as reservation:
             yield reservation
 
+    def _reservation(self, key_id: str, num_bytes: int) -> Reservation:
+        return Reservation(num_bytes, partial(self._take_more, key_id), partial(self._give_back, key_id))
+
     def _check_room(self, key_id: str, num_bytes: int) -> None:
-        if self._has_room(key_id, num_bytes) and all(waiter.key_id != key_id for waiter in self._line):
-            return
-        message = f"{num_bytes} bytes of files are too many now: {self._shares.describe(key_id)}"
-        raise MemoryFull(message, bound=str(self._shares.capacity), value=str(num_bytes))
+        if not self._is_free(key_id, num_bytes):
+            message = f"{num_bytes} bytes of files are too many now: {self._shares.describe(key_id)}"
+            raise MemoryFull(message, bound=str(self._shares.capacity), value=str(num_bytes))
+
+    def _take_more(self, key_id: str, num_bytes: int) -> bool:
+        is_free = self._is_free(key_id, num_bytes)
+        if is_free:
+            self._shares.take(key_id, num_bytes)
+        return is_free
+
+    def _is_free(self, key_id: str, num_bytes: int) -> bool:
+        """Tell whether there is room, and nobody of the key waits for it."""
+        return self._has_room(key_id, num_bytes) and all(waiter.key_id != key_id for waiter in self._line)
 
     def _has_room(self, key_id: str, num_bytes: int) -> bool:
         return not self._shares.num_taken or self._shares.has_room(key_id, num_bytes)
@@ -124,9 +136,10 @@ class Budget:
 class Reservation:
     """Room that somebody holds, as a context."""
 
-    def __init__(self, num_bytes: int, give_back: Callable[[int], None]) -> None:
-        """Hold it from now on; `give_back` takes what is not needed."""
+    def __init__(self, num_bytes: int, take: Callable[[int], bool], give_back: Callable[[int], None]) -> None:
+        """Hold it from now on; `take` says whether there is more, `give_back` takes what is not needed."""
         self._num_bytes = num_bytes
+        self._take = take
         self._give_back = give_back
 
     def __enter__(self) -> Self:
@@ -136,6 +149,15 @@ class Reservation:
     def __exit__(self, *_: object) -> None:
         """Give it back."""
         self.shrink(0)
+
+    def resize(self, num_bytes: int) -> bool:
+        """Hold so many, if there is room now for those that are more; tell whether there is."""
+        more = num_bytes - self._num_bytes
+        if more > 0 and not self._take(more):
+            return False
+        self.shrink(num_bytes)
+        self._num_bytes = num_bytes
+        return True
 
     def shrink(self, num_bytes: int) -> None:
         """Keep only so many: that is all that came."""

@@ -111,8 +111,7 @@ class Files:
         if file is None:
             return source
         _check_size(source.field, file.size_bytes, max_bytes)
-        data = b"".join([part async for part in self._library.read(file)])
-        return ImageSource(source.field, data=data)
+        return ImageSource(source.field, data=await self._library.read(file))
 
     async def _read_url(self, field: str, url: str, key_id: str, max_bytes: int) -> bytes:
         scheme, separator, rest = url.partition(":")

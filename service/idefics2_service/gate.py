@@ -9,7 +9,7 @@ from idefics2_service.errors import AppNotAllowed, CallsFull, FaceNotAllowed, Se
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractContextManager
 
     from idefics2_service.budget import Budget, Reservation
     from idefics2_service.keys.quotas import Quotas
@@ -99,9 +99,9 @@ class Gate:
                 held.enter_context(self._budget.hold(key.id, num_bytes))
             yield
 
-    def reserve(self, key_id: str, num_bytes: int) -> AbstractAsyncContextManager[Reservation]:
-        """Wait for room for bytes that a call is going to read; it must hold no others meanwhile."""
-        return self._budget.reserve(key_id, num_bytes)
+    def open_room(self, key_id: str) -> AbstractContextManager[Reservation]:
+        """Hold nothing yet of what a call is going to read: it asks for room as it goes on."""
+        return self._budget.hold(key_id, 0)
 
     def check(self, key: Key) -> None:
         """Look whether a key is still in force: what was let in may take long.

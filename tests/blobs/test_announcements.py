@@ -92,7 +92,7 @@ class Desk:
         """Read a file by its id."""
         file = await self.library.find(KEY, file_id)
         assert file is not None
-        return b"".join([piece async for piece in self.library.read(file)])
+        return await self.library.read(file)
 
     async def names(self) -> list[str]:
         """List all that is kept."""

@@ -118,9 +118,17 @@ async def test_a_file_is_uploaded_found_and_forgotten(blobs: BlobStore) -> None:
     sha256 = hashlib.sha256(data).hexdigest()
     file = await uploads.receive("anna", UploadStart(len(data), sha256=sha256), chunks())
     assert await library.find_content("anna", sha256) == await library.find("anna", file.id) == file
-    assert b"".join([part async for part in library.read(file)]) == data
+    assert await library.read(file) == data
     assert await library.list_page("anna", 10) == ([file], None)
     await library.sweep()
     library.clock = lambda: time.time() + settings.keep_seconds + CLOCK_SKEW_SECONDS
     await library.sweep()
     assert await blobs.list_blobs("anna") == []
+
+
+@pytest.mark.parametrize(("offset", "num_bytes"), [(0, 1), (3, 4), (0, 10), (0, 1_000), (9, 1_000), (9, 1)])
+async def test_a_part_of_a_blob_is_got(blobs: BlobStore, offset: int, num_bytes: int) -> None:
+    data = b"0123456789"
+    await blobs.put(NAME, data)
+    assert await blobs.get_part(NAME, offset, num_bytes) == data[offset:][:num_bytes]
+    assert await blobs.get_part(NAME + "0", offset, num_bytes) is None

@@ -61,6 +61,11 @@ class DirectoryBlobs:
         with _naming_faults():
             return await asyncio.to_thread(_read, self._root / name)
 
+    async def get_part(self, name: str, offset: int, num_bytes: int) -> bytes | None:
+        """As BlobStore.get_part."""
+        with _naming_faults():
+            return await asyncio.to_thread(_read, self._root / name, offset, num_bytes)
+
     async def delete(self, *names: str) -> None:
         """As BlobStore.delete."""
         with _naming_faults():
@@ -152,9 +157,10 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _read(path: Path) -> bytes | None:
-    with suppress(FileNotFoundError, IsADirectoryError):
-        return path.read_bytes()
+def _read(path: Path, offset: int = 0, num_bytes: int = -1) -> bytes | None:
+    with suppress(FileNotFoundError, IsADirectoryError), path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        return file.read(num_bytes)
     return None
 
 

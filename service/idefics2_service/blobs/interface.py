@@ -45,6 +45,10 @@ class BlobStore(Protocol):
         """Return a blob; None: there is none."""
         ...
 
+    async def get_part(self, name: str, offset: int, num_bytes: int) -> bytes | None:
+        """Return so many bytes of a blob, 1 or more, from within it; fewer at its end; None: no blob."""
+        ...
+
     async def delete(self, *names: str) -> None:
         """Forget blobs; those that are not there are no mistake."""
         ...

@@ -71,6 +71,14 @@ class S3Blobs:
             except FileNotFoundError:
                 return None
 
+    async def get_part(self, name: str, offset: int, num_bytes: int) -> bytes | None:
+        """As BlobStore.get_part."""
+        with _naming_faults():
+            try:
+                return bytes(await obstore.get_range_async(self._store, name, start=offset, length=num_bytes))
+            except FileNotFoundError:
+                return None
+
     async def delete(self, *names: str) -> None:
         """As BlobStore.delete."""
         with _naming_faults():

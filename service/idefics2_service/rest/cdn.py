@@ -1,6 +1,7 @@
 """Files themselves: brought and read by whoever knows their address, which nobody can guess."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 from urllib.parse import quote
 
@@ -9,9 +10,10 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from idefics2_service.errors import FileNotUploaded
-from idefics2_service.rest.dependencies import CurrentCall, CurrentCores, KeyId
+from idefics2_service.rest.dependencies import Cores, CurrentCall, CurrentCores, KeyId
 from idefics2_service.rest.storage import KeepSeconds
 from idefics2_service.uploads.links import make_public_path
+from idefics2_service.uploads.records import StoredFile
 
 router = APIRouter(prefix="/cdn", tags=["files"])
 
@@ -132,7 +134,15 @@ async def download(key_id: str, file_id: str, request: Request, cores: CurrentCo
     }
     if request.method == "HEAD":
         return Response(headers=headers)
-    return StreamingResponse(cores.library.read(file), headers=headers)
+    return StreamingResponse(_send(cores, file), headers=headers)
+
+
+async def _send(cores: Cores, file: StoredFile) -> AsyncGenerator[bytes, None]:
+    """Yield a file's bytes as they are taken; they count for the key whose file it is."""
+    with cores.gate.open_room(file.key_id) as room:
+        async with aclosing(cores.library.stream(file, room)) as parts:
+            async for part in parts:
+                yield part
 
 
 async def _read(request: Request) -> AsyncGenerator[bytes, None]:

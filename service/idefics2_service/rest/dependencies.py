@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Path, Request, Security
 
 from idefics2_service.errors import RequestCancelled, RequestIdInvalid, RequestNotFound
+from idefics2_service.gate import Gate
 from idefics2_service.generation import Generation
 from idefics2_service.metrics import Metrics
 from idefics2_service.requests import Deadlines, RequestName
@@ -30,6 +31,7 @@ from idefics2_service.uploads.library import Library
 class Cores:
     """What the face is a face of."""
 
+    gate: Gate
     generation: Generation
     submissions: Submissions
     library: Library

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
 
 from idefics2.v1 import files_pb2, files_pb2_grpc
@@ -11,7 +12,6 @@ from idefics2_service.rpc.interceptor import current_caller
 from idefics2_service.rpc.records import write_timestamp
 from idefics2_service.rpc.stored_files import cut, read_chunks, read_range, read_start, write_file
 from idefics2_service.uploads.names import is_id, read_sha256
-from idefics2_service.uploads.pieces import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 SERVICE_NAME = files_pb2.DESCRIPTOR.services_by_name["FileService"].full_name
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 1_000
-_DOWNLOAD_BYTES = 3 * PIECE_BYTES
-"""What a download has in memory: the piece that is being sent, and the next ones."""
 
 
 class _NamesFile(Protocol):
@@ -69,10 +67,11 @@ class FileServicer(files_pb2_grpc.FileServiceServicer):
         file = await self._find(request)
         offset, max_bytes = read_range(request, file.size_bytes)
         yield files_pb2.DownloadFileResponse(file=write_file(file))
-        async with self._gate.reserve(_key_id(), min(file.size_bytes, _DOWNLOAD_BYTES)):
-            async for part in self._library.read(file, offset, max_bytes):
-                for chunk in cut(part):
-                    yield files_pb2.DownloadFileResponse(chunk=chunk)
+        with self._gate.open_room(_key_id()) as room:
+            async with aclosing(self._library.stream(file, room, offset, max_bytes)) as parts:
+                async for part in parts:
+                    for chunk in cut(part):
+                        yield files_pb2.DownloadFileResponse(chunk=chunk)
 
     async def GetFile(self, request: files_pb2.GetFileRequest, context: ServicerContext) -> files_pb2.File:
         """Tell of a file."""

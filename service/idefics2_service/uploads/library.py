@@ -9,20 +9,22 @@ from collections import defaultdict
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from itertools import accumulate, groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
 from idefics2_service.errors import FileAlreadyComplete, FileNotUploaded, FileStoreUnavailable
 from idefics2_service.uploads import names
+from idefics2_service.uploads.pace import Pace
 from idefics2_service.uploads.pieces import read_ahead
 from idefics2_service.uploads.records import decode_file, encode_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from idefics2_service.blobs.interface import Blob, BlobStore
     from idefics2_service.settings import FileSettings
+    from idefics2_service.uploads.pace import Room
     from idefics2_service.uploads.records import StoredFile
 
 logger = structlog.get_logger(__name__)
@@ -65,28 +67,41 @@ class Library:
         found = await asyncio.gather(*(self.find(key_id, names.last_of(blob.name)) for blob in blobs))
         return max(filter(None, found), key=lambda file: file.expires_at, default=None)
 
-    async def read(
-        self, file: StoredFile, offset: int = 0, max_bytes: int | None = None
-    ) -> AsyncIterator[bytes]:
-        """Yield a file's bytes from `offset` on, at most `max_bytes`, a piece at a time.
+    async def read(self, file: StoredFile) -> bytes:
+        """Return all bytes of a file; whoever asks has room for them.
 
         Raises:
             FileNotUploaded: it was deleted meanwhile.
 
         """
+        async with aclosing(read_ahead(self._blobs, file.pieces)) as found:
+            pieces = [piece async for piece in found]
+        if None in pieces:
+            await self._forget(file)
+        return b"".join(filter(None, pieces))
+
+    async def stream(
+        self, file: StoredFile, room: Room, offset: int = 0, max_bytes: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield a file's bytes from `offset` on, at most `max_bytes`, as fast as they are taken.
+
+        At most PIECE_BYTES are read at a time, and what is more than a little is held in `room`.
+
+        Raises:
+            FileNotUploaded: it was deleted meanwhile.
+
+        """
+        pace = Pace(room)
         end = file.size_bytes if max_bytes is None else min(offset + max_bytes, file.size_bytes)
         starts = accumulate((piece.size_bytes for piece in file.pieces), initial=0)
-        placed = list(zip(starts, file.pieces, strict=False))  # the last one starts nowhere: it is the end
-        wanted = [(at, piece) for at, piece in placed if at < end and offset < at + piece.size_bytes]
-        places = iter(wanted)
-        async with aclosing(read_ahead(self._blobs, [piece for _, piece in wanted])) as found:
-            async for data in found:
-                if data is None:
-                    # What promises what is gone must go: the same upload would find it, and add nothing.
-                    await self._blobs.delete(names.record_name(file.key_id, file.id))
-                    raise FileNotUploaded.of(file.id)
-                at, _ = next(places)
-                yield data[max(offset - at, 0) : end - at]
+        for at, piece in zip(starts, file.pieces, strict=False):  # the last one starts nowhere: it is the end
+            while at <= offset < min(at + piece.size_bytes, end):
+                wanted = min(pace.step(), at + piece.size_bytes - offset, end - offset)
+                data = await self._blobs.get_part(piece.name, offset - at, wanted)
+                if not data:
+                    await self._forget(file)
+                yield data
+                offset += len(data)
 
     async def keep(self, file: StoredFile) -> StoredFile:
         """Keep a file whose pieces are all there, or let the one of the same content last as long.
@@ -179,6 +194,11 @@ class Library:
             file_id = names.pointed_id(blob.name) or (await self._blobs.get(blob.name) or b"").decode()
             if await self.find(key_id, file_id) is None:
                 await self._blobs.delete(blob.name)
+
+    async def _forget(self, file: StoredFile) -> NoReturn:
+        """Forget a file of which a piece is gone: the same upload would find its record, and add nothing."""
+        await self._blobs.delete(names.record_name(file.key_id, file.id))
+        raise FileNotUploaded.of(file.id)
 
     async def _put(self, file: StoredFile) -> None:
         """Keep what is known of a file; its record last, for it makes the file one."""
