@@ -145,11 +145,13 @@ class Submissions:
         """
         return await self._store.get(name)
 
-    async def read_logs(self, name: RequestName) -> list[tuple[float, str]]:
-        """Return the time and the text of each line of a request's log, oldest first."""
+    async def read_logs(self, record: Record) -> list[tuple[float, str]]:
+        """Return the time and the text of each line of a request's log up to `record`, oldest first."""
         lines: list[tuple[float, str]] = []
-        after = 0
-        while events := await self._store.events(name, after, _EVENTS_AT_ONCE):
+        name, after = record.name, 0
+        while after < record.last_sequence and (
+            events := await self._store.events(name, after, _EVENTS_AT_ONCE)
+        ):
             after = events[-1].sequence
             lines += [(e.time, e.happening.message) for e in events if isinstance(e.happening, LogLine)]
         return lines

@@ -1,6 +1,7 @@
 """What the routes of the face ask of a call.
 
 All are `async`: FastAPI runs others in a thread each, which has no event loop, and costs more than they do.
+Few ask for each other: FastAPI goes through all of that for each call, and a status is asked for very often.
 """
 
 import asyncio
@@ -59,8 +60,16 @@ CurrentCores = Annotated[Cores, Depends(get_cores)]
 CurrentCall = Annotated[Call, Depends(get_call)]
 
 
-async def get_key_id(call: CurrentCall, _: Annotated[str | None, Security(KEY)]) -> str:
+_Key = Annotated[str | None, Security(KEY)]
+"""Says in the description that a key is needed; `rest.calls` has looked at it."""
+
+
+async def get_key_id(request: Request, _: _Key) -> str:
     """Return whose call it is."""
+    return _read_key_id(await get_call(request))
+
+
+def _read_key_id(call: Call) -> str:
     if call.key is None:
         raise TypeError("rest.calls asks for a key only where a path says so: this one does not")
     return call.key.id
@@ -70,7 +79,7 @@ KeyId = Annotated[str, Depends(get_key_id)]
 
 
 async def check_app(
-    cores: CurrentCores,
+    request: Request,
     owner: Annotated[str, Path()],
     alias: Annotated[str, Path()],
 ) -> str:
@@ -80,26 +89,28 @@ async def check_app(
         Problem: it is not served here.
 
     """
-    app_id = f"{owner}/{alias}"
-    if app_id != cores.app_id:
-        raise Problem(404, "app_not_found", f"Application {app_id} not found; here is {cores.app_id}")
+    app_id, here = f"{owner}/{alias}", (await get_cores(request)).app_id
+    if app_id != here:
+        raise Problem(404, "app_not_found", f"Application {app_id} not found; here is {here}")
     return app_id
 
 
-async def name_new(key_id: KeyId, call: CurrentCall) -> RequestName:
+async def name_new(request: Request, _: _Key) -> RequestName:
     """Name the request that the call makes."""
-    return RequestName(key_id, call.request_id)
+    call = await get_call(request)
+    return RequestName(_read_key_id(call), call.request_id)
 
 
-async def name_known(request_id: str, key_id: KeyId, call: CurrentCall) -> RequestName:
+async def name_known(request_id: str, request: Request, _: _Key) -> RequestName:
     """Name the request that the path is about.
 
     Raises:
         RequestNotFound: no request can have this name.
 
     """
+    call = await get_call(request)
     try:
-        name = name_request(key_id, request_id)
+        name = name_request(_read_key_id(call), request_id)
     except RequestIdInvalid as error:
         raise RequestNotFound("this key has no request of this name") from error
     call.request_id = request_id

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.responses import JSONResponse
 
-from idefics2_service.requests import Priority, RequestName, State
+from idefics2_service.requests import Priority, State
 from idefics2_service.rest.bodies import Answer, GenerateBody
 from idefics2_service.rest.contract import (
     SUBMITTED,
@@ -28,6 +28,8 @@ from idefics2_service.rest.dependencies import (
     KnownName,
     StartTimeout,
     check_app,
+    get_call,
+    get_cores,
 )
 from idefics2_service.rest.problems import Problem
 from idefics2_service.rest.statuses import Writer
@@ -114,20 +116,16 @@ async def submit(
     if options.idempotency_key:
         call.request_id = str(uuid.uuid5(_NAMESPACE, f"{key_id}/{options.idempotency_key}"))
     record = await cores.submissions.submit(key_id, options.apply_to(body, call.request_id))
-    writer = Writer(call.origin, cores.app_id, call.request_id, has_logs=False, has_text=False)
+    writer = Writer(call.origin, cores.app_id, record.name, has_logs=False, has_text=False)
     return JSONResponse(writer.write(record))
 
 
 async def make_writer(
-    cores: CurrentCores,
-    call: CurrentCall,
-    name: KnownName,
-    *,
-    logs: WithLogs = False,
-    text: WithText = False,
+    request: Request, name: KnownName, *, logs: WithLogs = False, text: WithText = False
 ) -> Writer:
     """Write as the caller of a status asks."""
-    return Writer(call.origin, cores.app_id, name.request_id, has_logs=logs, has_text=text)
+    cores, call = await get_cores(request), await get_call(request)
+    return Writer(call.origin, cores.app_id, name, has_logs=logs, has_text=text)
 
 
 CurrentWriter = Annotated[Writer, Depends(make_writer)]
@@ -140,19 +138,17 @@ CurrentWriter = Annotated[Writer, Depends(make_writer)]
         202: {"model": StatusBody, "description": "It is not at its end."},
     },
 )
-async def get_status(cores: CurrentCores, name: KnownName, writer: CurrentWriter) -> JSONResponse:
+async def get_status(cores: CurrentCores, writer: CurrentWriter) -> JSONResponse:
     """Tell where a request stands, 202 while it is not at its end; with all lines of its log on demand."""
-    record = await cores.submissions.get(name)
-    lines = await cores.submissions.read_logs(name) if writer.has_logs else []
+    record = await cores.submissions.get(writer.name)
+    lines = await cores.submissions.read_logs(record) if writer.has_logs else []
     return JSONResponse(writer.write(record, lines), 200 if record.state.is_final else 202)
 
 
-async def follow(
-    cores: CurrentCores, name: KnownName, writer: CurrentWriter
-) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+async def follow(cores: CurrentCores, writer: CurrentWriter) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
     """Yield the statuses of a request to its end; there is such a request."""
-    await cores.submissions.get(name)
-    async with aclosing(_follow(cores, name, writer)) as statuses:
+    await cores.submissions.get(writer.name)
+    async with aclosing(_follow(cores, writer)) as statuses:
         yield statuses
 
 
@@ -165,12 +161,12 @@ async def stream_status(
         yield ServerSentEvent(data=status)
 
 
-async def _follow(cores: Cores, name: RequestName, writer: Writer) -> AsyncGenerator[dict[str, Any], None]:
-    async with aclosing(cores.submissions.watch(name)) as events:
+async def _follow(cores: Cores, writer: Writer) -> AsyncGenerator[dict[str, Any], None]:
+    async with aclosing(cores.submissions.watch(writer.name)) as events:
         async for event in events:
             if not event.is_last and (status := writer.write_event(event)) is not None:
                 yield status
-    yield writer.write(await cores.submissions.get(name))
+    yield writer.write(await cores.submissions.get(writer.name))
 
 
 @router.get("/requests/{request_id}", responses=WORK)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from idefics2_service.events import Event
-    from idefics2_service.requests import GenerateOutput
+    from idefics2_service.requests import GenerateOutput, RequestName
     from idefics2_service.rest.origins import Origin
     from idefics2_service.store.records import Record
 
@@ -37,12 +37,13 @@ class Writer:
     """Writes statuses of one request for one caller."""
 
     def __init__(
-        self, origin: Origin, app_id: str, request_id: str, *, has_logs: bool, has_text: bool
+        self, origin: Origin, app_id: str, name: RequestName, *, has_logs: bool, has_text: bool
     ) -> None:
         """Write URLs that work by `origin`; the log's lines, and the answer's text, where they are wanted."""
-        base = f"{app_id}/requests/{request_id}"
+        base = f"{app_id}/requests/{name.request_id}"
+        self.name = name
         self._names = {
-            "request_id": request_id,
+            "request_id": name.request_id,
             "response_url": origin.url("queue", base),
             "status_url": origin.url("queue", f"{base}/status"),
             "cancel_url": origin.url("queue", f"{base}/cancel"),

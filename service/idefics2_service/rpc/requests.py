@@ -49,10 +49,10 @@ class RequestServicer(requests_pb2_grpc.RequestServiceServicer):
         self, request: requests_pb2.GetRequestRequest, context: ServicerContext
     ) -> requests_pb2.Request:
         """Tell where a request stands."""
-        name = _name(request.request_id)
-        message = write_request(await self._submissions.get(name))
+        record = await self._submissions.get(_name(request.request_id))
+        message = write_request(record)
         if request.include_logs:
-            message.logs.extend(write_logs(await self._submissions.read_logs(name)))
+            message.logs.extend(write_logs(await self._submissions.read_logs(record)))
         return message
 
     async def WatchRequest(
