@@ -52,13 +52,9 @@ class Rules:
 
 
 def check(folder: Path) -> Iterator[str]:
-    """Yield what is wrong with dashboards/, alerts/ and the runbook of a folder."""
-    bundles = [replace(render(f"../{part}", folder), name=part) for part in ("alerts", "dashboards")]
-    yield from check_schemas(bundles)
-    yield from check_models(bundles)
+    """Yield what is wrong with dashboards/, alerts/ and the runbook of a folder, what is found fast first."""
     rules = Rules.read(folder / "alerts")
     known = add_recorded(find_declared(), rules.recorded)
-    yield from promtool.check_rules(rules.file)
     for group in rules.groups:
         for rule in group["rules"]:
             name = rule.get("alert") or rule["record"]
@@ -67,6 +63,10 @@ def check(folder: Path) -> Iterator[str]:
     for path in sorted((folder / "dashboards").glob("*.json")):
         for title, text in find_expressions(json.loads(path.read_text())):
             yield from (f"{path.name}: {title}: {fault}" for fault in expressions.find_faults(text, known))
+    yield from promtool.check_rules(rules.file)
+    bundles = [replace(render(f"../{part}", folder), name=part) for part in ("alerts", "dashboards")]
+    yield from check_schemas(bundles)
+    yield from check_models(bundles)
 
 
 def find_expressions(dashboard: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
