@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,7 +42,9 @@ def run_s3(volume_mb: int = 64) -> Iterator[dict[str, str]]:
     folder = Path(tempfile.mkdtemp(prefix="idefics2-blobs-"))
     port = free_port()
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(_command(folder, port, volume_mb), stdout=log, stderr=log, cwd=folder)
+        command = _command(folder, port, volume_mb)
+        environment = {**os.environ, "TMPDIR": str(folder)}  # where its logs go
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
     try:
         for _ in patience(f"S3 on port {port}"):
             assert process.poll() is None, (folder / "log").read_text()
@@ -56,6 +60,7 @@ def run_s3(volume_mb: int = 64) -> Iterator[dict[str, str]]:
         process.kill()  # asked politely, it takes its time
         process.wait(PATIENCE_SECONDS)
         shutil.rmtree(folder)
+        _remove_sockets(command)
 
 
 def _command(folder: Path, port: int, volume_mb: int) -> list[str]:
@@ -82,6 +87,14 @@ def _command(folder: Path, port: int, volume_mb: int) -> list[str]:
         *(f"-s3.config={identities}", f"-s3.port={port}", *ports),
         *("-s3.port.iceberg=0", "-s3.port.lance=0"),
     ]
+
+
+def _remove_sockets(command: list[str]) -> None:
+    """Remove what it leaves in /tmp when it is killed, named after its ports; not all can be elsewhere."""
+    ports = {match[1] for option in command if (match := re.search(r"=(\d+)$", option))}
+    for path in Path("/tmp").glob("seaweedfs-*.sock"):  # noqa: S108  # its own choice
+        if path.stem.rpartition("-")[2] in ports:
+            path.unlink()
 
 
 def _answers(port: int) -> bool:
