@@ -30,6 +30,8 @@ class Language:
     """Commands of its own tests."""
     program: tuple[str, ...] = ()
     """The program that its README shows. It prints the answer to the question of its arguments."""
+    microservice: tuple[str, ...] = ()
+    """The program that is called and calls the service, and passes on what its caller says of the call."""
     source: Path | None = None
     """That program, as README shows it."""
     readme: Path | None = None
@@ -50,9 +52,14 @@ def _find_node() -> Node:
 _NODE = _find_node()
 
 _GO_MODULE = "github.com/idefics2-serving/idefics2-serving/clients/go"
-_GO_PROGRAMS = (f"{_GO_MODULE}/internal/vectors", f"{_GO_MODULE}/examples/ask")
+_GO_PROGRAMS = tuple(
+    f"{_GO_MODULE}/{path}" for path in ("internal/vectors", "examples/ask", "examples/microservice")
+)
 _GO_PATH = ROOT / ".cache/go"
 """Where Go finds the module by its name, without a network, and leaves its programs."""
+
+_CPP = ROOT / ".cache/cpp"
+"""Where CMake builds the client, installs it, and builds what README shows with what is installed."""
 
 _JARS = (
     *(
@@ -83,6 +90,7 @@ LANGUAGES = (
         name="python",
         folder=ROOT,
         runner=(sys.executable, str(ROOT / "tests/clients/python/vectors.py")),
+        microservice=(sys.executable, str(ROOT / "clients/examples/microservice.py")),
         variables={"PYTHONPATH": os.pathsep.join(map(str, _PYTHON_ROOTS))},
     ),
     Language(
@@ -92,6 +100,7 @@ LANGUAGES = (
         install=((*_NODE.npm, "ci"), (*_NODE.npm, "run", "build"), (*_NODE.npm, "run", "build:test")),
         checks=((*_NODE.npm, "run", "lint"), (*_NODE.npm, "test")),
         program=(_NODE.node, "build/examples/ask.js"),
+        microservice=(_NODE.node, "build/examples/microservice.js"),
         source=ROOT / "clients/typescript/examples/ask.ts",
         readme=ROOT / "clients/typescript/README.md",
         variables={"PATH": os.pathsep.join((str(Path(_NODE.node).parent), os.environ["PATH"]))},
@@ -120,6 +129,7 @@ LANGUAGES = (
             ("go", "test", "-timeout", "60s", f"{_GO_MODULE}/idefics2"),
         ),
         program=(str(_GO_PATH / "bin/ask"),),
+        microservice=(str(_GO_PATH / "bin/microservice"),),
         source=ROOT / "clients/go/examples/ask/main.go",
         readme=ROOT / "clients/go/README.md",
         variables={
@@ -127,6 +137,41 @@ LANGUAGES = (
             "GOFLAGS": "",
             "GOPATH": f"{_GO_PATH}{os.pathsep}/usr/share/gocode",
         },
+    ),
+    Language(
+        name="cpp",
+        folder=ROOT / "clients/cpp",
+        runner=(str(_CPP / "build/test/vectors"),),
+        debian=(
+            *("cmake", "g++", "make", "pkg-config", "clang-format"),
+            *("protobuf-compiler", "protobuf-compiler-grpc", "libprotobuf-dev", "libgrpc++-dev"),
+            *("libabsl-dev", "libc-ares-dev", "libre2-dev", "libssl-dev", "zlib1g-dev"),
+            *("libgtest-dev", "nlohmann-json3-dev"),
+        ),
+        install=(
+            (
+                *("cmake", "-S", ".", "-B", str(_CPP / "build"), "-DCMAKE_CXX_FLAGS=-O1"),
+                *("-DIDEFICS2_BUILD_TESTS=ON", f"-DCMAKE_INSTALL_PREFIX={_CPP / 'installed'}"),
+            ),
+            ("cmake", "--build", str(_CPP / "build"), "--parallel", "2"),
+            ("cmake", "--install", str(_CPP / "build")),
+            (
+                *("cmake", "-S", "examples", "-B", str(_CPP / "examples")),
+                f"-DCMAKE_PREFIX_PATH={_CPP / 'installed'}",
+            ),
+            ("cmake", "--build", str(_CPP / "examples")),
+        ),
+        checks=(
+            (
+                "sh",
+                "-c",
+                "clang-format --dry-run --Werror include/idefics2/*.h src/* test/*.cc test/*.h examples/*.cc",
+            ),
+            (str(_CPP / "build/test/client_test"), "--gtest_brief=1"),
+        ),
+        program=(str(_CPP / "examples/ask"),),
+        source=ROOT / "clients/cpp/examples/ask.cc",
+        readme=ROOT / "clients/cpp/README.md",
     ),
     Language(
         name="java",
@@ -147,6 +192,7 @@ LANGUAGES = (
             ),
         ),
         program=("java", "Ask"),
+        microservice=("java", "Microservice"),
         source=ROOT / "clients/java/examples/Ask.java",
         readme=ROOT / "clients/java/README.md",
         variables={

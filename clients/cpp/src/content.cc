@@ -1,0 +1,101 @@
+#include "content.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "digest.h"
+#include "names.h"
+#include "texts.h"
+
+namespace idefics2::internal {
+namespace {
+
+/// The largest chunk that the service takes.
+constexpr std::int64_t kPieceBytes = 1 << 20;
+
+/// Fails with what the system said last; streams do not say it themselves.
+[[noreturn]] void refuse(const std::filesystem::path& path) {
+  const int cause = errno != 0 ? errno : EIO;
+  throw FileUnreadable(path, {cause, std::generic_category()});
+}
+
+/// Opens a file, and returns its size.
+std::int64_t open(std::fstream& file, const std::filesystem::path& path) {
+  errno = 0;
+  file.open(path, std::ios::in | std::ios::binary);
+  if (!file) refuse(path);
+  std::error_code cause;
+  const auto size = std::filesystem::file_size(path, cause);
+  if (cause) throw FileUnreadable(path, cause);  // a directory, for one
+  return static_cast<std::int64_t>(size);
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path) {
+  std::fstream file;
+  std::string bytes(static_cast<std::size_t>(open(file, path)), '\0');
+  if (!file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()))) refuse(path);
+  return bytes;
+}
+
+Content::Content(const Operation& operation, const std::filesystem::path& path, std::string name)
+    : name_(std::move(name)), path_(path), bytes_(&file_) {
+  size_bytes_ = open(file_, path);
+  if (name_.empty()) name_ = clean_name(path.filename().string());
+  measure(operation);
+}
+
+Content::Content(const Operation& operation, std::istream& source, std::string name)
+    : name_(std::move(name)), path_("the stream"), bytes_(&source) {
+  start_ = source.tellg();
+  if (start_ < 0) {
+    source.clear();
+    spool(operation, source);
+  } else {
+    source.seekg(0, std::ios::end);
+    size_bytes_ = source.tellg() - start_;
+  }
+  measure(operation);
+}
+
+void Content::read(std::int64_t offset, std::string& piece) {
+  piece.resize(static_cast<std::size_t>(std::min(kPieceBytes, size_bytes_ - offset)));
+  errno = 0;
+  bytes_->clear();
+  bytes_->seekg(start_ + offset);
+  if (!bytes_->read(piece.data(), static_cast<std::streamsize>(piece.size()))) refuse(path_);
+}
+
+/// Copies what can be read only once to where it can be read again; on disk, for it may be large.
+void Content::spool(const Operation& operation, std::istream& source) {
+  errno = 0;
+  const auto path = std::filesystem::temp_directory_path() / ("idefics2-" + make_name());
+  file_.open(path, std::ios::in | std::ios::out | std::ios::binary | std::ios::trunc);
+  std::filesystem::remove(path);  // stays readable without its name
+  std::string piece(kPieceBytes, '\0');
+  while (source) {
+    operation.check();
+    source.read(piece.data(), kPieceBytes);
+    size_bytes_ += source.gcount();
+    if (!file_.write(piece.data(), source.gcount())) refuse(path_);
+  }
+  if (source.bad() || !file_.flush()) refuse(path_);
+  bytes_ = &file_;
+  start_ = 0;
+}
+
+void Content::measure(const Operation& operation) {
+  check_text("start.name", name_);
+  Digest digest;
+  std::string piece;
+  for (std::int64_t offset = 0; offset < size_bytes_; offset += kPieceBytes) {
+    operation.check();
+    read(offset, piece);
+    digest.add(piece);
+  }
+  sha256_ = digest.write();
+}
+
+}  // namespace idefics2::internal

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <istream>
+#include <string>
+
+#include "operation.h"
+
+namespace idefics2::internal {
+
+/// Reads a whole file. Fails with FileUnreadable.
+std::string read_file(const std::filesystem::path& path);
+
+/// A file to upload, measured. It is read in pieces, so that it is never held whole.
+class Content {
+ public:
+  /// Reads the file once for its digest, which takes a while. Fails with FileUnreadable.
+  Content(const Operation& operation, const std::filesystem::path& path, std::string name);
+  /// Finds out where the source can be read more than once: what is left of it, if it was begun.
+  Content(const Operation& operation, std::istream& source, std::string name);
+
+  const std::string& name() const { return name_; }
+  const std::string& sha256() const { return sha256_; }
+  std::int64_t size_bytes() const { return size_bytes_; }
+  /// Reads the next bytes from `offset` on into `piece`; none at the end.
+  void read(std::int64_t offset, std::string& piece);
+
+ private:
+  void spool(const Operation& operation, std::istream& source);
+  void measure(const Operation& operation);
+
+  std::string name_;
+  std::filesystem::path path_;  // for messages
+  std::fstream file_;
+  std::istream* bytes_;
+  std::streamoff start_ = 0;
+  std::int64_t size_bytes_ = 0;
+  std::string sha256_;
+};
+
+}  // namespace idefics2::internal

@@ -1,0 +1,129 @@
+#include "operation.h"
+
+#include <algorithm>
+#include <array>
+#include <random>
+#include <utility>
+
+#include "cancellation.h"
+#include "failures.h"
+
+namespace idefics2::internal {
+namespace {
+
+/// The reasons that a wait may help against; empty: the service did not speak.
+constexpr std::array<const char*, 5> kPassing = {"", "BACKEND_UNAVAILABLE", "SERVICE_STOPPING", "STORE_UNAVAILABLE",
+                                                 "FILE_STORE_UNAVAILABLE"};
+
+/// Whether an error may be another at the next try.
+bool is_loss(const Error& error) {
+  const bool is_broken = error.code() == grpc::StatusCode::UNAVAILABLE || error.code() == grpc::StatusCode::INTERNAL ||
+                         error.code() == grpc::StatusCode::UNKNOWN;
+  const bool is_passing = std::find(kPassing.begin(), kPassing.end(), error.reason()) != kPassing.end();
+  return is_broken && is_passing && dynamic_cast<const SettingInvalid*>(&error) == nullptr;
+}
+
+/// Draws how long to wait after so many losses in a row, 1 or more; no shorter than the service asked for.
+std::chrono::nanoseconds draw_pause(const Retries& retries, int num_losses, std::chrono::nanoseconds asked) {
+  thread_local std::mt19937_64 random{std::random_device()()};
+  const std::chrono::nanoseconds most = retries.max_pause;
+  std::chrono::nanoseconds limit = retries.first_pause;
+  for (int i = 1; i < num_losses && limit < most; ++i) limit *= 2;
+  std::uniform_int_distribution<std::chrono::nanoseconds::rep> pauses(0, std::min(limit, most).count());
+  return std::min(std::max(std::chrono::nanoseconds(pauses(random)), asked), most);
+}
+
+}  // namespace
+
+std::shared_ptr<Operation> Operation::begin(std::shared_ptr<const Connection> connection, const CallOptions& options) {
+  std::shared_ptr<Operation> operation(new Operation(std::move(connection), options));
+  if (options.cancellation) options.cancellation->state_->bind(operation);
+  return operation;
+}
+
+std::shared_ptr<Operation> Operation::begin_another(std::chrono::milliseconds timeout) const {
+  CallOptions options = CallOptions::within(timeout);
+  options.metadata = options_.metadata;
+  return begin(connection_, options);
+}
+
+Operation::Operation(std::shared_ptr<const Connection> connection, const CallOptions& options)
+    : connection_(std::move(connection)), options_(options) {
+  restart();
+}
+
+void Operation::restart() {
+  num_losses_ = 0;
+  deadline_ = options_.deadline;
+  if (!deadline_ && connection_->timeout) deadline_ = std::chrono::system_clock::now() + *connection_->timeout;
+}
+
+void Operation::leave() noexcept {
+  const std::lock_guard lock(mutex_);
+  has_left_ = true;
+  if (running_ != nullptr) running_->TryCancel();
+  left_.notify_all();
+}
+
+bool Operation::has_left() const {
+  const std::lock_guard lock(mutex_);
+  return has_left_;
+}
+
+void Operation::check(const std::string& request_id) const {
+  if (has_left()) fail_as_left(request_id);
+  if (deadline_ && std::chrono::system_clock::now() >= *deadline_) fail_as_passed(request_id);
+}
+
+void Operation::restore() {
+  num_losses_ = 0;
+  waits_ = false;
+}
+
+void Operation::pause_after(const Error& error) {
+  if (!is_loss(error)) throw;
+  waits_ = true;
+  pause(error);
+}
+
+void Operation::pause_or_give_up(const Error& error) {
+  const bool is_last = num_losses_ + 1 >= connection_->retries.attempts;
+  if (is_last || error.code() != grpc::StatusCode::UNAVAILABLE || !is_loss(error)) throw;
+  pause(error);
+}
+
+void Operation::pause(const Error& lost) {
+  ++num_losses_;
+  if (connection_->retries.on_lost) connection_->retries.on_lost(lost);
+  const auto asked = lost.retry_after().value_or(std::chrono::nanoseconds(0));
+  const auto pause = draw_pause(connection_->retries, num_losses_, asked);
+  auto end = std::chrono::system_clock::now() + std::chrono::duration_cast<std::chrono::system_clock::duration>(pause);
+  if (deadline_) end = std::min(end, *deadline_);
+  {
+    std::unique_lock lock(mutex_);
+    left_.wait_until(lock, end, [this] { return has_left_; });
+  }
+  check(lost.request_id());
+}
+
+void Operation::attach(grpc::ClientContext& context) {
+  check();  // what is too late is not begun
+  if (deadline_) context.set_deadline(*deadline_);
+  context.set_wait_for_ready(waits_);
+  for (const auto& [name, value] : options_.metadata) context.AddMetadata(name, value);
+  if (!connection_->key.empty()) context.AddMetadata("authorization", "Key " + connection_->key);
+  const std::lock_guard lock(mutex_);
+  running_ = &context;
+  if (has_left_) context.TryCancel();
+}
+
+void Operation::detach() {
+  const std::lock_guard lock(mutex_);
+  running_ = nullptr;
+}
+
+void Attempt::check(const grpc::Status& status) const {
+  if (!status.ok()) fail_as(status, context_, operation_.connection().target, operation_.has_left());
+}
+
+}  // namespace idefics2::internal

@@ -1,0 +1,265 @@
+// What is promised of this client beyond the contract vectors: classes of errors, ways to leave, sources of bytes.
+#include "idefics2/client.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <fstream>
+#include <sstream>
+#include <thread>
+#include <type_traits>
+
+#include "service.h"
+
+namespace {
+
+using fakes::refuse;
+using fakes::Service;
+using idefics2::CallOptions;
+using idefics2::Client;
+
+const idefics2::Question kQuestion({idefics2::Image::bytes("x")}, "What?");
+
+static_assert(std::is_move_constructible_v<Client> && std::is_move_assignable_v<Client>);
+static_assert(std::is_move_constructible_v<idefics2::Stream<idefics2::Event>>);
+static_assert(!std::is_copy_constructible_v<idefics2::Stream<idefics2::Event>>);
+static_assert(std::is_nothrow_copy_constructible_v<idefics2::FileUnreadable>);
+
+/// Returns the error that a call ends by, and fails where it is of another class.
+template <class Error, class Call>
+std::optional<Error> expect(const Call& call) {
+  try {
+    call();
+    ADD_FAILURE() << "there is an answer";
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::exception& error) {
+    ADD_FAILURE() << "another error: " << error.what();
+  }
+  return std::nullopt;
+}
+
+CallOptions cancellable() {
+  CallOptions options;
+  options.cancellation.emplace();
+  return options;
+}
+
+TEST(Errors, AWrongKeyIsToldByItsClassAndReason) {
+  Service service;
+  service.generation.refusal = refuse(grpc::StatusCode::UNAUTHENTICATED, "API_KEY_INVALID");
+  const Client client(service.options());
+  const auto error = expect<idefics2::AuthenticationFailed>([&] { client.generate(kQuestion); });
+  ASSERT_TRUE(error);
+  EXPECT_TRUE(error->is(idefics2::v1::API_KEY_INVALID));
+  EXPECT_FALSE(error->is(idefics2::v1::API_KEY_MISSING));
+  EXPECT_STREQ(error->what(), "why");
+  EXPECT_EQ(error->request_id(), "r-1");
+  EXPECT_EQ(error->metadata().at("a"), "b");
+  EXPECT_EQ(service.generation.metadata.front().find("authorization")->second, "Key local.key");
+}
+
+TEST(Errors, AServiceThatIsFullSaysWhenToComeBack) {
+  Service service;
+  const std::chrono::milliseconds pause(250);
+  service.generation.refusal = refuse(grpc::StatusCode::RESOURCE_EXHAUSTED, "QUEUE_FULL", "prompt", pause);
+  const Client client(service.options());
+  const auto error = expect<idefics2::Overloaded>([&] { client.generate(kQuestion); });
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->retry_after(), pause);
+  EXPECT_EQ(error->field(), "prompt");
+}
+
+TEST(Errors, AFileThatIsNotThereIsToldByItsNameBeforeAnyCall) {
+  idefics2::Options options;
+  options.target = "127.0.0.1:1";
+  const Client client(options);
+  const idefics2::Question question({idefics2::Image::file("nowhere.png")}, "What?");
+  for (const auto& error : {expect<idefics2::FileUnreadable>([&] { client.upload("nowhere.png"); }),
+                            expect<idefics2::FileUnreadable>([&] { client.generate(question); })}) {
+    ASSERT_TRUE(error);
+    EXPECT_STREQ(error->what(), "cannot read nowhere.png: there is no such file");
+    EXPECT_EQ(error->cause(), std::errc::no_such_file_or_directory);
+  }
+}
+
+TEST(Errors, AFolderIsNoFile) {
+  const Client client;
+  expect<idefics2::FileUnreadable>([&] { client.upload(std::filesystem::temp_directory_path()); });
+}
+
+TEST(Errors, TextThatIsNotUnicodeNamesItsField) {
+  const Client client;
+  idefics2::Question stop({}, "What?");
+  stop.stop = {"a", "\xed\xa0\x80"};
+  idefics2::Submission webhook(kQuestion);
+  webhook.webhook_url = "\xc0\x80";
+  const auto field_of = [](const auto& call) {
+    const auto error = expect<idefics2::InvalidRequest>(call);
+    return error && error->is(idefics2::v1::TEXT_NOT_UNICODE) ? error->field() : "";
+  };
+  EXPECT_EQ(field_of([&] { client.generate({{}, "\xff"}); }), "prompt");
+  EXPECT_EQ(field_of([&] { client.generate(stop); }), "stop");
+  EXPECT_EQ(field_of([&] { client.submit(webhook); }), "webhook_url");
+  EXPECT_EQ(field_of([&] { client.generate({{idefics2::Image::url("\xe2\x82")}, "What?"}); }), "url");
+}
+
+TEST(Retries, WhatOnlyReadsIsAskedThreeTimesAndAllElseOnce) {
+  Service service;
+  service.generation.refusal = refuse(grpc::StatusCode::UNAVAILABLE, "STORE_UNAVAILABLE");
+  idefics2::Options options = service.options();
+  std::vector<std::string> losses;
+  options.retries.on_lost = [&](const idefics2::Error& error) { losses.push_back(error.reason()); };
+  const Client client(options);
+  expect<idefics2::ServiceUnavailable>([&] { client.count_tokens(kQuestion); });
+  EXPECT_EQ(service.generation.metadata.size(), 3U);
+  EXPECT_EQ(losses.size(), 2U);
+  expect<idefics2::ServiceUnavailable>([&] { client.generate(kQuestion); });
+  EXPECT_EQ(service.generation.metadata.size(), 4U);
+}
+
+TEST(Retries, NothingIsAskedAgainBeforeTheTimeThatTheServiceAsksFor) {
+  Service service;
+  service.generation.refusal =
+      refuse(grpc::StatusCode::UNAVAILABLE, "STORE_UNAVAILABLE", "", std::chrono::milliseconds(3'000'000));
+  idefics2::Options options = service.options();
+  options.retries.max_pause = std::chrono::hours(1);
+  options.timeout = std::chrono::milliseconds(300);
+  const Client client(options);
+  expect<idefics2::DeadlineExceeded>([&] { client.count_tokens(kQuestion); });
+  EXPECT_EQ(service.generation.metadata.size(), 1U);
+}
+
+TEST(Leaving, ADeadlineThatPassesEndsTheCallAtBothSides) {
+  Service service;
+  const Client client(service.options());
+  auto events = client.stream(kQuestion, CallOptions::within(std::chrono::milliseconds(300)));
+  expect<idefics2::DeadlineExceeded>([&] {
+    while (events.next()) {
+    }
+  });
+  EXPECT_FALSE(events.next());
+  service.generation.cancelled.get_future().wait();
+  expect<idefics2::DeadlineExceeded>(
+      [&] { client.generate(kQuestion, CallOptions::within(std::chrono::milliseconds(0))); });
+}
+
+TEST(Leaving, AStreamThatGoesOutOfScopeCancelsTheCallAndOutlivesItsClient) {
+  Service service;
+  auto client = std::make_unique<Client>(service.options());
+  {
+    auto events = client->stream(kQuestion);
+    client.reset();
+    auto moved = std::move(events);
+    EXPECT_EQ(moved.next()->text_delta().text(), "A");
+  }
+  service.generation.cancelled.get_future().wait();
+}
+
+TEST(Leaving, AnotherThreadMayCancelAStream) {
+  Service service;
+  const Client client(service.options());
+  auto events = client.stream(kQuestion);
+  EXPECT_TRUE(events.next());
+  std::thread other([&] { events.cancel(); });
+  expect<idefics2::Cancelled>([&] {
+    for ([[maybe_unused]] const auto& event : events) {
+    }
+  });
+  other.join();
+  service.generation.cancelled.get_future().wait();
+}
+
+TEST(Leaving, CtrlCInMidAnswerCancelsTheCall) {
+  Service service;
+  const Client client(service.options());
+  const CallOptions options = cancellable();
+  auto events = client.stream(kQuestion, options);
+  EXPECT_TRUE(events.next());
+  const idefics2::CancelOnSignal interrupt(*options.cancellation);
+  std::raise(SIGINT);
+  expect<idefics2::Cancelled>([&] {
+    while (events.next()) {
+    }
+  });
+  service.generation.cancelled.get_future().wait();
+  expect<idefics2::Cancelled>([&] { client.generate(kQuestion, options); });
+}
+
+TEST(Leaving, CancellingCancelsTheRequestThatIsWaitedFor) {
+  Service service;
+  const Client client(service.options());
+  const CallOptions options = cancellable();
+  idefics2::Submission submission(kQuestion);
+  submission.request_id = "mine";
+  expect<idefics2::Cancelled>([&] {
+    client.submit_and_watch(
+        submission, [&](const auto&) { options.cancellation->cancel(); }, options);
+  });
+  EXPECT_EQ(service.requests.cancelled.get_future().get(), "mine");
+}
+
+TEST(Leaving, AnExceptionOfTheCallerGoesThroughAndCancelsTheRequestToo) {
+  Service service;
+  const Client client(service.options());
+  expect<std::domain_error>(
+      [&] { client.submit_and_watch(kQuestion, [](const auto&) { throw std::domain_error("mine"); }); });
+  EXPECT_NE(service.requests.cancelled.get_future().get(), "");
+}
+
+TEST(Leaving, AWatchThatIsLeftLeavesTheRequestAlone) {
+  Service service;
+  const Client client(service.options());
+  EXPECT_EQ(client.watch("mine").next()->sequence(), 1);
+  service.requests.left.get_future().wait();
+  auto cancelled = service.requests.cancelled.get_future();
+  EXPECT_EQ(cancelled.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+}
+
+/// A stream that cannot seek.
+class Pipe : public std::stringbuf {
+ public:
+  using std::stringbuf::stringbuf;
+  pos_type seekoff(off_type, std::ios::seekdir, std::ios::openmode) override { return pos_type(off_type(-1)); }
+};
+
+class Uploads : public testing::Test {
+ protected:
+  Uploads() {
+    while (bytes_.size() < 3'000'000) bytes_ += "BM, and no two pieces alike " + std::to_string(bytes_.size());
+  }
+
+  void check(const idefics2::File& file, const std::string& name) const {
+    EXPECT_EQ(file.id(), "f");
+    EXPECT_EQ(service_.files.num_uploads, 2);
+    EXPECT_TRUE(service_.files.received == bytes_);
+    EXPECT_EQ(service_.files.name, name);
+  }
+
+  std::string bytes_;
+  Service service_;
+  Client client_{service_.options()};
+};
+
+TEST_F(Uploads, AFileIsSentAgainAfterALoss) {
+  const auto path = std::filesystem::temp_directory_path() / "idefics2-cat.bmp";
+  std::ofstream(path, std::ios::binary) << bytes_;
+  idefics2::Transfer last{};
+  check(client_.upload(path, {"", [&](const auto& transfer) { last = transfer; }}), "idefics2-cat.bmp");
+  EXPECT_EQ(last.num_bytes, static_cast<std::int64_t>(bytes_.size()));
+  std::filesystem::remove(path);
+}
+
+TEST_F(Uploads, WhatIsLeftOfAStreamIsSentAgainAfterALoss) {
+  std::istringstream source("begun" + bytes_);
+  source.seekg(5);
+  check(client_.upload(source, {"cat.bmp", {}}), "cat.bmp");
+}
+
+TEST_F(Uploads, AStreamThatCannotSeekIsSentAgainAfterALoss) {
+  Pipe pipe(bytes_);
+  std::istream source(&pipe);
+  check(client_.upload(source), "");
+}
+
+}  // namespace
