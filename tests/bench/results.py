@@ -59,6 +59,8 @@ class Results:
     date: str
     """Of the end of the run, ISO 8601, UTC."""
     rows: tuple[Row, ...]
+    how: str = "Measured"
+    """Or `Simulated`: what stands before the machine."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Goal:
     above: float | None = None
     most_ratio: float | None = None
     least_ratio: float | None = None
+    within: float | None = None
+    """How far the ratio may be from 1, up or down."""
 
     def describe(self, unit: str) -> str | None:
         """Say it to a reader; None where there is no goal."""
@@ -78,6 +82,8 @@ class Goal:
             return f">= {self.above:g} {unit}"
         if self.most_ratio is not None:
             return f"<= {self.most_ratio:g} x"
+        if self.within is not None:
+            return f"{1 - self.within:g} to {1 + self.within:g} x"
         return None if self.least_ratio is None else f">= {self.least_ratio:g} x"
 
     def is_met(self, value: float, ratio: float | None) -> bool | None:
@@ -88,6 +94,8 @@ class Goal:
             return value >= self.above
         if ratio is not None and self.most_ratio is not None:
             return ratio <= self.most_ratio
+        if ratio is not None and self.within is not None:
+            return abs(ratio - 1) <= self.within
         return None if ratio is None or self.least_ratio is None else ratio >= self.least_ratio
 
 
@@ -109,10 +117,10 @@ def make_row(name: str, value: float, unit: str, *, peer: float | None = None, g
     )
 
 
-def write(name: str, title: str, rows: tuple[Row, ...]) -> Results:
+def write(name: str, title: str, rows: tuple[Row, ...], how: str = "Measured") -> Results:
     """Keep `rows` as results/<name>.json, with the machine and the commit of now."""
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    results = Results(title, _describe_machine(), _find_commit(), date, rows)
+    results = Results(title, _describe_machine(), _find_commit(), date, rows, how)
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{name}.json").write_text(json.dumps(asdict(results), indent=2) + "\n")
     return results
@@ -122,7 +130,8 @@ def read(name: str) -> Results:
     """Read what `write` kept."""
     kept = json.loads((FOLDER / f"{name}.json").read_text())
     machine, rows = Machine(**kept["machine"]), tuple(Row(**row) for row in kept["rows"])
-    return Results(kept["title"], machine, kept["commit"], kept["date"], rows)
+    how = kept.get("how", "Measured")
+    return Results(kept["title"], machine, kept["commit"], kept["date"], rows, how)
 
 
 def find_names() -> list[str]:

@@ -60,7 +60,7 @@ def render(results: Results) -> str:
     """Write one run as Markdown: its title, a table, and below it what it was measured on."""
     rows = "\n".join(_render_row(row) for row in results.rows)
     day = results.date.partition("T")[0]
-    place = f"{_render_machine(results.machine)}; commit {results.commit}, {day}."
+    place = f"{results.how} on {_render_machine(results.machine)}; commit {results.commit}, {day}."
     return f"**{results.title}**\n\n{HEAD}\n{rows}\n\n{place}"
 
 
@@ -79,7 +79,7 @@ def _render_value(row: Row) -> str:
 def _render_machine(machine: Machine) -> str:
     cores = "1 core" if machine.num_cores == 1 else f"{machine.num_cores} cores"
     hardware = f"{machine.cpu}, {cores}, {machine.memory_gib} GiB"
-    return f"Measured on {hardware}, {machine.os}, Python {machine.python}, torch {machine.torch}"
+    return f"{hardware}, {machine.os}, Python {machine.python}, torch {machine.torch}"
 
 
 def _round(value: float) -> str:
