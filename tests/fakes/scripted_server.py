@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,8 @@ class ScriptedServer(ABC):
         """The name of each method that was called."""
         self.seconds_left: list[float | None] = []
         """How long each call had, when it came; None: for ever."""
+        self.arrivals: list[float] = []
+        """When each call came."""
         self._server = self._listen("127.0.0.1:0")
 
     def __enter__(self) -> Self:
@@ -137,9 +140,10 @@ class ScriptedServer(ABC):
         self.requests.append(request)
         self.called.set()
         self.seconds_left.append(context.time_remaining())
+        self.arrivals.append(time.monotonic())
         self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
-        if self._request_id:
-            context.send_initial_metadata((("x-request-id", self._request_id),))
+        named = (("x-request-id", self._request_id),) if self._request_id else ()
+        is_greeted = False
         if not self._scripts:
             self._surprises.append(f"no script for {request}")
         script = self._scripts.popleft()
@@ -157,10 +161,16 @@ class ScriptedServer(ABC):
                     assert ended.wait(PATIENCE_SECONDS), "nobody gave up"
                     context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
                 case grpc.StatusCode():
+                    context.set_trailing_metadata(named)
                     context.abort(step, "no details")
                 case status_pb2.Status():
-                    context.abort_with_status(rpc_status.to_status(step))
+                    status = rpc_status.to_status(step)
+                    context.set_trailing_metadata((*named, *status.trailing_metadata, *_pushback(step)))
+                    context.abort(status.code, status.details)
                 case _:
+                    if named and not is_greeted:
+                        context.send_initial_metadata(named)
+                        is_greeted = True
                     yield step
 
 
@@ -198,6 +208,14 @@ def make_status(
     return status_pb2.Status(
         code=code_pb2.Code.Value(code), message=message, details=[_pack(detail) for detail in details]
     )
+
+
+def _pushback(status: status_pb2.Status) -> Iterator[tuple[str, str]]:
+    """Say when gRPC itself may repeat the call, as the service does; never where the answer will stay."""
+    retry = error_details_pb2.RetryInfo()
+    if any(detail.Unpack(retry) for detail in status.details):
+        is_final = any(b"ATTEMPTS_EXHAUSTED" in detail.value for detail in status.details)
+        yield "grpc-retry-pushback-ms", "-1" if is_final else str(retry.retry_delay.ToMilliseconds())
 
 
 def _pack(detail: Message) -> any_pb2.Any:

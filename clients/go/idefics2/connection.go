@@ -95,10 +95,10 @@ type method[I, O any] func(context.Context, I, ...grpc.CallOption) (O, error)
 
 // ask calls once; it returns the answer.
 func ask[I, O any](op *operation, call method[I, O], input I) (O, error) {
-	var header metadata.MD
-	answer, err := call(op.outgoing(), input, append(op.callOptions(), grpc.Header(&header))...)
+	var header, trailer metadata.MD
+	answer, err := call(op.outgoing(), input, append(op.callOptions(), grpc.Header(&header), grpc.Trailer(&trailer))...)
 	if err != nil {
-		return answer, readError(op.ctx, err, op.target, header)
+		return answer, readError(op.ctx, err, op.target, header, trailer)
 	}
 	return answer, nil
 }
@@ -134,6 +134,7 @@ func insist[I, O any](op *operation, call method[I, O], input I) (O, error) {
 type receiver[O any] interface {
 	Recv() (O, error)
 	Header() (metadata.MD, error)
+	Trailer() metadata.MD
 }
 
 // flow is what comes of one call that has many answers. It ends with its operation.
@@ -153,7 +154,7 @@ func follow[O any](
 func (f *flow[O]) next() (message O, err error) {
 	if f.messages == nil {
 		if f.messages, err = f.start(f.op.outgoing(), f.op.callOptions()...); err != nil {
-			return message, readError(f.op.ctx, err, f.op.target, nil)
+			return message, readError(f.op.ctx, err, f.op.target, nil, nil)
 		}
 	}
 	message, err = f.messages.Recv()
@@ -161,5 +162,5 @@ func (f *flow[O]) next() (message O, err error) {
 		return message, err
 	}
 	header, _ := f.messages.Header() // there is none where the service was not reached
-	return message, readError(f.op.ctx, err, f.op.target, header)
+	return message, readError(f.op.ctx, err, f.op.target, header, f.messages.Trailer())
 }

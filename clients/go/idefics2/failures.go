@@ -37,10 +37,11 @@ func readFailure(failure *pb.Failure, requestID string) *Error {
 	}
 }
 
-// readError says by one error what went wrong with a call to target, whose header, if it came, named it.
-func readError(ctx context.Context, err error, target string, header metadata.MD) *Error {
+// readError says by one error what went wrong with a call to target. It is named before the first message, or, where
+// there was none, behind the refusal.
+func readError(ctx context.Context, err error, target string, header, trailer metadata.MD) *Error {
 	requestID := ""
-	if names := header.Get("x-request-id"); len(names) > 0 {
+	if names := metadata.Join(header, trailer).Get("x-request-id"); len(names) > 0 {
 		requestID = names[0]
 	}
 	failed := readDetails(status.Convert(err))
@@ -92,7 +93,7 @@ func explain(ctx context.Context, failed *Error, target string) *Error {
 		}
 	case codes.Unimplemented:
 		failed.Message = target + " does not know this call: " +
-			"it is another service, or of another version than this client: update the older one"
+			"it is another service, or older than this client: update the service"
 	case codes.Unavailable:
 		return explainAbsence(failed, target)
 	}

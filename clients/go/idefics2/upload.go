@@ -86,7 +86,7 @@ func (u *upload) look() error {
 func (u *upload) send() (*File, error) {
 	messages, err := u.client.files.Upload(u.op.outgoing(), u.op.callOptions()...)
 	if err != nil {
-		return nil, readError(u.op.ctx, err, u.op.target, nil)
+		return nil, readError(u.op.ctx, err, u.op.target, nil, nil)
 	}
 	if err := u.sendMessages(messages); err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func (u *upload) send() (*File, error) {
 	file, err := messages.CloseAndRecv()
 	if err != nil {
 		header, _ := messages.Header() // there is none where the service was not reached
-		return nil, readError(u.op.ctx, err, u.op.target, header)
+		return nil, readError(u.op.ctx, err, u.op.target, header, messages.Trailer())
 	}
 	return file, nil
 }
@@ -121,7 +121,7 @@ func (u *upload) sendMessages(messages pb.FileService_UploadClient) error {
 	if err == io.EOF {
 		return nil // the service says why when it is asked for its answer
 	}
-	return readError(u.op.ctx, err, u.op.target, nil)
+	return readError(u.op.ctx, err, u.op.target, nil, nil)
 }
 
 // pauseAfter waits before the next try; it returns err itself where trying again is no use.

@@ -10,7 +10,7 @@ from idefics2_client.retry import Patience, Retry
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from idefics2_client.updates import TransferUpdate
 
@@ -28,6 +28,8 @@ class ClientOptions(TypedDict, total=False):
     """The key of that certificate, PEM without a password. Default: IDEFICS2_CLIENT_KEY_FILE."""
     retry: Retry | None
     """How a lost connection is tried again. Default: `Retry()`."""
+    metadata: Callable[[], Iterable[tuple[str, str]]] | None
+    """What to send along with a call, for example the `traceparent` of your own caller; asked each time."""
     on_upload: Callable[[TransferUpdate], object] | None
     """Told how far uploads are, those of large images included; not in the thread that waits."""
 
@@ -57,6 +59,7 @@ class Caller:
             raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
         self._endpoint = Endpoint.find(target, api_key, options)
         self._retry = options.get("retry") or Retry()
+        self._find_metadata = options.get("metadata") or tuple
         self._on_upload = options.get("on_upload")
         self._is_closed = False
 
@@ -84,6 +87,6 @@ class Caller:
             raise DeadlineExceeded(message, code="DEADLINE_EXCEEDED")
         return {
             "timeout": seconds_left,
-            "metadata": self._endpoint.metadata,
+            "metadata": (*self._endpoint.metadata, *self._find_metadata()),
             "wait_for_ready": patience.is_tried,
         }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # What grpc's and BoringSSL's messages hold when no connection comes about.
 _CONNECTING = "connect"  # how a failure to connect is told depends on how calls are spread
+_NAMING = "resol"  # no such host
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _OTHER_NAME = "Hostname Verification Check failed"
 _NO_TLS = "WRONG_VERSION_NUMBER"
@@ -25,7 +26,7 @@ def explain(call: grpc.Call, endpoint: Endpoint, *, reached: bool) -> tuple[type
     """Say what a status means; the kind is that of its code where it is None."""
     details, target = call.details() or "", endpoint.target
     match call.code():
-        case grpc.StatusCode.UNAVAILABLE if reached:
+        case grpc.StatusCode.UNAVAILABLE if reached or not _is_absent(details):
             return None, f"the connection to {target} was lost before the answer was complete"
         case grpc.StatusCode.UNAVAILABLE:
             why = next(_find_mismatch(details, target), None)
@@ -33,9 +34,14 @@ def explain(call: grpc.Call, endpoint: Endpoint, *, reached: bool) -> tuple[type
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return None, "the timeout passed before the answer was complete"
         case grpc.StatusCode.UNIMPLEMENTED:
-            what = "it is another service, or of another version than this client: update the older one"
+            what = "it is another service, or older than this client: update the service"
             return None, f"{target} does not know this call ({details or 'it says no more'}): {what}"
     return None, details or f"the call failed with {call.code().name}"
+
+
+def _is_absent(details: str) -> bool:
+    """Tell whether no connection came about; else there was one, and no answer over it."""
+    return any(word in details for word in (_CONNECTING, _NAMING))
 
 
 def _find_mismatch(details: str, target: str) -> Iterator[str]:

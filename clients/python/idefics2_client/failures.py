@@ -116,8 +116,9 @@ def _find(status: status_pb2.Status, kind: type[_Detail]) -> _Detail:
 
 
 def _read_request_id(call: grpc.Call) -> str:
-    metadata = {key: str(value) for key, value in call.initial_metadata() or ()}
-    return metadata.get("x-request-id", "")
+    """Read it before the first message, or, where there was none, behind the refusal."""
+    sent = (*(call.initial_metadata() or ()), *(call.trailing_metadata() or ()))
+    return next((str(value) for key, value in sent if key == "x-request-id"), "")
 
 
 def _read_field(bad_request: error_details_pb2.BadRequest) -> str:

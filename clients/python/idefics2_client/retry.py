@@ -28,9 +28,10 @@ _REPEATABLE = {
 }
 """Calls that grpc itself may make again: once or twice, they have the same effect and the same answer.
 
-Not Submit, which counts each time unless it has a name; not Generate, which costs a GPU's time again. The
-service greets each call by `x-request-id`, and after that grpc makes none again: what the service itself
-refuses is told at once.
+Not Submit, which counts each time unless it has a name; not Generate, which costs a GPU's time again, also
+where the model was lost half-way; not streams, which go on where they left off. The service tells nothing
+of a call before it has an answer, so that grpc may make again what is refused: after the pause that it asks
+for, and not at all where the answer will stay.
 """
 _MAX_DOUBLINGS = 30
 _MIN_PAUSE_MILLISECONDS = 10  # without any, grpc is for ever connecting, and calls wait for that
@@ -48,7 +49,8 @@ class Retry:
     """How calls are made again after a connection was lost: after pauses that double, up to a limit.
 
     `watch`, `subscribe`, a waiting `result`, `upload` and `download` go on as long as their timeout allows.
-    Calls that only read are made `max_attempts` times. All others are made once.
+    Calls that only read, and `cancel`, are made `max_attempts` times where they end UNAVAILABLE. All others
+    are made once.
     """
 
     first_seconds: float = 0.2

@@ -75,7 +75,8 @@ export class Connection {
 
   /** Begins to measure how long an operation takes. */
   patience(options: CallOptions): Patience {
-    return new Patience(this.#retries, options.signal, options.deadlineMs ?? this.#deadlineMs);
+    const deadlineMs = options.deadlineMs ?? this.#deadlineMs;
+    return new Patience(this.#retries, options.signal, deadlineMs, options.headers);
   }
 
   /** Calls once; returns the answer. */
@@ -145,7 +146,7 @@ export class Connection {
         method as DescMethodStreaming<I, O>,
         signal,
         timeoutMs && Math.ceil(timeoutMs),
-        this.#headers,
+        { ...patience.headers, ...this.#headers },
         isIterable(input) ? input : once(input),
       );
       requestId = answer.header.get("x-request-id") ?? "";

@@ -35,12 +35,13 @@ export function readFailure(failure: Failure, requestId = ""): Idefics2Error {
   });
 }
 
-/** Says by one error what went wrong with a call to `target`, whose headers, if they came, named it `requestId`. */
-export function readError(error: unknown, target: string, requestId: string): Idefics2Error {
+/** Says by one error what went wrong with a call to `target`; `named` is what its headers, if they came, called it. */
+export function readError(error: unknown, target: string, named: string): Idefics2Error {
   if (error instanceof Idefics2Error) {
     return error;
   }
   const failed = ConnectError.from(error);
+  const requestId = named || (failed.metadata.get("x-request-id") ?? ""); // a refusal tells it behind itself
   const info = failed.findDetails(ErrorInfoSchema)[0];
   if (info?.domain !== DOMAIN) {
     return explain(failed, target, requestId);
@@ -68,7 +69,7 @@ function explain(failed: ConnectError, target: string, requestId: string): Idefi
     return makeError("the deadline passed before the answer was complete", { ...parts, code });
   }
   if (code === "UNIMPLEMENTED") {
-    const what = "it is another service, or of another version than this client: update the older one";
+    const what = "it is another service, or older than this client: update the service";
     return makeError(`${target} does not know this call: ${what}`, { ...parts, code });
   }
   return makeError(failed.rawMessage || `the call failed with ${code}`, { ...parts, code });

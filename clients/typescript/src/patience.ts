@@ -37,6 +37,8 @@ export interface CallOptions {
   deadlineMs?: number;
   /** Ends the call; it throws the signal's reason. */
   signal?: AbortSignal;
+  /** Sent along, for example the `traceparent` of the caller's own; the key is the client's all the same. */
+  headers?: Record<string, string>;
 }
 
 /** What is left of it for one operation, which may outlive its connections. */
@@ -48,6 +50,7 @@ export class Patience {
     readonly retries: Retries,
     readonly signal?: AbortSignal,
     deadlineMs?: number,
+    readonly headers: Record<string, string> = {},
   ) {
     this.#end = deadlineMs === undefined ? undefined : performance.now() + deadlineMs;
   }

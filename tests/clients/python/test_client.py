@@ -41,6 +41,18 @@ async def test_count_tokens_returns_the_counts(server: RequestServer, caller: As
     assert server.requests == [GenerateRequest(image_url=URL, prompt="What?", max_new_tokens=9)]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_is_to_be_sent_along_is_asked_for_each_call(server: RequestServer, kind: str) -> None:
+    traces = iter(("00-1-2-01", "00-3-4-01"))
+    server.expect(make_response("A cat."))
+    server.expect(finished("A cat."))
+    async with make_caller(kind, server.target, metadata=lambda: (("traceparent", next(traces)),)) as caller:
+        await caller.generate(URL, "What?")
+        assert [event async for event in caller.stream(URL, "What?")] == [finished("A cat.")]
+    assert [call["traceparent"] for call in server.metadata] == ["00-1-2-01", "00-3-4-01"]
+    assert {call["authorization"] for call in server.metadata} == {"Key local.key"}
+
+
 async def test_closing_a_stream_cancels_the_call(server: RequestServer, caller: AsyncClient) -> None:
     server.expect(text("A"), Hang())
     events = caller.stream(URL, "What?")

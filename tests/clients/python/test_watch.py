@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from fakes.file_server import FileServer
 from fakes.generation_server import finished, make_response, queue_position, stage, text
 from fakes.request_server import attempt, failed, make_request, number
 from fakes.scripted_server import Hang, make_status
+from fakes.vector_server import METHODS
 from google.protobuf.timestamp_pb2 import Timestamp
 from idefics2.v1.requests_pb2 import WatchRequestRequest
 from idefics2_client import (
@@ -47,6 +49,8 @@ LOST = [
     make_status("UNAVAILABLE", "SERVICE_STOPPING", "why", retry_after_seconds=60),
     make_status("UNAVAILABLE", "STORE_UNAVAILABLE", "why", retry_after_seconds=60),
 ]
+
+REFUSALS: list[Step] = [grpc.StatusCode.UNAVAILABLE, make_status("UNAVAILABLE", "STORE_UNAVAILABLE", "why")]
 
 
 def asked_after(server: RequestServer) -> list[int]:
@@ -249,26 +253,47 @@ def test_a_pause_is_no_longer_than_the_time_that_is_left() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_only_reads_is_asked_again_where_no_service_was_reached(
-    kind: str, call: Callable[[AsyncClient], Awaitable[Any]]
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_what_only_reads_is_asked_again(
+    kind: str, call: Callable[[AsyncClient], Awaitable[Any]], refusal: Step
 ) -> None:
-    with FileServer(request_id="") as server:
+    with FileServer() as server:
         for _ in range(3):
-            server.expect(grpc.StatusCode.UNAVAILABLE)
+            server.expect(refusal)
         async with make_caller(kind, server.target) as caller:
-            with pytest.raises(ServiceUnavailable):
+            with pytest.raises(ServiceUnavailable) as caught:
                 await call(caller)
+            assert caught.value.request_id == "r-1"
             server.expect(make_status("INTERNAL", "INTERNAL_ERROR", "why"))
             with pytest.raises(ServiceFailed):
                 await call(caller)
+        attempts = [call.get("grpc-previous-rpc-attempts") for call in server.metadata]
+        assert attempts == [None, "1", "2", None]
 
 
-async def test_what_the_service_itself_refuses_is_told_at_once(
+def test_what_grpc_may_ask_again_is_in_the_contract_and_has_no_effect() -> None:
+    options = dict(Retry().channel_options)
+    (config,) = json.loads(str(options["grpc.service_config"]))["methodConfig"]
+    names = {f"{name['service']}.{name['method']}" for name in config["name"]}
+    assert names <= {method.full_name for method in METHODS.values()}
+    with_effect = {"Generate", "GenerateStream", "Submit", "Upload", "DeleteFile"}
+    assert not {METHODS[method].full_name for method in with_effect} & names
+
+
+async def test_it_is_not_asked_again_before_the_service_wants_to_hear_of_it(
     server: FileServer, caller: AsyncClient
 ) -> None:
-    server.expect(make_status("UNAVAILABLE", "STORE_UNAVAILABLE", "why"))
+    server.expect(make_status("UNAVAILABLE", "STORE_UNAVAILABLE", "why", retry_after_seconds=0.2))
+    server.expect(ENDED)
+    assert await caller.get_request("r-1") == ENDED
+    first, second = server.arrivals
+    assert second - first >= 0.2
+
+
+async def test_an_answer_that_will_stay_is_told_at_once(server: FileServer, caller: AsyncClient) -> None:
+    server.expect(make_status("UNAVAILABLE", "ATTEMPTS_EXHAUSTED", "why", retry_after_seconds=0))
     with pytest.raises(ServiceUnavailable, match="why"):
-        await caller.get_request("r-1")
+        await caller.result("r-1")
 
 
 @pytest.mark.parametrize(
@@ -281,11 +306,12 @@ async def test_what_the_service_itself_refuses_is_told_at_once(
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("refusal", REFUSALS)
 async def test_what_has_an_effect_is_sent_once(
-    kind: str, call: Callable[[AsyncClient], Awaitable[Any]]
+    kind: str, call: Callable[[AsyncClient], Awaitable[Any]], refusal: Step
 ) -> None:
-    with FileServer(request_id="") as server:
-        server.expect(grpc.StatusCode.UNAVAILABLE)
+    with FileServer() as server:
+        server.expect(refusal)
         async with make_caller(kind, server.target) as caller:
             with pytest.raises(ServiceUnavailable):
                 await call(caller)

@@ -57,7 +57,7 @@ module Idefics2
       when GRPC::Unavailable
         "no service answers at #{target}, or the connection was lost: #{status.details}"
       when GRPC::Unimplemented
-        "#{target} does not know this call: it is another service, or of another version: update the older one"
+        "#{target} does not know this call: it is another service, or older than this client: update it"
       when GRPC::DeadlineExceeded
         'the timeout passed before the answer was complete'
       else

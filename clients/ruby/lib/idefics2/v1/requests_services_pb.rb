@@ -13,7 +13,7 @@ module Idefics2
       # Authentication, errors and `x-request-id` are as in GenerationService. A request that does not exist and one
       # of another key are both answered NOT_FOUND with REQUEST_NOT_FOUND. While the store cannot be reached, every
       # call answers UNAVAILABLE with STORE_UNAVAILABLE: a Submit that was answered so may or may not have been
-      # taken, and is safe to send again with the same `request_id`.
+      # taken, and is safe to send again with the same `request_id`. All other calls are safe to make again.
       class Service
 
         include ::GRPC::GenericService

@@ -791,8 +791,14 @@ export const FinishReasonSchema: GenEnum<FinishReason> = /*@__PURE__*/
  * `google.rpc.BadRequest` that names the field for INVALID_ARGUMENT, `google.rpc.RetryInfo` for
  * RESOURCE_EXHAUSTED and UNAVAILABLE.
  *
- * Every call answers with the initial metadata `x-request-id`: the caller's own where it sent one
- * (1 to 128 characters of `A-Z a-z 0-9 . _ -`), otherwise one made by the service.
+ * Every call tells `x-request-id`, in its initial metadata together with the first message, or in its trailers where it
+ * is refused: the caller's own where it sent one (1 to 128 characters of `A-Z a-z 0-9 . _ -`), otherwise one made by the
+ * service.
+ *
+ * A call that is refused before its first message has no initial metadata, so that the retries of gRPC itself (a
+ * `retryPolicy` of the caller's service config) can make it again. `grpc-retry-pushback-ms` says when; below 0: never,
+ * since the answer would stay. CountTokens is safe to make again; Generate and GenerateStream change nothing either, but
+ * cost the model's time again.
  *
  * A message has at most 28 MiB, room for one image of the largest size as a data URI; a larger one is
  * answered RESOURCE_EXHAUSTED, without details, before it is read.

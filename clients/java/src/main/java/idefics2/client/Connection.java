@@ -17,12 +17,31 @@ final class Connection implements AutoCloseable {
 
   final String target;
   private final ManagedChannel channel;
-  private final String key;
+  private final Metadata headers;
 
   Connection(ManagedChannel channel, String target, String key) {
+    this(channel, target, new Metadata());
+    if (!key.isEmpty()) {
+      headers.put(AUTHORIZATION, "Key " + key);
+    }
+  }
+
+  private Connection(ManagedChannel channel, String target, Metadata headers) {
     this.channel = channel;
     this.target = target;
-    this.key = key;
+    this.headers = headers;
+  }
+
+  /** Returns this connection, over which {@code more} is sent along. */
+  Connection with(Metadata more) {
+    return new Connection(channel, target, join(headers, more));
+  }
+
+  private static Metadata join(Metadata one, Metadata other) {
+    Metadata joined = new Metadata();
+    joined.merge(one);
+    joined.merge(other);
+    return joined;
   }
 
   /** Ends the connection, and with it every call that still runs. */
@@ -93,11 +112,7 @@ final class Connection implements AutoCloseable {
       channel.resetConnectBackoff(); // else it would tell of the last failure, without a try
     }
     ClientCall<Q, A> call = channel.newCall(method, CallOptions.DEFAULT.withDeadline(deadline));
-    Metadata headers = new Metadata();
-    if (!key.isEmpty()) {
-      headers.put(AUTHORIZATION, "Key " + key);
-    }
-    Call<Q, A> begun = new Call<>(call, this, headers);
+    Call<Q, A> begun = new Call<>(call, this, join(headers, new Metadata())); // the channel adds to what it is given
     patience.onLeave(begun::close);
     return begun;
   }

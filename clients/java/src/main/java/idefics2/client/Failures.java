@@ -80,7 +80,7 @@ final class Failures {
       return Idefics2Exception.of("the deadline passed before the answer was complete", parts);
     }
     if (status.getCode() == Status.Code.UNIMPLEMENTED) {
-      String what = "it is another service, or of another version than this client: update the older one";
+      String what = "it is another service, or older than this client: update the service";
       return Idefics2Exception.of(target + " does not know this call: " + what, parts);
     }
     return Idefics2Exception.of(describe(status), parts);

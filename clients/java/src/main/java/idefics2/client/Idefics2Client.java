@@ -17,6 +17,7 @@ import idefics2.v1.Requests.Request;
 import idefics2.v1.Requests.State;
 import io.grpc.ClientInterceptor;
 import io.grpc.ManagedChannelBuilder;
+import io.grpc.Metadata;
 import java.io.InputStream;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -63,6 +64,11 @@ public final class Idefics2Client implements AutoCloseable {
   /** Returns this client with another deadline, over the same connection; null: none. */
   public Idefics2Client withDeadline(Duration deadline) {
     return new Idefics2Client(connection, retries, deadline);
+  }
+
+  /** Returns this client, whose calls send {@code headers} along, for example a traceparent; over the same connection. */
+  public Idefics2Client withHeaders(Metadata headers) {
+    return new Idefics2Client(connection.with(headers), retries, deadline);
   }
 
   /** Ends the connection, and with it every call that still runs. */

@@ -9,7 +9,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
  * Authentication, errors and `x-request-id` are as in GenerationService. A request that does not exist and one
  * of another key are both answered NOT_FOUND with REQUEST_NOT_FOUND. While the store cannot be reached, every
  * call answers UNAVAILABLE with STORE_UNAVAILABLE: a Submit that was answered so may or may not have been
- * taken, and is safe to send again with the same `request_id`.
+ * taken, and is safe to send again with the same `request_id`. All other calls are safe to make again.
  * </pre>
  */
 @javax.annotation.Generated(
@@ -260,7 +260,7 @@ public final class RequestServiceGrpc {
    * Authentication, errors and `x-request-id` are as in GenerationService. A request that does not exist and one
    * of another key are both answered NOT_FOUND with REQUEST_NOT_FOUND. While the store cannot be reached, every
    * call answers UNAVAILABLE with STORE_UNAVAILABLE: a Submit that was answered so may or may not have been
-   * taken, and is safe to send again with the same `request_id`.
+   * taken, and is safe to send again with the same `request_id`. All other calls are safe to make again.
    * </pre>
    */
   public static abstract class RequestServiceImplBase implements io.grpc.BindableService {
@@ -388,7 +388,7 @@ public final class RequestServiceGrpc {
    * Authentication, errors and `x-request-id` are as in GenerationService. A request that does not exist and one
    * of another key are both answered NOT_FOUND with REQUEST_NOT_FOUND. While the store cannot be reached, every
    * call answers UNAVAILABLE with STORE_UNAVAILABLE: a Submit that was answered so may or may not have been
-   * taken, and is safe to send again with the same `request_id`.
+   * taken, and is safe to send again with the same `request_id`. All other calls are safe to make again.
    * </pre>
    */
   public static final class RequestServiceStub extends io.grpc.stub.AbstractAsyncStub<RequestServiceStub> {
@@ -485,7 +485,7 @@ public final class RequestServiceGrpc {
    * Authentication, errors and `x-request-id` are as in GenerationService. A request that does not exist and one
    * of another key are both answered NOT_FOUND with REQUEST_NOT_FOUND. While the store cannot be reached, every
    * call answers UNAVAILABLE with STORE_UNAVAILABLE: a Submit that was answered so may or may not have been
-   * taken, and is safe to send again with the same `request_id`.
+   * taken, and is safe to send again with the same `request_id`. All other calls are safe to make again.
    * </pre>
    */
   public static final class RequestServiceBlockingStub extends io.grpc.stub.AbstractBlockingStub<RequestServiceBlockingStub> {
@@ -577,7 +577,7 @@ public final class RequestServiceGrpc {
    * Authentication, errors and `x-request-id` are as in GenerationService. A request that does not exist and one
    * of another key are both answered NOT_FOUND with REQUEST_NOT_FOUND. While the store cannot be reached, every
    * call answers UNAVAILABLE with STORE_UNAVAILABLE: a Submit that was answered so may or may not have been
-   * taken, and is safe to send again with the same `request_id`.
+   * taken, and is safe to send again with the same `request_id`. All other calls are safe to make again.
    * </pre>
    */
   public static final class RequestServiceFutureStub extends io.grpc.stub.AbstractFutureStub<RequestServiceFutureStub> {

@@ -51,7 +51,7 @@ public final class ConnectionTest {
         Idefics2Client client = service.connect()) {
       Idefics2Exception error = assertThrows(ServiceFailedException.class, () -> client.generate(QUESTION));
       assertEquals(Status.Code.UNIMPLEMENTED, error.code());
-      assertTrue(error.getMessage(), error.getMessage().contains("of another version than this client"));
+      assertTrue(error.getMessage(), error.getMessage().contains("older than this client"));
     }
   }
 
