@@ -15,7 +15,7 @@ TRAINING = PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m training
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo serve test test-fast test-fal test-page test-openapi test-faults test-security verify verify-k8s fix proto bench bench-queue bench-fal bench-files bench-clients bench-overload bench-metrics bench-gpu bench-peers train eval help
+.PHONY: setup demo serve test test-fast test-fal test-page test-openapi test-faults test-drain soak test-security verify verify-k8s fix proto bench bench-queue bench-fal bench-files bench-clients bench-overload bench-metrics bench-tracing bench-gpu bench-fleet size-fleet bench-peers train eval help
 
 setup: $(INSTALLED) ## install everything into .venv
 
@@ -59,12 +59,19 @@ $(PAGE)/.installed: tests/page/package.json tests/page/package-lock.json
 test-faults: $(INSTALLED) ## kill processes under submitted requests for long, and keep the figures; SEEDS=100 for longer
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m faults.requests --seeds $(or $(SEEDS),2)
 
+test-drain: $(INSTALLED) ## restart fronts under load, behind Envoy and without, and keep the figures; ROUNDS=20 for longer
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m load.drain --rounds $(or $(ROUNDS),5)
+
+soak: $(INSTALLED) ## load the whole service for an hour, look for leaks, and keep the figures; MINUTES=3 for less
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m load.soak --minutes $(or $(MINUTES),60)
+
 test-security: $(INSTALLED) ## attack with URLs, hosts, pictures and a fuzzer, look for secrets, and keep the figures; SEEDS=100 for longer
 	$(BIN)/python -m pytest tests/security --long --seeds $(or $(SEEDS),20)
 
 test-clients: $(INSTALLED) ## install each client language, and run the contract vectors in all; CLIENT_LANGUAGES=go,ruby for some
 	PYTHONPATH=$(SOURCE_ROOTS) $(CLIENTS) $(BIN)/python -m clients.toolchains
-	$(CLIENTS) $(BIN)/python -m pytest tests/clients/vectors tests/clients/test_languages.py
+	$(CLIENTS) $(BIN)/python -m pytest tests/clients/vectors tests/clients/test_languages.py tests/clients/test_microservices.py \
+	  tests/clients/test_examples.py
 
 verify: $(INSTALLED) ## check style, types, imports, the wire contract and the documents
 	ruff check
@@ -74,6 +81,7 @@ verify: $(INSTALLED) ## check style, types, imports, the wire contract and the d
 	buf lint
 	buf format --diff --exit-code
 	if git rev-parse --quiet --verify main >/dev/null; then buf breaking --against '.git#branch=main'; fi
+	for contract in tests/clients/released/*/; do buf breaking --against $$contract || exit 1; done
 	rm -rf .cache/proto && mkdir -p .cache/proto
 	$(call GENERATE,.cache/proto)
 	for file in $$(cd .cache/proto && find . -type f); do cmp .cache/proto/$$file proto/$$file || exit 1; done
@@ -106,6 +114,9 @@ proto: $(INSTALLED) ## generate the wire code from proto/
 proto-clients: $(INSTALLED) ## generate the wire code of the clients in other languages; `make test-clients` installs its tools
 	buf generate
 
+release-contract: $(INSTALLED) ## keep the wire contract of the last commit, as that of a release: VERSION=0.2.0
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m clients.contracts $(or $(VERSION),$(error VERSION is missing))
+
 bench: $(INSTALLED) ## measure, and keep the figures in tests/bench/results/
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/path.py
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/checkpoint.py
@@ -133,8 +144,18 @@ bench-overload: $(INSTALLED) ## measure too many calls, callers who do not read,
 bench-metrics: $(INSTALLED) ## measure a scrape, and what metrics cost the front, the engine and Triton
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/metrics.py
 
+bench-tracing: $(INSTALLED) ## measure what traces cost a caller and the front, kept and not
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/tracing.py
+
 bench-gpu: $(INSTALLED) ## measure the engine at the full shape on a GPU
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/gpu.py
+
+bench-fleet: $(INSTALLED) ## compare a simulated fleet with the real service here, and simulate fleets of GPUs, with pictures of them
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m bench.fleet bench
+
+size-fleet: $(INSTALLED) ## say how many GPUs take RATE=50 requests a second at a p99 of P99=15 seconds, on paper; MIX=photos
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m bench.fleet size --requests-per-second $(or $(RATE),50) \
+	  --p99-seconds $(or $(P99),15) --mix $(or $(MIX),documents)
 
 bench-peers: ## install vLLM beside, in an environment of its own, so that `make bench` compares with it
 	$(PYTHON) -m venv .cache/peers/vllm

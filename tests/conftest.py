@@ -42,6 +42,7 @@ _ORDER = (
     "golden",
     "k8s",
     "integration",
+    "load",
     "faults",
 )
 

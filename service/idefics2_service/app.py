@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+import time
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Self
 
 import structlog
@@ -42,6 +43,7 @@ from idefics2_service.store.redis.store import RedisStore
 from idefics2_service.store.sqlite.store import SqliteStore
 from idefics2_service.submissions import Submissions
 from idefics2_service.tls import Certificates
+from idefics2_service.tracing.spans import Tracer
 from idefics2_service.triton.backend import TritonBackend
 from idefics2_service.triton.embedded import EmbeddedTriton
 from idefics2_service.triton.server import TritonServer
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
+_SOON_SECONDS = 2.0
+
 
 class App:
     """The whole service, as an async context: inside it, everything answers."""
@@ -77,6 +81,7 @@ class App:
         """
         self._settings = settings
         self.metrics = Metrics(settings.metrics.max_keys)
+        self._tracer = _make_tracer(settings)
         self.api_key = _api_key(settings)
         self._ring = _make_ring(settings, self.api_key)
         check_exposure(settings, self._ring.num_keys)
@@ -90,14 +95,14 @@ class App:
         self.metrics.max_running.set(settings.queue.max_running)
         self.metrics.max_waiting.set(settings.queue.max_waiting)
         self.metrics.max_queued.set(settings.store.max_queued)
-        self._store = measure(_make_store(settings), self.metrics)
+        self._store = measure(_make_store(settings, self.metrics), self.metrics)
         self._fetcher = Fetcher(settings.fetch)
         self._blobs = _make_blobs(settings)
         self._library = Library(self._blobs, settings.file, tell=self.metrics.record_upload)
         downloads = Downloads(self._fetcher, self.metrics.record_download)
         files = Files(settings.limits, downloads, self._library)
         budget = Budget(settings.gate.max_held_bytes)
-        means = Means(self._backend, turns, files, budget, settings.limits, self.metrics)
+        means = Means(self._backend, turns, files, budget, settings.limits, self.metrics, tracer=self._tracer)
         signer = _make_signer(settings)
         self._webhooks = Webhooks(
             self._store,
@@ -105,6 +110,7 @@ class App:
             make_write_call(signer) if signer else None,
             settings.webhook,
             self.metrics,
+            self._tracer,
         )
         self._generation = Generation(means)
         self._submissions = Submissions(self._store, self._webhooks, settings.limits, self._ring, files)
@@ -116,7 +122,7 @@ class App:
         uploads = Uploads(self._blobs, self._library, settings.file, file_quotas)
         cores = Cores(self._generation, self._submissions, self._library, uploads)
         certificates = Certificates.find("grpc", settings.grpc)
-        self._grpc = GrpcServer(settings.grpc, cores, gate, self.metrics, certificates)
+        self._grpc = GrpcServer(settings.grpc, cores, gate, self.metrics, certificates, self._tracer)
         rest_cores = rest.Cores(
             gate=gate,
             generation=self._generation,
@@ -129,7 +135,7 @@ class App:
             app_id=settings.api.app,
         )
         facts = _make_facts(settings, self._grpc)
-        face = make_face(rest_cores, gate, self.metrics, settings.http, facts)
+        face = make_face(rest_cores, gate, self.metrics, settings.http, facts, self._tracer)
         http_certificates = Certificates.find("http", settings.http)
         self._http = HttpServer(settings.http, face, http_certificates)
         self._connect = _make_connect(settings, self._http)
@@ -164,6 +170,7 @@ class App:
 
         """
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._tracer.close)
             await self._store.start()
             stack.push_async_callback(self._store.stop)
             await self._blobs.start()
@@ -173,17 +180,17 @@ class App:
             if self._connect is not None:
                 await self._connect.start()
                 stack.push_async_callback(self._connect.stop)
+            await self._connect_triton(stack)
             await self._grpc.start()
             stack.push_async_callback(self._grpc.stop)
-            await self._start_backend(stack)
+            await self._start_triton(stack)
             self._run(stack, self._ring.follow())
             self._run(stack, self._webhooks.deliver())
             self._run(stack, self._workers.tidy())
             self._run(stack, self._library.tidy())
             self._run(stack, self._workers.work())
-            # First at the end: say so, take nothing new, let running answers finish, hand back the others.
+            # First at the end.
             stack.push_async_callback(self._drain)
-            stack.push_async_callback(self._grpc.set_serving, serving=False)
             self._run(stack, self._follow_health())
             self._stack = stack.pop_all()
         logger.info("listening", grpc=self.grpc_address, http=self.http_address, backend=self._backend.name)
@@ -196,20 +203,44 @@ class App:
         await self._stack.__aexit__(kind, error, trace)
 
     async def _drain(self) -> None:
+        """Say so, and answer as ever until it was heard; then close, and let running answers finish.
+
+        What was submitted and does not finish in time is handed back; who watches is told to do so elsewhere.
+        """
+        self._grpc.set_serving(serving=False)
+        self._generation.leave()
+        self._workers.leave()
+        self._http.leave()
+        await asyncio.sleep(self._settings.grpc.drain_delay_seconds)
         seconds = self._settings.grpc.drain_timeout_seconds
+        await asyncio.gather(self._finish_calls(seconds), self._workers.stop(seconds))
+
+    async def _finish_calls(self, seconds: float) -> None:
+        """Close the ports; refuse nothing that came in before, however late it is read."""
+        end = time.monotonic() + seconds
+        await asyncio.gather(self._grpc.close(seconds), self._http.close(seconds))
+        await self._generation.stop(max(end - time.monotonic(), 0))
         self._submissions.stop()
-        await asyncio.gather(self._generation.stop(seconds), self._workers.stop(seconds))
 
     async def wait_until_serving(self) -> None:
         """Return when a request would be taken."""
         await self._backend.wait_until_healthy()
 
-    async def _start_backend(self, stack: AsyncExitStack) -> None:
-        if self._given_backend is not None:
+    async def _connect_triton(self, stack: AsyncExitStack) -> None:
+        """Connect to a Triton that runs elsewhere, and hear of its health, if that is soon.
+
+        Who calls as soon as the port is open, without asking for health, is not refused then.
+        """
+        if self._given_backend is not None or not self._settings.triton.url:
             return
-        if self._settings.triton.url:
-            await self._triton.connect(self._settings.triton.url)
-            stack.push_async_callback(self._triton.close)
+        await self._triton.connect(self._settings.triton.url)
+        stack.push_async_callback(self._triton.close)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SOON_SECONDS):
+                await self._triton.wait_until_healthy()
+
+    async def _start_triton(self, stack: AsyncExitStack) -> None:
+        if self._given_backend is not None or self._settings.triton.url:
             return
         embedded = EmbeddedTriton(TritonServer(self._settings.triton, os.environ), self._triton)
         stack.push_async_callback(embedded.stop)
@@ -222,7 +253,7 @@ class App:
         while True:
             await self._backend.wait_until_healthy(healthy=not healthy)
             healthy = not healthy
-            await self._grpc.set_serving(serving=healthy)
+            self._grpc.set_serving(serving=healthy)
 
     @staticmethod
     def _run(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
@@ -243,10 +274,21 @@ def _log_failure(task: asyncio.Task[None]) -> None:
         logger.critical("a part of the service ended", exc_info=error)
 
 
-def _make_store(settings: Settings) -> RequestStore:
-    if settings.store.url:
-        return RedisStore(settings.store)
-    return SqliteStore(settings.data.folder.expanduser(), settings.store)
+def _make_store(settings: Settings, metrics: Metrics) -> RequestStore:
+    if not settings.store.url:
+        return SqliteStore(settings.data.folder.expanduser(), settings.store)
+    store = RedisStore(settings.store, metrics.record_replica_read)
+    metrics.replica_behind.set_function(lambda: store.is_replica_behind)
+    return store
+
+
+def _make_tracer(settings: Settings) -> Tracer:
+    """Make what begins spans; where nobody collects them, nothing that sends them is even imported."""
+    if not settings.trace.endpoint:
+        return Tracer()
+    from idefics2_service.tracing.otlp import OtlpTracer  # noqa: PLC0415  # it costs a quarter of a second
+
+    return OtlpTracer(settings.trace)
 
 
 def _make_blobs(settings: Settings) -> BlobStore:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from idefics2_service.events import StageEntered, TextDelta
@@ -23,6 +23,8 @@ class BackendFinished:
     """Building the prompt and decoding images, before the request could run."""
     vision_seconds: float = 0.0
     """Looking at images, while it ran."""
+    stage_seconds: dict[str, float] = field(default_factory=dict, compare=False)
+    """By the backend's own clock, one after the other, as far as it tells them."""
 
 
 BackendEvent = StageEntered | TextDelta | BackendFinished

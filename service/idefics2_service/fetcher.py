@@ -30,11 +30,13 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from idefics2_service.addresses import is_host, may_be_dialled
+from idefics2_service.tracing.spans import Kind, current_span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from idefics2_service.settings import FetchSettings
+    from idefics2_service.tracing.spans import Value
 
 MAX_URL_BYTES = 2048
 _NUM_LOOK_UPS = 32  # at a time; in threads of their own, for a caller's name server may never answer
@@ -255,6 +257,13 @@ class Fetcher:
     @asynccontextmanager
     async def _ask(self, method: str, url: URL, **content: Any) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send one request. What goes wrong with the answer inside is named here too."""
+        with current_span().begin(method, Kind.CLIENT, _describe(method, url)) as span:
+            async with self._send(method, url, **content) as response:
+                span.describe({"http.response.status_code": response.status})
+                yield response
+
+    @asynccontextmanager
+    async def _send(self, method: str, url: URL, **content: Any) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
             async with self._session.request(method, url, allow_redirects=False, **content) as response:
                 yield response
@@ -316,6 +325,16 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _describe(method: str, url: URL) -> dict[str, Value]:
+    """Say where a request goes, without what may be a secret: who may read a file, its path may tell."""
+    return {
+        "http.request.method": method,
+        "server.address": url.raw_host or "",
+        "server.port": url.port or 0,
+        "url.scheme": url.scheme,
+    }
 
 
 def _parse(text: str) -> URL:

@@ -39,12 +39,12 @@ class Generation:
         """Begin with none."""
         self._means = means
         self._tasks: set[asyncio.Task[GenerateOutput]] = set()
-        self._stopping = False
+        self._leaving = self._stopping = False
 
     @property
     def is_serving(self) -> bool:
-        """Whether a request that comes now would be taken."""
-        return self._means.backend.is_healthy and not self._stopping
+        """Whether requests should come here."""
+        return self._means.backend.is_healthy and not self._leaving
 
     @asynccontextmanager
     async def attach(
@@ -91,9 +91,13 @@ class Generation:
             )
         return count, count.num_prompt_tokens + request.max_new_tokens <= count.max_context_tokens
 
+    def leave(self) -> None:
+        """Say that requests should not come any more; who comes is answered as ever."""
+        self._leaving = True
+
     async def stop(self, drain_seconds: float) -> None:
         """Take nothing new, give what runs `drain_seconds`, then cancel it."""
-        self._stopping = True
+        self._leaving = self._stopping = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=drain_seconds)
         for task in self._tasks:

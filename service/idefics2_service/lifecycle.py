@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from idefics2_service.backend import Backend, BackendFinished
 from idefics2_service.errors import BackendUnavailable, RequestDeadlineExceeded, StartTimeout
@@ -24,15 +24,18 @@ from idefics2_service.requests import (
     Stage,
     ValidRequest,
 )
+from idefics2_service.tracing.spans import NO_TRACER, Tracer, current_span, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from types import TracebackType
 
     from idefics2_service.budget import Budget
     from idefics2_service.files import Files
     from idefics2_service.metrics import Metrics
     from idefics2_service.queue import Turns
     from idefics2_service.settings import LimitSettings
+    from idefics2_service.tracing.spans import Value
 
 Publish = Callable[[Happening], None]
 
@@ -49,21 +52,43 @@ class Means:
     metrics: Metrics
     is_accepted: bool = False
     """Whether requests were accepted before, so that a full line refuses none of them."""
+    tracer: Tracer = NO_TRACER
+    """Begins spans of requests that no call of this replica is open for."""
 
 
 class StageClock:
-    """Publishes stages as they are entered, and measures them."""
+    """Publishes stages as they are entered, measures them, and has a span for each."""
 
     def __init__(self, publish: Publish) -> None:
         """Start now."""
-        self._publish = publish
+        self.publish = publish
+        self._parent = self._span = current_span()
         self._entered: list[tuple[Stage, float]] = []
         self._started = time.monotonic()
 
     def enter(self, stage: Stage) -> None:
         """End the stage before and begin `stage`."""
         self._entered.append((stage, time.monotonic()))
-        self._publish(StageEntered(stage))
+        self._end_stage()
+        self._span = self._parent.begin(stage.value)
+        self.publish(StageEntered(stage))
+
+    def __enter__(self) -> Self:
+        """Begin without a stage."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the last stage, and say so where the request failed in it."""
+        self._end_stage(error)
+
+    def _end_stage(self, error: BaseException | None = None) -> None:
+        if self._span is self._parent:  # there was none
+            return
+        if error is not None:
+            self._span.fail(reason_of(error))
+        self._span.end()
 
     @property
     def elapsed(self) -> float:
@@ -98,18 +123,52 @@ async def run(
         ServiceError: there is no answer.
 
     """
-    clock = StageClock(publish)
+    model = means.backend.name.rpartition("/")[2]
+    span = current_span().begin(f"generate_content {model}", attributes=_describe(name, request, model))
+    with span, StageClock(publish) as clock:
+        output = await _run(name, request, deadlines, means, clock)
+        span.describe(_describe_answer(output))
+    return output
+
+
+def _describe(name: RequestName, request: ValidRequest, model: str) -> dict[str, Value]:
+    """Say of a request what anybody may know who looks at traces."""
+    return {
+        "gen_ai.operation.name": "generate_content",
+        "gen_ai.request.model": model,
+        "gen_ai.request.max_tokens": request.max_new_tokens,
+        "gen_ai.request.temperature": request.temperature,
+        "gen_ai.request.top_p": request.top_p,
+        "gen_ai.request.top_k": request.top_k,
+        "gen_ai.response.id": name.request_id,
+        "idefics2.num_images": len(request.images),
+    }
+
+
+def _describe_answer(output: GenerateOutput) -> dict[str, Value]:
+    usage = output.usage
+    return {
+        "gen_ai.response.finish_reasons": (output.finish_reason.value,),
+        "gen_ai.usage.input_tokens": usage.num_prompt_tokens,
+        "gen_ai.usage.output_tokens": usage.num_generated_tokens,
+        "gen_ai.usage.cache_read.input_tokens": usage.num_cached_tokens,
+    }
+
+
+async def _run(
+    name: RequestName, request: ValidRequest, deadlines: Deadlines, means: Means, clock: StageClock
+) -> GenerateOutput:
     try:
-        async with asyncio.timeout_at(deadlines.end), _starting(deadlines.start, clock) as begin:
+        async with asyncio.timeout_at(deadlines.end), _starting(deadlines.start) as begin:
             _check_time(deadlines.end)
             clock.enter(Stage.RESOLVING)
-            async with hold_images(name.key_id, request, means, publish) as images:
+            async with hold_images(name.key_id, request, means, clock.publish) as images:
                 clock.enter(Stage.QUEUED)
-                async with _turn(name.key_id, means, publish):
+                async with _turn(name.key_id, means, clock.publish):
                     _check_time(deadlines.end)
                     begin()
                     resolved = ResolvedRequest(name.request_id, request, images)
-                    output = await _answer(resolved, means, publish, clock)
+                    output = await _answer(resolved, means, clock)
             _check_time(deadlines.end)
     except TimeoutError as error:
         message = f"the deadline passed after {clock.elapsed:.3f} s"
@@ -129,7 +188,7 @@ def _check_time(deadline: float | None) -> None:
 
 
 @asynccontextmanager
-async def _starting(deadline: float | None, clock: StageClock) -> AsyncIterator[Callable[[], None]]:
+async def _starting(deadline: float | None) -> AsyncIterator[Callable[[], None]]:
     """Give up at `deadline` what was not begun; what is yielded is called when it is."""
     start = asyncio.timeout_at(deadline)
     is_late = False
@@ -147,7 +206,7 @@ async def _starting(deadline: float | None, clock: StageClock) -> AsyncIterator[
     except TimeoutError as error:
         if not (start.expired() or is_late):
             raise
-        raise StartTimeout(f"the request was not begun within {clock.elapsed:.3f} s") from error
+        raise StartTimeout("the request was not begun within its start_timeout") from error
 
 
 @asynccontextmanager
@@ -198,10 +257,8 @@ async def _read_images(
     return tuple(images)
 
 
-async def _answer(
-    resolved: ResolvedRequest, means: Means, publish: Publish, clock: StageClock
-) -> GenerateOutput:
-    text, finished = await _stream(resolved, means, publish, clock)
+async def _answer(resolved: ResolvedRequest, means: Means, clock: StageClock) -> GenerateOutput:
+    text, finished = await _stream(resolved, means, clock)
     return GenerateOutput(
         output=text,
         finish_reason=finished.finish_reason,
@@ -216,9 +273,7 @@ async def _answer(
     )
 
 
-async def _stream(
-    resolved: ResolvedRequest, means: Means, publish: Publish, clock: StageClock
-) -> tuple[str, BackendFinished]:
+async def _stream(resolved: ResolvedRequest, means: Means, clock: StageClock) -> tuple[str, BackendFinished]:
     """Pass on what the backend says; return the text and how it ended."""
     pieces: list[str] = []
     async with aclosing(means.backend.generate(resolved)) as events:
@@ -230,7 +285,7 @@ async def _stream(
                         means.metrics.time_to_first_token.observe(clock.elapsed)
                 case TextDelta(text):
                     pieces.append(text)
-                    publish(event)
+                    clock.publish(event)
                 case BackendFinished():
                     return "".join(pieces), event
     raise BackendUnavailable("the model's server ended the answer without finishing it")

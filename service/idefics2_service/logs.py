@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from idefics2_service.tracing.spans import current_span
+
 if TYPE_CHECKING:
     from idefics2_service.settings import LogSettings
 
@@ -19,6 +21,7 @@ def configure(settings: LogSettings) -> None:
     """Set up structlog and hand it what libraries log."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -47,3 +50,10 @@ def configure(settings: LogSettings) -> None:
     root.setLevel(settings.level.upper())
     for noisy in ("uvicorn.access", "asyncio", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _add_trace_id(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Say to which trace a line belongs, if to any."""
+    if trace_id := current_span().trace_id:
+        line["trace_id"] = trace_id
+    return line

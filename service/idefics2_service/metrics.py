@@ -178,6 +178,15 @@ class Metrics:
         self.store_errors = self._count(
             "idefics2_store_errors", "Operations for which the store was not available.", ["operation"]
         )
+        self.replica_reads = self._count(
+            "idefics2_store_replica_reads",
+            "Operations that the store's replica answered, since the store was away.",
+            ["operation"],
+        )
+        self.replica_behind = self._gauge(
+            "idefics2_store_replica_behind",
+            "1 while the store has a replica that does not follow it and would not be read, else 0.",
+        )
         self.webhooks = self._count(
             "idefics2_webhooks", "Calls of webhooks, by what became of them.", ["outcome"]
         )
@@ -218,6 +227,7 @@ class Metrics:
             "When the certificate that a port shows ends, in seconds since the epoch.",
             ["port"],
         )
+        self.tasks = self._gauge("idefics2_tasks", "What goes on in the front's event loop: asyncio's tasks.")
         self.data_free_bytes = self._gauge(
             "idefics2_data_free_bytes", "Bytes that are free where the service keeps its own files."
         )
@@ -284,6 +294,10 @@ class Metrics:
         """Record a file that was uploaded; `content` is `new` or `known`."""
         self.uploads.labels(content).inc()
         self.upload_bytes.observe(num_bytes)
+
+    def record_replica_read(self, operation: str) -> None:
+        """Record what the store's replica answered in its place."""
+        self.replica_reads.labels(operation).inc()
 
     def render(self) -> bytes:
         """Write them in Prometheus' text format."""

@@ -16,6 +16,11 @@ class Stage(enum.Enum):
     PREFILL = "PREFILL"
     DECODE = "DECODE"
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether the model has begun with the request."""
+        return self in {Stage.PREFILL, Stage.DECODE}
+
 
 class State(enum.Enum):
     """How far a submitted request is."""

@@ -15,10 +15,11 @@ from idefics2_service import lifecycle, outcomes
 from idefics2_service.errors import BackendUnavailable, RequestCancelled, StoreUnavailable
 from idefics2_service.events import Failed, Finished, Happening, QueuePosition, StageEntered, TextDelta
 from idefics2_service.metrics import SUBMITTED
-from idefics2_service.requests import Deadlines, GenerateOutput, Stage
+from idefics2_service.requests import Deadlines, GenerateOutput
 from idefics2_service.store.interface import cancelled
 from idefics2_service.store.records import Claim, Lease
 from idefics2_service.store.signals import wait_for
+from idefics2_service.tracing.spans import current_span
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -109,9 +110,9 @@ class Run:
         Whatever happens, it ends, is handed back, or has been lost to somebody else.
         """
         claim, started = self.claim, time.monotonic()
-        deadline = asyncio.get_running_loop().time() + claim.seconds_left
+        deadlines = _read_deadlines(claim)
         self._work = asyncio.create_task(
-            lifecycle.run(claim.name, claim.request, Deadlines(end=deadline), self._means, self._publish)
+            lifecycle.run(claim.name, claim.request, deadlines, self._means, self._publish)
         )
         async with AsyncExitStack() as stack:
             if self._is_handed_back:
@@ -126,20 +127,26 @@ class Run:
         """Write how it ended, or let somebody else run it; return whether its backend was lost."""
         name = self.claim.name
         attempts = self._means.metrics.attempts
+        span = current_span()
         if self._is_lost:
             logger.warning("a request was lost to another attempt", request_id=name.request_id)
             attempts.labels("lost").inc()
+            span.fail("LEASE_LOST")
             return False
         if self._is_handed_back and work.cancelled():
             attempts.labels("handed_back").inc()
+            span.fail("HANDED_BACK")
             await self._release("this replica is shutting down", is_lost=False)
             return False
         end = outcomes.end_of(work, name.request_id, RequestCancelled("the request was cancelled"))
         if isinstance(end, Failed) and isinstance(end.error, BackendUnavailable):
             attempts.labels("backend_lost").inc()
+            span.fail(end.error.reason)
             await self._release(end.error.message, is_lost=True)
             return True
         attempts.labels("ended").inc()
+        if isinstance(end, Failed):
+            span.fail(end.error.reason)
         end = self._with_queue(end)
         await self._finish(end)
         seconds = time.monotonic() - started + self.claim.seconds_queued
@@ -152,7 +159,7 @@ class Run:
         self._cancel()
 
     def _publish(self, happening: Happening) -> None:
-        if isinstance(happening, StageEntered) and happening.stage in {Stage.PREFILL, Stage.DECODE}:
+        if isinstance(happening, StageEntered) and happening.stage.is_begun:
             self._on_begun()
         if not isinstance(happening, QueuePosition):  # of this replica's line: true for a moment only
             self._recorder.add(happening)
@@ -218,6 +225,12 @@ class Run:
         seconds, waited = end.output.stage_seconds, self.claim.seconds_queued
         counted = {"queued": seconds["queued"] + waited, "total": seconds["total"] + waited}
         return Finished(replace(end.output, stage_seconds={**seconds, **counted}))
+
+
+def _read_deadlines(claim: Claim) -> Deadlines:
+    """Put what a claim says of its time on the event loop's clock."""
+    now, start = asyncio.get_running_loop().time(), claim.start_seconds_left
+    return Deadlines(start=None if start is None else now + start, end=now + claim.seconds_left)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -57,7 +57,14 @@ class GrpcSettings(PortSettings):
 
     port: Port = Field(50051, description="port to listen on; 0 takes a free one")
     max_receive_bytes: Count = Field(28 * 2**20, description="largest message a caller may send")
-    drain_timeout_seconds: Seconds = Field(3.0, description="how long running calls may go on at shutdown")
+    drain_delay_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="how long calls are still taken at shutdown, over HTTP, too, while health says "
+        "NOT_SERVING: until all who balance have heard of it",
+    )
+    drain_timeout_seconds: Seconds = Field(
+        3.0, description="how long running calls may go on at shutdown, after that"
+    )
     stall_timeout_seconds: Seconds = Field(
         30.0, description="a caller who reads nothing of a stream for so long is given up"
     )
@@ -193,6 +200,11 @@ class StoreSettings(_Section):
         description="`redis://` or `rediss://` URL of Redis or Valkey, for many replicas; empty keeps "
         "requests in `data.folder`, for one",
     )
+    replica_url: str = Field(
+        "",
+        description="URL of a replica of it, on another disk: read while the store is away, so that reads go "
+        "on where its disk is full; empty: then reads stop, too",
+    )
     prefix: str = Field("idefics2", description="what all keys in Redis begin with")
     allow_data_loss: bool = Field(
         default=False, description="take a Redis that may lose what it acknowledged"
@@ -298,6 +310,28 @@ class MetricsSettings(_Section):
     )
 
 
+class TraceSettings(_Section):
+    """Where traces go."""
+
+    endpoint: str = Field(
+        "",
+        description="`http://` or `https://` URL of who collects traces by OTLP over gRPC; certificates and "
+        "headers are read from OpenTelemetry's own variables, `OTEL_EXPORTER_OTLP_HEADERS` and so on; empty: "
+        "there are no traces",
+    )
+    ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="share of the traces that begin here which is kept; callers decide on theirs"
+    )
+    service_name: str = Field("idefics2", min_length=1, description="`service.name` of all spans")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, url: str) -> str:
+        if url and not re.fullmatch("https?://[^/?#@]+/?", url):
+            raise ValueError("must be an http or https URL of a host and a port")
+        return url
+
+
 class LogSettings(_Section):
     """The log, on standard error."""
 
@@ -327,6 +361,7 @@ class Settings(_Section):
     file: FileSettings = FileSettings()
     webhook: WebhookSettings = WebhookSettings()
     metrics: MetricsSettings = MetricsSettings()
+    trace: TraceSettings = TraceSettings()
     log: LogSettings = LogSettings()
 
     @property
@@ -371,6 +406,8 @@ def _check_together(settings: Settings) -> Iterator[str]:
     if renew > lease / 2:  # or a lease would end between two renewals
         most = "half of IDEFICS2_STORE_LEASE_SECONDS"
         yield f"IDEFICS2_STORE_RENEW_SECONDS must be at most {most}, {lease / 2:g}, not {renew:g}"
+    if settings.store.replica_url and not settings.store.url:
+        yield "IDEFICS2_STORE_REPLICA_URL needs IDEFICS2_STORE_URL: SQLite has no replicas"
     held, limits = settings.gate.max_held_bytes, settings.limits
     least = 2 * (settings.grpc.max_receive_bytes + limits.max_images * limits.max_image_bytes)
     if held < least:  # or a request of that size would never be let in: one key has no more than half

@@ -6,6 +6,7 @@ import hashlib
 import re
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,12 @@ from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.store.interface import grown
 from idefics2_service.store.records import DAY_SECONDS, Submission
 from idefics2_service.store.signals import wait_for
+from idefics2_service.tracing.spans import current_span
 from idefics2_service.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    import asyncio
+    from collections.abc import AsyncGenerator, Iterator
 
     from idefics2_service.files import Files
     from idefics2_service.keys.ring import KeyRing
@@ -81,10 +84,14 @@ class Submissions:
         self._ring = ring
         self._files = files
         self._stopping = False
+        self._watchers: set[asyncio.Event] = set()
+        """What wakes those who watch."""
 
     def stop(self) -> None:
-        """Take nothing new."""
+        """Take nothing new, and tell all who watch to go on elsewhere."""
         self._stopping = True
+        for told in self._watchers:
+            told.set()
 
     async def submit(self, key_id: str, given: SubmitInput) -> Record:
         """Take a request; once this returns, it ends in a result or an error.
@@ -111,6 +118,7 @@ class Submissions:
             webhook_url=given.webhook_url,
             max_queue_length=_check_length(given.max_queue_length),
             max_queued_of_key=self._ring.find(key_id).limits.max_queued,
+            traceparent=current_span().headers.get("traceparent", ""),
         )
         if given.webhook_url:
             await self._webhooks.check(given.webhook_url)
@@ -164,26 +172,41 @@ class Submissions:
         Raises:
             RequestNotFound: the key has none of this name, or it was forgotten meanwhile.
             ValueOutOfRange: `after` is below 0.
+            ServiceStopping: it goes on at another replica.
 
         """
         if after < 0:
             raise ValueOutOfRange.of("after", "0 or more", after)
         position: int | None = None
-        with self._store.listen(grown(name)) as told:
+        with self._store.listen(grown(name)) as told, self._waking(told):
             while True:
                 told.clear()
+                if self._stopping:
+                    raise ServiceStopping("this replica is shutting down; watch on after the last event")
                 record = await self._store.get(name)
-                while after < record.last_sequence:
-                    for event in await self._store.events(name, after, _EVENTS_AT_ONCE):
+                # Record and events may be of two servers, of which either may be behind, or behind `after`.
+                while after < record.last_sequence and (
+                    events := await self._store.events(name, after, _EVENTS_AT_ONCE)
+                ):
+                    for event in events:
                         after = event.sequence
                         yield event
-                if record.state.is_final:
+                if record.state.is_final and after >= record.last_sequence:
                     return
-                if record.queue_position not in {None, position}:
+                if record.queue_position not in {None, position} and after <= record.last_sequence:
                     position = record.queue_position
                     yield Event(0, time.time(), QueuePosition(position or 0))
                 is_waiting = record.queue_position is not None
                 await wait_for(told, _PLACE_SECONDS if is_waiting else _LOOK_AGAIN_SECONDS)
+
+    @contextmanager
+    def _waking(self, told: asyncio.Event) -> Iterator[None]:
+        """Let `stop` set an event."""
+        self._watchers.add(told)
+        try:
+            yield
+        finally:
+            self._watchers.discard(told)
 
     async def result(self, name: RequestName) -> GenerateOutput:
         """Return the answer.

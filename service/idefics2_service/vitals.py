@@ -1,7 +1,8 @@
-"""What the process lives on, for those who look after it: its disk, its memory, its certificates."""
+"""What the process lives on, for those who look after it: tasks, disk, memory, certificates."""
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,12 +23,21 @@ def watch(metrics: Metrics, folder: Path, certificates: Mapping[str, Certificate
         certificates: by port.
 
     """
+    metrics.tasks.set_function(_count_tasks)
     metrics.data_free_bytes.set_function(lambda: _read_disk(folder)[0])
     metrics.data_size_bytes.set_function(lambda: _read_disk(folder)[1])
     metrics.memory_limit_bytes.set(_find_memory_limit())
     for port, pair in certificates.items():
         metrics.certificates_current.labels(port).set_function(_tell_current(pair))
         metrics.certificate_expires.labels(port).set_function(_tell_end(pair))
+
+
+def _count_tasks() -> int:
+    """Count the tasks of the event loop that asks, where one does."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0
 
 
 def _tell_current(pair: Certificates) -> Callable[[], float]:

@@ -12,6 +12,7 @@ from idefics2_service.errors import StoreUnavailable, WebhookUrlInvalid
 from idefics2_service.fetcher import FetchFailed
 from idefics2_service.store.interface import DELIVERIES
 from idefics2_service.store.signals import wait_for
+from idefics2_service.tracing.spans import NO_TRACER, Kind, Tracer, current_span
 
 if TYPE_CHECKING:
     from idefics2_service.fetcher import Fetcher
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from idefics2_service.settings import WebhookSettings
     from idefics2_service.store.interface import RequestStore
     from idefics2_service.store.records import Delivery, Record
+    from idefics2_service.tracing.spans import Span, Value
 
 logger = structlog.get_logger(__name__)
 
@@ -38,6 +40,7 @@ class Webhooks:
         write_call: WriteCall | None,
         settings: WebhookSettings,
         metrics: Metrics,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Deliver what `store` says is due; `write_call` None: nothing can be signed, so nobody may ask."""
         self._store = store
@@ -45,6 +48,7 @@ class Webhooks:
         self._write_call = write_call
         self._settings = settings
         self._metrics = metrics
+        self._tracer = tracer
         self._at_once = asyncio.Semaphore(_MAX_AT_ONCE)
         self._deliveries: set[asyncio.Task[None]] = set()
 
@@ -104,6 +108,18 @@ class Webhooks:
 
     async def _deliver(self, delivery: Delivery) -> None:
         """Call once, and settle what follows."""
+        with self._begin_span(delivery) as span:
+            await self._try(delivery, span)
+
+    def _begin_span(self, delivery: Delivery) -> Span:
+        """Begin a span in the trace of who submitted the request."""
+        about: dict[str, Value] = {
+            "messaging.message.id": delivery.record.name.request_id,
+            "idefics2.attempt": delivery.attempt,
+        }
+        return self._tracer.begin("webhook", Kind.INTERNAL, {"traceparent": delivery.traceparent}, about)
+
+    async def _try(self, delivery: Delivery, span: Span) -> None:
         with self._metrics.webhook_seconds.time():
             problem = await self._call(delivery)
         is_last = delivery.attempt >= self._settings.max_attempts
@@ -111,6 +127,7 @@ class Webhooks:
         outcome = "delivered" if not problem else "given_up" if retry is None else "retried"
         self._metrics.webhooks.labels(outcome).inc()
         if problem:
+            span.fail("WEBHOOK_FAILED")
             request_id = delivery.record.name.request_id
             logger.warning("webhook", request_id=request_id, attempt=delivery.attempt, problem=problem)
         await self._store.settle_delivery(delivery, retry)
@@ -120,7 +137,9 @@ class Webhooks:
         assert self._write_call is not None  # noqa: S101  # or nothing would have been claimed
         body, headers = self._write_call(delivery.record)
         try:
-            status = await self._fetcher.post(delivery.webhook_url, body, headers)
+            status = await self._fetcher.post(
+                delivery.webhook_url, body, {**headers, **current_span().headers}
+            )
         except FetchFailed as error:
             return str(error)
         return "" if 200 <= status < 300 else f"the host answered with status {status}"  # noqa: PLR2004  # success

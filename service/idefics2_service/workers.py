@@ -12,12 +12,14 @@ from idefics2_service.errors import StoreUnavailable
 from idefics2_service.runs import Run
 from idefics2_service.store.interface import WORK
 from idefics2_service.store.signals import wait_for
+from idefics2_service.tracing.spans import Kind, reason_of
 
 if TYPE_CHECKING:
     from idefics2_service.lifecycle import Means
     from idefics2_service.settings import StoreSettings
     from idefics2_service.store.interface import RequestStore
     from idefics2_service.store.records import Claim
+    from idefics2_service.tracing.spans import Span, Value
 
 logger = structlog.get_logger(__name__)
 
@@ -51,7 +53,7 @@ class Workers:
         return len(self._runs)
 
     async def work(self) -> None:
-        """Claim and run, for ever, until `stop`."""
+        """Claim and run, for ever, until `leave`."""
         with self._store.listen(WORK) as told:
             while not self._stopping.is_set():
                 told.clear()
@@ -76,9 +78,13 @@ class Workers:
         self._means.metrics.queued.set(statistics.num_queued)
         self._means.metrics.oldest_queued.set(statistics.oldest_queued_seconds)
 
+    def leave(self) -> None:
+        """Claim nothing new; what runs goes on."""
+        self._stopping.set()
+
     async def stop(self, drain_seconds: float) -> None:
         """Claim nothing new, give what runs `drain_seconds`, then hand it back."""
-        self._stopping.set()
+        self.leave()
         if self._runs:
             await asyncio.wait(self._runs, timeout=drain_seconds)
         for run in self._runs.values():
@@ -118,16 +124,29 @@ class Workers:
         if self._stopping.is_set():
             run.hand_back()
 
+    def _begin_span(self, claim: Claim) -> Span:
+        """Begin a span in the trace of who submitted the request, maybe days ago on another replica."""
+        about: dict[str, Value] = {
+            "messaging.operation.name": "attempt",
+            "messaging.operation.type": "process",
+            "messaging.message.id": claim.name.request_id,
+            "idefics2.attempt": claim.attempt,
+            "idefics2.seconds_queued": claim.seconds_queued,
+        }
+        return self._means.tracer.begin("attempt", Kind.CONSUMER, {"traceparent": claim.traceparent}, about)
+
     def _make_room(self, run: Run) -> None:
         self._ahead.discard(run)
         self._has_room.set()
 
     async def _run(self, run: Run) -> None:
-        try:
-            is_backend_lost = await run.run()
-        except Exception:
-            logger.exception("a run failed", request_id=run.claim.name.request_id)
-            is_backend_lost = False
+        with self._begin_span(run.claim) as span:
+            try:
+                is_backend_lost = await run.run()
+            except Exception as error:
+                logger.exception("a run failed", request_id=run.claim.name.request_id)
+                span.fail(reason_of(error))
+                is_backend_lost = False
         if is_backend_lost:
             self._paused_until = asyncio.get_running_loop().time() + _PAUSE_AFTER_LOSS_SECONDS
         self._make_room(run)

@@ -21,11 +21,11 @@ MAX_TRITON_START_SECONDS = 30.0
 
 
 @asynccontextmanager
-async def run_service(*options: str) -> AsyncIterator[Started]:
+async def run_service(*options: str, **variables: str) -> AsyncIterator[Started]:
     """Run `idefics2-service serve` in a folder that goes with it; yield it as soon as it answers."""
     with (
         tempfile.TemporaryDirectory(prefix="idefics2-bench-") as folder,
-        running_service(Path(folder), *options) as service,
+        running_service(Path(folder), *options, **variables) as service,
     ):
         yield Started(service, await asyncio.to_thread(service.wait_until_ready))
 

@@ -30,6 +30,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
         self.url = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self.generate_requests: list[service_pb2.ModelInferRequest] = []
+        self.generate_headers: list[dict[str, str]] = []
 
     async def __aenter__(self) -> Self:
         """Listen."""
@@ -63,6 +64,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                     yield respond({"type": "Counted", **_count(num_images)})
                 case _:
                     self.generate_requests.append(request)
+                    self.generate_headers.append(_read_headers(context))
                     async for response in self._generate(request.id, self._script.take()):
                         yield response
 
@@ -92,7 +94,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                 "num_generated_tokens": len(answer.pieces) + 1,
                 "num_cached_tokens": 0,
                 "num_cached_images": 0,
-                "seconds": {"preprocess": 0.0, "vision": 0.0},
+                "seconds": dict.fromkeys(("preprocess", "queue", "vision", "prefill", "decode"), 0.0),
             }
         )
 
@@ -104,6 +106,10 @@ def respond(*events: Event) -> service_pb2.ModelStreamInferResponse:
     response.outputs.add(name="events", datatype="BYTES", shape=[1, 1])
     response.raw_output_contents.append(struct.pack("<I", len(told)) + told)
     return service_pb2.ModelStreamInferResponse(infer_response=response)
+
+
+def _read_headers(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in context.invocation_metadata() or ()}
 
 
 def _count(num_images: int) -> Event:

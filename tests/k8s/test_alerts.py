@@ -52,6 +52,8 @@ CASES = (
          {"store_num_requests_queued": "9000x60", "store_max_requests_queued": "100000x60"}),
     Case("Idefics2StoreUnavailable", {"store_errors_total{operation='claim'}": "0+5x60"},
          {"store_errors_total{operation='claim'}": "0+1x3 3x60"}),
+    Case("Idefics2StoreReplicaBehind", {"store_replica_behind": "1x60"},
+         {"store_replica_behind": "0x20 1x3 0x40"}, 22),
     Case("Idefics2StoreSlow",
          {"store_seconds_bucket{operation='claim',le='0.5'}": "0+90x60",
           "store_seconds_bucket{operation='claim',le='2.5'}": "0+100x60",

@@ -141,6 +141,12 @@ OUR_RULES = [
         "DRAIN_TIMEOUT_SECONDS=60",
         "but the end may take 95 s",
     ),
+    (
+        "base/settings.env",
+        "DRAIN_DELAY_SECONDS=10",
+        "DRAIN_DELAY_SECONDS=1",
+        "calls are taken no more before others have heard",
+    ),
     ("base/deployment.yaml", "medium: Memory", 'medium: ""', "no shared memory of its own"),
     ("base/deployment.yaml", "memory: 2Gi", "memory: 1Gi", "front may need"),
     (

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import grpc
 import pytest
+from fakes.collector import Collector
 from fakes.script import Answer, Script
 from fakes.triton import FakeTriton
 from idefics2.v1 import files_pb2, requests_pb2
@@ -54,6 +55,8 @@ class Written:
     log: bytes = b""
     pages: bytes = b""
     """Of the HTTP port: metrics, keys and whatever else may be read without a key."""
+    spans: bytes = b""
+    """As they were sent to who collects traces."""
 
     @property
     def words(self) -> dict[str, str]:
@@ -72,15 +75,17 @@ async def written(
     folder = tmp_path_factory.mktemp("secrets")
     async with AsyncExitStack() as stack:
         outside = await stack.enter_async_context(Speaker())
-        started = await stack.enter_async_context(run_service(folder, request.param, outside))
-        written = await use(started, folder, outside)
-        written.pages = await read_pages(started)
+        collector = await stack.enter_async_context(Collector())
+        async with run_service(folder, request.param, outside, collector.url) as started:
+            written = await use(started, folder, outside)
+            written.pages = await read_pages(started)
         written.log = (folder / "service.log").read_bytes()
+        written.spans = b"".join(collector.raw)
         yield written
 
 
 @asynccontextmanager
-async def run_service(folder: Path, store: str, outside: Speaker) -> AsyncIterator[Ready]:
+async def run_service(folder: Path, store: str, outside: Speaker, collector_url: str) -> AsyncIterator[Ready]:
     """Run the program itself, over a fake of Triton that answers in secret."""
     script = Script()
     script.add(*[Answer((WORDS.answer,))] * NUM_ANSWERS)
@@ -89,6 +94,7 @@ async def run_service(folder: Path, store: str, outside: Speaker) -> AsyncIterat
             variables = {
                 "IDEFICS2_TRITON_URL": triton.url,
                 "IDEFICS2_LOG_LEVEL": "debug",
+                "IDEFICS2_TRACE_ENDPOINT": collector_url,
                 "IDEFICS2_API_KEYS_FILE": str(folder / "keys.json"),
                 "IDEFICS2_FETCH_ALLOWED_NETWORKS": f"{OUTSIDE}/32",
                 "IDEFICS2_FETCH_PORTS": f"80,{outside.port}",
@@ -102,6 +108,7 @@ async def run_service(folder: Path, store: str, outside: Speaker) -> AsyncIterat
             make_keys(folder)
             service = stack.enter_context(running_service(folder, **variables))
             yield await asyncio.to_thread(service.wait_until_ready)
+            await asyncio.to_thread(service.stop)  # at its end it sends the last spans, which we take here
 
 
 def make_keys(folder: Path) -> None:
@@ -167,6 +174,10 @@ def test_no_secret_stands_in_the_log(written: Written) -> None:
     assert find(written.words, written.log) == set()
 
 
+def test_no_secret_stands_in_a_span(written: Written) -> None:
+    assert find(written.words, written.spans) == set()
+
+
 def test_no_secret_stands_on_a_page_that_needs_no_key(written: Written) -> None:
     assert b"idefics2_requests_total" in written.pages
     assert b'"kty"' in written.pages
@@ -192,6 +203,7 @@ def test_every_method_was_called(written: Written) -> None:
 def test_the_scan_finds_what_was_planted(written: Written) -> None:
     planted = {"planted": PLANTED}
     assert find(planted, written.log) == {"planted"}  # the log tells of the calls that had the secrets
+    assert find(planted, written.spans) == {"planted"}  # and so do spans
     told = b"\n".join(written.anna.told)
     assert {"answer", "picture", "file_name"} <= find(written.words, told)  # they came through the service
 

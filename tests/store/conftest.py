@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OpenStore = Callable[..., Any]
 """Opens the engine's store, started; arguments are settings. Stores of one test share what they keep."""
 StartStore = Callable[..., Any]
-"""Starts a store on a server; arguments are settings."""
+"""Starts a store on a server; arguments are settings, and `tell`, who hears of what a replica reads."""
 StartServer = Callable[[str], Server]
 """Returns the running server of that name, the same each time."""
 
@@ -68,11 +68,11 @@ async def store(open_store: OpenStore) -> RequestStore:
 
 @pytest.fixture
 async def start_store() -> AsyncIterator[StartStore]:
-    """Start stores; arguments are settings. All are stopped at the end."""
+    """Start stores; all are stopped at the end."""
     async with AsyncExitStack() as stack:
 
-        async def start(**settings: Any) -> RedisStore:
-            store = RedisStore(StoreSettings(**settings))
+        async def start(tell: Callable[[str], None] = lambda _: None, **settings: Any) -> RedisStore:
+            store = RedisStore(StoreSettings(**settings), tell)
             stack.push_async_callback(store.stop)
             await store.start()
             return store

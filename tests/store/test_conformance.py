@@ -475,6 +475,19 @@ def _wait_for_clock(seconds: float) -> None:
         pass
 
 
+async def test_a_claim_tells_how_long_the_model_may_be_waited_for(store: RequestStore) -> None:
+    await submit(store, "one", start_timeout_seconds=60)
+    held = await claim(store)
+    assert held.start_seconds_left == pytest.approx(60, abs=10)
+    await store.append(held, held.last_sequence, [StageEntered(Stage.QUEUED)])
+    await store.release(held, "stopping", is_lost=False)
+    held = await claim(store)
+    assert held.start_seconds_left == pytest.approx(60, abs=10)
+    await store.append(held, held.last_sequence, [StageEntered(Stage.PREFILL)])
+    await store.release(held, "stopping", is_lost=False)
+    assert (await claim(store)).start_seconds_left is None  # it was begun in time
+
+
 async def test_however_many_wait_in_vain_the_next_one_is_begun(store: RequestStore) -> None:
     late = (make_submission(str(number), start_timeout_seconds=0.001) for number in range(120))
     await asyncio.gather(*map(store.submit, late))
@@ -611,6 +624,19 @@ async def test_a_webhook_is_due_at_the_end_and_comes_again_until_it_is_settled(s
     assert await store.claim_delivery() is None
     await store.settle_delivery(again, None)
     assert (await store.statistics()).num_deliveries == 0
+
+
+async def test_whoever_works_for_a_request_knows_in_which_trace(store: RequestStore) -> None:
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    await submit(store, "one", webhook_url="https://example.org/hook", traceparent=traceparent)
+    await submit(store, "two", webhook_url="https://example.org/hook")
+    claims = [await claim(store), await claim(store)]
+    assert [claimed.traceparent for claimed in claims] == [traceparent, ""]
+    for claimed in claims:
+        await store.finish(claimed, 1, [], Finished(make_output()))
+    deliveries = [await store.claim_delivery(), await store.claim_delivery()]
+    told = {each.record.name.request_id: each.traceparent for each in deliveries if each is not None}
+    assert told == {"one": traceparent, "two": ""}
 
 
 async def test_a_webhook_that_nobody_settled_comes_again(open_store: OpenStore) -> None:

@@ -52,17 +52,22 @@ async def test_a_folder_has_one_store_at_a_time(store: SqliteStore, tmp_path: Pa
     await second.stop()
 
 
+@pytest.mark.parametrize("version", [1, 2])
 async def test_a_file_of_an_earlier_version_is_brought_to_this_one_with_all_that_it_holds(
-    tmp_path: Path,
+    tmp_path: Path, version: int
 ) -> None:
     connection = apsw.Connection(str(tmp_path / "requests.sqlite"))
-    connection.execute(schema._TABLES.replace("    keep_seconds REAL,\n", ""))
+    tables = schema._TABLES
+    for later in ("    keep_seconds REAL,\n", "    traceparent TEXT NOT NULL DEFAULT '',\n")[version - 1 :]:
+        assert later in tables
+        tables = tables.replace(later, "")
+    connection.execute(tables)
     connection.execute(
         "INSERT INTO requests (key_id, request_id, fingerprint, state, priority, tag, max_new_tokens, "
         "webhook_url, created_at, end_by) "
         "VALUES ('anna', 'one', x'00', 'QUEUED', 'NORMAL', 1, 5, '', 0, 1e11)"
     )
-    connection.pragma("user_version", 1)
+    connection.pragma("user_version", version)
     connection.close()
     store = SqliteStore(tmp_path, StoreSettings())
     await store.start()
@@ -78,7 +83,7 @@ async def test_a_file_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> Non
     connection.pragma("user_version", 99)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StartFailed, match="it is of version 99, this program reads version 2"):
+    with pytest.raises(StartFailed, match="it is of version 99, this program reads version 3"):
         await SqliteStore(tmp_path, StoreSettings()).start()
     assert path.read_bytes()[100:] == before[100:]  # all but the file's header
 

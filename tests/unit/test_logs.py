@@ -13,6 +13,7 @@ import pytest
 import structlog
 from idefics2_service import logs
 from idefics2_service.settings import LogSettings
+from idefics2_service.tracing.spans import PassedSpan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,3 +196,15 @@ def test_setting_up_twice_writes_once(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = configure(monkeypatch)
     logger.info("once")
     assert len(lines_of(screen)) == 1
+
+
+def test_a_line_names_the_trace_that_it_belongs_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = configure(monkeypatch)
+    logger.info("before")
+    with PassedSpan("4bf92f3577b34da6a3ce929d0e0e4736", {}):
+        logger.info("ours", request_id="one")
+        library.warning("a library's")
+    logger.info("after")
+    lines = {line["event"]: line.get("trace_id") for line in lines_of(screen)}
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert lines == {"before": None, "ours": trace_id, "a library's": trace_id, "after": None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +13,8 @@ from fakes.script import Answer, Script
 from harness import make_files
 from idefics2_service import runs
 from idefics2_service.budget import Budget
-from idefics2_service.errors import StoreUnavailable
-from idefics2_service.events import AttemptStarted, Finished, LogLine, StageEntered, TextDelta
+from idefics2_service.errors import StartTimeout, StoreUnavailable
+from idefics2_service.events import AttemptStarted, Failed, Finished, LogLine, StageEntered, TextDelta
 from idefics2_service.lifecycle import Means
 from idefics2_service.metrics import Metrics
 from idefics2_service.queue import Turns
@@ -78,12 +79,12 @@ class Bench:
         backend, budget = FakeBackend(self.script), Budget(2**30)
         self.means = Means(backend, self.turns, make_files(), budget, LimitSettings(), Metrics())
 
-    async def begin(self) -> tuple[Claim, asyncio.Task[bool]]:
+    async def begin(self, **submitted: Any) -> tuple[Claim, asyncio.Task[bool]]:
         """Submit, claim and run the request."""
         request = make_request()
         image = ImageSource("images[0].data", data=red_circle())
         fields = {**vars(request), "images": (image,), "max_image_bytes": 10**6}
-        await self.store.submit(make_submission("one", request=type(request)(**fields)))
+        await self.store.submit(make_submission("one", request=type(request)(**fields), **submitted))
         claim = await self.store.claim()
         assert claim is not None
         run = Run(claim, self.store, self.means, self.settings, lambda: None)
@@ -233,3 +234,15 @@ async def test_workers_that_stop_hand_back_what_they_run(bench: Bench) -> None:
     assert bench.script.num_cancelled == 1
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_what_is_claimed_before_its_turn_fails_when_its_start_timeout_passes(bench: Bench) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(bench.turns.take("bert", lambda _: None))
+        claim, running = await bench.begin(start_timeout_seconds=0.2)
+        assert claim.start_seconds_left is not None
+        await running
+    end = (await bench.store.get(ONE)).end
+    assert isinstance(end, Failed)
+    assert isinstance(end.error, StartTimeout)

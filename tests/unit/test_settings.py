@@ -67,6 +67,9 @@ def test_an_unknown_variable_is_named_in_full(name: str) -> None:
         ("IDEFICS2_LIMITS_MAX_IMAGE_BYTES", "20MB"),
         ("IDEFICS2_TRITON_START_TIMEOUT_SECONDS", "0"),
         ("IDEFICS2_TRITON_CANARY_INTERVAL_SECONDS", "-1"),
+        ("IDEFICS2_TRACE_ENDPOINT", "collector:4317"),
+        ("IDEFICS2_TRACE_ENDPOINT", "http://user:password@collector:4317"),
+        ("IDEFICS2_TRACE_RATIO", "1.5"),
         ("IDEFICS2_LOG_LEVEL", "loud"),
         ("IDEFICS2_LOG_FORMAT", "xml"),
     ],
@@ -78,13 +81,13 @@ def test_a_bad_value_is_named_with_its_variable(name: str, text: str) -> None:
     assert message.count("IDEFICS2_") == 1
 
 
-SECONDS = [name for name, default in all_fields().items() if isinstance(default, float)]
+NUMBERS = [name for name, default in all_fields().items() if isinstance(default, float)]
 
 
-@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "Infinity"])
 def test_a_number_that_is_none_or_has_no_end_is_refused_by_name(name: str, text: str) -> None:
-    assert name.endswith("_SECONDS")
+    assert name.endswith(("_SECONDS", "_RATIO"))
     assert refuse({name: text}).startswith(f"{name}: ")
 
 
@@ -99,6 +102,11 @@ def test_a_lease_that_ends_between_two_renewals_is_refused() -> None:
     assert told == (
         "IDEFICS2_STORE_RENEW_SECONDS must be at most half of IDEFICS2_STORE_LEASE_SECONDS, 1, not 3"
     )
+
+
+def test_a_replica_of_a_store_that_has_none_is_refused() -> None:
+    told = refuse({"IDEFICS2_STORE_REPLICA_URL": "redis://replica"})
+    assert told == "IDEFICS2_STORE_REPLICA_URL needs IDEFICS2_STORE_URL: SQLite has no replicas"
 
 
 def test_room_for_less_than_what_one_request_may_bring_is_refused() -> None:

@@ -21,6 +21,7 @@ from idefics2_service.errors import InternalError, ServiceError, ServiceStopping
 from idefics2_service.keys.records import Face
 from idefics2_service.rest.presence import Presence
 from idefics2_service.rest.problems import Problem
+from idefics2_service.tracing.spans import NO_SPAN, TRACE_HEADERS, Kind, reason_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from idefics2_service.metrics import Metrics
     from idefics2_service.rest.origins import Origin
     from idefics2_service.settings import HttpSettings
+    from idefics2_service.tracing.spans import Span, Tracer
 
 logger = structlog.get_logger(__name__)
 
@@ -53,14 +55,19 @@ class Call:
     status: int | None = None
     """Of the answer, once it is begun."""
     refusal: ServiceError | None = None
-    """Why no more is said: the key was revoked meanwhile."""
+    """Why no more is said: the key was revoked meanwhile, or there is no more to follow here."""
+    reason: str = ""
+    """Of the error that it was answered with."""
 
 
 class Calls:
     """Lets calls in, and answers whatever goes wrong."""
 
-    def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics, settings: HttpSettings) -> None:
+    def __init__(
+        self, app: ASGIApp, gate: Gate, metrics: Metrics, settings: HttpSettings, tracer: Tracer
+    ) -> None:
         """Stand before `app`, let in who passes `gate`, within the bounds of `settings`."""
+        self._tracer = tracer
         self._app = app
         self._gate = gate
         self._metrics = metrics
@@ -75,10 +82,19 @@ class Calls:
         scope["state"]["call"] = call
         started = time.monotonic()
         presence = Presence(scope, receive, send, self._settings.stall_timeout_seconds)
-        try:
-            await self._answer(call, scope, presence)
-        finally:
-            self._record(call, scope, time.monotonic() - started)
+        with self._begin_span(scope) as span:
+            try:
+                await self._answer(call, scope, presence)
+            finally:
+                self._record(call, scope, span, time.monotonic() - started)
+
+    def _begin_span(self, scope: Scope) -> Span:
+        """Begin a span in the caller's trace, of a call of the API. What came twice joins to what is none."""
+        if not (_is_guarded(scope["path"]) or _brings_file(scope)):
+            return NO_SPAN
+        given = Headers(scope=scope)
+        headers = {name: ",".join(given.getlist(name)) for name in TRACE_HEADERS if name in given}
+        return self._tracer.begin(_method(scope), Kind.SERVER, headers)
 
     async def _answer(self, call: Call, scope: Scope, presence: Presence) -> None:
         send = self._watch(call, presence.send)
@@ -139,7 +155,7 @@ class Calls:
 
         async def watched(message: Message) -> None:
             if (call.status or message.get("status", 0)) < _FIRST_ERROR:
-                self._check_key(call)
+                self._check(call)
             if message["type"] == "http.response.start":
                 call.status = message["status"]
                 MutableHeaders(scope=message)["x-fal-request-id"] = call.request_id
@@ -147,7 +163,9 @@ class Calls:
 
         return watched
 
-    def _check_key(self, call: Call) -> None:
+    def _check(self, call: Call) -> None:
+        if call.refusal is not None:
+            raise call.refusal
         try:
             if call.key is not None:
                 self._gate.check(call.key)
@@ -155,11 +173,27 @@ class Calls:
             call.refusal = error
             raise
 
-    def _record(self, call: Call, scope: Scope, seconds: float) -> None:
+    def _record(self, call: Call, scope: Scope, span: Span, seconds: float) -> None:
+        """Count, time and describe a call; not by its path, which may be all that it takes to read a file."""
         route = getattr(scope.get("route"), "path", "unknown")
-        method = scope["method"] if scope["method"] in METHODS else "other"
-        self._metrics.http_handled.labels(method, route, str(call.status or "cancelled")).inc()
+        method, status = _method(scope), str(call.status or "cancelled")
+        self._metrics.http_handled.labels(method, route, status).inc()
         self._metrics.http_handling.labels(method, route).observe(seconds)
+        span.rename(f"{method} {route}")
+        span.describe(
+            {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": call.status or 0,
+                "idefics2.request_id": call.request_id,
+            }
+        )
+        if call.status is None or call.status >= _FIRST_ERROR:
+            span.fail(call.reason or status)
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def _check_pointing(scope: Scope) -> None:
@@ -198,6 +232,7 @@ def _is_told(error: BaseException) -> bool:
 
 def explain(error: Exception, call: Call) -> Problem:
     """Say what went wrong with a call; of what nobody expected, only the id under which it is logged."""
+    call.reason = reason_of(error)
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException):

@@ -22,6 +22,7 @@ from idefics2_service.rest.dependencies import Cores
 from idefics2_service.rest.origins import Pointing
 from idefics2_service.rest.problems import Problem
 from idefics2_service.settings import HttpSettings
+from idefics2_service.tracing.spans import Tracer
 from idefics2_service.validation import validate
 
 _DESCRIPTION = "Ask Idefics2 about images. The same paths, bodies and headers as the hosted endpoint's."
@@ -31,11 +32,16 @@ _WRONG_METHOD = 405
 
 
 def make_face(
-    cores: Cores, gate: Gate, metrics: Metrics, settings: HttpSettings, facts: page.PageFacts
+    cores: Cores,
+    gate: Gate,
+    metrics: Metrics,
+    settings: HttpSettings,
+    facts: page.PageFacts,
+    tracer: Tracer,
 ) -> ASGIApp:
     """Build the face: CORS, then where a call points, then who calls, then the routes."""
     return CORSMiddleware(
-        Pointing(Calls(make_api(cores, facts), gate, metrics, settings), settings.public_url),
+        Pointing(Calls(make_api(cores, facts), gate, metrics, settings, tracer), settings.public_url),
         allow_origins=settings.origins,
         allow_methods=["GET", "POST", "PUT"],
         allow_headers=["*"],  # answered by naming what was asked for, so that it covers Authorization

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.responses import JSONResponse
 
+from idefics2_service.errors import ServiceError
 from idefics2_service.requests import Priority, State
 from idefics2_service.rest.bodies import Answer, GenerateBody
 from idefics2_service.rest.contract import (
@@ -154,11 +155,15 @@ async def follow(cores: CurrentCores, writer: CurrentWriter) -> AsyncIterator[As
 
 @router.get("/requests/{request_id}/status/stream", response_class=EventSourceResponse)
 async def stream_status(
-    statuses: Annotated[AsyncIterator[dict[str, Any]], Depends(follow)],
+    statuses: Annotated[AsyncIterator[dict[str, Any]], Depends(follow)], call: CurrentCall
 ) -> AsyncIterator[ServerSentEvent]:
     """Tell of each change, with the new lines of its log only, until the request is at its end."""
-    async for status in statuses:
-        yield ServerSentEvent(data=status)
+    try:
+        async for status in statuses:
+            yield ServerSentEvent(data=status)
+    except ServiceError as error:  # remembered: FastAPI ends the stream first, as if that were all
+        call.refusal = error
+        raise
 
 
 async def _follow(cores: Cores, writer: Writer) -> AsyncGenerator[dict[str, Any], None]:

@@ -81,6 +81,25 @@ class HttpServer:
         state = self._server.server_state
         return Protocol(config=config, server_state=state, app_state={})
 
+    def leave(self) -> None:
+        """Let callers go elsewhere with their next call: each answer ends its connection."""
+        header = (b"connection", b"close")
+        self._server.config.encoded_headers.append(header)  # what is sent from the next second on
+        self._server.server_state.default_headers.append(header)
+
+    async def close(self, drain_seconds: float) -> None:
+        """Take no call any more, and return when those that were begun are over, or were given so long.
+
+        The port is closed, and so are connections whose callers wait for nothing.
+        """
+        for server in self._server.servers:
+            server.close()
+        state = self._server.server_state
+        for connection in state.connections.copy():
+            connection.shutdown()
+        if state.tasks:
+            await asyncio.wait(state.tasks.copy(), timeout=drain_seconds)
+
     async def stop(self) -> None:
         """Close the port and wait for answers on the way."""
         self._server.should_exit = True

@@ -17,8 +17,9 @@ import structlog
 from idefics2_service.errors import InternalError, MethodUnknown, ReaderStalled, ServiceError
 from idefics2_service.keys.records import Face
 from idefics2_service.rpc.messages import find_chunk, parse_message
-from idefics2_service.rpc.status import abort
+from idefics2_service.rpc.status import REQUEST_ID_KEY, abort
 from idefics2_service.rpc.streams import hear_out, leave, receive_one, sending
+from idefics2_service.tracing.spans import TRACE_HEADERS, Kind, current_span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from idefics2_service.keys.records import Key
     from idefics2_service.metrics import Metrics
     from idefics2_service.rpc.status import ServicerContext
+    from idefics2_service.tracing.spans import Span, Tracer, Value
 
 logger = structlog.get_logger(__name__)
 
@@ -49,7 +51,7 @@ class Caller:
 current_caller: ContextVar[Caller] = ContextVar("current_caller")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Call:
     """One call of a method."""
 
@@ -59,6 +61,23 @@ class _Call:
     handler: Any  # grpc's handlers are untyped
     messages: AsyncIterator[bytes]
     context: ServicerContext
+    request_id: str
+    _is_greeted: bool = False
+
+    async def greet(self) -> None:
+        """Tell the id, once. Not before there is a message: gRPC repeats a refusal only if no header came.
+
+        Raises:
+            asyncio.CancelledError: there is no caller any more.
+
+        """
+        if self._is_greeted:
+            return
+        self._is_greeted = True
+        try:
+            await self.context.send_initial_metadata(((REQUEST_ID_KEY, self.request_id),))
+        except grpc.aio.BaseError as error:
+            raise asyncio.CancelledError from error
 
 
 class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic when it runs
@@ -67,8 +86,9 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
     Each becomes one that receives a stream: grpc would read a message whole before it asks who sends it.
     """
 
-    def __init__(self, gate: Gate, metrics: Metrics, stall_seconds: float) -> None:
+    def __init__(self, gate: Gate, metrics: Metrics, stall_seconds: float, tracer: Tracer) -> None:
         """Let in who passes `gate`, record in `metrics`, give up who reads nothing for `stall_seconds`."""
+        self._tracer = tracer
         self._gate = gate
         self._metrics = metrics
         self._stall_seconds = stall_seconds
@@ -92,10 +112,25 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
             make, work = grpc.stream_stream_rpc_method_handler, self._send
 
         async def answer(messages: AsyncIterator[bytes], context: ServicerContext) -> Any:
-            call = _Call(service, name, handler, messages, context)
-            return await self._answer(call, work)
+            metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+            call = _Call(service, name, handler, messages, context, _request_id(metadata))
+            with self._begin_span(call):
+                return await self._answer(call, metadata.get("authorization"), work)
 
         return make(answer, response_serializer=handler.response_serializer)
+
+    def _begin_span(self, call: _Call) -> Span:
+        """Begin a span in the caller's trace; of its state, which may come in parts, all."""
+        headers: dict[str, str] = {}
+        for key, value in call.context.invocation_metadata() or ():
+            if key in TRACE_HEADERS:
+                headers[key] = ",".join(filter(None, (headers.get(key), str(value))))
+        about: dict[str, Value] = {
+            "rpc.system.name": "grpc",
+            "rpc.method": f"{call.service}/{call.name}",
+            "idefics2.request_id": call.request_id,
+        }
+        return self._tracer.begin(f"{call.service}/{call.name}", Kind.SERVER, headers, about)
 
     async def _answer_once(self, call: _Call, key: Key) -> Any:
         """Answer one message by another."""
@@ -105,6 +140,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
             del data  # for as long as the answer takes, its bytes are held once, parsed
             message = await answering
         self._gate.check(key)
+        await call.greet()
         return message
 
     async def _send(self, call: _Call, key: Key) -> None:
@@ -116,7 +152,9 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
             async with sending(call.context, self._stall_seconds) as sender, aclosing(answers):
                 async for answer in answers:
                     self._gate.check(key)
+                    await call.greet()
                     await sender.write(answer)
+        await call.greet()  # there may have been no message
 
     async def _receive(self, call: _Call, key: Key) -> Any:
         """Answer a stream by one message."""
@@ -133,18 +171,18 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
             await hear_out(call.messages)
             raise
         await hear_out(call.messages)
+        await call.greet()
         return answer
 
-    async def _answer(self, call: _Call, work: Callable[[_Call, Key], Awaitable[Any]]) -> Any:
+    async def _answer(
+        self, call: _Call, authorization: str | None, work: Callable[[_Call, Key], Awaitable[Any]]
+    ) -> Any:
         """Let the caller in and work; turn whatever is raised into a status; count and time the call."""
-        metadata = {key: str(value) for key, value in call.context.invocation_metadata() or ()}
-        request_id = _request_id(metadata)
         started, code = time.monotonic(), "OK"
         try:
-            await call.context.send_initial_metadata((("x-request-id", request_id),))
             is_counted = call.name not in NEVER_COUNTED
-            with self._gate.admit(metadata.get("authorization"), Face.GRPC, is_counted=is_counted) as key:
-                current_caller.set(Caller(request_id, key.id))
+            with self._gate.admit(authorization, Face.GRPC, is_counted=is_counted) as key:
+                current_caller.set(Caller(call.request_id, key.id))
                 return await work(call, key)
         except (asyncio.CancelledError, GeneratorExit):  # the caller left: while we worked, or while we sent
             code = "CANCELLED"
@@ -153,20 +191,22 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
             failure = error.without_frames()
             code = failure.code
         except Exception:
-            logger.exception("call failed", request_id=request_id, method=call.name)
-            failure = InternalError(f"the service failed; its log has the details under {request_id}")
+            logger.exception("call failed", request_id=call.request_id, method=call.name)
+            failure = InternalError(f"the service failed; its log has the details under {call.request_id}")
             code = failure.code
         finally:
+            current_span().describe({"rpc.response.status_code": code})
             self._metrics.handled.labels(call.service, call.name, code).inc()
             self._metrics.handling.labels(call.service, call.name).observe(time.monotonic() - started)
         return await self._refuse(call, failure)
 
     async def _refuse(self, call: _Call, failure: ServiceError) -> None:
         """End a call with an error; never returns normally."""
+        current_span().fail(failure.reason)
         if isinstance(failure, ReaderStalled):
             self._metrics.stalled.labels(call.name).inc()
-            await leave(call.context, failure)
-        await abort(call.context, failure)
+            await leave(call.context, failure, call.request_id)
+        await abort(call.context, failure, call.request_id)
 
 
 async def _refuse_unknown(_: bytes, context: ServicerContext) -> None:
@@ -175,5 +215,5 @@ async def _refuse_unknown(_: bytes, context: ServicerContext) -> None:
 
 
 def _request_id(metadata: dict[str, str]) -> str:
-    given = metadata.get("x-request-id", "")
+    given = metadata.get(REQUEST_ID_KEY, "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

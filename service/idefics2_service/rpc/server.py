@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
 from google.longrunning import operations_pb2_grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined]  # not in the stubs
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from idefics2.v1 import files_pb2_grpc, generation_pb2_grpc, requests_pb2_grpc
 
@@ -18,6 +18,7 @@ from idefics2_service.rpc import generation as generation_face
 from idefics2_service.rpc import operations as operations_face
 from idefics2_service.rpc import requests as requests_face
 from idefics2_service.rpc.credentials import make_credentials
+from idefics2_service.rpc.health import HealthServicer
 from idefics2_service.rpc.interceptor import OPEN_SERVICES, Interceptor
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from idefics2_service.settings import GrpcSettings
     from idefics2_service.submissions import Submissions
     from idefics2_service.tls import Certificates
+    from idefics2_service.tracing.spans import Tracer
     from idefics2_service.uploads.library import Library
     from idefics2_service.uploads.uploads import Uploads
 
@@ -39,6 +41,9 @@ SERVICE_NAMES = (
 
 _MAX_REFUSED = 8_192
 """Calls that may come beyond those that are let in, at a time: each is told why it is not."""
+
+_LAST_WORDS_SECONDS = 0.5
+"""How long calls that are ended by the service may take to tell their callers."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class GrpcServer:
         gate: Gate,
         metrics: Metrics,
         certificates: Certificates | None,
+        tracer: Tracer,
     ) -> None:
         """Bind the port; nothing is answered before `start`.
 
@@ -70,7 +76,7 @@ class GrpcServer:
         """
         most_calls = gate.max_open_calls + _MAX_REFUSED
         self._server = grpc.aio.server(
-            interceptors=(Interceptor(gate, metrics, settings.stall_timeout_seconds),),
+            interceptors=(Interceptor(gate, metrics, settings.stall_timeout_seconds, tracer),),
             # The last wall, without a word of ours.
             maximum_concurrent_rpcs=most_calls,
             options=(
@@ -93,7 +99,7 @@ class GrpcServer:
         operations_pb2_grpc.add_OperationsServicer_to_server(
             operations_face.OperationsServicer(cores.submissions), self._server
         )
-        self._health = health_aio.HealthServicer()
+        self._health = HealthServicer(SERVICE_NAMES)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICE_NAMES, *OPEN_SERVICES), self._server)
         address = f"{settings.host}:{settings.port}"
@@ -110,15 +116,22 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Answer; health says NOT_SERVING until it is told otherwise."""
-        await self.set_serving(serving=False)
         await self._server.start()
 
-    async def set_serving(self, *, serving: bool) -> None:
+    def set_serving(self, *, serving: bool) -> None:
         """Say by grpc.health.v1 whether requests should come here."""
-        status = health_pb2.HealthCheckResponse.ServingStatus.Value("SERVING" if serving else "NOT_SERVING")
-        for service in ("", *SERVICE_NAMES):
-            await self._health.set(service, status)
+        self._health.set(serving=serving)
+
+    async def close(self, drain_seconds: float) -> None:
+        """Take no call any more, and return when those that were begun are over, or were given so long.
+
+        The port is closed, and each connection told (by GOAWAY) that its next calls belong elsewhere.
+        """
+        self._health.end()
+        closing = asyncio.create_task(self._server.stop(drain_seconds + _LAST_WORDS_SECONDS))
+        await asyncio.wait((closing,), timeout=drain_seconds)
 
     async def stop(self) -> None:
-        """End what is still running and close the port."""
-        await self._server.stop(grace=0)
+        """End what is still running, after a moment in which it may say so, and close the port."""
+        self._health.end()
+        await self._server.stop(_LAST_WORDS_SECONDS)

@@ -9,7 +9,7 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from idefics2_service.errors import InvalidInput, QuotaExceeded, ServiceError
+from idefics2_service.errors import AttemptsExhausted, InvalidInput, QuotaExceeded, ServiceError
 
 if TYPE_CHECKING:
     import grpc
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
 DOMAIN = "idefics2"
+REQUEST_ID_KEY = "x-request-id"
+_NEVER = "-1"
 
 
 def make_status(error: ServiceError) -> status_pb2.Status:
@@ -41,13 +43,24 @@ def make_status(error: ServiceError) -> status_pb2.Status:
     )
 
 
-async def abort(context: ServicerContext, error: ServiceError) -> None:
-    """End a call with `error`; never returns normally."""
+async def abort(context: ServicerContext, error: ServiceError, request_id: str = "") -> None:
+    """End a call with `error`; never returns normally.
+
+    The request's id goes behind it, not before: without a header, gRPC repeats the call where it may.
+    """
     status = rpc_status.to_status(make_status(error))
     trailing = list(status.trailing_metadata)
+    if request_id:
+        trailing.append((REQUEST_ID_KEY, request_id))
     if error.retry_after_seconds is not None:
-        trailing.append(("grpc-retry-pushback-ms", str(_milliseconds(error.retry_after_seconds))))
+        trailing.append(("grpc-retry-pushback-ms", _pushback(error, error.retry_after_seconds)))
     await context.abort(status.code, status.details, tuple(trailing))
+
+
+def _pushback(error: ServiceError, seconds: float) -> str:
+    """Say when gRPC may repeat the call by itself. Source: https://github.com/grpc/proposal, A6."""
+    # The request has ended: the same call gets the same answer, and only a new request another one.
+    return _NEVER if isinstance(error, AttemptsExhausted) else str(_milliseconds(seconds))
 
 
 def _write_violation(error: InvalidInput) -> error_details_pb2.BadRequest.FieldViolation:

@@ -112,14 +112,14 @@ async def hear_out(stream: AsyncIterator[bytes]) -> None:
     await asyncio.wait((asyncio.create_task(read()),), timeout=_HEAR_OUT_SECONDS)
 
 
-async def leave(context: ServicerContext, error: ServiceError) -> None:
+async def leave(context: ServicerContext, error: ServiceError, request_id: str) -> None:
     """End a call with `error`, which its caller may never read; never returns normally.
 
     The status is sent behind what was not read, so that whoever waited for it would wait for the caller.
     """
     try:
         async with asyncio.timeout(_SAY_SECONDS):
-            await abort(context, error)
+            await abort(context, error, request_id)
     except grpc.aio.AbortError:
         raise
     except (TimeoutError, grpc.aio.BaseError):  # it still does not read, or has hung up

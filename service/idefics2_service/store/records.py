@@ -32,6 +32,8 @@ class Submission:
     """Refuse it where more are before it."""
     max_queued_of_key: int | None = None
     """Refuse it where its key has so many, QUEUED or RUNNING."""
+    traceparent: str = ""
+    """W3C's, of the call that submits it; empty: of no trace."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,14 @@ class Claim:
     request: ValidRequest = field(repr=False)
     seconds_left: float = DAY_SECONDS
     """Of the request's time budget, as of the claim."""
+    start_seconds_left: float | None = None
+    """Within which it must have a turn on the model; None: whenever, or it had one before."""
     seconds_queued: float = 0.0
     """From its submission to the claim."""
     last_sequence: int = 0
     """Of its last event as of the claim; only the claim's worker writes others."""
+    traceparent: str = ""
+    """As submitted."""
 
 
 class Lease(enum.Enum):
@@ -101,6 +107,8 @@ class Delivery:
     webhook_url: str = field(repr=False)
     attempt: int
     """From 1."""
+    traceparent: str = ""
+    """As submitted."""
 
 
 @dataclass(frozen=True)

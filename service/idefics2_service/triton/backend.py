@@ -11,18 +11,20 @@ import structlog
 from tritonclient.grpc import service_pb2_grpc
 
 from idefics2_service.backend import BackendEvent, BackendFinished
-from idefics2_service.errors import BackendUnavailable, ServiceError
+from idefics2_service.errors import BackendUnavailable, RequestCancelled, ServiceError
+from idefics2_service.tracing.spans import Kind, current_span
 from idefics2_service.triton import tensors
-from idefics2_service.triton.conversation import Conversation
+from idefics2_service.triton.conversation import NO_HEADERS, Conversation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 
     from tritonclient.grpc import service_pb2
 
     from idefics2_service.metrics import Metrics
     from idefics2_service.requests import ImageFile, ResolvedRequest, TokenCount
     from idefics2_service.settings import TritonSettings
+    from idefics2_service.tracing.spans import Value
 
 logger = structlog.get_logger(__name__)
 
@@ -30,6 +32,8 @@ SECONDS_TO_ABANDON = 5.0  # how long a cancelled answer may take to end before i
 SECONDS_BETWEEN_CANCELS = 0.2
 SECONDS_BETWEEN_PINGS_WHILE_LOST = 0.1
 SLICES_OF_PATIENCE = 4
+_METHOD = "inference.GRPCInferenceService/ModelStreamInfer"
+_CALL: dict[str, Value] = {"rpc.system.name": "grpc", "rpc.method": _METHOD}
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),  # what is sent was bounded by the face; what comes is ours
     ("grpc.max_receive_message_length", -1),
@@ -94,17 +98,25 @@ class TritonBackend:
             raise BackendUnavailable("the model's server is not ready")
         # Callers choose request ids, so two may be alike: the model gets one that is not.
         model_id = f"{request.request_id}/{secrets.token_hex(4)}"
-        message = tensors.generate_request(self._settings.model_name, model_id, request)
-        conversation = self._begin(message)
+        span = current_span().begin(_METHOD, Kind.CLIENT, _CALL)
+        traceparent = span.headers.get("traceparent", "")
+        message = tensors.generate_request(self._settings.model_name, model_id, request, traceparent)
+        conversation = self._begin(message, span.headers)
         ended = False
         try:
             async for event in _read_events(conversation, request.images):
-                ended = isinstance(event, BackendFinished)
+                if isinstance(event, BackendFinished):
+                    ended = True
+                    span.add_ended([(f"engine {stage}", took) for stage, took in event.stage_seconds.items()])
                 yield cast("BackendEvent", event)
-        except ServiceError:
+        except ServiceError as error:
             ended = True
+            span.fail(error.reason)
             raise
         finally:
+            if not ended:
+                span.fail(RequestCancelled.reason)
+            span.end()
             self._spawn(self._end(conversation, cancel="" if ended else model_id))
 
     async def count_tokens(
@@ -125,10 +137,12 @@ class TritonBackend:
         finally:
             self._spawn(self._end(conversation))
 
-    def _begin(self, message: service_pb2.ModelInferRequest) -> Conversation:
+    def _begin(
+        self, message: service_pb2.ModelInferRequest, headers: Mapping[str, str] = NO_HEADERS
+    ) -> Conversation:
         if self._stub is None:
             raise BackendUnavailable("the model's server is not connected")
-        conversation = Conversation(self._stub, message)
+        conversation = Conversation(self._stub, message, headers)
         self._open.add(conversation)
         return conversation
 

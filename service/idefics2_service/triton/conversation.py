@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,12 +12,13 @@ import structlog
 from idefics2_service.errors import BackendUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from tritonclient.grpc import service_pb2
 
 logger = structlog.get_logger(__name__)
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 END = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
 # What a write or a read on a call that ended raises.
 CALL_ERRORS = (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
@@ -30,9 +32,11 @@ class Conversation:
     its own.
     """
 
-    def __init__(self, stub: Any, message: service_pb2.ModelInferRequest) -> None:
+    def __init__(
+        self, stub: Any, message: service_pb2.ModelInferRequest, headers: Mapping[str, str] = NO_HEADERS
+    ) -> None:
         """Begin at once."""
-        self._call = stub.ModelStreamInfer()
+        self._call = stub.ModelStreamInfer(metadata=tuple(headers.items()))
         self._responses: asyncio.Queue[Any] = asyncio.Queue()
         self._reading = asyncio.create_task(self._read(message))
 

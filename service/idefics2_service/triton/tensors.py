@@ -55,9 +55,12 @@ class RequestWriter:
 
 
 def generate_request(
-    model_name: str, model_id: str, resolved: ResolvedRequest
+    model_name: str, model_id: str, resolved: ResolvedRequest, traceparent: str = ""
 ) -> service_pb2.ModelInferRequest:
-    """Write a request to generate; all inputs are sent, those of lists only where they have items."""
+    """Write a request to generate; all inputs are sent, those of lists only where they have items.
+
+    `traceparent` goes as a parameter, where there is one: a backend sees no headers.
+    """
     request = resolved.request
     writer = (
         RequestWriter(model_name, model_id)
@@ -75,6 +78,8 @@ def generate_request(
         writer.texts("stop", *(text.encode() for text in request.stop))
     if request.split_images is not None:
         writer.numbers("split_images", "BOOL", request.split_images)
+    if traceparent:
+        writer.message.parameters["traceparent"].string_param = traceparent
     return writer.message
 
 
@@ -148,7 +153,7 @@ def _read_event(told: dict[str, Any], images: Sequence[ImageFile]) -> ModelEvent
 def _read_finished(told: dict[str, Any]) -> BackendFinished:
     finish_reason, seconds = FinishReason(told.pop("finish_reason")), told.pop("seconds")
     return BackendFinished(
-        finish_reason, Usage(**told), seconds.get("preprocess", 0.0), seconds.get("vision", 0.0)
+        finish_reason, Usage(**told), seconds.get("preprocess", 0.0), seconds.get("vision", 0.0), seconds
     )
 
 

@@ -67,9 +67,9 @@ class Client:
         watch: list[Seen] = []
         self.story.watches.append(watch)
         async for event in self._caller.watch(self.story.request_id):
-            watch.append(_see(event))
+            watch.append(see(event))
             if event.HasField("finished"):
-                self.story.ends.append(_read_end(event.finished))
+                self.story.ends.append(read_end(event.finished))
 
     async def _cancel(self, after: float) -> None:
         await asyncio.sleep(after)
@@ -109,7 +109,8 @@ def _noting(story: Story) -> Iterator[None]:
                 story.errors.append(f"{error.code().name} {reason}: {error.details()}")
 
 
-def _see(event: generation_pb2.Event) -> Seen:
+def see(event: generation_pb2.Event) -> Seen:
+    """Write an event down."""
     return Seen(
         event.sequence,
         event.WhichOneof("event") or "",
@@ -119,7 +120,8 @@ def _see(event: generation_pb2.Event) -> Seen:
     )
 
 
-def _read_end(finished: generation_pb2.Finished) -> End:
+def read_end(finished: generation_pb2.Finished) -> End:
+    """Write down how a request ended, as its last event tells it."""
     if finished.HasField("response"):
         return End("SUCCEEDED", text=finished.response.output)
     reason = _name_reason(finished.failure.reason)

@@ -28,6 +28,8 @@ class Front:
     front: Program
     triton: Program
     address: str
+    http: str
+    """`host:port` of its HTTP face."""
     journal: Path
     """What its Triton was asked."""
 
@@ -87,7 +89,7 @@ def _make_store(engine: str, folder: Path, port: int) -> Program:
 
 
 def _make_front(folder: Path, number: int, variables: dict[str, str]) -> Front:
-    port, triton_port = free_port(), free_port()
+    port, http_port, triton_port = free_port(), free_port(), free_port()
     address, triton_address = f"{HOST}:{port}", f"{HOST}:{triton_port}"
     journal = folder / f"triton{number}.journal"
     triton = Program(
@@ -108,12 +110,12 @@ def _make_front(folder: Path, number: int, variables: dict[str, str]) -> Front:
     command = [sys.executable, "-m", "idefics2_service", "serve", "--triton-url", triton_address]
     front = Program(
         f"front{number}",
-        [*command, "--grpc-port", str(port), "--http-port", "0"],
+        [*command, "--grpc-port", str(port), "--http-port", str(http_port)],
         folder / f"front{number}.log",
         lambda: wait_for_grpc(address),
         {**_settings(folder / f"data{number}"), **variables},
     )
-    return Front(front, triton, address, journal)
+    return Front(front, triton, address, f"{HOST}:{http_port}", journal)
 
 
 def _settings(data: Path) -> dict[str, str]:

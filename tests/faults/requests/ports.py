@@ -24,6 +24,16 @@ async def wait_for_grpc(address: str) -> None:
         await channel.channel_ready()
 
 
+async def wait_for_port(port: int) -> None:
+    """Return when somebody listens."""
+    while True:
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection(HOST, port)
+            writer.close()
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
 async def wait_for_store(port: int) -> None:
     """Return when a Redis or Valkey has loaded what it kept."""
     while not await _pings(port):  # noqa: ASYNC110  # nothing tells of another process's port

@@ -85,6 +85,14 @@ class Program:
         process.kill()
         await process.wait()
 
+    async def end(self) -> int:
+        """Ask it to end, as whoever restarts it does; return its exit status when it is gone."""
+        process = self._process
+        assert process is not None
+        self._is_up.clear()
+        process.terminate()
+        return await process.wait()
+
     def resume(self) -> None:
         """Let it run again after it was killed for ever."""
         self._may_run.set()

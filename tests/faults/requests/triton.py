@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 HOLD, HOLD_PREFILL = "hold: ", "hold before text: "
 """What prompts begin with that are not answered until they are cancelled: after some text, or before it."""
+LONG = "long: "
+"""What prompts begin with whose answers take a second."""
 SLOW = "slow: "
 """What prompts begin with that take longer than a lease: who was stopped meanwhile finds another at work."""
-_PAUSE_SECONDS, _SLOW_PAUSE_SECONDS = 0.01, 0.8
+_PAUSE_SECONDS = 0.01
+_LONG_PAUSES_SECONDS = {LONG: 0.25, SLOW: 0.8}
 _PIECE_LENGTH = 8
 
 
@@ -69,7 +72,8 @@ class QuickTriton(FakeTriton):
         yield respond({"type": "StageEntered", "stage": "DECODE"})
         text = true_answer(prompt)
         pieces = [text[at : at + _PIECE_LENGTH] for at in range(0, len(text), _PIECE_LENGTH)]
-        pause = _SLOW_PAUSE_SECONDS if prompt.startswith(SLOW) else _PAUSE_SECONDS
+        pauses = (seconds for begin, seconds in _LONG_PAUSES_SECONDS.items() if prompt.startswith(begin))
+        pause = next(pauses, _PAUSE_SECONDS)
         for count, piece in enumerate(pieces, 1):
             await wait_for(told, pause)
             if told.is_set():

@@ -70,7 +70,7 @@ def _check_end(bundle: Bundle) -> Iterator[str]:
     settings = read_settings(bundle)
     (triton,) = (int(a.partition("=")[2]) for a in pod.container("triton")["args"] if "exit-timeout" in a)
     takes = (
-        pod.container("front").get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0),
+        settings.grpc.drain_delay_seconds,
         settings.grpc.drain_timeout_seconds,
         _RELEASE_SECONDS,
         settings.http.drain_timeout_seconds,
@@ -78,11 +78,11 @@ def _check_end(bundle: Bundle) -> Iterator[str]:
     )
     grace = pod.spec.get("terminationGracePeriodSeconds", 30)
     if takes[0] < 2 * pod.container("front")["readinessProbe"]["periodSeconds"]:
-        yield "preStop is over before others have heard that the pod is going"
+        yield "calls are taken no more before others have heard that the pod is going"
     if grace < sum(takes):
         yield f"terminationGracePeriodSeconds is {grace}, but the end may take {sum(takes):g} s"
-    if sum(takes[1:4]) >= 60:
-        yield f"the front's own end may take {sum(takes[1:4]):g} s"
+    if sum(takes[:4]) >= 60:
+        yield f"the front's own end may take {sum(takes[:4]):g} s"
 
 
 def _check_memory(bundle: Bundle) -> Iterator[str]:

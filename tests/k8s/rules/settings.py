@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = {
     "IDEFICS2_STORE_URL": "rediss://user:password@valkey.example.com:6379/0",
+    "IDEFICS2_STORE_REPLICA_URL": "rediss://user:password@valkey-replica.example.com:6379/0",
     "IDEFICS2_WEBHOOK_SIGNING_KEY": base64.b64encode(bytes(32)).decode(),
 }
 """What the secrets hold; also the list of all settings that are secret, beside the key."""
@@ -55,6 +56,8 @@ def _start(settings: Settings) -> None:
     """Do what the start does with values that secrets hold."""
     if settings.store.url:
         connect(settings.store.url)
+    if settings.store.replica_url:
+        connect(settings.store.replica_url)
     if settings.webhook.signing_key:
         Signer.read(settings.webhook.signing_key.get_secret_value())
 

@@ -22,6 +22,7 @@ from idefics2_engine.bounds import check_sampling
 from idefics2_engine.config import EngineConfig
 from idefics2_engine.engine_process import EngineProcess
 from idefics2_engine.errors import InvalidRequest
+from idefics2_engine.names import make_name
 from idefics2_engine.outbox import Outbox, join_text
 from idefics2_engine.requests import Event, Failed, Request, SamplingParams, TextDelta, is_last
 from triton_metrics import TritonMetrics
@@ -61,7 +62,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         """Take requests; each is answered later, by itself, whatever becomes of the others."""
         for request in requests:
-            stream_id = uuid.uuid4().hex
+            stream_id = make_name(request.request_id(), request.parameters())
             with self._lock:
                 self._streams[stream_id] = Stream(request.request_id(), request.get_response_sender())
             try:
@@ -69,7 +70,7 @@ class TritonPythonModel:
             except InvalidRequest as error:
                 self._outbox.put(stream_id, Failed(error.reason, error.message, error.field))
             except Exception:
-                logger.exception("could not read request %s", request.request_id())
+                logger.exception("could not read request %s", stream_id)
                 failed = Failed("REQUEST_MALFORMED", "the tensors of the request cannot be read")
                 self._outbox.put(stream_id, failed)
 

@@ -25,6 +25,7 @@ def describe(submission: Submission, settings: StoreSettings) -> dict[str, Value
         "priority": submission.priority.value,
         "max_new_tokens": submission.request.max_new_tokens,
         "webhook_url": submission.webhook_url,
+        "traceparent": submission.traceparent,
         "start_timeout_seconds": submission.start_timeout_seconds,
         "time_budget_seconds": submission.time_budget_seconds,
         "keep_at_most_seconds": submission.keep_seconds,

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from idefics2_service.errors import StartFailed
 
@@ -14,10 +15,12 @@ TIMEOUT_SECONDS = 2.0
 """For connecting, for sending and for an answer: what takes longer counts as lost."""
 MAX_CALLS = 32
 """At the same time, each over a connection of its own."""
-_MAX_CONNECTIONS = MAX_CALLS + 2  # signals come over one more, and one may be on its way out
+_MAX_CONNECTIONS = MAX_CALLS + 3  # signals and looks need one more each, and one may be on its way out
+FAULTS = (RedisError, OSError, RuntimeError)
+"""Whatever a server or the way to it does; the last is uvloop's, of a connection that was closed."""
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, setting: str = "IDEFICS2_STORE_URL") -> Redis:
     """Make a client, which connects, and connects again, when something is asked of it.
 
     Nothing is sent twice: who claims and hears no answer may have claimed.
@@ -40,7 +43,7 @@ def connect(url: str) -> Redis:
         )
         pool.connection_class(**pool.connection_kwargs)  # else an unknown option would show only later
     except (TypeError, ValueError):
-        message = "IDEFICS2_STORE_URL must be redis[s]://[user:password@]host[:port][/database][?options]"
+        message = f"{setting} must be redis[s]://[user:password@]host[:port][/database][?options]"
         raise StartFailed(message) from None  # the error's own words may hold the password
     return Redis.from_pool(pool)
 

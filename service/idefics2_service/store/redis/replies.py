@@ -52,21 +52,23 @@ def read_event(entry: Sequence[Any]) -> Event:
 
 def read_claim(reply: Sequence[Any]) -> Claim:
     """Read what claim.lua made."""
-    key_id, request_id, attempt, payload, seconds_left, seconds_queued, last_sequence = reply
+    key_id, request_id, attempt, payload, left, start_left, seconds_queued, last_sequence, parent = reply
     return Claim(
         name=RequestName(key_id.decode(), request_id.decode()),
         attempt=attempt,
         request=codec.decode_request(payload),
-        seconds_left=float(seconds_left),
+        seconds_left=float(left),
+        start_seconds_left=float(start_left) if start_left else None,
         seconds_queued=float(seconds_queued),
         last_sequence=last_sequence,
+        traceparent=parent.decode(),
     )
 
 
 def read_delivery(reply: Sequence[Any]) -> Delivery:
     """Read what claim_delivery.lua made."""
-    view, url, attempt = reply
-    return Delivery(read_record(view), url.decode(), attempt)
+    view, url, attempt, parent = reply
+    return Delivery(read_record(view), url.decode(), attempt, parent.decode())
 
 
 def read_statistics(reply: Sequence[Any]) -> Statistics:

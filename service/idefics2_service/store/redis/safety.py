@@ -10,7 +10,8 @@ from redis.exceptions import RedisError, ResponseError
 from idefics2_service.errors import StartFailed, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from redis.asyncio import Redis
 
@@ -23,16 +24,18 @@ _SAFE = {
     "maxmemory-policy": "noeviction",
 }
 """Source: redis.conf; with `everysec`, a killed server loses what it acknowledged in the last second."""
+_READABLE = {"replica-serve-stale-data": "yes", "replica-read-only": "yes", "repl-diskless-load": "disabled"}
+"""Source: redis.conf; other ways of loading may leave a replica empty that loses its server meanwhile."""
 _OR = "or accept losses with IDEFICS2_STORE_ALLOW_DATA_LOSS=true"
 
 
-class _Unfit(Exception):
-    """What the server is or does not."""
+class Unfit(Exception):
+    """What a server is or does not."""
 
 
 @contextmanager
-def as_failed_start(address: str) -> Iterator[None]:
-    """Say what is wrong with the server at `address`.
+def as_failed_start(setting: str, address: str) -> Iterator[None]:
+    """Say what is wrong with the server at `address`, which `setting` names.
 
     Raises:
         StartFailed: whatever went wrong.
@@ -40,32 +43,50 @@ def as_failed_start(address: str) -> Iterator[None]:
     """
     try:
         yield
-    except (_Unfit, RedisError, StoreUnavailable) as error:
+    except (Unfit, RedisError, StoreUnavailable) as error:
         reason = error.__cause__ if isinstance(error, StoreUnavailable) else error  # its own says too little
-        raise StartFailed(f"IDEFICS2_STORE_URL: {address} cannot be used: {reason}") from error
+        raise StartFailed(f"{setting}: {address} cannot be used: {reason}") from error
 
 
 async def check_server(client: Redis, *, allow_data_loss: bool) -> None:
     """Look at version and persistence; raise where they are not as needed."""
-    information = await client.info("server")
-    _check_version(str(information["redis_version"]))
+    await _check_version(client)
     if not allow_data_loss:
-        await _check_persistence(client)
+        wrong = await _find_wrong(client, _SAFE)
+        if wrong:
+            raise Unfit(f"it may lose what it acknowledged: set {wrong}, {_OR}")
 
 
-def _check_version(version: str) -> None:
+async def check_replica(client: Redis, theirs: Mapping[str, Any], *, allow_data_loss: bool) -> None:
+    """Look whether a server is a replica of the one that says `theirs`, and is of use when that is away."""
+    await _check_version(client)
+    own = await client.info("replication")
+    if own["role"] != "slave":
+        raise Unfit("it is no replica")
+    if own["master_link_status"] == "up" and not follows(own, theirs):
+        raise Unfit("it is the replica of another server than IDEFICS2_STORE_URL")
+    if not allow_data_loss and (wrong := await _find_wrong(client, _READABLE)):
+        raise Unfit(f"it may not have, or not tell, what it had when the store went away: set {wrong}")
+
+
+def follows(own: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Tell by what two servers say of their replication whether the first follows the second."""
+    is_linked = own["role"] == "slave" and own["master_link_status"] == "up"
+    return is_linked and bool(own["master_replid"] == theirs["master_replid"])
+
+
+async def _check_version(client: Redis) -> None:
+    version = str((await client.info("server"))["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < _LEAST_VERSION:
         needed = ".".join(map(str, _LEAST_VERSION))
-        raise _Unfit(f"it is Redis {version}; use {needed} or later, or Valkey")
+        raise Unfit(f"it is Redis {version}; use {needed} or later, or Valkey")
 
 
-async def _check_persistence(client: Redis) -> None:
+async def _find_wrong(client: Redis, needed: Mapping[str, str]) -> str:
+    """Name all settings that are not as needed."""
     try:
-        found = {name: (await client.config_get(name)).get(name) for name in _SAFE}
+        found = {name: (await client.config_get(name)).get(name) for name in needed}
     except ResponseError as error:
-        raise _Unfit(
-            f"its settings cannot be read ({error}): allow CONFIG GET to this user, {_OR}"
-        ) from error
-    wrong = [f"{name} to {_SAFE[name]}, not {found[name]}" for name in _SAFE if found[name] != _SAFE[name]]
-    if wrong:
-        raise _Unfit(f"it may lose what it acknowledged: set {', '.join(wrong)}, {_OR}")
+        raise Unfit(f"its settings cannot be read ({error}): allow CONFIG GET to this user, {_OR}") from error
+    wrong = (name for name in needed if found[name] != needed[name])
+    return ", ".join(f"{name} to {needed[name]}, not {found[name]}" for name in wrong)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from idefics2_service.errors import StoreUnavailable
-from idefics2_service.store.redis.connection import MAX_CALLS
+from idefics2_service.store.redis.connection import FAULTS, MAX_CALLS
 from idefics2_service.store.refusals import unavailable
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Scripts:
         try:
             async with self._turns:
                 return await self._scripts[name](keys=[self._key_prefix], args=arguments)
-        except (RedisError, OSError, RuntimeError) as error:  # uvloop's, of a connection that was closed
+        except FAULTS as error:
             if isinstance(error, ResponseError):
                 logger.exception("the store refused a script", script=name)
             raise unavailable(error) from error

@@ -11,8 +11,10 @@ from idefics2_service.store.records import Lease, Reaped
 from idefics2_service.store.redis import replies
 from idefics2_service.store.redis.admission import describe, read_verdict
 from idefics2_service.store.redis.connection import address_of, connect
+from idefics2_service.store.redis.replica import Replica
 from idefics2_service.store.redis.safety import as_failed_start, check_server
 from idefics2_service.store.redis.scripts import Scripts
+from idefics2_service.store.redis.servers import Servers
 from idefics2_service.store.redis.subscription import Subscription
 from idefics2_service.store.redis.writing import ENDINGS, hand_back, progress
 from idefics2_service.store.refusals import not_found
@@ -20,8 +22,10 @@ from idefics2_service.store.signals import Signals
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
+
+    from redis.asyncio import Redis
 
     from idefics2_service.events import Event, Failed, Finished, Happening
     from idefics2_service.requests import RequestName, State
@@ -33,32 +37,59 @@ if TYPE_CHECKING:
 class RedisStore:
     """As RequestStore. Every transition is one script: replicas see all of it or nothing."""
 
-    def __init__(self, settings: StoreSettings) -> None:
-        """Keep everything in the server of `settings.url`."""
+    def __init__(self, settings: StoreSettings, tell: Callable[[str], None] = lambda _: None) -> None:
+        """Keep everything in the server of `settings.url`; `tell` hears of what its replica reads for it."""
         self._settings = settings
+        self._tell = tell
         self._signals = Signals()
+        self._replica: Replica | None = None
         self._opened = AsyncExitStack()
+
+    @property
+    def is_replica_behind(self) -> bool:
+        """Whether there is a replica, and it would not be read if the server were away."""
+        return self._replica is not None and self._replica.is_behind
 
     async def start(self) -> None:
         """As RequestStore.start; it takes some seconds at most."""
         settings = self._settings
-        prefix = f"{{{settings.prefix}}}:"  # in braces: what a cluster chooses the slot by
-        constants = {
-            "lease_seconds": settings.lease_seconds,
-            "keep_seconds": settings.keep_seconds,
-            **ENDINGS,
-        }
         client = connect(settings.url)
         async with AsyncExitStack() as opened:
-            self._scripts = Scripts(client, prefix, constants)
-            opened.push_async_callback(self._scripts.close)
-            self._subscription = Subscription(client, f"{prefix}signals", self._signals)
-            with as_failed_start(address_of(settings.url)):
+            scripts = self._open_scripts(client, opened)
+            self._subscription = Subscription(client, f"{self._prefix}signals", self._signals)
+            with as_failed_start("IDEFICS2_STORE_URL", address_of(settings.url)):
                 await check_server(client, allow_data_loss=settings.allow_data_loss)
-                await self._scripts.call("statistics")
+                await scripts.call("statistics")
                 opened.push_async_callback(self._subscription.stop)
                 await self._subscription.start()
+            if settings.replica_url:
+                self._replica = await self._open_replica(client, opened)
+            self._servers = Servers(client, scripts, self._replica, self._tell)
+            opened.push_async_callback(self._servers.stop)
+            self._servers.start()
             self._opened = opened.pop_all()
+
+    def _open_scripts(self, client: Redis, opened: AsyncExitStack) -> Scripts:
+        constants = {
+            "lease_seconds": self._settings.lease_seconds,
+            "keep_seconds": self._settings.keep_seconds,
+            **ENDINGS,
+        }
+        scripts = Scripts(client, self._prefix, constants)
+        opened.push_async_callback(scripts.close)
+        return scripts
+
+    async def _open_replica(self, server: Redis, opened: AsyncExitStack) -> Replica:
+        setting, url = "IDEFICS2_STORE_REPLICA_URL", self._settings.replica_url
+        client = connect(url, setting)
+        replica = Replica(client, self._open_scripts(client, opened))
+        with as_failed_start(setting, address_of(url)):
+            await replica.start(server, allow_data_loss=self._settings.allow_data_loss)
+        return replica
+
+    @property
+    def _prefix(self) -> str:
+        return f"{{{self._settings.prefix}}}:"  # in braces: what a cluster chooses the slot by
 
     async def stop(self) -> None:
         """As RequestStore.stop."""
@@ -70,12 +101,12 @@ class RedisStore:
 
     async def submit(self, submission: Submission) -> Record:
         """As RequestStore.submit."""
-        reply = await self._scripts.call("submit", describe(submission, self._settings))
+        reply = await self._servers.write("submit", describe(submission, self._settings))
         return read_verdict(reply, submission, self._settings)
 
     async def get(self, name: RequestName) -> Record:
         """As RequestStore.get."""
-        view = await self._scripts.call("get", name._asdict())
+        view = await self._servers.read("get", name._asdict())
         if view is None:
             raise not_found(name)
         return replies.read_record(view)
@@ -88,26 +119,26 @@ class RedisStore:
             "limit": limit + 1,  # tells whether another page follows
             "before": before,
         }
-        reply = await self._scripts.call("list_page", given)
+        reply = await self._servers.read("list_page", given)
         return replies.read_page(reply, limit)
 
     async def events(self, name: RequestName, after: int, limit: int) -> Sequence[Event]:
         """As RequestStore.events."""
-        entries = await self._scripts.call("events", {**name._asdict(), "first": after + 1, "limit": limit})
+        entries = await self._servers.read("events", {**name._asdict(), "first": after + 1, "limit": limit})
         if entries is None:
             raise not_found(name)
         return [replies.read_event(entry) for entry in entries]
 
     async def cancel(self, name: RequestName) -> Record:
         """As RequestStore.cancel."""
-        view = await self._scripts.call("cancel", name._asdict())
+        view = await self._servers.write("cancel", name._asdict())
         if view is None:
             raise not_found(name)
         return replies.read_record(view)
 
     async def claim(self) -> Claim | None:
         """As RequestStore.claim."""
-        while (reply := await self._scripts.call("claim")) == b"AGAIN":
+        while (reply := await self._servers.write("claim")) == b"AGAIN":
             pass
         return None if reply is None else replies.read_claim(reply)
 
@@ -140,23 +171,23 @@ class RedisStore:
         """Run a script that changes what a worker holds."""
         held: dict[str, Value] = {**claim.name._asdict(), "attempt": claim.attempt}
         events = [encode_happening(happening) for happening in happenings]
-        reply: bytes = await self._scripts.call(script, {**held, **given}, events)
+        reply: bytes = await self._servers.write(script, {**held, **given}, events)
         return Lease(reply.decode())
 
     async def reap(self) -> Reaped:
         """As RequestStore.reap."""
-        return Reaped(*await self._scripts.call("reap", hand_back(LOST_WORKER)))
+        return Reaped(*await self._servers.write("reap", hand_back(LOST_WORKER)))
 
     async def claim_delivery(self) -> Delivery | None:
         """As RequestStore.claim_delivery."""
-        reply = await self._scripts.call("claim_delivery")
+        reply = await self._servers.write("claim_delivery")
         return None if reply is None else replies.read_delivery(reply)
 
     async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
         """As RequestStore.settle_delivery."""
         given = {**delivery.record.name._asdict(), "retry_after_seconds": retry_after_seconds}
-        await self._scripts.call("settle_delivery", given)
+        await self._servers.write("settle_delivery", given)
 
     async def statistics(self) -> Statistics:
         """As RequestStore.statistics."""
-        return replies.read_statistics(await self._scripts.call("statistics"))
+        return replies.read_statistics(await self._servers.read("statistics"))

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
-from idefics2_service.store.redis.connection import TIMEOUT_SECONDS
+from idefics2_service.store.redis.connection import FAULTS, TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -55,7 +54,7 @@ class Subscription:
                 async with self._client.pubsub() as subscribed:
                     await subscribed.subscribe(self._channel)
                     await self._hear(subscribed)
-            except (RedisError, OSError, RuntimeError) as error:  # uvloop's, of a closed connection
+            except FAULTS as error:
                 self._miss(error)
             await asyncio.sleep(self._pause_seconds)
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)

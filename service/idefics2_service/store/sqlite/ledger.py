@@ -71,8 +71,8 @@ class Ledger:
         start = submission.start_timeout_seconds
         self._execute(
             "INSERT INTO requests (key_id, request_id, fingerprint, state, priority, tag, max_new_tokens, "
-            "webhook_url, created_at, end_by, start_by, keep_seconds) "
-            "VALUES (?, ?, ?, 'QUEUED', ?, ?, ?, ?, ?, ?, ?, ?)",
+            "webhook_url, created_at, end_by, start_by, keep_seconds, traceparent) "
+            "VALUES (?, ?, ?, 'QUEUED', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             *name,
             submission.fingerprint,
             submission.priority.value,
@@ -83,6 +83,7 @@ class Ledger:
             now + submission.time_budget_seconds,
             None if start is None else now + start,
             submission.keep_seconds,
+            submission.traceparent,
         )
         seq = self._connection.last_insert_rowid()
         self._execute("INSERT INTO payloads VALUES (?, ?)", seq, payload)
@@ -133,14 +134,13 @@ class Ledger:
         while (place := self._order.first) is not None:
             tag, seq = place
             now = time.time()
-            start_by, end_by, created_at = self._row("start_by, end_by, created_at", seq)
-            if (error := _overdue(now, start_by, end_by)) is not None:
+            if (error := _overdue(now, *self._row("start_by, end_by", seq))) is not None:
                 self._end(seq, (), Failed(error))
                 continue
-            return self._begin(seq, tag, now, end_by - now, now - created_at)
+            return self._begin(seq, tag, now)
         return None
 
-    def _begin(self, seq: int, tag: int, now: float, seconds_left: float, seconds_queued: float) -> Claim:
+    def _begin(self, seq: int, tag: int, now: float) -> Claim:
         key_id, request_id, attempt = self._row("key_id, request_id, attempt", seq)
         name, attempt = RequestName(key_id, request_id), attempt + 1
         self._execute(
@@ -153,8 +153,18 @@ class Ledger:
         self._order.begin(now)
         self._write(seq, name, (AttemptStarted(attempt),))
         (payload,) = self._one("SELECT data FROM payloads WHERE seq = ?", seq) or (b"",)
-        (last,) = self._row("last_sequence", seq)
-        return Claim(name, attempt, codec.decode_request(payload), seconds_left, seconds_queued, last)
+        columns = "created_at, start_by, end_by, last_sequence, traceparent"
+        created_at, start_by, end_by, last, parent = self._row(columns, seq)
+        return Claim(
+            name=name,
+            attempt=attempt,
+            request=codec.decode_request(payload),
+            seconds_left=end_by - now,
+            start_seconds_left=None if start_by is None else start_by - now,
+            seconds_queued=now - created_at,
+            last_sequence=last,
+            traceparent=parent,
+        )
 
     def renew(self, claim: Claim) -> Lease:
         """As RequestStore.renew."""
@@ -226,8 +236,8 @@ class Ledger:
         seq, attempt = due[0], due[1] + 1
         again = now + self._settings.lease_seconds * 2
         self._execute("UPDATE deliveries SET due_at = ?, attempt = ? WHERE seq = ?", again, attempt, seq)
-        key_id, request_id, url = self._row("key_id, request_id, webhook_url", seq)
-        return Delivery(self._views.get(RequestName(key_id, request_id)), url, attempt)
+        key_id, request_id, url, parent = self._row("key_id, request_id, webhook_url, traceparent", seq)
+        return Delivery(self._views.get(RequestName(key_id, request_id)), url, attempt, parent)
 
     def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
         """As RequestStore.settle_delivery."""
@@ -303,6 +313,8 @@ class Ledger:
             "num_generated_tokens = coalesce(?, num_generated_tokens) WHERE seq = ?",
             *(last + len(rows), stage and stage.value, num_tokens, seq),
         )
+        if stage is not None and stage.is_begun:
+            self._execute("UPDATE requests SET start_by = NULL WHERE seq = ?", seq)
         self.topics.add(grown(name))
 
     def _forget(self, seq: int) -> bool:

@@ -9,7 +9,7 @@ import apsw
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION = 2
+VERSION = 3
 _BUSY_MILLISECONDS = 5_000
 _TABLES = """
 CREATE TABLE requests (
@@ -36,6 +36,7 @@ CREATE TABLE requests (
     stage TEXT,
     num_generated_tokens INTEGER NOT NULL DEFAULT 0,
     last_sequence INTEGER NOT NULL DEFAULT 0,
+    traceparent TEXT NOT NULL DEFAULT '',
     UNIQUE (key_id, request_id)
 );
 CREATE INDEX waiting ON requests (tag, seq) WHERE state = 'QUEUED';
@@ -58,7 +59,10 @@ CREATE INDEX due ON deliveries (due_at);
 CREATE TABLE progress (last_tag INTEGER NOT NULL);
 INSERT INTO progress VALUES (0);
 """
-_UPGRADES = {1: "ALTER TABLE requests ADD COLUMN keep_seconds REAL"}
+_UPGRADES = {
+    1: "ALTER TABLE requests ADD COLUMN keep_seconds REAL",
+    2: "ALTER TABLE requests ADD COLUMN traceparent TEXT NOT NULL DEFAULT ''",
+}
 """From each earlier version to the one after it."""
 
 

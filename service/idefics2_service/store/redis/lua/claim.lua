@@ -17,8 +17,10 @@ local function begin(request)
     attempt,
     redis.call('GET', key('payload', request.number)),
     string.format('%.6f', request.end_by - now),
+    request.start_by and string.format('%.6f', request.start_by - now) or '',
     string.format('%.6f', now - request.created_at),
     request.last_sequence,
+    request.traceparent or '', -- a replica that knows none may have taken it
   }
 end
 

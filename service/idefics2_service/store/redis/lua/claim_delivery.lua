@@ -6,4 +6,5 @@ end
 insist()
 redis.call('ZADD', DELIVERIES, now + 2 * given.lease_seconds, number)
 local attempt = redis.call('HINCRBY', key('request', number), 'num_deliveries', 1)
-return {view(number, true), redis.call('HGET', key('request', number), 'webhook_url'), attempt}
+local told = redis.call('HMGET', key('request', number), 'webhook_url', 'traceparent')
+return {view(number, true), told[1], attempt, told[2] or ''}

@@ -37,6 +37,7 @@ save(request, {
   tag = tag,
   max_new_tokens = given.max_new_tokens,
   webhook_url = given.webhook_url,
+  traceparent = given.traceparent,
   created_at = now,
   end_by = now + given.time_budget_seconds,
   start_by = given.start_timeout_seconds and now + given.start_timeout_seconds,

@@ -72,6 +72,10 @@ local function write(request, happened)
     stage = given.stage,
     num_generated_tokens = given.num_generated_tokens,
   })
+  if given.stage == 'PREFILL' or given.stage == 'DECODE' then
+    request.start_by = nil -- it was begun in time, also if it is queued again
+    redis.call('HDEL', key('request', request.number), 'start_by')
+  end
   tell_of(request, 'grown')
 end
 
