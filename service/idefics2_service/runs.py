@@ -92,23 +92,26 @@ class Run:
         means: Means,
         settings: StoreSettings,
         on_begun: Callable[[], None],
+        on_lost: Callable[[], None],
     ) -> None:
-        """Prepare to run `claim`; `on_begun` hears when the model begins with it, or when it never will."""
+        """Prepare to run `claim`.
+
+        `on_begun` hears when the model begins with it, or when it never will; `on_lost` that the backend was
+        lost, before anybody else hears that the request waits again.
+        """
         self.claim = claim
         self._store = store
         self._means = replace(means, is_accepted=True)
         self._settings = settings
         self._on_begun = on_begun
+        self._on_lost = on_lost
         self._recorder = Recorder(claim)
         self._work: asyncio.Task[GenerateOutput] | None = None
         self._is_lost = False
         self._is_handed_back = False
 
-    async def run(self) -> bool:
-        """Run it to its end; return whether its backend was lost.
-
-        Whatever happens, it ends, is handed back, or has been lost to somebody else.
-        """
+    async def run(self) -> None:
+        """Run it to its end: whatever happens, it ends, is handed back, or has been lost to somebody else."""
         claim, started = self.claim, time.monotonic()
         deadlines = _read_deadlines(claim)
         self._work = asyncio.create_task(
@@ -121,10 +124,10 @@ class Run:
                 stack.push_async_callback(_end, asyncio.create_task(care))
             await asyncio.wait((self._work,))
         self._on_begun()
-        return await self._conclude(self._work, started)
+        await self._conclude(self._work, started)
 
-    async def _conclude(self, work: asyncio.Task[GenerateOutput], started: float) -> bool:
-        """Write how it ended, or let somebody else run it; return whether its backend was lost."""
+    async def _conclude(self, work: asyncio.Task[GenerateOutput], started: float) -> None:
+        """Write how it ended, or let somebody else run it."""
         name = self.claim.name
         attempts = self._means.metrics.attempts
         span = current_span()
@@ -132,18 +135,19 @@ class Run:
             logger.warning("a request was lost to another attempt", request_id=name.request_id)
             attempts.labels("lost").inc()
             span.fail("LEASE_LOST")
-            return False
+            return
         if self._is_handed_back and work.cancelled():
             attempts.labels("handed_back").inc()
             span.fail("HANDED_BACK")
             await self._release("this replica is shutting down", is_lost=False)
-            return False
+            return
         end = outcomes.end_of(work, name.request_id, RequestCancelled("the request was cancelled"))
         if isinstance(end, Failed) and isinstance(end.error, BackendUnavailable):
             attempts.labels("backend_lost").inc()
             span.fail(end.error.reason)
+            self._on_lost()
             await self._release(end.error.message, is_lost=True)
-            return True
+            return
         attempts.labels("ended").inc()
         if isinstance(end, Failed):
             span.fail(end.error.reason)
@@ -151,7 +155,6 @@ class Run:
         await self._finish(end)
         seconds = time.monotonic() - started + self.claim.seconds_queued
         outcomes.record(name, end, seconds, self._means.metrics, SUBMITTED)
-        return False
 
     def hand_back(self) -> None:
         """Stop, so that somebody else may run it."""

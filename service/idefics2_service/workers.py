@@ -116,7 +116,7 @@ class Workers:
         return claim
 
     def _begin(self, claim: Claim) -> None:
-        run = Run(claim, self._store, self._means, self._settings, lambda: self._make_room(run))
+        run = Run(claim, self._store, self._means, self._settings, lambda: self._make_room(run), self._pause)
         self._ahead.add(run)
         task = asyncio.create_task(self._run(run))
         self._runs[task] = run
@@ -139,14 +139,15 @@ class Workers:
         self._ahead.discard(run)
         self._has_room.set()
 
+    def _pause(self) -> None:
+        """Claim nothing for a while."""
+        self._paused_until = asyncio.get_running_loop().time() + _PAUSE_AFTER_LOSS_SECONDS
+
     async def _run(self, run: Run) -> None:
         with self._begin_span(run.claim) as span:
             try:
-                is_backend_lost = await run.run()
+                await run.run()
             except Exception as error:
                 logger.exception("a run failed", request_id=run.claim.name.request_id)
                 span.fail(reason_of(error))
-                is_backend_lost = False
-        if is_backend_lost:
-            self._paused_until = asyncio.get_running_loop().time() + _PAUSE_AFTER_LOSS_SECONDS
         self._make_room(run)

@@ -76,10 +76,11 @@ class Bench:
         self.store: Any = UnreliableStore(store)
         self.settings = StoreSettings(lease_seconds=2, renew_seconds=0.01)
         self.turns = Turns(4, 4)
+        self.num_released_before_loss: list[int] = []
         backend, budget = FakeBackend(self.script), Budget(2**30)
         self.means = Means(backend, self.turns, make_files(), budget, LimitSettings(), Metrics())
 
-    async def begin(self, **submitted: Any) -> tuple[Claim, asyncio.Task[bool]]:
+    async def begin(self, **submitted: Any) -> tuple[Claim, asyncio.Task[None]]:
         """Submit, claim and run the request."""
         request = make_request()
         image = ImageSource("images[0].data", data=red_circle())
@@ -87,8 +88,11 @@ class Bench:
         await self.store.submit(make_submission("one", request=type(request)(**fields), **submitted))
         claim = await self.store.claim()
         assert claim is not None
-        run = Run(claim, self.store, self.means, self.settings, lambda: None)
+        run = Run(claim, self.store, self.means, self.settings, lambda: None, self._note_loss)
         return claim, asyncio.create_task(run.run())
+
+    def _note_loss(self) -> None:
+        self.num_released_before_loss.append(self.store.calls["release"])
 
     async def happenings(self) -> list[Any]:
         """Return what is written, whose numbers have no gap."""
@@ -143,7 +147,7 @@ def test_what_is_confirmed_is_not_written_again() -> None:
 async def test_many_tokens_are_few_writes(bench: Bench) -> None:
     bench.script.add(Answer(("word ",) * 400))
     _, running = await bench.begin()
-    assert await running is False
+    await running
     written = await bench.happenings()
     assert "".join(h.text for h in written if isinstance(h, TextDelta)) == "word " * 400
     assert bench.store.calls["append"] < 20
@@ -159,7 +163,7 @@ async def test_a_store_that_is_away_for_a_while_loses_and_repeats_nothing(
     getattr(bench.store, when)[method] = 3
     bench.script.add(Answer(("A", " red", " circle")))
     _, running = await bench.begin()
-    assert await running is False
+    await running
     written = await bench.happenings()
     assert written[0] == AttemptStarted(1)
     stages = [h.stage for h in written if isinstance(h, StageEntered)]
@@ -174,7 +178,7 @@ async def test_who_cancels_stops_the_backend(bench: Bench) -> None:
     _, running = await bench.begin()
     await bench.wait_for_text()
     await bench.store.cancel(ONE)
-    assert await running is False
+    await running
     assert bench.script.num_cancelled == 1
     assert (await bench.store.get(ONE)).state is State.CANCELLED
     assert (bench.turns.num_running, bench.turns.num_waiting) == (0, 0)
@@ -187,7 +191,7 @@ async def test_a_claim_that_is_lost_stops_the_backend_and_writes_nothing_more(be
     await bench.store.release(claim, "taken away", is_lost=True)
     again = await bench.store.claim()
     before = await bench.happenings()
-    assert await running is False
+    await running
     assert bench.script.num_cancelled == 1
     assert await bench.happenings() == before
     assert (again.attempt, (await bench.store.get(ONE)).state) == (2, State.RUNNING)
@@ -211,7 +215,7 @@ async def test_the_time_in_the_queue_is_part_of_the_answers_seconds(bench: Bench
 
 async def test_a_fault_of_ours_fails_the_request_and_says_no_more_than_its_name(bench: Bench) -> None:
     _, running = await bench.begin()  # the script has no answer for it
-    assert await running is False
+    await running
     written = await bench.happenings()
     assert written[-1].error.reason == "INTERNAL_ERROR"
     assert "one" in written[-1].error.message
@@ -246,3 +250,11 @@ async def test_what_is_claimed_before_its_turn_fails_when_its_start_timeout_pass
     end = (await bench.store.get(ONE)).end
     assert isinstance(end, Failed)
     assert isinstance(end.error, StartTimeout)
+
+
+async def test_a_lost_backend_is_told_of_before_the_request_waits_again(bench: Bench) -> None:
+    bench.script.add(Answer(("x",), is_lost=True))
+    _, running = await bench.begin()
+    await running
+    assert bench.num_released_before_loss == [0]
+    assert (await bench.store.get(ONE)).state is State.QUEUED
