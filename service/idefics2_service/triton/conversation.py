@@ -39,6 +39,8 @@ class Conversation:
         self._call = stub.ModelStreamInfer(metadata=tuple(headers.items()))
         self._responses: asyncio.Queue[Any] = asyncio.Queue()
         self._reading = asyncio.create_task(self._read(message))
+        # Not by the task itself: one that is cut before its first step runs nothing of its own.
+        self._reading.add_done_callback(self._tell_end)
 
     async def responses(self) -> AsyncIterator[service_pb2.ModelInferResponse]:
         """Yield the responses to the last.
@@ -67,15 +69,22 @@ class Conversation:
     def cut(self) -> None:
         """End it at once: for when Triton does not answer any more."""
         self._call.cancel()
+        # In grpc.aio, who waits to write to a call that is cancelled before it has begun waits for ever.
+        self._reading.cancel()
 
     async def _read(self, message: service_pb2.ModelInferRequest) -> None:
-        try:
-            await self._call.write(message)
-            await self._call.done_writing()
-            while (response := await self._call.read()) is not END:
-                self._responses.put_nowait(response)
+        await self._call.write(message)
+        await self._call.done_writing()
+        while (response := await self._call.read()) is not END:
+            self._responses.put_nowait(response)
+
+    def _tell_end(self, reading: asyncio.Task[None]) -> None:
+        error = asyncio.CancelledError() if reading.cancelled() else reading.exception()
+        if error is None:
             self._responses.put_nowait(END)
-        except (asyncio.CancelledError, *CALL_ERRORS) as error:
-            lost = BackendUnavailable("the model's server was lost, or does not answer")
-            lost.__cause__ = error
-            self._responses.put_nowait(lost)
+            return
+        if not isinstance(error, (asyncio.CancelledError, *CALL_ERRORS)):
+            logger.error("a conversation with triton failed", exc_info=error)
+        lost = BackendUnavailable("the model's server was lost, or does not answer")
+        lost.__cause__ = error
+        self._responses.put_nowait(lost)
