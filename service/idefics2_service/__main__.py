@@ -16,7 +16,7 @@ from typing import cast
 import structlog
 import uvloop
 
-from idefics2_service import key_commands, logs
+from idefics2_service import allocator, key_commands, logs
 from idefics2_service.app import App
 from idefics2_service.errors import SettingInvalid, StartFailed
 from idefics2_service.exposure import is_loopback
@@ -42,6 +42,7 @@ def main() -> int:
             return 0
         settings = Settings.read(os.environ, _overrides(arguments))
         logs.configure(settings.log)
+        allocator.tame()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, arguments.ready_file))
     except (SettingInvalid, StartFailed, ChangeRefused) as error:

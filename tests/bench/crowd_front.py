@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import uvloop
 from fakes.backend import FakeBackend
 from fakes.script import Script
-from idefics2_service import logs
+from idefics2_service import allocator, logs
 from idefics2_service.app import App
 from idefics2_service.backend import BackendFinished
 from idefics2_service.events import StageEntered, TextDelta
@@ -52,6 +52,7 @@ def main() -> None:
     """Serve as the environment says."""
     settings = Settings.read(os.environ)
     logs.configure(settings.log)
+    allocator.tame()  # as the service's own program
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings))
 

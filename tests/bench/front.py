@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import uvloop
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
-from idefics2_service import logs
+from idefics2_service import allocator, logs
 from idefics2_service.app import App
 from idefics2_service.events import TextDelta
 from idefics2_service.settings import Settings
@@ -48,6 +48,7 @@ def main() -> None:
     """Serve as the environment says."""
     settings = Settings.read(os.environ)
     logs.configure(settings.log)
+    allocator.tame()  # as the service's own program
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings))
 
