@@ -85,7 +85,7 @@ def tighten(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.scheduler, "_num_slots", 5)
 
 
-@pytest.mark.parametrize(("is_tight", "num_requests", "num_steps"), [(False, 150, 10), (True, 160, 800)])
+@pytest.mark.parametrize(("is_tight", "num_requests", "num_steps"), [(False, 150, 4), (True, 160, 800)])
 def test_in_a_storm_each_answer_is_the_one_made_alone_and_nothing_is_left(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, *, is_tight: bool, num_requests: int, num_steps: int
 ) -> None:
