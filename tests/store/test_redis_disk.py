@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from disks import enlarge, small_disk
 from idefics2_service.errors import StoreUnavailable
 from idefics2_service.events import Finished, LogLine
 from idefics2_service.requests import RequestName, State
@@ -24,7 +24,6 @@ from store.submissions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from idefics2_service.store.interface import RequestStore
@@ -32,26 +31,8 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 20
 ANSWERED, WATCHED = RequestName(KEY, "answered"), RequestName(KEY, "watched")
-SMALL, LARGE = "4m", "64m"
+SMALL_BYTES, LARGE_BYTES = 4 * 2**20, 64 * 2**20
 PROMPT = "x" * 100_000
-
-
-def mount(place: Path, *options: str) -> bool:
-    """Mount a disk, or change one; tell whether that is allowed here."""
-    command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(place)]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
-
-
-@contextmanager
-def small_disk(place: Path) -> Iterator[Path]:
-    """Mount a disk of some megabytes."""
-    place.mkdir()
-    if not mount(place, f"size={SMALL}"):
-        pytest.skip("needs the right to mount a disk")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 async def submit_until_refused(store: RequestStore) -> list[str]:
@@ -70,13 +51,13 @@ async def submit_until_refused(store: RequestStore) -> list[str]:
 async def test_a_full_disk_takes_nothing_more_and_loses_nothing(
     start_store: StartStore, tmp_path: Path, name: str
 ) -> None:
-    with small_disk(tmp_path / "disk") as disk, Server(name, "--dir", str(disk)) as server:
+    with small_disk(tmp_path / "disk", SMALL_BYTES) as disk, Server(name, "--dir", str(disk)) as server:
         store = await start_store(url=server.url)
         acknowledged = await submit_until_refused(store)
         assert acknowledged
         with pytest.raises(StoreUnavailable):
             await store.submit(make_submission("one more", prompt=PROMPT))
-        assert mount(disk, "remount", f"size={LARGE}")
+        enlarge(disk, LARGE_BYTES)
         server.kill()  # most have ended by themselves: they may not answer what they cannot write
         server.start()
         kept = await claim_all(store)
@@ -111,7 +92,7 @@ async def test_over_a_replica_on_another_disk_reads_go_on_while_the_disk_is_full
     start_store: StartStore, tmp_path: Path, name: str
 ) -> None:
     with (
-        small_disk(tmp_path / "disk") as disk,
+        small_disk(tmp_path / "disk", SMALL_BYTES) as disk,
         Server(name, "--dir", str(disk)) as server,
         make_replica(server) as replica,
     ):
@@ -134,7 +115,7 @@ async def test_over_a_replica_on_another_disk_reads_go_on_while_the_disk_is_full
         with pytest.raises(StoreUnavailable):
             await store.submit(make_submission("one more", prompt=PROMPT))
         assert seen.empty()
-        assert mount(disk, "remount", f"size={LARGE}")
+        enlarge(disk, LARGE_BYTES)
         server.start()
         assert await store.append(claimed, 2, [LogLine("y")]) is Lease.HELD
         assert await store.finish(claimed, 3, [], Finished(make_output())) is Lease.HELD
@@ -151,12 +132,15 @@ async def test_a_server_that_may_lose_what_it_acknowledged_is_read_while_its_dis
     start_store: StartStore, tmp_path: Path, name: str
 ) -> None:
     options = ("--appendfsync", "everysec")
-    with small_disk(tmp_path / "disk") as disk, Server(name, "--dir", str(disk), *options) as server:
+    with (
+        small_disk(tmp_path / "disk", SMALL_BYTES) as disk,
+        Server(name, "--dir", str(disk), *options) as server,
+    ):
         store = await start_store(url=server.url, allow_data_loss=True)
         acknowledged = await submit_until_refused(store)
         page = await store.list_page(KEY, None, 1_000, None)
         assert {f"{KEY}/{record.name.request_id}" for record in page.records} == set(acknowledged)
-        assert mount(disk, "remount", f"size={LARGE}")
+        enlarge(disk, LARGE_BYTES)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 with suppress(StoreUnavailable):

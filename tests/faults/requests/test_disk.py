@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import subprocess
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import apsw
 import grpc
 import psutil
 import pytest
+from disks import small_disk
 from faults.requests.caller import connect, make_submission
 from faults.requests.client import Client, Wish
 from faults.requests.cluster import run_cluster
@@ -30,19 +30,6 @@ if TYPE_CHECKING:
 DISK_BYTES, LARGEST_FILE_BYTES = 4 * 2**20, 2**20
 LONG_PROMPT = "x" * 30_000
 MAX_SECONDS = 60
-
-
-@contextmanager
-def small_disk(place: Path) -> Iterator[None]:
-    """Mount a disk of DISK_BYTES."""
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(place)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a disk")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 @contextmanager
@@ -77,7 +64,7 @@ async def test_without_room_nothing_new_is_taken_and_nothing_is_damaged(
     data = tmp_path / "data0"
     with ExitStack() as stack:
         if is_disk_full:
-            stack.enter_context(small_disk(data))
+            stack.enter_context(small_disk(data, DISK_BYTES))
         async with run_cluster("sqlite", tmp_path) as cluster, asyncio.timeout(MAX_SECONDS):
             front = cluster.fronts[0]
             shortage = no_room(data) if is_disk_full else no_large_files(front.front.pid)
