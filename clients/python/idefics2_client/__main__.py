@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from idefics2_client import outcome
 from idefics2_client.arguments import parse_arguments
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+def run() -> NoReturn:
+    """Be the process of the command line.
+
+    It ends without Python's own ending, which waits for locks: a thread of grpc's that was stopped in the
+    midst of a call may hold one for ever.
+    """
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status, one of `outcome.DESCRIPTION`."""
     arguments = parse_arguments(argv)
@@ -25,11 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # an answer may hold letters that the locale lacks
     heard, threading.excepthook = threading.excepthook, _hear
     try:
-        return _run(arguments)
+        status = _run(arguments)
+        sys.stdout.flush()
     except BrokenPipeError:
         # Nobody reads on. What is still buffered would fail again when Python closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return outcome.FAILED
+    else:
+        return status
     finally:
         threading.excepthook = heard
 
@@ -60,4 +74,4 @@ def _report(error: Idefics2Error, *, as_json: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -505,6 +505,22 @@ def test_ctrl_c_in_the_midst_of_an_upload_ends_it(
     server.wait_until_cancelled()
 
 
+def test_a_thread_that_never_ends_does_not_keep_the_program() -> None:
+    code = """if True:
+        import sys, threading
+        from idefics2_client.__main__ import run
+
+        threading.Thread(target=threading.Event().wait).start()
+        sys.argv[1:] = ["status", "r-1", "--target", "127.0.0.1:1"]
+        run()
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=PATIENCE_SECONDS, check=False
+    )
+    assert (ended.stdout, ended.returncode) == (b"", 4)
+    assert ended.stderr.startswith(b"idefics2: ")
+
+
 def test_ctrl_c_in_the_midst_of_an_upload_leaves_the_terminal_as_it_was(
     server: FileServer, large_picture: Path
 ) -> None:
