@@ -85,7 +85,7 @@ verify: $(INSTALLED) ## check style, types, imports, the wire contract and the d
 	rm -rf .cache/proto && mkdir -p .cache/proto
 	$(call GENERATE,.cache/proto)
 	for file in $$(cd .cache/proto && find . -type f); do cmp .cache/proto/$$file proto/$$file || exit 1; done
-	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/tables.py --check README.md
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/tables.py --check
 	$(TRAINING) card
 	$(BIN)/python -m pytest --quiet tests/documents
 
@@ -102,11 +102,11 @@ $(K8S)/.installed: pyproject.toml tests/k8s/models/package.json tests/k8s/models
 	test -e $(K8S)/models/node_modules/typescript/bin/tsc # npm may fail and say that it did not
 	@touch $@
 
-fix: $(INSTALLED) ## mend what can be mended: style, order of imports, README's tables
+fix: $(INSTALLED) ## mend what can be mended: style, order of imports, tables of figures
 	ruff check --fix
 	ruff format
 	buf format --write
-	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/tables.py --write README.md
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/tables.py --write
 
 proto: $(INSTALLED) ## generate the wire code from proto/
 	$(call GENERATE,proto)

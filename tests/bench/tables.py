@@ -1,8 +1,9 @@
-"""README's tables of figures, made from results/*.json: print them, write them, or check them."""
+"""The tables of figures, made from results/*.json: all in FIGURES.md, the most asked for in README."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,17 @@ from bench.results import find_names, read
 if TYPE_CHECKING:
     from bench.results import Machine, Results, Row
 
+ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 HEAD = "| what | measured | goal | met | command |\n|---|---|---|---|---|"
+ALL = "tests/bench/FIGURES.md"
+ALL_HEAD = """# Figures
+
+All that benchmarks and long tests measured, made by `make fix` from `results/`: medians, and both sides of a
+ratio from one run."""
+OVERVIEW_HEAD = "| what | goals met | missed | when |\n|---|---|---|---|"
+IN_README = ("engine", "load", "path", "fleet")
+"""Whose tables stand in README as a whole; the others are a line each."""
 
 
 class MarkersMissing(Exception):
@@ -21,25 +31,26 @@ class MarkersMissing(Exception):
 
 
 def main() -> int:
-    """Run the command line; return its exit status: 1 where the file differs or has no place for tables."""
+    """Run the command line; return its exit status: 1 where a file differs or has no place for tables."""
     arguments = _parse_arguments()
-    tables = "\n\n".join(render(read(name)) for name in find_names())
-    file: Path | None = arguments.check or arguments.write
-    if file is None:
-        print(tables)
+    results = {name: read(name) for name in find_names()}
+    everything = render_all(results)
+    if not (arguments.check or arguments.write):
+        print(everything)
         return 0
+    readme = ROOT / "README.md"
     try:
-        wanted = put(file.read_text(), tables)
+        wanted = {ROOT / ALL: everything, readme: put(readme.read_text(), render_choice(results))}
     except MarkersMissing as error:
-        print(f"{file}: {error}", file=sys.stderr)
+        print(f"{readme}: {error}", file=sys.stderr)
         return 1
-    if arguments.write:
-        file.write_text(wanted)
-    elif wanted != file.read_text():
-        print(f"{file}: the figures are not those of tests/bench/results/;", file=sys.stderr)
-        print(f"mend it with: python tests/bench/tables.py --write {file}", file=sys.stderr)
-        return 1
-    return 0
+    stale = [file for file, text in wanted.items() if not file.exists() or file.read_text() != text]
+    for file in stale:
+        if arguments.write:
+            file.write_text(wanted[file])
+        else:
+            print(f"{file}: the figures are not those of tests/bench/results/; `make fix`", file=sys.stderr)
+    return 1 if stale and arguments.check else 0
 
 
 def put(text: str, tables: str) -> str:
@@ -56,12 +67,43 @@ def put(text: str, tables: str) -> str:
     return f"{before}{BEGIN}\n{tables}\n{END}{after}"
 
 
+def render_all(results: dict[str, Results]) -> str:
+    """Write every run, under a heading each."""
+    runs = (f"## {run.title}\n\n{_render_table(run)}" for run in results.values())
+    return "\n\n".join((ALL_HEAD, *runs)) + "\n"
+
+
+def render_choice(results: dict[str, Results]) -> str:
+    """Write a line for every run, and below them the tables that are asked for most."""
+    lines = "\n".join(_render_line(run) for run in results.values())
+    return "\n\n".join((f"{OVERVIEW_HEAD}\n{lines}", *(render(results[name]) for name in IN_README)))
+
+
 def render(results: Results) -> str:
     """Write one run as Markdown: its title, a table, and below it what it was measured on."""
+    return f"**{results.title}**\n\n{_render_table(results)}"
+
+
+def _render_table(results: Results) -> str:
     rows = "\n".join(_render_row(row) for row in results.rows)
     day = results.date.partition("T")[0]
     place = f"{results.how} on {_render_machine(results.machine)}; commit {results.commit}, {day}."
-    return f"**{results.title}**\n\n{HEAD}\n{rows}\n\n{place}"
+    return f"{HEAD}\n{rows}\n\n{place}"
+
+
+def _render_line(results: Results) -> str:
+    goals = [row for row in results.rows if row.goal_met is not None]
+    met = f"{sum(bool(row.goal_met) for row in goals)} of {len(goals)}" if goals else "none set"
+    missed = "; ".join(_render_miss(row) for row in goals if not row.goal_met)
+    anchor = re.sub(r"[^\w -]", "", results.title.lower()).replace(" ", "-")
+    day = results.date.partition("T")[0]
+    return f"| [{results.title}]({ALL}#{anchor}) | {met} | {missed} | {day} |"
+
+
+def _render_miss(row: Row) -> str:
+    is_ratio = row.goal is not None and row.goal.endswith(" x")
+    measured = f"{row.ratio:.2f} x" if is_ratio else f"{_round(row.value)} {row.unit}"
+    return f"{row.name}: {measured} ({row.goal})"
 
 
 def _render_row(row: Row) -> str:
@@ -90,8 +132,10 @@ def _round(value: float) -> str:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--check", type=Path, metavar="FILE", help="exit with 1 if FILE has other tables")
-    action.add_argument("--write", type=Path, metavar="FILE", help=f"put them between {BEGIN} and {END}")
+    action.add_argument("--check", action="store_true", help="exit with 1 if a file has other figures")
+    action.add_argument(
+        "--write", action="store_true", help=f"write {ALL}, and README between {BEGIN} and {END}"
+    )
     return parser.parse_args()
 
 

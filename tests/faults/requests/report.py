@@ -1,4 +1,4 @@
-"""What many trials showed: as tables for whoever waits, and as rows for README."""
+"""What many trials showed: as tables for whoever waits, and as rows of figures."""
 
 from __future__ import annotations
 
