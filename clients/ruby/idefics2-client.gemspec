@@ -6,6 +6,7 @@ Gem::Specification.new do |spec|
   spec.summary = 'Ask Idefics2 about images, over gRPC'
   spec.authors = ['idefics2-serving']
   spec.license = 'Apache-2.0'
+  spec.homepage = 'https://github.com/idefics2-serving/idefics2-serving/tree/main/clients/ruby'
   spec.required_ruby_version = '>= 3.1'
   spec.files = Dir['lib/**/*.rb', 'README.md']
   spec.add_dependency 'google-protobuf', '>= 3.21'

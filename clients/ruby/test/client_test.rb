@@ -122,6 +122,23 @@ class ClientTest < Minitest::Test
     assert_equal 4, @service.num_calls
   end
 
+  def test_ctrl_c_ends_a_call_that_waits
+    called = Queue.new
+    released = Queue.new
+    @service.answer = lambda do
+      called << true
+      released.pop
+      V1::GenerateResponse.new
+    end
+    waiting = Thread.new { @client.generate(prompt: 'What?') }
+    waiting.report_on_exception = false
+    called.pop
+    waiting.raise(Interrupt) # as the main thread is by Ctrl-C
+    assert_raises(Interrupt) { waiting.join(10) }
+  ensure
+    released << true
+  end
+
   def test_a_timeout_is_sent_and_ends_the_call
     released = Queue.new
     @service.answer = lambda do

@@ -89,10 +89,14 @@ module Idefics2
       end
     end
 
+    # Ctrl-C reaches who waits for a thread, but not who waits inside grpc. Who leaves cancels the call.
     def ask_until(stub, method, message, deadline)
-      stub.public_send(method, message, metadata: metadata, deadline: deadline)
+      call = start(stub, method, message, deadline)
+      in_thread { call.execute }.value
     rescue GRPC::BadStatus => e
       raise Error.read(e, target)
+    ensure
+      call&.cancel
     end
 
     # Waits between 0 and a limit that doubles, and no shorter than the service asks for.
@@ -102,14 +106,34 @@ module Idefics2
       sleep(seconds)
     end
 
-    def follow(stub, method, message, timeout, &block)
-      options = { metadata: metadata, deadline: timeout && (Time.now + timeout), return_op: true }
-      call = stub.public_send(method, message, **options)
-      call.execute.each(&block)
+    def follow(stub, method, message, timeout)
+      call = start(stub, method, message, timeout && (Time.now + timeout))
+      answers = Thread::SizedQueue.new(1)
+      reader = in_thread { read(call, answers) }
+      while (answer = answers.pop)
+        yield answer
+      end
+      reader.value # raises what ended it
     rescue GRPC::BadStatus => e
       raise Error.read(e, target)
     ensure
       call&.cancel
+      answers&.close # ends a reader that waits for room
+    end
+
+    def start(stub, method, message, deadline)
+      stub.public_send(method, message, metadata: metadata, deadline: deadline, return_op: true)
+    end
+
+    def read(call, answers)
+      call.execute.each { |answer| answers << answer }
+      nil
+    ensure
+      answers.close
+    end
+
+    def in_thread(&block)
+      Thread.new(&block).tap { |thread| thread.report_on_exception = false }
     end
 
     # Writes a question as it goes over the wire; reads the file of its image.
