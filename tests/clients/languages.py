@@ -35,6 +35,10 @@ class Language:
     source: Path | None = None
     """That program, as README shows it."""
     readme: Path | None = None
+    pack: tuple[str, ...] = ()
+    """The command that lists the files that would be published; {folder} is one that is empty."""
+    packed: tuple[str, ...] = ()
+    """What must be among them, by the ends of their paths."""
     variables: dict[str, str] = field(default_factory=dict)
     """What its programs have in their environment beside the usual."""
     faults: dict[str, str] = field(default_factory=dict)
@@ -101,6 +105,17 @@ LANGUAGES = (
         checks=((*_NODE.npm, "run", "lint"), (*_NODE.npm, "test")),
         program=(_NODE.node, "build/examples/ask.js"),
         microservice=(_NODE.node, "build/examples/microservice.js"),
+        pack=(
+            *("sh", "-c"),
+            f"{' '.join(_NODE.npm)} pack --json --pack-destination {{folder}} && tar -tf {{folder}}/*",
+        ),
+        packed=(
+            "dist/index.js",
+            "dist/index.d.ts",
+            "dist/gen/idefics2/v1/files_pb.js",
+            "README.md",
+            "LICENSE",
+        ),
         source=ROOT / "clients/typescript/examples/ask.ts",
         readme=ROOT / "clients/typescript/README.md",
         variables={"PATH": os.pathsep.join((str(Path(_NODE.node).parent), os.environ["PATH"]))},
@@ -167,9 +182,15 @@ LANGUAGES = (
                 "-c",
                 "clang-format --dry-run --Werror include/idefics2/*.h src/* test/*.cc test/*.h examples/*.cc",
             ),
-            (str(_CPP / "build/test/client_test"), "--gtest_brief=1"),
+            ("ctest", "--test-dir", str(_CPP / "build"), "--output-on-failure", "--no-tests=error"),
         ),
         program=(str(_CPP / "examples/ask"),),
+        microservice=(str(_CPP / "examples/microservice"),),
+        pack=("cmake", "--install", str(_CPP / "build"), "--prefix", "{folder}"),
+        packed=(
+            *("lib/libidefics2.a", "idefics2/client.h", "idefics2/v1/files.pb.h", "idefics2/LICENSE"),
+            *("idefics2Config.cmake", "idefics2ConfigVersion.cmake", "idefics2Targets.cmake"),
+        ),
         source=ROOT / "clients/cpp/examples/ask.cc",
         readme=ROOT / "clients/cpp/README.md",
     ),
@@ -210,6 +231,11 @@ LANGUAGES = (
         ),
         checks=(("ruby", "-Ilib", "test/client_test.rb"),),
         program=("ruby", "-Ilib", "examples/ask.rb"),
+        pack=(
+            *("sh", "-c"),
+            "gem build *.gemspec --output {folder}/gem && tar -xOf {folder}/gem data.tar.gz | tar -tz",
+        ),
+        packed=("lib/idefics2.rb", "lib/idefics2/client.rb", "lib/idefics2/v1/files_pb.rb", "README.md"),
         source=ROOT / "clients/ruby/examples/ask.rb",
         readme=ROOT / "clients/ruby/README.md",
     ),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 from asyncio.subprocess import PIPE
 from typing import TYPE_CHECKING
 
 import pytest
 from clients.languages import ROOT, Language, find_selected
+from fakes.generation_server import GenerationServer, text
+from fakes.scripted_server import PATIENCE_SECONDS, Hang
 from harness import MakeSettings, red_circle_answer, run_on_fake_backend
 from pictures import DESCRIBE, RED_CIRCLE, red_circle
 from processes import clean_environment
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 _MAX_LINES = 40
 _SELECTED = find_selected()
 _WITH_PROGRAM = [language for language in _SELECTED if language.program]
+_WITH_PACKAGE = [language for language in _SELECTED if language.pack]
 _WITH_CHECKS = [language for language in _SELECTED if language.checks]
 
 
@@ -71,10 +75,44 @@ def test_that_program_says_why_there_is_no_answer(language: Language, tmp_path: 
         assert word in ended.stderr
 
 
+@pytest.mark.parametrize("language", _WITH_PROGRAM, ids=lambda language: language.name)
+async def test_ctrl_c_in_mid_answer_ends_that_program_and_its_call(
+    language: Language, tmp_path: Path
+) -> None:
+    picture = tmp_path / "circle.png"
+    picture.write_bytes(red_circle())
+    with GenerationServer() as server:
+        server.expect(text("A red"), Hang())
+        variables = {**clean_environment(), **language.variables, "IDEFICS2_CLIENT_TARGET": server.target}
+        process = await asyncio.create_subprocess_exec(
+            *language.program, str(picture), DESCRIBE, cwd=language.folder, env=variables, stdout=PIPE
+        )
+        assert process.stdout is not None
+        assert await process.stdout.read(5) == b"A red"
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
+        assert process.returncode != 0
+        await asyncio.to_thread(server.wait_until_cancelled)
+
+
 @pytest.mark.parametrize("language", _WITH_CHECKS, ids=lambda language: language.name)
 def test_its_own_tests_pass(language: Language) -> None:
     for command in language.checks:
         subprocess.run(command, cwd=language.folder, env={**os.environ, **language.variables}, check=True)
+
+
+@pytest.mark.parametrize("language", _WITH_PACKAGE, ids=lambda language: language.name)
+def test_what_would_be_published_is_whole_and_has_nothing_else(language: Language, tmp_path: Path) -> None:
+    command = [part.format(folder=tmp_path) for part in language.pack]
+    variables = {**os.environ, **language.variables}
+    ended = subprocess.run(
+        command, cwd=language.folder, env=variables, stdout=subprocess.PIPE, text=True, check=True
+    )
+    files = ended.stdout.splitlines()
+    assert [end for end in language.packed if not any(file.endswith(end) for file in files)] == []
+    # Nor tests, nor what others publish and a program may hold only once.
+    strangers = ("/test/", "/examples/", "include/google/")
+    assert [file for file in files if any(part in file for part in strangers)] == []
 
 
 @pytest.mark.skipif(len(_SELECTED) == 1, reason="needs every language's toolchain: make test-clients")

@@ -4,6 +4,7 @@
 #include <grpcpp/security/credentials.h>
 
 #include <algorithm>
+#include <cstdint>
 
 #include "endpoint.h"
 
@@ -17,8 +18,11 @@ constexpr int kPingTimeoutMillis = 20'000;
 constexpr int kMaxMessageBytes = 28 << 20;
 /// Without any pause, grpc is for ever connecting, and calls wait for that.
 constexpr int kMinPauseMillis = 10;
+constexpr int kMaxPauseMillis = 24 * 3'600'000;
 
-int count_pause(std::chrono::milliseconds pause) { return std::max(static_cast<int>(pause.count()), kMinPauseMillis); }
+int count_pause(std::chrono::milliseconds pause) {
+  return static_cast<int>(std::clamp<std::int64_t>(pause.count(), kMinPauseMillis, kMaxPauseMillis));
+}
 
 grpc::ChannelArguments write_arguments(const Options& options) {
   grpc::ChannelArguments arguments = options.arguments;

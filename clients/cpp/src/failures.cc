@@ -1,8 +1,7 @@
 #include "failures.h"
 
-#include <google/protobuf/util/time_util.h>
-
 #include <algorithm>
+#include <cstdint>
 #include <initializer_list>
 #include <iterator>
 #include <utility>
@@ -56,6 +55,14 @@ std::string find_request_id(const grpc::ClientContext& context) {
   return "";
 }
 
+/// Reads a time that anybody may have written: none is negative, or so long that it overflows.
+std::chrono::nanoseconds read(const google::protobuf::Duration& duration) {
+  constexpr std::int64_t kMostSeconds = 3'000'000'000;  // about a hundred years
+  constexpr std::int64_t kMostNanos = 999'999'999;
+  return std::chrono::seconds(std::clamp<std::int64_t>(duration.seconds(), 0, kMostSeconds)) +
+         std::chrono::nanoseconds(std::clamp<std::int64_t>(duration.nanos(), 0, kMostNanos));
+}
+
 /// Reads what the service itself wrote; an error that somebody else wrote has no reason.
 Details read_details(const grpc::Status& status) {
   Details details;
@@ -69,10 +76,7 @@ Details read_details(const grpc::Status& status) {
   const auto bad_request = find<google::rpc::BadRequest>(written);
   if (bad_request.field_violations_size() > 0) details.field = bad_request.field_violations(0).field();
   const auto retry = find<google::rpc::RetryInfo>(written);
-  if (retry.has_retry_delay()) {
-    using google::protobuf::util::TimeUtil;
-    details.retry_after = std::chrono::nanoseconds(TimeUtil::DurationToNanoseconds(retry.retry_delay()));
-  }
+  if (retry.has_retry_delay()) details.retry_after = read(retry.retry_delay());
   return details;
 }
 

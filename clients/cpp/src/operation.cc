@@ -1,5 +1,8 @@
 #include "operation.h"
 
+#include <grpc/grpc.h>
+#include <grpc/slice.h>
+
 #include <algorithm>
 #include <array>
 #include <random>
@@ -23,14 +26,37 @@ bool is_loss(const Error& error) {
   return is_broken && is_passing && dynamic_cast<const SettingInvalid*>(&error) == nullptr;
 }
 
+/// A pause that can be reckoned with: none is negative, or longer than a day.
+std::chrono::milliseconds bound(std::chrono::milliseconds pause) {
+  return std::clamp<std::chrono::milliseconds>(pause, std::chrono::milliseconds(0), std::chrono::hours(24));
+}
+
 /// Draws how long to wait after so many losses in a row, 1 or more; no shorter than the service asked for.
 std::chrono::nanoseconds draw_pause(const Retries& retries, int num_losses, std::chrono::nanoseconds asked) {
   thread_local std::mt19937_64 random{std::random_device()()};
-  const std::chrono::nanoseconds most = retries.max_pause;
-  std::chrono::nanoseconds limit = retries.first_pause;
+  const std::chrono::nanoseconds most = bound(retries.max_pause);
+  std::chrono::nanoseconds limit = bound(retries.first_pause);
   for (int i = 1; i < num_losses && limit < most; ++i) limit *= 2;
   std::uniform_int_distribution<std::chrono::nanoseconds::rep> pauses(0, std::min(limit, most).count());
   return std::min(std::max(std::chrono::nanoseconds(pauses(random)), asked), most);
+}
+
+grpc_slice view(const std::string& text) { return grpc_slice_from_static_buffer(text.data(), text.size()); }
+
+/// Whether gRPC takes it; what it does not take ends the process.
+bool is_legal(const std::string& name, const std::string& value) {
+  return grpc_header_key_is_legal(view(name)) != 0 &&
+         (grpc_is_binary_header(view(name)) != 0 || grpc_header_nonbin_value_is_legal(view(value)) != 0);
+}
+
+void check_metadata(const std::multimap<std::string, std::string>& metadata) {
+  for (const auto& [name, value] : metadata) {
+    if (is_legal(name, value)) continue;
+    throw InvalidRequest("the metadata " + name +
+                             " cannot be sent: names are of a-z 0-9 - _ and . , values of printable " +
+                             "ASCII, unless the name ends in -bin",
+                         {grpc::StatusCode::INVALID_ARGUMENT, "", "metadata", "", {}, {}});
+  }
 }
 
 }  // namespace
@@ -49,13 +75,14 @@ std::shared_ptr<Operation> Operation::begin_another(std::chrono::milliseconds ti
 
 Operation::Operation(std::shared_ptr<const Connection> connection, const CallOptions& options)
     : connection_(std::move(connection)), options_(options) {
+  check_metadata(options_.metadata);
   restart();
 }
 
 void Operation::restart() {
   num_losses_ = 0;
   deadline_ = options_.deadline;
-  if (!deadline_ && connection_->timeout) deadline_ = std::chrono::system_clock::now() + *connection_->timeout;
+  if (!deadline_ && connection_->timeout) deadline_ = CallOptions::within(*connection_->timeout).deadline;
 }
 
 void Operation::leave() noexcept {
@@ -106,6 +133,11 @@ void Operation::pause(const Error& lost) {
   check(lost.request_id());
 }
 
+std::unique_ptr<grpc::ClientContext> Operation::make_context() const {
+  return options_.caller == nullptr ? std::make_unique<grpc::ClientContext>()
+                                    : grpc::ClientContext::FromServerContext(*options_.caller);
+}
+
 void Operation::attach(grpc::ClientContext& context) {
   check();  // what is too late is not begun
   if (deadline_) context.set_deadline(*deadline_);
@@ -123,7 +155,7 @@ void Operation::detach() {
 }
 
 void Attempt::check(const grpc::Status& status) const {
-  if (!status.ok()) fail_as(status, context_, operation_.connection().target, operation_.has_left());
+  if (!status.ok()) fail_as(status, *context_, operation_.connection().target, operation_.has_left());
 }
 
 }  // namespace idefics2::internal

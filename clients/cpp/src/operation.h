@@ -16,6 +16,7 @@ namespace idefics2::internal {
 /// thread may `leave`.
 class Operation : public std::enable_shared_from_this<Operation> {
  public:
+  /// Fails with InvalidRequest where the options hold what cannot be sent.
   static std::shared_ptr<Operation> begin(std::shared_ptr<const Connection> connection, const CallOptions& options);
 
   /// Begins one with a deadline of its own, which goes on whoever leaves this one.
@@ -55,6 +56,7 @@ class Operation : public std::enable_shared_from_this<Operation> {
 
   Operation(std::shared_ptr<const Connection> connection, const CallOptions& options);
   void pause(const Error& lost);
+  std::unique_ptr<grpc::ClientContext> make_context() const;
   void attach(grpc::ClientContext& context);
   void detach();
 
@@ -73,18 +75,20 @@ class Operation : public std::enable_shared_from_this<Operation> {
 /// One call of an operation; one at a time.
 class Attempt {
  public:
-  explicit Attempt(Operation& operation) : operation_(operation) { operation.attach(context_); }
+  explicit Attempt(Operation& operation) : operation_(operation), context_(operation.make_context()) {
+    operation.attach(*context_);
+  }
   ~Attempt() { operation_.detach(); }
   Attempt(const Attempt&) = delete;
   Attempt& operator=(const Attempt&) = delete;
 
-  grpc::ClientContext& context() { return context_; }
+  grpc::ClientContext& context() { return *context_; }
   /// Fails where it ended by anything but OK.
   void check(const grpc::Status& status) const;
 
  private:
   Operation& operation_;
-  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientContext> context_;  // never none
 };
 
 template <class Stub, class Question, class Answer>

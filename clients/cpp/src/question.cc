@@ -15,10 +15,20 @@ constexpr std::size_t kMaxImageBytes = 20'000'000;
   throw InvalidRequest(message, {grpc::StatusCode::INVALID_ARGUMENT, reason, field, "", {}, {}});
 }
 
-void check_size(const std::string& data, const std::string& name) {
-  if (data.size() > kMaxImageBytes) {
+void check_size(std::uintmax_t num_bytes, const std::string& name) {
+  if (num_bytes > kMaxImageBytes) {
     refuse("FILE_TOO_LARGE", "", name + " must have at most " + std::to_string(kMaxImageBytes) + " bytes");
   }
+}
+
+std::string name(const std::filesystem::path& path) { return "image " + path.string(); }
+
+/// Reads a file that is not too large; one that is need not be read to be refused.
+std::string read(const std::filesystem::path& path) {
+  std::error_code unreadable;
+  const auto num_bytes = std::filesystem::file_size(path, unreadable);
+  if (!unreadable) check_size(num_bytes, name(path));
+  return internal::read_file(path);
 }
 
 /// Writes images into image_url, which holds the first one if that is a URL, and images.
@@ -69,8 +79,8 @@ Image Image::sha256(std::string digest) {
 v1::Image Image::write() const {
   v1::Image written = image_;
   internal::check_texts(written);
-  if (path_) written.set_data(internal::read_file(*path_));
-  if (written.has_data()) check_size(written.data(), path_ ? "image " + path_->string() : "the image");
+  if (path_) written.set_data(read(*path_));
+  if (written.has_data()) check_size(written.data().size(), path_ ? name(*path_) : "the image");
   return written;
 }
 

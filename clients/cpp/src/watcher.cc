@@ -25,7 +25,9 @@ void submit(Operation& operation, const v1::SubmitRequest& message) {
   try {
     operation.insist(&v1::RequestService::Stub::Submit, *operation.connection().requests, message);
   } catch (const Error& error) {
-    const bool may_be_taken = error.code() == grpc::StatusCode::DEADLINE_EXCEEDED || operation.has_left();
+    const bool is_over = error.code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
+                         (error.code() == grpc::StatusCode::CANCELLED && error.reason().empty());
+    const bool may_be_taken = is_over || operation.has_left();
     if (may_be_taken) cancel_request(operation, message.request_id());
     throw;
   }

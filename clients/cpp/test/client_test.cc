@@ -83,6 +83,29 @@ TEST(Errors, AFileThatIsNotThereIsToldByItsNameBeforeAnyCall) {
   }
 }
 
+TEST(Errors, AnImageThatIsTooLargeIsRefusedBeforeItIsRead) {
+  const auto path = std::filesystem::temp_directory_path() / "idefics2-large.png";
+  std::ofstream(path, std::ios::binary) << "x";
+  std::filesystem::resize_file(path, std::uintmax_t{1} << 40U);  // more than any memory holds, all of it a hole
+  const Client client;
+  const auto error = expect<idefics2::InvalidRequest>([&] {
+    client.generate({{idefics2::Image::file(path)}, "What?"});
+  });
+  std::filesystem::remove(path);
+  ASSERT_TRUE(error);
+  EXPECT_TRUE(error->is(idefics2::v1::FILE_TOO_LARGE));
+}
+
+TEST(Errors, APauseBeyondAllMeasureIsALongOne) {
+  Service service;
+  const std::chrono::seconds pause(315'576'000'000);  // the most that protobuf knows
+  service.generation.refusal = refuse(grpc::StatusCode::RESOURCE_EXHAUSTED, "QUEUE_FULL", "", pause);
+  const Client client(service.options());
+  const auto error = expect<idefics2::Overloaded>([&] { client.generate(kQuestion); });
+  ASSERT_TRUE(error);
+  EXPECT_GT(error->retry_after(), std::chrono::hours(24));
+}
+
 TEST(Errors, AFolderIsNoFile) {
   const Client client;
   expect<idefics2::FileUnreadable>([&] { client.upload(std::filesystem::temp_directory_path()); });
@@ -144,6 +167,13 @@ TEST(Leaving, ADeadlineThatPassesEndsTheCallAtBothSides) {
       [&] { client.generate(kQuestion, CallOptions::within(std::chrono::milliseconds(0))); });
 }
 
+TEST(Leaving, ADeadlineBeyondAllMeasureIsFarAway) {
+  const auto now = std::chrono::system_clock::now();
+  EXPECT_GT(CallOptions::within(std::chrono::milliseconds::max()).deadline, now + std::chrono::hours(24));
+  const auto passed = CallOptions::within(std::chrono::milliseconds::min()).deadline;
+  EXPECT_LE(passed, std::chrono::system_clock::now());
+}
+
 TEST(Leaving, AStreamThatGoesOutOfScopeCancelsTheCallAndOutlivesItsClient) {
   Service service;
   auto client = std::make_unique<Client>(service.options());
@@ -152,6 +182,8 @@ TEST(Leaving, AStreamThatGoesOutOfScopeCancelsTheCallAndOutlivesItsClient) {
     client.reset();
     auto moved = std::move(events);
     EXPECT_EQ(moved.next()->text_delta().text(), "A");
+    events.cancel();  // is another's now
+    EXPECT_FALSE(events.next());
   }
   service.generation.cancelled.get_future().wait();
 }
@@ -184,6 +216,10 @@ TEST(Leaving, CtrlCInMidAnswerCancelsTheCall) {
   });
   service.generation.cancelled.get_future().wait();
   expect<idefics2::Cancelled>([&] { client.generate(kQuestion, options); });
+}
+
+TEST(Leaving, ASignalThatNobodyMayTakeIsRefused) {
+  EXPECT_THROW(idefics2::CancelOnSignal({}, SIGKILL), std::system_error);
 }
 
 TEST(Leaving, CancellingCancelsTheRequestThatIsWaitedFor) {

@@ -121,6 +121,27 @@ TEST(Calls, WhatTheCallerSendsAlongIsSent) {
   EXPECT_EQ(service.generation.metadata.back().find("traceparent")->second, "00-1-2-01");
 }
 
+TEST(Calls, WhatCannotBeSentAlongIsRefusedByItsName) {
+  Service service;
+  const Client client(service.options());
+  for (const auto& [name, value] : std::multimap<std::string, std::string>{
+           {"Traceparent", "00"}, {"traceparent", "a secret\n"}, {"", "00"}, {"trace parent", "00"}}) {
+    idefics2::CallOptions options = kBounded;
+    options.metadata.emplace(name, value);
+    try {
+      client.stream(kQuestion, options);
+      ADD_FAILURE() << name << " was sent";
+    } catch (const idefics2::InvalidRequest& error) {
+      EXPECT_EQ(error.field(), "metadata");
+      EXPECT_EQ(std::string(error.what()).find("the metadata " + name + " cannot be sent"), 0U);
+      EXPECT_EQ(std::string(error.what()).find("secret"), std::string::npos);
+    }
+  }
+  idefics2::CallOptions options = kBounded;
+  options.metadata.emplace("trace-bin", std::string("\0\n", 2));
+  EXPECT_EQ(client.generate(kQuestion, options).output(), "A cat.");
+}
+
 class TlsConnections : public testing::Test {
  protected:
   idefics2::Options options(const Service& service, const idefics2::Tls& tls) const {

@@ -9,6 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -62,6 +64,39 @@ func TestAnErrorIsItsKindAndItsReasonAndNoOther(t *testing.T) {
 	}
 	if status.Code(errors.Unwrap(err)) != codes.ResourceExhausted {
 		t.Error("the channel's own error is lost")
+	}
+}
+
+func TestAServiceAnswersItsOwnCallerByAnError(t *testing.T) {
+	wait := 1200 * time.Millisecond
+	for err, code := range map[error]int{
+		&idefics2.Error{Code: codes.InvalidArgument, Message: "why"}:                     http.StatusBadRequest,
+		&idefics2.Error{Code: codes.ResourceExhausted, Message: "why", RetryAfter: wait}: http.StatusTooManyRequests,
+		&idefics2.Error{Code: codes.Unauthenticated, Message: "why"}:                     http.StatusBadGateway,
+		io.EOF: http.StatusBadGateway,
+	} {
+		answer := httptest.NewRecorder()
+		idefics2.HTTPError(answer, err)
+		retry := answer.Result().Header.Get("retry-after")
+		if answer.Code != code || !strings.Contains(answer.Body.String(), err.Error()) || (retry == "2") != (code == 429) {
+			t.Errorf("%v: %d, %q, %s", err, answer.Code, retry, answer.Body)
+		}
+	}
+	told := status.Convert(&idefics2.Error{Code: codes.NotFound, Message: "why"})
+	if told.Code() != codes.NotFound || told.Message() != "why" {
+		t.Error(told)
+	}
+}
+
+func TestATraceIsPassedOnAndNothingElse(t *testing.T) {
+	server := &service{}
+	headers := http.Header{"Traceparent": {"00-1-2-01"}, "Cookie": {"x"}}
+	_, _ = call(t, server).Generate(idefics2.WithTrace(ctx, headers.Get), question)
+	if sent := server.lastMetadata.Get("traceparent"); !reflect.DeepEqual(sent, []string{"00-1-2-01"}) {
+		t.Error(sent)
+	}
+	if sent := append(server.lastMetadata.Get("cookie"), server.lastMetadata.Get("tracestate")...); sent != nil {
+		t.Error(sent)
 	}
 }
 

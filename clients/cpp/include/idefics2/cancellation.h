@@ -2,7 +2,6 @@
 
 #include <csignal>
 #include <memory>
-#include <thread>
 
 namespace idefics2 {
 
@@ -30,17 +29,16 @@ class Cancellation {
 /// at a time. POSIX only.
 class CancelOnSignal {
  public:
-  /// Fails with std::system_error where the system has no pipe or no thread left.
+  /// Fails with std::system_error where the system has no pipe or no thread left, or lets nobody take the signal.
   explicit CancelOnSignal(Cancellation cancellation, int signal = SIGINT);
   ~CancelOnSignal();
   CancelOnSignal(const CancelOnSignal&) = delete;
   CancelOnSignal& operator=(const CancelOnSignal&) = delete;
 
  private:
-  int signal_;
-  struct sigaction previous_;
-  int pipe_[2];
-  std::thread thread_;
+  struct State;
+
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace idefics2

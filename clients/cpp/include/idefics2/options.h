@@ -12,6 +12,10 @@
 #include "idefics2/cancellation.h"
 #include "idefics2/error.h"
 
+namespace grpc {
+class ServerContextBase;
+}
+
 namespace idefics2 {
 
 /// How calls are made again after a connection was lost: after pauses that double, up to a limit. `watch`, `wait`,
@@ -56,19 +60,22 @@ struct Options {
 
 /// What may be said of one call. It holds for all connections of the call together.
 struct CallOptions {
-  /// When the answer is of no use any more; it is sent along. Who serves a call itself hands its context's deadline on.
+  /// When the answer is of no use any more; it is sent along.
   std::optional<std::chrono::system_clock::time_point> deadline;
   /// Lets another thread, or a signal, end the call.
   std::optional<Cancellation> cancellation;
-  /// Sent along, such as a `traceparent`.
+  /// Sent along, such as a `traceparent`. What gRPC cannot send fails with InvalidRequest.
   std::multimap<std::string, std::string> metadata;
+  /// The call of this process's own caller, if this one serves it: it ends with that one. It must outlive the call, and
+  /// the stream that it yields.
+  const grpc::ServerContextBase* caller = nullptr;
 
   /// A deadline so far from now.
-  static CallOptions within(std::chrono::milliseconds timeout) {
-    CallOptions options;
-    options.deadline = std::chrono::system_clock::now() + timeout;
-    return options;
-  }
+  static CallOptions within(std::chrono::milliseconds timeout);
+
+  /// What a service that is called by gRPC hands on of its caller's call: the deadline, the trace (`traceparent` and
+  /// `tracestate`, as W3C has them), and that its caller has left.
+  static CallOptions on_behalf_of(const grpc::ServerContextBase& caller);
 };
 
 }  // namespace idefics2

@@ -58,7 +58,7 @@ class Stream {
 
   /// Waits for the next one; none: that was all. Fails with what kept it from coming, and then has no more.
   std::optional<T> next() {
-    if (is_over_) return std::nullopt;
+    if (is_over_ || !source_) return std::nullopt;
     is_over_ = true;  // for whatever the source throws
     std::optional<T> item = source_->read();
     is_over_ = !item;
@@ -66,13 +66,15 @@ class Stream {
   }
 
   /// Ends the call: who waits for it gets Cancelled.
-  void cancel() { source_->cancel(); }
+  void cancel() {
+    if (source_) source_->cancel();
+  }
 
   iterator begin() { return iterator(this); }
   iterator end() { return iterator(); }
 
  private:
-  std::unique_ptr<internal::Source<T>> source_;
+  std::unique_ptr<internal::Source<T>> source_;  // none: it was moved from
   std::optional<T> current_;
   bool is_over_ = false;
 };

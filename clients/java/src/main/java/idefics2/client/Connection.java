@@ -112,7 +112,9 @@ final class Connection implements AutoCloseable {
       channel.resetConnectBackoff(); // else it would tell of the last failure, without a try
     }
     ClientCall<Q, A> call = channel.newCall(method, CallOptions.DEFAULT.withDeadline(deadline));
-    Call<Q, A> begun = new Call<>(call, this, join(headers, new Metadata())); // the channel adds to what it is given
+    Metadata sent = join(headers, new Metadata()); // the channel adds to what it is given
+    TraceInterceptor.addTo(sent);
+    Call<Q, A> begun = new Call<>(call, this, sent);
     patience.onLeave(begun::close);
     return begun;
   }

@@ -7,6 +7,7 @@ import io.grpc.Status;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.ByteBuffer;
+import java.nio.channels.ClosedByInterruptException;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -55,16 +56,19 @@ final class Content implements AutoCloseable {
 
   /** Copies what can be read only once to where it can be read again; on disk, for it may be large. */
   static Content open(InputStream source, String name) {
-    Path path = Path.of("the stream");
+    Path shown = Path.of("the stream");
+    Path kept = null;
     try {
-      path = Files.createTempFile("idefics2-", "");
-      Files.copy(source, path, StandardCopyOption.REPLACE_EXISTING);
-      FileChannel file =
-          FileChannel.open(path, StandardOpenOption.READ, StandardOpenOption.DELETE_ON_CLOSE);
-      return measure(path, file, name);
+      kept = Files.createTempFile("idefics2-", "");
+      Files.copy(source, kept, StandardCopyOption.REPLACE_EXISTING);
+      FileChannel file = FileChannel.open(kept, StandardOpenOption.READ, StandardOpenOption.DELETE_ON_CLOSE);
+      return measure(shown, file, name == null ? "" : name);
     } catch (IOException error) {
-      path.toFile().delete();
-      throw refuse(path, error);
+      throw refuse(shown, error);
+    } finally {
+      if (kept != null) {
+        kept.toFile().delete(); // an open one stays readable without its name
+      }
     }
   }
 
@@ -88,8 +92,11 @@ final class Content implements AutoCloseable {
     }
   }
 
-  /** Says by one exception that a file cannot be read. */
-  static FileUnreadableException refuse(Path path, IOException error) {
+  /** Says by one exception that a file cannot be read: an interrupt closes the file, and is the caller's leaving. */
+  static Idefics2Exception refuse(Path path, IOException error) {
+    if (error instanceof ClosedByInterruptException) {
+      return Failures.interrupted(error);
+    }
     String why = error instanceof NoSuchFileException ? "there is no such file" : String.valueOf(error.getMessage());
     return new FileUnreadableException(
         "cannot read " + path + ": " + why, Parts.of(Status.Code.INVALID_ARGUMENT).because(error));

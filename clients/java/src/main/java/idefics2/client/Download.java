@@ -10,6 +10,7 @@ import io.grpc.Status;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.io.UncheckedIOException;
+import java.nio.channels.ClosedByInterruptException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -43,6 +44,8 @@ final class Download {
       }
       Files.move(part, path, StandardCopyOption.REPLACE_EXISTING);
       return file;
+    } catch (ClosedByInterruptException interruption) {
+      throw Failures.interrupted(interruption);
     } catch (IOException error) {
       throw new UncheckedIOException("cannot write " + path + ": " + error.getMessage(), error);
     } finally {

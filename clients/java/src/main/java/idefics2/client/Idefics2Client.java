@@ -23,6 +23,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 
@@ -71,7 +72,7 @@ public final class Idefics2Client implements AutoCloseable {
     return new Idefics2Client(connection.with(headers), retries, deadline);
   }
 
-  /** Ends the connection, and with it every call that still runs. */
+  /** Ends the connection, and with it every call that still runs, those of clients made by {@code with…} included. */
   @Override
   public void close() {
     connection.close();
@@ -177,6 +178,7 @@ public final class Idefics2Client implements AutoCloseable {
    * because the deadline passed, cancels the request.
    */
   public GenerateResponse submitAndWatch(Submission submission, Consumer<? super Event> onEvent) {
+    Objects.requireNonNull(onEvent, "onEvent");
     return Watch.submit(connection, submission.message, onEvent, patience(), retries);
   }
 
@@ -194,14 +196,20 @@ public final class Idefics2Client implements AutoCloseable {
    * @throws FileUnreadableException there is no such file, or it cannot be read
    */
   public File upload(Path path, String name, Consumer<? super Transfer> onProgress) {
+    Objects.requireNonNull(onProgress, "onProgress");
     Patience patience = patience();
     try (Content content = Content.open(path, name)) {
       return new Upload(connection, content, patience, onProgress).run();
     }
   }
 
-  /** As above, from a stream, which is read to its end and kept on disk meanwhile. It is not closed. */
+  /**
+   * As above, from a stream, which is read to its end and kept on disk meanwhile. It is not closed.
+   *
+   * @param name what to call the file in lists; null: nothing
+   */
   public File upload(InputStream stream, String name, Consumer<? super Transfer> onProgress) {
+    Objects.requireNonNull(onProgress, "onProgress");
     Patience patience = patience();
     try (Content content = Content.open(stream, name)) {
       return new Upload(connection, content, patience, onProgress).run();
@@ -220,6 +228,7 @@ public final class Idefics2Client implements AutoCloseable {
    * @throws java.io.UncheckedIOException the path cannot be written
    */
   public File download(String file, Path path, Consumer<? super Transfer> onProgress) {
+    Objects.requireNonNull(onProgress, "onProgress");
     return new Download(connection, FileName.of(file), patience(), onProgress).writeTo(path);
   }
 
@@ -296,13 +305,13 @@ public final class Idefics2Client implements AutoCloseable {
 
     /** How lost connections are tried again. */
     public Builder retries(Retries retries) {
-      this.retries = retries;
+      this.retries = Objects.requireNonNull(retries, "retries");
       return this;
     }
 
     /** Sees all calls, for example to pass a trace on. */
     public Builder intercept(ClientInterceptor interceptor) {
-      interceptors.add(interceptor);
+      interceptors.add(Objects.requireNonNull(interceptor, "interceptor"));
       return this;
     }
 

@@ -30,7 +30,7 @@ final class Patience {
    */
   Patience(Retries retries, Duration limit) {
     this.retries = retries;
-    Deadline own = limit == null ? null : Deadline.after(limit.toNanos(), TimeUnit.NANOSECONDS);
+    Deadline own = limit == null ? null : Deadline.after(count(limit), TimeUnit.NANOSECONDS);
     Deadline outer = Context.current().getDeadline();
     deadline = own == null ? outer : outer == null ? own : own.minimum(outer);
   }
@@ -70,10 +70,10 @@ final class Patience {
     }
     numLosses += 1;
     retries.onLost().accept(error);
-    double maxNanos = retries.maxPause().toNanos();
+    double maxNanos = count(retries.maxPause());
     double limit =
-        Math.min(retries.firstPause().toNanos() * Math.pow(2, Math.min(numLosses - 1, MAX_DOUBLINGS)), maxNanos);
-    double asked = error.retryAfter().orElse(Duration.ZERO).toNanos();
+        Math.min(count(retries.firstPause()) * Math.pow(2, Math.min(numLosses - 1, MAX_DOUBLINGS)), maxNanos);
+    double asked = count(error.retryAfter().orElse(Duration.ZERO));
     waitFor((long) Math.min(Math.max(ThreadLocalRandom.current().nextDouble() * limit, asked), maxNanos));
   }
 
@@ -101,6 +101,11 @@ final class Patience {
     if (left.getCount() == 0) {
       throw Failures.left("the call was left");
     }
+  }
+
+  /** In nanoseconds; what is too long for them, such as "for ever", is the most there can be. */
+  private static long count(Duration duration) {
+    return TimeUnit.NANOSECONDS.convert(duration);
   }
 
   private static boolean isLoss(Idefics2Exception error) {

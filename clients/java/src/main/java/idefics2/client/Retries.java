@@ -1,6 +1,7 @@
 package idefics2.client;
 
 import java.time.Duration;
+import java.util.Objects;
 import java.util.function.Consumer;
 
 /**
@@ -15,6 +16,12 @@ import java.util.function.Consumer;
  */
 public record Retries(
     int attempts, Duration firstPause, Duration maxPause, Consumer<? super Idefics2Exception> onLost) {
+  public Retries {
+    Objects.requireNonNull(firstPause, "firstPause");
+    Objects.requireNonNull(maxPause, "maxPause");
+    Objects.requireNonNull(onLost, "onLost");
+  }
+
   /** Three attempts, pauses of up to 0.2 s that double up to 5 s. */
   public static final Retries DEFAULT =
       new Retries(3, Duration.ofMillis(200), Duration.ofSeconds(5), error -> {});

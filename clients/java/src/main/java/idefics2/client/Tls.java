@@ -53,6 +53,9 @@ public record Tls(Path authority, Path certificate, Path key) {
   }
 
   private ChannelCredentials makeCredentials() throws IOException {
+    if ((certificate == null) != (key == null)) {
+      throw refuse("a certificate and its key belong together", null);
+    }
     TlsChannelCredentials.Builder credentials = TlsChannelCredentials.newBuilder();
     if (authority != null) {
       credentials.trustManager(authority.toFile());

@@ -2,18 +2,23 @@ package idefics2.client;
 
 import static org.junit.Assert.assertEquals;
 import static org.junit.Assert.assertFalse;
+import static org.junit.Assert.assertNull;
 import static org.junit.Assert.assertThrows;
 import static org.junit.Assert.assertTrue;
 
 import idefics2.v1.Generation.Event;
 import io.grpc.Context;
 import io.grpc.Metadata;
+import io.grpc.ServerCall;
 import io.grpc.Status;
 import java.io.ByteArrayInputStream;
+import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.time.temporal.ChronoUnit;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Random;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executors;
@@ -204,7 +209,7 @@ public final class ClientTest {
     Services.Taking taking = new Services.Taking();
     try (Service service = Service.start(taking);
         Idefics2Client client = service.connect()) {
-      assertEquals("f", client.upload(new ByteArrayInputStream(bytes), "cat.bmp", transfer -> {}).getId());
+      assertEquals("f", client.upload(new ByteArrayInputStream(bytes), null, transfer -> {}).getId());
       assertEquals(2, taking.numCalls.get());
       assertTrue(Arrays.equals(bytes, taking.received.toByteArray()));
     }
@@ -220,4 +225,84 @@ public final class ClientTest {
     assertEquals("TEXT_NOT_UNICODE", stop.reason());
   }
 
+  @Test
+  public void anInterruptInMidUploadIsLeavingAndStaysSet() throws Exception {
+    Path path = Files.write(Files.createTempFile("idefics2-", ".bmp"), new byte[3_000_000]);
+    try (Service service = Service.start(new Services.Taking());
+        Idefics2Client client = service.connect()) {
+      Thread.currentThread().interrupt(); // while the file is measured
+      assertThrows(CancelledException.class, () -> client.upload(path));
+      assertTrue(Thread.interrupted());
+      assertThrows(
+          CancelledException.class,
+          () -> client.upload(path, null, transfer -> Thread.currentThread().interrupt())); // while it is sent
+      assertTrue(Thread.interrupted());
+    } finally {
+      Files.delete(path);
+    }
+  }
+
+  @Test
+  public void anInterruptInMidDownloadIsLeavingAndLeavesNoFile() throws Exception {
+    Path folder = Files.createTempDirectory("idefics2-");
+    try (Service service = Service.start(new Services.Giving());
+        Idefics2Client client = service.connect()) {
+      assertThrows(
+          CancelledException.class,
+          () -> client.download("f", folder.resolve("cat"), transfer -> Thread.currentThread().interrupt()));
+      assertTrue(Thread.interrupted());
+    } finally {
+      Files.delete(folder); // fails where something is left in it
+    }
+  }
+
+  @Test
+  public void theTraceOfTheCallThatIsServedIsPassedOn() throws Exception {
+    Metadata.Key<String> parent = Metadata.Key.of("traceparent", Metadata.ASCII_STRING_MARSHALLER);
+    Metadata.Key<String> other = Metadata.Key.of("other", Metadata.ASCII_STRING_MARSHALLER);
+    Metadata callers = new Metadata();
+    callers.put(parent, "callers");
+    callers.put(other, "callers");
+    Metadata own = new Metadata();
+    own.put(parent, "own");
+    try (Service service = Service.start(new Services.Counting());
+        Idefics2Client client = service.connect()) {
+      new TraceInterceptor()
+          .interceptCall(
+              null,
+              callers,
+              (call, headers) -> {
+                client.countTokens(QUESTION);
+                client.withHeaders(own).countTokens(QUESTION);
+                return new ServerCall.Listener<Object>() {};
+              });
+      client.countTokens(QUESTION);
+      List<String> sent = service.headers.stream().map(headers -> headers.get(parent)).toList();
+      assertEquals(Arrays.asList("callers", "own", null), sent);
+      assertNull(service.headers.get(0).get(other));
+    }
+  }
+
+  @Test
+  public void forEverIsATimeToo() throws Exception {
+    Duration forEver = ChronoUnit.FOREVER.getDuration();
+    try (Service service = Service.start(new Services.Counting());
+        Idefics2Client client = service.connect().withDeadline(forEver)) {
+      assertEquals(7, client.countTokens(QUESTION).getNumPromptTokens());
+    }
+  }
+
+  @Test
+  public void whatMayNotBeNullIsRefusedAtOnceByItsName() {
+    try (Idefics2Client client = Idefics2Client.builder().target("127.0.0.1:1").build()) {
+      for (NullPointerException error :
+          Arrays.asList(
+              assertThrows(NullPointerException.class, () -> client.upload(Path.of("x"), null, null)),
+              assertThrows(NullPointerException.class, () -> client.download("x", Path.of("x"), null)))) {
+        assertEquals("onProgress", error.getMessage());
+      }
+      Exception prompt = assertThrows(NullPointerException.class, () -> Question.builder(null));
+      assertEquals("prompt", prompt.getMessage());
+    }
+  }
 }

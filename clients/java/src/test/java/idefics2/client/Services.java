@@ -1,6 +1,9 @@
 package idefics2.client;
 
+import com.google.protobuf.ByteString;
 import idefics2.v1.FileServiceGrpc;
+import idefics2.v1.Files.DownloadFileRequest;
+import idefics2.v1.Files.DownloadFileResponse;
 import idefics2.v1.Files.File;
 import idefics2.v1.Files.GetFileRequest;
 import idefics2.v1.Files.GetUploadRequest;
@@ -100,6 +103,17 @@ final class Services {
       cancelled.complete(request.getRequestId());
       caller.onNext(Request.newBuilder().setRequestId(request.getRequestId()).build());
       caller.onCompleted();
+    }
+  }
+
+  /** Gives a file that does not end. */
+  static final class Giving extends FileServiceGrpc.FileServiceImplBase {
+    @Override
+    public void downloadFile(DownloadFileRequest request, StreamObserver<DownloadFileResponse> caller) {
+      caller.onNext(DownloadFileResponse.newBuilder().setFile(File.newBuilder().setId("f")).build());
+      for (int i = 0; i < 3; i++) {
+        caller.onNext(DownloadFileResponse.newBuilder().setChunk(ByteString.copyFromUtf8("piece")).build());
+      }
     }
   }
 
