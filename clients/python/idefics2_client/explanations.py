@@ -19,6 +19,7 @@ _NAMING = "resol"  # no such host
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _OTHER_NAME = "Hostname Verification Check failed"
 _NO_TLS = "WRONG_VERSION_NUMBER"
+_UNHEALTHY = "backend unhealthy"
 _SHUT = ("Socket closed", "Connection reset", "CERTIFICATE_REQUIRED", "Broken pipe")
 
 
@@ -65,5 +66,7 @@ def _explain_absence(details: str, endpoint: Endpoint) -> str:
             "certificate_file and key_file (or IDEFICS2_CLIENT_CERTIFICATE_FILE and IDEFICS2_CLIENT_KEY_FILE)"
         )
         return f"{shut}: if it wants to know who calls, set {names}"
+    if _UNHEALTHY in details:
+        return f"no service at {target} says that it serves: each drains, or its model is away; try later"
     where = "set IDEFICS2_CLIENT_TARGET to the address of one that runs"
     return f"no service answers at {target}: start one with `idefics2-service serve`, or {where}"

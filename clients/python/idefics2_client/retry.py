@@ -33,6 +33,8 @@ where the model was lost half-way; not streams, which go on where they left off.
 of a call before it has an answer, so that grpc may make again what is refused: after the pause that it asks
 for, and not at all where the answer will stay.
 """
+_HEALTH_OF = "idefics2.v1.GenerationService"
+"""Whose health is asked for; that of all services of a replica is one."""
 _MAX_DOUBLINGS = 30
 _MIN_PAUSE_MILLISECONDS = 10  # without any, grpc is for ever connecting, and calls wait for that
 _KEEPALIVE_SECONDS = 310
@@ -61,6 +63,11 @@ class Retry:
     """Told of each loss, before the pause. Default: a warning in the log `idefics2_client`."""
     max_attempts: int = 3
     """How often a call that only reads is made at most, before its error is told: 1 to 5. 1 is once."""
+    asks_health: bool = False
+    """Asks each address of the target for its health, and calls none that drains, or whose model is away.
+
+    For a name of several replicas: where all say so, all calls end UNAVAILABLE, also without need of a model.
+    """
 
     @property
     def channel_options(self) -> tuple[tuple[str, int | str], ...]:
@@ -89,6 +96,8 @@ class Retry:
             "retryableStatusCodes": ["UNAVAILABLE"],
         }
         config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
+        if self.asks_health:
+            config["healthCheckConfig"] = {"serviceName": _HEALTH_OF}
         if self.max_attempts > 1:
             config["methodConfig"] = [{"name": names, "retryPolicy": policy}]
         return config
