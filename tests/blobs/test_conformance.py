@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from idefics2_service.errors import FileStoreUnavailable
 from idefics2_service.settings import FileSettings
 from idefics2_service.uploads.library import Library
 from idefics2_service.uploads.pieces import PIECE_BYTES
@@ -34,6 +35,36 @@ async def test_what_was_put_is_got(blobs: BlobStore, data: bytes) -> None:
 async def test_what_comes_in_several_parts_is_put_together(blobs: BlobStore) -> None:
     await blobs.put(NAME, b"one", b"", b"two" * 500_000, b"three")
     assert await blobs.get(NAME) == b"one" + b"two" * 500_000 + b"three"
+
+
+async def test_a_blob_that_follows_another_is_not_there_before_it(blobs: BlobStore) -> None:
+    first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    second = asyncio.create_task(blobs.put_next("anna/files/3f/3f09/2", b"two", b"2", after=first))
+    third = asyncio.create_task(blobs.put_next("anna/files/3f/3f09/3", b"three", after=second))
+    for number in range(5):  # so long, each of both could have been put
+        await blobs.put(f"anna/files/3f/3f10/{number}", b"other")
+    assert await blobs.list_blobs("anna/files/3f/3f09") == []
+    await blobs.put_next(NAME, b"one", after=None)
+    first.set_result(None)
+    await third
+    await blobs.settle("anna/files/3f/3f09")
+    listed = await blobs.list_blobs("anna/files/3f/3f09")
+    assert [await blobs.get(blob.name) for blob in listed] == [b"one", b"two2", b"three"]
+
+
+async def test_what_follows_a_blob_that_was_not_kept_is_not_either(blobs: BlobStore) -> None:
+    first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    second = asyncio.create_task(blobs.put_next("anna/files/3f/3f09/2", b"two", after=first))
+    third = asyncio.create_task(blobs.put_next("anna/files/3f/3f09/3", b"three", after=second))
+    first.set_exception(FileStoreUnavailable("the disk of uploaded files is full"))
+    for task in (second, third):
+        with pytest.raises(FileStoreUnavailable, match="is full"):
+            await task
+    assert await blobs.list_blobs("anna") == []
+
+
+async def test_a_folder_that_is_not_there_is_settled(blobs: BlobStore) -> None:
+    await blobs.settle("nobody/files/3f/3f09")
 
 
 async def test_what_was_not_put_is_nothing(blobs: BlobStore) -> None:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import itertools
 import os
+import stat
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from idefics2_service.blobs.directory import DirectoryBlobs
-from idefics2_service.errors import FileStoreUnavailable, StartFailed
+from idefics2_service.errors import FileMismatch, FileStoreUnavailable, StartFailed
+from idefics2_service.settings import FileSettings
+from idefics2_service.uploads import names, pieces
+from idefics2_service.uploads.library import Library
+from idefics2_service.uploads.quotas import FileQuotas
+from idefics2_service.uploads.records import UploadStart
+from idefics2_service.uploads.uploads import Uploads
+from pictures import draw_red_circle, encode
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import AsyncIterator
 
 NAME = "anna/files/3f/3f09/0"
+PICTURE = encode(draw_red_circle(), "BMP")  # 90 kB
 OF_OTHERS = 0o077
+NUM_KEPT = 5
+"""Files that a disk takes before it is full for a moment."""
 
 
 @pytest.fixture
@@ -24,6 +39,51 @@ async def blobs(tmp_path: Path) -> DirectoryBlobs:
     store = DirectoryBlobs(tmp_path / "files")
     await store.start()
     return store
+
+
+class Diary:
+    """Notes what is made safe, and what a machine that loses power now would forget."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Begin."""
+        self.named: set[Path] = set()
+        """Files that were given their name, all of them after their bytes were safe."""
+        self._synced: set[Path] = set()
+        self._unsafe: dict[Path, set[Path]] = {}
+        """What was given a name in a folder since that was made safe."""
+        sync, move, make = os.fsync, os.replace, os.mkdir
+
+        def fsync(descriptor: int) -> None:
+            sync(descriptor)
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
+            self._synced.add(path)
+            self._unsafe.pop(path, None)
+
+        def replace_(source: Path, target: Path) -> None:
+            move(source, target)
+            assert Path(source) in self._synced
+            self._name(Path(target))
+            self.named.add(Path(target))
+
+        def mkdir(path: Path, mode: int = 0o777) -> None:
+            make(path, mode)
+            self._name(Path(path))
+
+        for name, work in (("fsync", fsync), ("replace", replace_), ("mkdir", mkdir)):
+            monkeypatch.setattr(os, name, work)
+
+    def forgotten(self) -> set[Path]:
+        """Return what has a name that is not safe, but for what was deleted."""
+        return {path for paths in self._unsafe.values() for path in paths if path.exists()}
+
+    def _name(self, path: Path) -> None:
+        self._unsafe.setdefault(path.parent, set()).add(path)
+
+
+async def stream(data: bytes) -> AsyncIterator[bytes]:
+    """Let bytes come."""
+    for start in range(0, len(data), 700):
+        yield data[start : start + 700]
 
 
 def all_files(folder: Path) -> list[Path]:
@@ -38,17 +98,20 @@ async def test_nobody_else_can_read_it(blobs: DirectoryBlobs, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("number", "why"), [(errno.ENOSPC, "is full"), (errno.EDQUOT, "is full"), (errno.EIO, "failed")]
+    "fault", [(errno.ENOSPC, "is full"), (errno.EDQUOT, "is full"), (errno.EIO, "failed")]
 )
 @pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("put", ["put", "put_next"])
 async def test_a_disk_that_fails_is_said_and_leaves_nothing_half_written(
     blobs: DirectoryBlobs,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    number: int,
-    why: str,
+    fault: tuple[int, str],
     call: str,
+    put: str,
 ) -> None:
+    number, why = fault
+
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -56,10 +119,65 @@ async def test_a_disk_that_fails_is_said_and_leaves_nothing_half_written(
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
         with pytest.raises(FileStoreUnavailable, match=f"the disk of uploaded files {why}"):
-            await blobs.put(NAME, b"new")
+            await (blobs.put(NAME, b"new") if put == "put" else blobs.put_next(NAME, b"new", after=None))
     assert [path.read_bytes() for path in all_files(tmp_path)] == [b"old"]
     await blobs.put(NAME, b"new")
     assert await blobs.get(NAME) == b"new"
+
+
+async def test_a_blob_whose_turn_is_given_up_leaves_nothing(blobs: DirectoryBlobs, tmp_path: Path) -> None:
+    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    putting = asyncio.create_task(blobs.put_next(NAME, b"new", after=turn))
+    await blobs.put("anna/files/3f/3f10/0", b"other")
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    assert not turn.cancelled()
+    assert [path.read_bytes() for path in all_files(tmp_path)] == [b"other"]
+
+
+async def test_a_disk_that_is_full_for_a_moment_leaves_pieces_that_follow_each_other(
+    blobs: DirectoryBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_files = itertools.count()
+    sync = os.fsync
+
+    def fail_once(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and next(of_files) == NUM_KEPT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1_000)
+    settings = FileSettings()
+    uploads = Uploads(blobs, Library(blobs, settings), settings, FileQuotas(blobs, settings))
+    monkeypatch.setattr(os, "fsync", fail_once)
+    with pytest.raises(FileStoreUnavailable, match="is full"):
+        await uploads.receive("anna", UploadStart(len(PICTURE), upload_id="mine"), stream(PICTURE))
+    kept = [blob for blob in await blobs.list_blobs("anna/files") if names.is_piece(blob.name)]
+    assert 0 < len(kept) < NUM_KEPT
+    assert names.chain_pieces(kept) == kept
+    assert all_files(tmp_path / "files" / ".incoming") == []
+
+
+async def test_nothing_is_told_of_an_upload_before_its_bytes_and_its_names_are_safe(
+    blobs: DirectoryBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diary = Diary(monkeypatch)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 10_000)
+    settings = FileSettings()
+    library = Library(blobs, settings)
+    uploads = Uploads(blobs, library, settings, FileQuotas(blobs, settings))
+    start = UploadStart(len(PICTURE), upload_id="mine")
+    with pytest.raises(FileMismatch):
+        await uploads.receive("anna", start, stream(PICTURE[:30_500]))
+    assert diary.forgotten()
+    assert (await uploads.get_progress("anna", "mine")).num_kept_bytes == 30_500
+    assert diary.forgotten() == set()
+    rest = replace(start, offset=30_500)
+    file = await uploads.receive("anna", rest, stream(PICTURE[30_500:]))
+    assert diary.forgotten() == set()
+    assert await library.read(file) == PICTURE
+    assert set(all_files(tmp_path)) <= diary.named
 
 
 async def test_a_folder_that_cannot_be_made_ends_the_start(tmp_path: Path) -> None:

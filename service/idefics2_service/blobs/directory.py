@@ -16,7 +16,8 @@ from idefics2_service.blobs.interface import Blob
 from idefics2_service.errors import FileStoreUnavailable, StartFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from asyncio import Future
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from idefics2_service.blobs.interface import Data
@@ -49,12 +50,25 @@ class DirectoryBlobs:
     async def put(self, name: str, *data: Data) -> None:
         """As BlobStore.put."""
         with _naming_faults():
-            writing = asyncio.create_task(asyncio.to_thread(self._write, self._root / name, data))
+            await _run(self._write, self._root / name, data)
+
+    async def put_next(self, name: str, *data: Data, after: Future[None] | None) -> None:
+        """As BlobStore.put_next: several are written at a time, but get their names one after the other."""
+        temporary = self._draw_temporary()
+        with _naming_faults():
             try:
-                await asyncio.shield(writing)
-            except asyncio.CancelledError:  # a thread cannot be: nothing may come after who deletes next
-                await asyncio.wait((writing,))
+                await _run(_write_durably, temporary, data)
+                if after is not None:
+                    await asyncio.shield(after)
+                await _run(self._move, temporary, self._root / name)
+            except BaseException:
+                await _run(_unlink, temporary)
                 raise
+
+    async def settle(self, folder: str) -> None:
+        """As BlobStore.settle."""
+        with _naming_faults():
+            await asyncio.to_thread(_sync_folder, self._root / folder)
 
     async def get(self, name: str) -> bytes | None:
         """As BlobStore.get."""
@@ -90,13 +104,16 @@ class DirectoryBlobs:
             if path.stat().st_mtime < time.time() - _STALE_SECONDS:
                 path.unlink(missing_ok=True)
 
+    def _draw_temporary(self) -> Path:
+        return self._incoming / uuid.uuid4().hex
+
     def _write(self, path: Path, data: Sequence[Data]) -> None:
-        temporary = self._incoming / uuid.uuid4().hex
+        temporary = self._draw_temporary()
         try:
             _write_durably(temporary, data)
             self._move(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            _unlink(temporary)
             raise
         _sync_folder(path.parent)
 
@@ -131,6 +148,20 @@ class DirectoryBlobs:
                     yield Blob(str(path.relative_to(self._root)), facts.st_size, facts.st_mtime)
 
 
+async def _run(work: Callable[..., None], *args: object) -> None:
+    """Work in a thread, which cannot be cancelled: who is comes back after it, so that it can delete."""
+    working = asyncio.create_task(asyncio.to_thread(work, *args))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait((working,))
+        raise
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
 def _write_durably(path: Path, data: Sequence[Data]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -140,11 +171,19 @@ def _write_durably(path: Path, data: Sequence[Data]) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, where they are missing, and make their names safe."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(folder.parent)
+    """Make a folder and those above it, where they are missing, and make their names safe.
+
+    All are made first: a file system that keeps a journal makes them safe at once.
+    """
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        with suppress(FileExistsError):  # not `exist_ok`: somebody may make it and remove it again meanwhile
+            path.mkdir(mode=0o700)
+    for path in missing:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,12 +5,16 @@ at all. Files are larger: they are several blobs (`uploads/names.py`), so that n
 upload can be gone on with on any replica, and nothing is copied at its end.
 
 Every method may raise FileStoreUnavailable. What was put is kept: `put` does not return before it is safe.
+Pieces of a file are made safe together: see `put_next`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from asyncio import Future
 
 Data = bytes | memoryview
 
@@ -39,6 +43,24 @@ class BlobStore(Protocol):
 
     async def put(self, name: str, *data: Data) -> None:
         """Keep a blob, all `data` behind each other, in place of the one of the same name."""
+        ...
+
+    async def put_next(self, name: str, *data: Data, after: Future[None] | None) -> None:
+        """Keep a blob that follows one of the same folder: it is never there before that one.
+
+        A process that is killed keeps it once this returns. A machine that loses power does so once `put` has
+        kept another blob of the folder, or `settle` has returned.
+
+        Args:
+            name: as of `put`.
+            data: as of `put`.
+            after: done when the one before is there; None: it is the first. What it raises is raised.
+
+        """
+        ...
+
+    async def settle(self, folder: str) -> None:
+        """Make safe what `put_next` has kept in a folder."""
         ...
 
     async def get(self, name: str) -> bytes | None:

@@ -6,6 +6,7 @@ AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; or from the machine's role
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from idefics2_service.blobs.interface import Blob
 from idefics2_service.errors import FileStoreUnavailable, StartFailed
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Iterator
 
     from idefics2_service.blobs.interface import Data
@@ -61,6 +63,15 @@ class S3Blobs:
         """As BlobStore.put: one request, so that there is nothing of it or all."""
         with _naming_faults():
             await obstore.put_async(self._store, name, data, use_multipart=False)
+
+    async def put_next(self, name: str, *data: Data, after: Future[None] | None) -> None:
+        """As BlobStore.put_next: one after the other, for what is there cannot be given its name later."""
+        if after is not None:
+            await asyncio.shield(after)
+        await self.put(name, *data)
+
+    async def settle(self, folder: str) -> None:
+        """As BlobStore.settle: nothing is left to do."""
 
     async def get(self, name: str) -> bytes | None:
         """As BlobStore.get."""

@@ -19,6 +19,8 @@ PIECE_BYTES = 4 * 2**20
 FIRST_BYTES = 64
 """So many, or all, tell what a file is."""
 _MAX_READING = 2
+_MAX_KEEPING = 3
+"""So many pieces are on their way to the store at a time, while one more is put together."""
 
 
 class Digest(Protocol):
@@ -40,8 +42,10 @@ class Intake:
         self._blobs = blobs
         self._name_piece = name_piece
         self._digest = digest
+        self._hashing = asyncio.Lock()
+        """Lets pieces in in the order in which they came."""
         self.pieces: list[Piece] = []
-        """In order; the last one may not be safe before `take` returns."""
+        """In order; the last ones may not be there before `take` returns."""
 
     @property
     def size_bytes(self) -> int:
@@ -56,28 +60,30 @@ class Intake:
     async def take(
         self, chunks: AsyncIterator[Data], begin: Callable[[bytes], Awaitable[None]] | None = None
     ) -> None:
-        """Keep all that comes; once this returns, it is safe.
+        """Keep all that comes; once this returns, it is there, and safe with what is put beside it next.
+
+        Whatever ends this, the pieces that are there follow each other from the first byte on.
 
         Args:
             chunks: what comes.
             begin: awaited once, with the first bytes, before anything is kept; may refuse them.
 
         """
-        writing: asyncio.Task[None] | None = None
+        keeping: deque[asyncio.Task[None]] = deque()
         try:
             async with aclosing(_join(chunks)) as joined:
                 async for held in joined:
                     if begin is not None and not self.pieces:
                         await begin(_first_bytes(held))
-                    if writing is not None:
-                        await writing
-                    writing = asyncio.create_task(self._keep(self._name(held), held))
-            if writing is not None:
-                await writing
+                    if len(keeping) == _MAX_KEEPING:
+                        await _finish_first(keeping)
+                    after = keeping[-1] if keeping else None
+                    keeping.append(asyncio.create_task(self._keep(self._name(held), held, after)))
+            while keeping:
+                await _finish_first(keeping)
         finally:
-            if writing is not None:
-                # Not cancelled, but waited for: nothing may come after what is discarded next.
-                await asyncio.gather(writing, return_exceptions=True)
+            # Not cancelled, but waited for: nothing may come after what is discarded next.
+            await asyncio.gather(*keeping, return_exceptions=True)
 
     async def go_on_after(self, piece: Piece, data: bytes) -> None:
         """Begin behind a piece that is kept already."""
@@ -89,12 +95,19 @@ class Intake:
         self.pieces.append(piece)
         return piece
 
-    async def _keep(self, piece: Piece, chunks: Sequence[Data]) -> None:
-        await asyncio.gather(self._hash(chunks), self._blobs.put(piece.name, *chunks))
+    async def _keep(self, piece: Piece, chunks: Sequence[Data], after: asyncio.Task[None] | None) -> None:
+        await asyncio.gather(self._hash(chunks), self._blobs.put_next(piece.name, *chunks, after=after))
 
     async def _hash(self, chunks: Sequence[Data]) -> None:
         """Go on with the next bytes; in a thread, for it takes milliseconds."""
-        await asyncio.to_thread(_update, self._digest, chunks)
+        async with self._hashing:
+            await asyncio.to_thread(_update, self._digest, chunks)
+
+
+async def _finish_first(tasks: deque[asyncio.Task[None]]) -> None:
+    """Take out the first task when it is done; who is cancelled meanwhile leaves it as it is."""
+    await asyncio.wait((tasks[0],))
+    await tasks.popleft()
 
 
 def _first_bytes(chunks: Sequence[Data]) -> bytes:

@@ -79,6 +79,7 @@ class Uploads:
         """
         check_upload_id("upload_id", upload_id)
         blobs = await self._find_pieces(key_id, upload_id)
+        await self._blobs.settle(names.folder_of(blobs[0]))
         expires_at = blobs[-1].modified_at + self._settings.keep_unfinished_seconds
         return UploadProgress(sum(blob.size_bytes for blob in blobs), expires_at)
 
