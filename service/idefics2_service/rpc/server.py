@@ -42,6 +42,13 @@ SERVICE_NAMES = (
 _MAX_REFUSED = 8_192
 """Calls that may come beyond those that are let in, at a time: each is told why it is not."""
 
+_WINDOW_BYTES = 4 * 2**20
+"""So much of each call may come before we read it; of a message that is being read, all of it.
+
+Left alone, grpc guesses from what is on its way: this at least, and tens of megabytes when we are busy. With
+less, an upload waits for its caller. A caller far away gets this and one message into each round trip.
+"""
+
 _LAST_WORDS_SECONDS = 0.5
 """How long calls that are ended by the service may take to tell their callers."""
 
@@ -81,6 +88,8 @@ class GrpcServer:
             maximum_concurrent_rpcs=most_calls,
             options=(
                 ("grpc.max_receive_message_length", settings.max_receive_bytes),
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
                 ("grpc.so_reuseport", 0),  # a taken port is an error, not a surprise
                 # Of a burst, grpc would end what was not looked at yet, from 1,000 calls on, as CANCELLED.
                 ("grpc.server.max_pending_requests", most_calls),
