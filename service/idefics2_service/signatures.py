@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from idefics2_service.errors import SettingInvalid
+from idefics2_service.errors import SettingInvalid, StartFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,23 +47,22 @@ class Signer:
         """Read the key kept in `folder`, made there where it is missing and readable by its owner only.
 
         Raises:
-            SettingInvalid: it cannot be kept, or is damaged.
+            StartFailed: it cannot be kept or read.
+            SettingInvalid: it is damaged.
 
         """
         path = folder / "webhook_key"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                return cls(path.read_bytes())
-            with os.fdopen(descriptor, "wb") as file:
-                private = os.urandom(_NUM_BYTES)
-                file.write(private)
-        except (OSError, ValueError) as error:
-            message = f"IDEFICS2_DATA_FOLDER: cannot keep the key of webhooks in {path}: {error}"
+            if not path.exists():
+                _make_key(path)
+            return cls(path.read_bytes())
+        except OSError as error:
+            message = f"IDEFICS2_DATA_FOLDER: cannot keep the key of webhooks in {path}: {error.strerror}"
+            raise StartFailed(message) from error
+        except ValueError as error:
+            message = f"IDEFICS2_DATA_FOLDER: the key of webhooks in {path} is damaged: {error}"
             raise SettingInvalid(message) from error
-        return cls(private)
 
     def sign(self, message: bytes) -> str:
         """Return the signature of `message` in hexadecimal digits."""
@@ -72,3 +73,13 @@ class Signer:
         """The key set by which anybody can verify, as RFC 8037 writes it."""
         public = base64.urlsafe_b64encode(self._public).decode().rstrip("=")
         return {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": public, "use": "sig", "alg": "EdDSA"}]}
+
+
+def _make_key(path: Path) -> None:
+    """Draw a key; the file is whole or not there, and of two who make one at once, the first one's counts."""
+    with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # readable by its owner only
+        file.write(os.urandom(_NUM_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(file.name, path)

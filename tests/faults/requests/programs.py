@@ -85,8 +85,13 @@ class Program:
         process.kill()
         await process.wait()
 
-    async def end(self) -> int:
-        """Ask it to end, as whoever restarts it does; return its exit status when it is gone."""
+    async def end(self, *, forever: bool = False) -> int:
+        """Ask it to end, as whoever restarts it does; return its exit status when it is gone.
+
+        `forever`: until `resume`.
+        """
+        if forever:
+            self._may_run.clear()
         process = self._process
         assert process is not None
         self._is_up.clear()
