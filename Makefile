@@ -61,6 +61,7 @@ test-faults: $(INSTALLED) ## kill processes under submitted requests for long, a
 
 test-drain: $(INSTALLED) ## restart fronts under load, behind Envoy and without, and keep the figures; ROUNDS=20 for longer
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m load.drain --rounds $(or $(ROUNDS),5)
+	$(BIN)/python -m pytest tests/load/drain --long
 
 soak: $(INSTALLED) ## load the whole service for an hour, look for leaks, and keep the figures; MINUTES=3 for less
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m load.soak --minutes $(or $(MINUTES),60)

@@ -14,6 +14,7 @@ from load.drain.traffic import Traffic
 from load.drain.ways import PATIENCE_SECONDS, open_ways
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from faults.requests.cluster import Cluster, Front
@@ -33,11 +34,18 @@ class Plan:
     num_fronts: int = 2
 
 
-async def run_trial(plan: Plan, folder: Path) -> Record:
-    """Run two fronts and more on one Valkey, with their files in `folder`; return what callers saw."""
+async def run_trial(plan: Plan, folder: Path, blobs: Mapping[str, str] | None = None) -> Record:
+    """Run two fronts and more on one Valkey; return what callers saw.
+
+    Args:
+        plan: What happens.
+        folder: Of their files.
+        blobs: Variables that lead to where uploaded files are kept; None: in a directory that they share.
+
+    """
     record = Record()
     variables = {
-        "IDEFICS2_DATA_FOLDER": str(folder / "data"),  # files are shared
+        **({"IDEFICS2_DATA_FOLDER": str(folder / "data")} if blobs is None else blobs),
         "IDEFICS2_GRPC_DRAIN_DELAY_SECONDS": str(plan.delay_seconds),
         "IDEFICS2_GRPC_DRAIN_TIMEOUT_SECONDS": str(plan.drain_seconds),
     }

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import apsw
 import httpx
 import psutil
-from processes import SHARED_MEMORY, program_name
+from load.soak.record import (
+    FILES,
+    LATE_FILES,
+    LATE_ROWS,
+    REGION_SIZES,
+    REGIONS,
+    ROWS,
+    TASKS,
+    TEMPORARY,
+    Held,
+    Sample,
+)
+from processes import PATIENCE_SECONDS, SHARED_MEMORY, program_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from processes import Started
 
 _ROLES = {
@@ -21,50 +38,46 @@ _ROLES = {
 }
 """By the module that a Python process runs."""
 _ANONYMOUS = {"RssAnon:", "VmSwap:"}
-_TASKS = "idefics2_tasks "
-_TABLES = ("requests", "payloads", "ends", "events", "deliveries")
-_COUNTS = [f"SELECT count(*) FROM {table}" for table in _TABLES]  # noqa: S608  # our own names
-
-
-class Held(NamedTuple):
-    """What processes of one role hold together."""
-
-    memory: float
-    """MiB that no file stands behind: what is mapped from files comes and goes with other processes."""
-    descriptors: int
-    threads: int
-
-
-class Sample(NamedTuple):
-    """All of a moment."""
-
-    at: float
-    """Seconds since the first request."""
-    roles: dict[str, Held]
-    counts: dict[str, int]
-    """asyncio's tasks, rows of the store, files that were uploaded, shared memory."""
+_TASKS_METRIC = "idefics2_tasks "
+_OTHER_TABLES = ("payloads", "ends", "events", "deliveries")
+_ALL_ROWS = " UNION ALL ".join(f"SELECT 1 FROM {table}" for table in ("requests", *_OTHER_TABLES))  # noqa: S608  # our own names
+_LATE_ROWS = " UNION ALL ".join(
+    (
+        "SELECT 1 FROM requests WHERE expires_at < ?",
+        *(f"SELECT 1 FROM {table} WHERE seq NOT IN (SELECT seq FROM requests)" for table in _OTHER_TABLES),  # noqa: S608  # as above
+    )
+)
+"""Those whose time is over, and those whose request is forgotten."""
+_BUSY_MILLISECONDS = 10_000
+_TIDY_SECONDS = 90.0
+"""How long after its time what is over may still be there: files are looked at once a minute."""
 
 
 class Sampler:
     """Looks at a running service from outside."""
 
-    def __init__(self, started: Started, folder: Path) -> None:
-        """Look at a service whose files are in `folder`."""
+    def __init__(self, started: Started, folder: Path, keep_seconds: float) -> None:
+        """Look at a service whose files are in `folder`, and which keeps requests and files for so long."""
         self._started = started
         self._folder = folder
-        self._client = httpx.Client()
+        self._keep_seconds = keep_seconds
+        self._client = httpx.Client(timeout=PATIENCE_SECONDS)
 
     def look(self, at: float) -> Sample:
         """Return what is held now; takes some milliseconds of the programs' time."""
-        regions = [SHARED_MEMORY / name for name in self._started.service.shared_memory()]
+        files = list(_find_times(self._folder / "files"))
+        oldest = time.time() - self._keep_seconds - _TIDY_SECONDS
+        num_rows, num_late_rows = self._count_rows()
+        regions = self._measure_regions()
         counts = {
-            "asyncio tasks": self._count_tasks(),
-            "rows in the store": self._count_rows(),
-            "uploaded files and their parts": sum(
-                path.is_file() for path in (self._folder / "files").rglob("*")
-            ),
-            "regions of shared memory": len(regions),
-            "KiB of shared memory": sum(region.stat().st_blocks for region in regions) // 2,
+            TASKS: self._count_tasks(),
+            ROWS: num_rows,
+            LATE_ROWS: num_late_rows,
+            FILES: len(files),
+            LATE_FILES: sum(modified_at < oldest for modified_at in files),
+            TEMPORARY: len(self._started.service.leftovers()) - len(regions),
+            REGIONS: len(regions),
+            REGION_SIZES: sum(regions),
         }
         return Sample(at, self._measure(), counts)
 
@@ -84,19 +97,38 @@ class Sampler:
             found[role].append(held)
         return {role: _add(processes) for role, processes in found.items()}
 
+    def _measure_regions(self) -> list[int]:
+        """Return what each region of shared memory takes, in KiB."""
+        sizes = []
+        for name in self._started.service.shared_memory():
+            with suppress(FileNotFoundError):
+                sizes.append((SHARED_MEMORY / name).stat().st_blocks // 2)
+        return sizes
+
     def _count_tasks(self) -> int:
         text = self._client.get(f"http://{self._started.ready.http}/metrics").text
-        (line,) = (line for line in text.splitlines() if line.startswith(_TASKS))
-        return int(float(line.removeprefix(_TASKS)))
+        (line,) = (line for line in text.splitlines() if line.startswith(_TASKS_METRIC))
+        return int(float(line.removeprefix(_TASKS_METRIC)))
 
-    def _count_rows(self) -> int:
+    def _count_rows(self) -> tuple[int, int]:
+        """Return how many there are, and how many of them should be gone."""
         path = str(self._folder / "requests.sqlite")
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(_BUSY_MILLISECONDS)
         try:
-            counts = (connection.execute(query).fetchall()[0][0] for query in _COUNTS)
-            return sum(int(str(number)) for number in counts)
+            num_rows = len(connection.execute(_ALL_ROWS).fetchall())
+            late = connection.execute(_LATE_ROWS, (time.time() - _TIDY_SECONDS,)).fetchall()
+            return num_rows, len(late)
         finally:
             connection.close()
+
+
+def _find_times(folder: Path) -> Iterator[float]:
+    """Yield when each file was written; those that go meanwhile are left out."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                yield Path(place, name).stat().st_mtime
 
 
 def _read_memory(pid: int) -> float:

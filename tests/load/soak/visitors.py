@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections import Counter
 from contextlib import aclosing
-from itertools import count
+from itertools import count, cycle
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 from bench.workloads import draw_pictures
 from idefics2_client import AsyncClient, Idefics2Error, Options
 from idefics2_service.settings import ApiSettings
+from load.soak.record import Visit
 from pictures import DESCRIBE
 
 if TYPE_CHECKING:
@@ -26,10 +28,14 @@ NUM_KINDS = 11
 """Of visits: so many in a row are one of each, some twice."""
 KEEP_SECONDS = 20.0
 """How long requests and files are kept after their end."""
+MOST_AT_ONCE = 16
+"""Of visitors: where the machine is busy, the next one waits at the door."""
 _PATIENCE_SECONDS = 60.0
 _MAX_NEW_TOKENS = 12
 _ENDLESS: Options = {"temperature": 10.0, "max_new_tokens": 1000, "min_new_tokens": 1000}
 """Of an answer whose end nobody waits for."""
+_LONG: Options = {"temperature": 10.0, "max_new_tokens": 200, "min_new_tokens": 200}
+"""Of an answer that is longer than visitors hear of any other."""
 _APP = ApiSettings().app
 
 
@@ -50,7 +56,9 @@ class Visitors:
             timeout=_PATIENCE_SECONDS,
         )
         self._numbers = count()
-        self.num_done = 0
+        self._room = asyncio.Semaphore(MOST_AT_ONCE)
+        self.visits: list[Visit] = []
+        """Who has gone; times are `time.monotonic`'s."""
         self.problems: Counter[str] = Counter()
         """What nobody should get, by kind and reason."""
 
@@ -61,17 +69,31 @@ class Visitors:
         await self._grpc.close()
         await self._http.aclose()
 
-    async def come(self, rate: float, seconds: float) -> None:
-        """Let `rate` of them begin each second, for so long; return when all have gone."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+    async def crowd(self) -> None:
+        """Be as many at once as there may be, each for long: what is kept of the most is kept from then on.
+
+        That are pages of the model's cache, which are taken when they are first written to, threads and
+        connections of pools, and what the C library keeps of all their memory.
+        """
         async with asyncio.TaskGroup() as group:
-            for number in range(round(rate * seconds)):
-                await asyncio.sleep(started + number / rate - loop.time())
-                group.create_task(self._visit(self._kinds[number % len(self._kinds)]))
+            for _ in range(MOST_AT_ONCE):
+                await self._room.acquire()
+                group.create_task(self._visit(self._stay))
+
+    async def come(self, rate: float, seconds: float) -> None:
+        """Let `rate` of them begin each second, or fewer if too many are there; return when all have gone."""
+        loop = asyncio.get_running_loop()
+        ends_at, next_at, kinds = loop.time() + seconds, loop.time(), cycle(self._kinds)
+        async with asyncio.TaskGroup() as group:
+            while next_at < ends_at:
+                await asyncio.sleep(next_at - loop.time())
+                await self._room.acquire()
+                group.create_task(self._visit(next(kinds)))
+                next_at = max(next_at + 1 / rate, loop.time())
 
     async def _visit(self, visit: Callable[[int], Awaitable[None]]) -> None:
-        kind = visit.__name__.removeprefix("_")
+        """Make one, for which there is room, and note how it went."""
+        kind, began_at = visit.__name__.removeprefix("_"), time.monotonic()
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await visit(next(self._numbers))
@@ -79,7 +101,8 @@ class Visitors:
             self.problems[f"{kind}: {error.code} {error.reason}: {error.message}"] += 1
         except (TimeoutError, WrongAnswer, httpx.HTTPError) as error:
             self.problems[f"{kind}: {error!r}"] += 1
-        self.num_done += 1
+        self._room.release()
+        self.visits.append(Visit(began_at, kind, time.monotonic() - began_at))
 
     @property
     def _kinds(self) -> tuple[Callable[[int], Awaitable[None]], ...]:
@@ -94,6 +117,9 @@ class Visitors:
     async def _ask(self, number: int) -> None:
         response = await self._grpc.generate(self._show(number), DESCRIBE, max_new_tokens=_MAX_NEW_TOKENS)
         _check(bool(response.output), "no text")
+
+    async def _stay(self, number: int) -> None:
+        await self._grpc.generate(self._show(number), DESCRIBE, **_LONG)
 
     async def _leave_stream(self, number: int) -> None:
         """Hear the first words, and hang up."""
