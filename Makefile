@@ -10,6 +10,9 @@ TINY := triton_models/idefics2/checkpoints/tiny
 PAGE := .cache/page
 K8S := .cache/k8s
 SOURCE_ROOTS := proto:service:clients/python:triton_models/idefics2/1:$(TINY):tests
+# Two files at a time. All others start a Triton, or measure: they have both cores to themselves.
+FAST_TESTS := $(addprefix tests/,unit store blobs clients training engine)
+RUN_FAST_TESTS = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(FAST_TESTS)
 CLIENTS = CLIENT_LANGUAGES=$(or $(CLIENT_LANGUAGES),all)
 TRAINING = PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m training
 
@@ -34,11 +37,12 @@ serve: $(INSTALLED) ## serve on this machine until Ctrl-C
 	$(BIN)/idefics2-service serve
 
 test: $(INSTALLED) $(K8S)/.installed ## run all tests
+	$(RUN_FAST_TESTS)
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m fal.node
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(FAST_TESTS:%=--ignore %)
 
 test-fast: $(INSTALLED) ## run the tests that need no Triton
-	$(BIN)/python -m pytest tests/unit tests/store tests/blobs tests/clients tests/engine
+	$(RUN_FAST_TESTS)
 
 test-fal: $(INSTALLED) ## let fal's own clients call the service, pointed in every way there is
 	$(BIN)/python -m pytest tests/fal --long
