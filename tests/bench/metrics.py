@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import shutil
 import signal
 import statistics
@@ -45,8 +44,9 @@ NUM_KEYS = 100
 NUM_SCRAPES = 50
 NUM_SEQUENCES = 64
 NUM_TRIES = 20_000
-NUM_RUNS = 5
-SHOWS, SHOWS_NOTHING = "all", "nothing"
+NUM_RUNS, NUM_PAIRS = 5, 8
+MAX_SHOWING_SECONDS = 150.0
+"""Three times what it takes on a quiet machine."""
 STAGES = dict.fromkeys(("resolving", "queued", "prefill", "decode", "preprocessing", "vision", "total"), 0.1)
 OUTPUT = GenerateOutput("A", FinishReason.END_OF_TURN, Usage(49, 38, 10), STAGES, "bench", 0)
 
@@ -147,34 +147,54 @@ def time_call(call: Callable[[], None], times: int) -> float:
 
 async def measure_showing() -> list[Row]:
     """Compare a Triton that shows an engine's figures, all new each second, with one that does not."""
-    figures: dict[str, list[tuple[float, float]]] = {SHOWS: [], SHOWS_NOTHING: []}
-    for run in range(NUM_RUNS):
-        for shows in (SHOWS, SHOWS_NOTHING) if run % 2 else (SHOWS_NOTHING, SHOWS):
-            figures[shows].append(await run_paced(shows))
-    steps, loads = ({k: statistics.median(f[n] for f in v) for k, v in figures.items()} for n in (0, 1))
+    async with (
+        asyncio.timeout(MAX_SHOWING_SECONDS),
+        run_side("all") as showing,
+        run_side("nothing") as silent,
+    ):
+        for number in range(NUM_PAIRS):
+            for side in (showing, silent) if number % 2 else (silent, showing):
+                await side.measure()
     name = f"a step of 20 ms that tells {NUM_SEQUENCES} streams"
     return [
-        make_row(f"{name}, with figures shown, beside one without", steps[SHOWS] * 1000, "ms",
-                 peer=steps[SHOWS_NOTHING] * 1000, goal=Goal(most_ratio=1.01)),
+        make_row(f"{name}, with figures shown, beside one without", 1000 * statistics.median(showing.steps),
+                 "ms", peer=1000 * statistics.median(silent.steps), goal=Goal(most_ratio=1.01)),
         make_row("processor time of Triton, its stub and the engine with figures shown, beside without",
-                 loads[SHOWS], "s/s", peer=loads[SHOWS_NOTHING]),
+                 statistics.median(showing.loads), "s/s", peer=statistics.median(silent.loads)),
     ]  # fmt: skip
 
 
-async def run_paced(shows: str) -> tuple[float, float]:
-    """Return the seconds of a step, and the processor's seconds a second of all of Triton's processes."""
-    async with run_model(shows) as url, grpc.aio.insecure_channel(url) as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        await ask(stub, NUM_SEQUENCES, TALKING)
-        before, started = count_seconds(), time.perf_counter()
-        told = [await ask(stub, NUM_SEQUENCES, TALKING) for _ in range(3)]
-        load = (count_seconds() - before) / (time.perf_counter() - started)
-    return statistics.median(streams[0].step_seconds for streams in told), load
+class Side:
+    """A Triton with the paced engine; both sides run all the time and work in turns."""
+
+    def __init__(self, channel: grpc.aio.Channel, processes: set[psutil.Process]) -> None:
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        self._processes = processes
+        self.steps: list[float] = []
+        """Seconds."""
+        self.loads: list[float] = []
+        """Seconds of processor time a second."""
+
+    async def ask(self) -> float:
+        """Read as many streams as there may be at a time; return the seconds of a step."""
+        return (await ask(self._stub, NUM_SEQUENCES, TALKING))[0].step_seconds
+
+    async def measure(self) -> None:
+        """Ask, and keep what it took."""
+        before, started = self._count_seconds(), time.perf_counter()
+        self.steps.append(await self.ask())
+        self.loads.append((self._count_seconds() - before) / (time.perf_counter() - started))
+
+    def _count_seconds(self) -> float:
+        family = [child for process in self._processes for child in process.children(recursive=True)]
+        times = [process.cpu_times() for process in (*self._processes, *family)]
+        return sum(time.user + time.system for time in times)
 
 
 @asynccontextmanager
-async def run_model(shows: str) -> AsyncIterator[str]:
-    """Run a Triton with the paced engine; yield its address."""
+async def run_side(shows: str) -> AsyncIterator[Side]:
+    """Run a Triton with the paced engine, which has answered once."""
+    before = set(psutil.Process().children())
     with tempfile.TemporaryDirectory(prefix="idefics2-bench-") as folder:
         model = Path(folder) / "idefics2"
         (model / "1").mkdir(parents=True)
@@ -182,14 +202,10 @@ async def run_model(shows: str) -> AsyncIterator[str]:
         for name in ("model.py", "engine.py"):
             shutil.copy(Path(__file__).parent / "paced" / name, model / "1")
         variables = {"IDEFICS2_BENCH_MODEL": str(MODEL / "1"), "IDEFICS2_BENCH_SHOWS": shows}
-        async with run_triton(folder, variables) as url:
-            yield url
-
-
-def count_seconds() -> float:
-    """Count the processor's seconds that our descendants have taken so far."""
-    times = [process.cpu_times() for process in psutil.Process(os.getpid()).children(recursive=True)]
-    return sum(time.user + time.system for time in times)
+        async with run_triton(folder, variables) as url, grpc.aio.insecure_channel(url) as channel:
+            side = Side(channel, set(psutil.Process().children()) - before)
+            await side.ask()
+            yield side
 
 
 if __name__ == "__main__":

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COMMAND = "make bench"
 FOLDER = Path(__file__).parent / "results"
@@ -33,6 +38,8 @@ class Row:
     goal_met: bool | None
     command: str
     """Measures it again."""
+    spread: tuple[float, float] | None = None
+    """The least and the largest ratio of pairs, of which `ratio` is the median."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +124,25 @@ def make_row(name: str, value: float, unit: str, *, peer: float | None = None, g
     )
 
 
+def gather(title: str, rows: tuple[Row, ...], how: str = "Measured") -> Results:
+    """Put the machine and the commit of now to `rows`."""
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return Results(title, _describe_machine(), _find_commit(), date, rows, how)
+
+
+def make_pairs_row(name: str, pairs: Sequence[tuple[float, float]], unit: str, goal: Goal = NO_GOAL) -> Row:
+    """Make a row of values and peers that were measured in pairs: medians, also of the ratios."""
+    values, peers = zip(*pairs, strict=True)
+    ratios = [value / peer for value, peer in pairs]
+    ratio = statistics.median(ratios)
+    row = make_row(name, statistics.median(values), unit, peer=statistics.median(peers), goal=goal)
+    spread = (round(min(ratios), 3), round(max(ratios), 3))
+    return replace(row, ratio=round(ratio, 3), goal_met=goal.is_met(row.value, ratio), spread=spread)
+
+
 def write(name: str, title: str, rows: tuple[Row, ...], how: str = "Measured") -> Results:
     """Keep `rows` as results/<name>.json, with the machine and the commit of now."""
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    results = Results(title, _describe_machine(), _find_commit(), date, rows, how)
+    results = gather(title, rows, how)
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{name}.json").write_text(json.dumps(asdict(results), indent=2) + "\n")
     return results

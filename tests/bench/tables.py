@@ -115,7 +115,10 @@ def _render_value(row: Row) -> str:
     measured = f"{_round(row.value)} {row.unit}"
     if row.peer is None or row.ratio is None:
         return measured
-    return f"{measured} (peer {_round(row.peer)} {row.unit}, ratio {row.ratio:.2f})"
+    ratio = f"ratio {row.ratio:.2f}"
+    if row.spread is not None:
+        ratio += f", {row.spread[0]:.2f} to {row.spread[1]:.2f}"
+    return f"{measured} (peer {_round(row.peer)} {row.unit}, {ratio})"
 
 
 def _render_machine(machine: Machine) -> str:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import simpy
 from bench.fleet import calibration, gpus, parts, rollout, sizing, store
 from bench.fleet.autoscaler import Autoscaler, read_rules
-from bench.fleet.calibration import fit, simulate
+from bench.fleet.calibration import fit
+from bench.fleet.cores import Cores, Line, SharedCores
 from bench.fleet.engine import Stretch
 from bench.fleet.fleet import Fleet
 from bench.fleet.judge import judge
@@ -25,8 +27,10 @@ from bench.fleet.rollout import lose_gpu, lose_gpus, roll_out
 from bench.fleet.sizing import CannotBeKept, Setting, Wish, find_gpus, try_out
 from bench.fleet.store import StoreTimes
 from bench.fleet.traffic import Ask, bursts, diurnal, draw_traffic, make_dice, on_off, steady
-from idefics2_engine.config import EngineConfig
-from idefics2_engine.images import cut
+from bench.fleet.trials import Observed, Trial, simulate
+from idefics2_engine.config import _MESSAGES_PER_CORE, EngineConfig
+from idefics2_engine.crops import cut
+from idefics2_engine.pictures import Picture as Decoded
 from idefics2_service import runs, workers
 from idefics2_service.settings import Settings
 from pictures import NUM_IMAGE_TOKENS, NUM_PATCHES, NUM_SPLIT_IMAGE_TOKENS
@@ -34,6 +38,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from bench.fleet.clock import Process
+    from bench.fleet.loads import Load
     from idefics2_engine.images import Sizing
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +105,7 @@ def ask_plainly(rate: float, number: int, mean_tokens: float, *, is_exact: bool)
 def test_a_picture_has_as_many_patches_as_the_engine_cuts(
     size: tuple[int, int], *, split: bool, sizing: Sizing
 ) -> None:
-    crops = cut(Image.new("RGB", (max(size[0], 2), size[1])), sizing, split=split)
+    crops = cut(Decoded(Image.new("RGB", (max(size[0], 2), size[1]))), sizing, split=split)
     expected = tuple(len(crop.patches) for crop in crops)
     assert count_crops(Picture(*size, split=split, num_bytes=0), sizing) == expected
 
@@ -294,6 +299,8 @@ def test_the_simulation_counts_with_what_is_set() -> None:
         assert profile.max_step_tokens == engine.max_step_tokens
         assert profile.max_step_patches == engine.max_step_patches
         assert profile.num_image_workers == engine.num_image_workers
+        cores = {"h100": 16, "tiny_guess": profile.num_cores}[name]
+        assert profile.max_messages_per_second == _MESSAGES_PER_CORE * cores
 
 
 def test_what_a_gpu_was_measured_to_do_takes_the_place_of_what_was_guessed(profile: Profile) -> None:
@@ -309,15 +316,64 @@ def test_what_a_gpu_was_measured_to_do_takes_the_place_of_what_was_guessed(profi
     assert replaced.step_seconds(1_024, 0) == pytest.approx(profile.step_seconds(1_024, 0))
 
 
+def make_trial(profile: Profile, load: Load, others: float = 0.0) -> Trial:
+    """Make what would have been observed, if the real service were as the profile says."""
+    nothing = Observed(0, 0, 0, 0, 0, 0)
+    trial = Trial(load.name, load.asks, 0.0, others, nothing)
+    return dataclasses.replace(trial, observed=simulate(profile, trial))
+
+
 def test_a_fit_finds_what_was_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "FITTED", ("patch_seconds", 1))
-    hidden = dataclasses.replace(read_profile("tiny_guess").profile, pause_seconds=0.0)
+    hidden = read_profile("tiny_guess").profile
     loads = [load for load in make_calibration_loads() if load.name in {"8 at once, split", "8 at once"}]
-    measured = {load.name: simulate(hidden, load) for load in loads}
+    # On a machine that others use the second time.
+    trials = [make_trial(hidden, load, others) for others in (0.0, 1.5) for load in loads]
     begun = calibration.move(dataclasses.replace(hidden, patch_seconds=3 * hidden.patch_seconds), 1, 0.5)
-    found = fit(begun, measured, loads)
+    found = fit(begun, trials)
     assert found.patch_seconds == pytest.approx(hidden.patch_seconds, rel=0.1)
     assert found.step_seconds(8, 0) == pytest.approx(hidden.step_seconds(8, 0), rel=0.1)
+
+
+def test_a_machine_that_others_use_answers_as_much_slower_as_they_take_of_it() -> None:
+    profile = dataclasses.replace(read_profile("tiny_guess").profile, way_seconds=0.0, message_seconds=0.0)
+    (load,) = (load for load in make_calibration_loads() if load.name == "one by one, first tokens")
+    alone, beside = (make_trial(profile, load, others).observed for others in (1.0, 3.0))
+    assert beside.end_p50 == pytest.approx(2 * alone.end_p50)
+
+
+def test_cores_are_shared_evenly_and_nobody_has_more_than_one() -> None:
+    clock = simpy.Environment()
+    cores = SharedCores(clock, 2)
+    ends: dict[str, float] = {}
+
+    def work(name: str, at: float, seconds: float) -> Process:
+        yield clock.timeout(at)
+        yield cores.begin(seconds).done
+        ends[name] = clock.now
+
+    for name, at, seconds in (("long", 0, 3.0), ("short", 0, 1.0), ("late", 0.5, 1.0)):
+        clock.process(work(name, at, seconds))
+    clock.run()
+    # From 0.5 s on three share two cores, until the second one ends at 1.25 s.
+    assert ends == pytest.approx({"short": 1.25, "late": 1.75, "long": 3.25})
+
+
+def test_who_waits_in_a_line_comes_in_its_order() -> None:
+    clock = simpy.Environment()
+    line = Line(Cores(clock), number=2)
+    ends: list[tuple[str, float]] = []
+    for name, seconds in (("a", 3.0), ("b", 1.0), ("c", 1.0), ("d", 2.0)):
+        line.ask(seconds, lambda name=name: ends.append((name, clock.now)))  # type: ignore[misc]  # its default
+    clock.run()
+    assert ends == [("b", 1.0), ("c", 2.0), ("a", 3.0), ("d", 4.0)]
+
+
+def test_who_shows_an_image_that_is_being_decoded_waits_for_it_and_no_longer(plain: Profile) -> None:
+    profile = dataclasses.replace(plain, num_slots=2, megapixel_seconds=100.0, num_image_workers=1)
+    asks = [Ask(number, 0.4 * number, SMALL, 0, number, 20, 1) for number in range(2)]
+    jobs = make_fleet(profile, 1, has_store=False).go(asks).jobs
+    assert [job.ended_at for job in jobs] == pytest.approx([1.0 + STEP_SECONDS] * 2)
 
 
 def test_every_mix_can_be_asked_for(profile: Profile) -> None:

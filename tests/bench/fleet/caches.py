@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.fleet.traffic import Ask
 
 BLOCK_TOKENS = 16
@@ -20,8 +22,9 @@ class SeenImage:
     """Patches of each."""
     num_seen: int = 0
     """Crops are looked at in their order."""
-    ready_at: float = -1.0
-    """When its decoding is done; below 0: nobody has asked for it."""
+    is_decoded: bool = False
+    wanted_by: list[Callable[[], None]] = field(default_factory=list)
+    """What goes on when it is decoded: the first who asked has it decoded for all."""
 
     @property
     def is_encoded(self) -> bool:

@@ -29,13 +29,13 @@ _CHANNEL_OPTIONS = (("grpc.max_receive_message_length", -1),)
 
 @dataclass(frozen=True)
 class Answered:
-    """How one request went; seconds from when it should have been sent."""
+    """How one request went; seconds from the beginning of the load."""
 
     ask: Ask
+    sent: float
+    """Later than its time where the load generator was late."""
     first_token: float
     end: float
-    stages: dict[str, float]
-    """Seconds of each, by the service's own clocks."""
 
 
 class Callers:
@@ -64,19 +64,17 @@ class Callers:
         return list(await asyncio.gather(*calls))
 
     async def _ask(self, ask: Ask, message: Any, begun: float) -> Answered:
-        due = begun + ask.time
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        await asyncio.sleep(max(0.0, begun + ask.time - time.perf_counter()))
+        sent = max(0.0, time.perf_counter() - begun)  # a timer may be early, by less than it can count
         first, last = 0.0, None
         async for event in self._stub.GenerateStream(message, **self._options):
             last = event
             if not first and event.WhichOneof("event") == "text_delta":
-                first = time.perf_counter() - due
-        end = time.perf_counter() - due
+                first = time.perf_counter() - begun
+        end = time.perf_counter() - begun
         if last is None or last.finished.response.usage.num_generated_tokens != ask.num_new_tokens:
             raise RuntimeError(f"request {ask.number} ended with {last}")
-        seconds = last.finished.response.stage_seconds
-        stages = {field.name: value for field, value in seconds.ListFields()}
-        return Answered(ask, first or end, end, stages)
+        return Answered(ask, sent, first or end, end)
 
     def _write(self, ask: Ask) -> Any:
         """Write a message: files of equal image are equal, and so are words of equal question."""

@@ -1,28 +1,35 @@
-"""The simulation beside the real service: this machine, the embedded checkpoint, the same arrivals."""
+"""The simulation beside the real service: this machine, the embedded checkpoint, the same arrivals.
+
+Each load runs several times, all of them in turns, and each time is a pair: what the real service did, and
+what the simulation makes of the requests as they were really sent. On a noisy machine their ratios differ.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, replace
+import statistics
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvloop
 from bench.backlog import TEXT, Backlog
-from bench.fleet.calibration import FITTED, find_error, fit, measure, simulate
+from bench.fleet.calibration import FITTED, find_error, fit
 from bench.fleet.callers import run_callers
 from bench.fleet.loads import make_calibration_loads, make_checked_loads, make_warm_up_loads
-from bench.fleet.neighbours import Neighbours
 from bench.fleet.profile import ProfileFile, read_profile
-from bench.results import Goal, Row, make_row
+from bench.fleet.trials import simulate, try_all
+from bench.results import Goal, Row, make_pairs_row, make_row
 from bench.stores import prepare_place
 from idefics2_service.events import Finished
 from redis import Redis
 from store.submissions import claim, make_output
 
 if TYPE_CHECKING:
-    from bench.fleet.calibration import Observed
+    from collections.abc import Sequence
+
     from bench.fleet.profile import Profile
+    from bench.fleet.trials import Trial
     from bench.stores import Place
     from idefics2_service.store.interface import RequestStore
 
@@ -35,62 +42,67 @@ ANSWER = "x" * 400
 """As long as a hundred tokens."""
 CLOSE = Goal(within=0.15)
 QUIET = Goal(below=5)
+SHOWN = (
+    ("rate", "answers", 1, "1/s"),
+    ("first_p50", "first token, p50", 1000, "ms"),
+    ("end_p50", "answer, p50", 1000, "ms"),
+    ("end_p99", "answer, p99", 1000, "ms"),
+)
+"""Figures of a load, what they are called, and their unit."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What the real service did."""
-
-    loads: dict[str, Observed]
-    neighbours: float
-    """Share of the cores' time that others took meanwhile."""
-
-
-def measure_service() -> Measured:
+def try_service() -> list[Trial]:
     """Run all loads on the real service."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_measure_service())
+        return runner.run(_try_service())
 
 
-async def _measure_service() -> Measured:
+async def _try_service() -> list[Trial]:
     async with run_callers() as callers:
-        await measure(callers, make_warm_up_loads(), 1)
-        neighbours = Neighbours(os.getpid(), callers.pid)
-        loads = await measure(callers, [*make_calibration_loads(), *make_checked_loads()], NUM_ROUNDS)
-        return Measured(loads, neighbours.measure())
+        await try_all(callers, make_warm_up_loads(), 1)
+        return await try_all(callers, [*make_calibration_loads(), *make_checked_loads()], NUM_ROUNDS)
 
 
-def calibrate(measured: Measured) -> Profile:
-    """Fit a profile to what was measured, from a first guess on, and keep it."""
+def calibrate(trials: Sequence[Trial]) -> Profile:
+    """Fit a profile to what the real service did, from a first guess on, and keep it."""
     before = read_profile(FIRST)
-    profile = fit(before.profile, measured.loads, make_calibration_loads())
+    profile = fit(before.profile, _pick_calibration(trials))
     fitted = {"token_points", *(figure for figure in FITTED if isinstance(figure, str))}
     sources = {**before.sources, **dict.fromkeys(fitted, "fitted to the real service: make bench-fleet")}
     ProfileFile(before.title, is_measured=True, profile=profile, sources=sources).write(TINY)
     return profile
 
 
-def make_check_rows(profile: Profile, measured: Measured) -> list[Row]:
-    """Make rows of each load: the simulation beside the real service."""
-    others = make_row(
-        "cores' time that other programs took meanwhile", 100 * measured.neighbours, "%", goal=QUIET
-    )
-    left = find_error(profile, measured.loads, make_calibration_loads())
+def make_check_rows(profile: Profile, trials: Sequence[Trial]) -> list[Row]:
+    """Make rows of each load that the profile was not fitted to, and of how far the machine was ours."""
+    others = statistics.mean(trial.others for trial in trials) / len(os.sched_getaffinity(0))
+    left = find_error(profile, _pick_calibration(trials)) ** 0.5
     rows = [
-        others,
-        make_row("what the fit leaves of the loads it was made from, typically", 100 * left**0.5, "%"),
+        make_row("cores' time that other programs took meanwhile", 100 * others, "%", goal=QUIET),
+        make_row("how late the load generator was at worst", 1000 * max(t.latest for t in trials), "ms"),
+        make_row("what the fit leaves of the loads it was made from, typically", 100 * left, "%"),
     ]
     for load in make_checked_loads():
-        here, there = simulate(profile, load), measured.loads[load.name]
-        rows.append(make_row(f"{load.name}: simulated beside measured, answers", here.rate, "1/s",
-                             peer=there.rate, goal=CLOSE))  # fmt: skip
-        for what, value, peer in (
-            ("first token, p50", here.first_p50, there.first_p50),
-            ("answer, p50", here.end_p50, there.end_p50),
-            ("answer, p99", here.end_p99, there.end_p99),
-        ):
-            rows.append(make_row(f"{load.name}: {what}", 1000 * value, "ms", peer=1000 * peer, goal=CLOSE))
+        rows += _make_load_rows(profile, [trial for trial in trials if trial.load == load.name])
     return [by_command(row) for row in rows]
+
+
+def _make_load_rows(profile: Profile, trials: Sequence[Trial]) -> list[Row]:
+    pairs = [(simulate(profile, trial), trial.observed) for trial in trials]
+    return [
+        make_pairs_row(
+            f"{trials[0].load}: {title}, simulated beside measured",
+            [(factor * getattr(here, name), factor * getattr(there, name)) for here, there in pairs],
+            unit,
+            CLOSE,
+        )
+        for name, title, factor, unit in SHOWN
+    ]
+
+
+def _pick_calibration(trials: Sequence[Trial]) -> list[Trial]:
+    names = {load.name for load in make_calibration_loads()}
+    return [trial for trial in trials if trial.load in names]
 
 
 def by_command(row: Row) -> Row:

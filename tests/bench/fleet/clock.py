@@ -18,7 +18,11 @@ Process = Generator[Event, Any, None]
 
 def after(clock: Environment, seconds: float, act: Callable[[], None]) -> None:
     """Let something happen in so many seconds."""
-    event = clock.timeout(seconds)
+    follow(clock.timeout(seconds), act)
+
+
+def follow(event: Event, act: Callable[[], None]) -> None:
+    """Let something happen at once after an event."""
     assert event.callbacks is not None
     event.callbacks.append(lambda _: act())
 

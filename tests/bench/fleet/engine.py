@@ -110,6 +110,11 @@ class Engine:
         self.waiting.append(sequence)
 
     @property
+    def num_decoding(self) -> int:
+        """Sequences that make a token in every step."""
+        return len(self._decoding)
+
+    @property
     def num_running(self) -> int:
         """Slots that are taken."""
         return len(self._reading) + len(self._decoding)

@@ -55,14 +55,21 @@ class Run:
 class Fleet:
     """One cell: replicas over one store; without a store, callers go to them in turns."""
 
-    def __init__(self, profile: Profile, store_times: StoreTimes | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        store_times: StoreTimes | None = None,
+        seed: int = 0,
+        others: float = 0.0,
+    ) -> None:
+        """Begin without replicas; other programs want `others` of each one's cores all the time."""
         self.clock = simpy.Environment()
         self.replicas: list[Replica] = []
         """All that have a GPU: those that load their weights and those that end, too."""
         self.num_open = 0
         self.run = Run()
         self.store = Store(self.clock, store_times, self._dispatch) if store_times else None
-        self._profile = profile
+        self._profile, self._others = profile, others
         self._told = Told(self._begun, self._ended)
         self._dice = make_dice(seed)
         self._num_made = self._num_sent = 0
@@ -70,7 +77,7 @@ class Fleet:
 
     def add(self, start_seconds: float = 0.0) -> Replica:
         """Add a replica, which loads its weights for so long."""
-        replica = Replica(self.clock, self._profile, self._num_made, self._told)
+        replica = Replica(self.clock, self._profile, self._num_made, self._told, self._others)
         self._num_made += 1
         self.replicas.append(replica)
         self.run.gpu_seconds -= self.clock.now

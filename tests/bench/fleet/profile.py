@@ -24,7 +24,7 @@ class Profile:
     context_seconds: float
     """For each token that those who decode look back at."""
     reading_step_seconds: float
-    """What a step that reads prompts takes at least: it runs without CUDA graphs."""
+    """What a step that reads prompts takes at least: it has no short way, such as a CUDA graph."""
     look_seconds: float
     """For a step that looks at images, on top."""
     crop_seconds: float
@@ -33,15 +33,17 @@ class Profile:
     patch_pair_seconds: float
     """For each pair of patches of a crop: they look at each other."""
     host_seconds: float
-    """What a replica's front and Triton do for a request, for one at a time."""
+    """What a replica's front does for a request before the model hears of it, for one at a time."""
+    beside_seconds: float
+    """What else is done then, by Triton and beside the engine's thread, for any number at a time."""
+    message_seconds: float
+    """What one message to a caller takes of cores on its way; first tokens and ends go one by one."""
     megapixel_seconds: float
     """Of one of the workers that decode images."""
     way_seconds: float
     """From caller to front and back, and between the processes; nobody waits for another there."""
-    pause_seconds: float
-    """Mean of the pauses that the machine makes for others."""
-    seconds_between_pauses: float
-    """Mean; of an engine that works."""
+    num_cores: int
+    """Cores that all of a replica share, its engine and its callers too; 0: enough for everybody."""
     start_seconds: float
     """From a new pod to its first answer: weights are loaded."""
     shortest_edge: int
@@ -56,6 +58,8 @@ class Profile:
     """Requests that a front has on its model at a time."""
     max_ahead: int
     """Requests that a front claims though its model has not begun with them."""
+    max_messages_per_second: float
+    """Of an engine to all callers together."""
     image_cache_crops: int
     """How many fit."""
     prefix_cache_tokens: int

@@ -6,14 +6,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.fleet.clock import Counters, Process, after
+from bench.fleet.clock import Process, after, follow
+from bench.fleet.cores import Cores, Line, SharedCores
 from bench.fleet.engine import Engine
-from bench.fleet.traffic import make_dice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
+    from bench.fleet.caches import SeenImage
     from bench.fleet.engine import Sequence, Stretch
     from bench.fleet.profile import Profile
     from bench.fleet.traffic import Ask
@@ -50,8 +51,10 @@ class Told:
 class Replica:
     """Runs jobs until it is stopped or lost."""
 
-    def __init__(self, clock: Environment, profile: Profile, number: int, told: Told) -> None:
-        """Begin without a model; `start` loads it."""
+    def __init__(
+        self, clock: Environment, profile: Profile, number: int, told: Told, others: float = 0.0
+    ) -> None:
+        """Begin without a model; `start` loads it. Other programs want `others` of its cores all the time."""
         self.number = number
         self.is_taking = False
         """Whether it has a model, and claims."""
@@ -63,22 +66,26 @@ class Replica:
         """Jobs that were claimed and have not begun."""
         self.busy_seconds = 0.0
         """Of the GPU."""
-        self._clock, self._profile, self._told = clock, profile, told
+        self._clock, self._profile, self._told, self._others = clock, profile, told, others
         self._life = 0
         """Changes when all it had is lost."""
         self._wake: Event = clock.event()
-        self._dice = make_dice(number)
 
     def start(self) -> None:
         """Be ready at once: what has to be waited for before is up to the caller."""
         self._life += 1
         self.is_taking, self.is_ending = True, False
         self.jobs, self.num_ahead, self._num_turns = {}, 0, 0
-        self._line: deque[Job] = deque()
+        self._waiting: deque[Job] = deque()
         self._engine = Engine(self._profile)
-        self._host = Counters(self._clock)
-        self._workers = Counters(self._clock, self._profile.num_image_workers)
+        self._cores = self._make_cores()
+        self._front = Line(self._cores)
+        self._workers = Line(self._cores, self._profile.num_image_workers)
         self._clock.process(self._run(self._life))
+
+    def _make_cores(self) -> Cores:
+        num_cores = self._profile.num_cores
+        return SharedCores(self._clock, num_cores, self._others) if num_cores else Cores(self._clock)
 
     def lose(self) -> list[Job]:
         """Stop at once; return the jobs that are to be run elsewhere."""
@@ -102,28 +109,45 @@ class Replica:
         self._later(seconds + self._profile.way_seconds / 2, job, self._read)
 
     def _read(self, job: Job) -> None:
-        self._later(self._host.serve(self._profile.host_seconds), job, self._line_up)
+        self._front.ask(self._profile.host_seconds, self._unless_lost(job, self._line_up))
 
     def _later(self, seconds: float, job: Job, act: Callable[[Job], None]) -> None:
         """Go on with a job in so many seconds, unless it is lost by then."""
+        after(self._clock, seconds, self._unless_lost(job, act))
+
+    def _unless_lost(self, job: Job, act: Callable[[Job], None]) -> Callable[[], None]:
+        """Return what goes on with a job that is here still when it is called."""
         life = self._life
-        after(self._clock, seconds, lambda: act(job) if life == self._life else None)
+        return lambda: act(job) if life == self._life else None
 
     def _line_up(self, job: Job) -> None:
         if self._num_turns < self._profile.max_turns:
             self._num_turns += 1
-            self._decode_image(job)
+            self._prepare(job)
         else:
-            self._line.append(job)
+            self._waiting.append(job)
+
+    def _prepare(self, job: Job) -> None:
+        work = self._cores.begin(self._profile.beside_seconds)
+        follow(work.done, self._unless_lost(job, self._decode_image))
 
     def _decode_image(self, job: Job) -> None:
         sequence = self._engine.prepare(job.ask)
         image = sequence.image
-        if image.ready_at < 0:
+        join = self._unless_lost(job, lambda _: self._join(sequence))
+        if image.is_decoded or image.is_encoded:
+            join()
+            return
+        image.wanted_by.append(join)
+        if len(image.wanted_by) == 1:
             seconds = job.ask.picture.megapixels * self._profile.megapixel_seconds
-            image.ready_at = self._clock.now + self._workers.serve(seconds)
-        wait = 0.0 if image.is_encoded else max(0.0, image.ready_at - self._clock.now)
-        self._later(wait, job, lambda _: self._join(sequence))
+            self._workers.ask(seconds, lambda: self._give_out(image))
+
+    def _give_out(self, image: SeenImage) -> None:
+        image.is_decoded = True
+        wanted_by, image.wanted_by = image.wanted_by, []
+        for go_on in wanted_by:
+            go_on()
 
     def _join(self, sequence: Sequence) -> None:
         self._engine.add(sequence)
@@ -137,59 +161,62 @@ class Replica:
         """Step after step, for as long as nothing is lost."""
         while life == self._life:
             if self._engine.is_idle:
+                self._cores.set_others(self._others)
                 self._wake = self._clock.event()
                 yield self._wake
                 continue
             stretch, admitted = self._engine.plan()
             for sequence in admitted:
                 self._begin(self.jobs[sequence.ask.number])
+            self._cores.set_others(self._others + self._count_tellers(stretch))
             begun_at = self._clock.now
             stretch = yield from self._wait(stretch)
-            if (pause := self._draw_pause(stretch.seconds)) > 0:
-                yield self._clock.timeout(pause)
             if life == self._life:
                 self.busy_seconds += self._clock.now - begun_at
                 self._tell(stretch)
 
+    def _count_tellers(self, stretch: Stretch) -> float:
+        """Count the cores that it takes to tell texts while a stretch goes on: so many messages a second."""
+        profile, seconds = self._profile, stretch.seconds / stretch.num_steps
+        rate = min(profile.max_messages_per_second, self._engine.num_decoding / seconds)
+        return rate * profile.message_seconds
+
     def _wait(self, stretch: Stretch) -> Generator[Event, Any, Stretch]:
         """Wait for a stretch; who joins meanwhile cuts it at the end of the step that runs."""
+        work = self._cores.begin(stretch.seconds)
         if stretch.num_steps == 1:
-            yield self._clock.timeout(stretch.seconds)
+            yield work.done
             return stretch
-        begun_at = self._clock.now
         self._wake = self._clock.event()
-        yield self._clock.timeout(stretch.seconds) | self._wake
-        elapsed = self._clock.now - begun_at
-        if elapsed < stretch.seconds:
-            stretch = stretch.cut(elapsed)
-            yield self._clock.timeout(max(0.0, stretch.seconds - elapsed))
+        yield work.done | self._wake
+        if not work.done.processed:
+            whole, left = stretch.seconds, self._cores.find_left(work)
+            stretch = stretch.cut(whole - left)
+            self._cores.shorten(work, whole - stretch.seconds)
+            yield work.done
         return stretch
-
-    def _draw_pause(self, seconds: float) -> float:
-        """Draw how long the machine was not there for us in so many seconds."""
-        pause, left = 0.0, seconds
-        if self._profile.pause_seconds:
-            while (left := left - self._dice.expovariate(1 / self._profile.seconds_between_pauses)) > 0:
-                pause += self._dice.expovariate(1 / self._profile.pause_seconds)
-        return pause
 
     def _begin(self, job: Job) -> None:
         self.num_ahead -= 1
         self._told.begun(self, job)
 
     def _tell(self, stretch: Stretch) -> None:
+        """Let the front tell of first tokens and of ends; what is between is told beside."""
         progress = self._engine.finish(stretch)
-        told_at = self._clock.now + self._profile.way_seconds / 2
-        for sequence in progress.begun:
-            job = self.jobs[sequence.ask.number]
-            job.first_token_at = told_at if job.first_token_at < 0 else job.first_token_at
-        for sequence in progress.ended:
-            self._end(self.jobs.pop(sequence.ask.number), told_at)
+        for sequences, act in ((progress.begun, self._show), (progress.ended, self._end)):
+            for sequence in sequences:
+                job = self.jobs[sequence.ask.number]
+                self._front.ask(self._profile.message_seconds, self._unless_lost(job, act))
 
-    def _end(self, job: Job, told_at: float) -> None:
-        job.ended_at = told_at
-        if self._line:
-            self._decode_image(self._line.popleft())
+    def _show(self, job: Job) -> None:
+        if job.first_token_at < 0:
+            job.first_token_at = self._clock.now + self._profile.way_seconds / 2
+
+    def _end(self, job: Job) -> None:
+        del self.jobs[job.ask.number]
+        job.ended_at = self._clock.now + self._profile.way_seconds / 2
+        if self._waiting:
+            self._prepare(self._waiting.popleft())
         else:
             self._num_turns -= 1
         self._told.ended(self, job)

@@ -1,0 +1,92 @@
+"""Loads on the real service, and the same on the simulation.
+
+Both see the same requests at the same times, the load generator's lateness included, and other programs that
+take as much of the machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.fleet.fleet import Fleet
+from bench.fleet.neighbours import Neighbours
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.fleet.callers import Callers
+    from bench.fleet.loads import Load
+    from bench.fleet.profile import Profile
+    from bench.fleet.traffic import Ask
+
+
+@dataclass(frozen=True)
+class Observed:
+    """How a load went, in seconds and requests a second."""
+
+    rate: float
+    first_p50: float
+    first_p90: float
+    end_p50: float
+    end_p90: float
+    end_p99: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One load, once, on the real service."""
+
+    load: str
+    asks: Sequence[Ask]
+    """As they were sent."""
+    latest: float
+    """Seconds that one of them was sent after its time."""
+    others: float
+    """Cores that other programs had meanwhile."""
+    observed: Observed
+
+
+def observe(asks: Sequence[Ask], firsts: Sequence[float], ends: Sequence[float]) -> Observed:
+    """Sum up a load: when each request had its first token and its end."""
+    to_first = [first - ask.time for ask, first in zip(asks, firsts, strict=True)]
+    to_end = [end - ask.time for ask, end in zip(asks, ends, strict=True)]
+    return Observed(
+        rate=len(asks) / max(ends),
+        first_p50=_find_percentile(to_first, 50),
+        first_p90=_find_percentile(to_first, 90),
+        end_p50=_find_percentile(to_end, 50),
+        end_p90=_find_percentile(to_end, 90),
+        end_p99=_find_percentile(to_end, 99),
+    )
+
+
+def _find_percentile(seconds: Sequence[float], percent: int) -> float:
+    """Return what so many of a hundred do not exceed; of fewer than a hundred, nothing beyond the longest."""
+    return statistics.quantiles(seconds, n=100, method="inclusive")[percent - 1]
+
+
+async def try_all(callers: Callers, loads: Sequence[Load], num_rounds: int) -> list[Trial]:
+    """Run loads on the real service, all of them in turns, so that what drifts drifts for all."""
+    return [await _try(callers, load) for _ in range(num_rounds) for load in loads]
+
+
+async def _try(callers: Callers, load: Load) -> Trial:
+    neighbours = Neighbours(callers.pid)
+    answers = await callers.ask_all(load.asks)
+    others = neighbours.measure()
+    sent = sorted(answers, key=lambda answer: answer.sent)
+    asks = [dataclasses.replace(answer.ask, time=answer.sent) for answer in sent]
+    observed = observe(asks, [answer.first_token for answer in sent], [answer.end for answer in sent])
+    latest = max(answer.sent - answer.ask.time for answer in answers)
+    return Trial(load.name, asks, latest, others, observed)
+
+
+def simulate(profile: Profile, trial: Trial) -> Observed:
+    """Run what was sent on one simulated replica, on a machine that others use as much."""
+    fleet = Fleet(profile, others=trial.others)
+    fleet.add()
+    jobs = fleet.go(trial.asks).jobs
+    return observe(trial.asks, [job.first_token_at for job in jobs], [job.ended_at for job in jobs])
