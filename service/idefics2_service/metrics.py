@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
-    CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
@@ -15,7 +14,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from idefics2_service import exposition
+from idefics2_service.exposition import Registry
 from idefics2_service.key_labels import KeyLabels
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Metrics:
 
     def __init__(self, max_keys: int = DEFAULT_MAX_KEYS) -> None:
         """Declare them all; up to `max_keys` keys have series of their own."""
-        self.registry = CollectorRegistry()
+        self.registry = Registry()
         self._count = partial(Counter, registry=self.registry)
         self._gauge = partial(Gauge, registry=self.registry)
         self._histogram = partial(Histogram, registry=self.registry)
@@ -301,7 +300,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """Write them in Prometheus' text format."""
-        return exposition.render(self.registry.collect())
+        return self.registry.render()
 
     def _forget_key(self, key_id: str) -> None:
         for metric, values in (

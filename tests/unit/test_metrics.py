@@ -105,6 +105,9 @@ def test_what_is_written_is_what_prometheus_own_client_writes(metrics: Metrics) 
     metrics.record_output(OUTPUT, ATTACHED, 1.5)
     metrics.data_free_bytes.set(float("nan"))
     metrics.data_size_bytes.set(float("inf"))
+    metrics.tasks.set_function(lambda: 7)
+    metrics.render()  # what was written before is written anew
+    metrics.record_output(OUTPUT, ATTACHED, 60)
     metrics.refused.labels("RATE_LIMITED").inc(1e-7)
     ours, theirs = (read_all(text) for text in (metrics.render(), generate_latest(metrics.registry)))
     assert ours == theirs
