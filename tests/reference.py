@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from idefics2_engine.images import decode_image
+from plain import decode_plainly
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
 from transformers.models.idefics2.processing_idefics2 import Idefics2Processor
 
 if TYPE_CHECKING:
     from idefics2_engine.requests import Request
-
-MAX_PIXELS = 40_000_000
 
 
 class Reference:
@@ -36,7 +34,7 @@ class Reference:
             [{"role": "user", "content": content}], add_generation_prompt=True
         )
         self.processor.image_processor.do_image_splitting = bool(request.split_images)
-        images = [decode_image(data, MAX_PIXELS) for data in request.images]
+        images = [decode_plainly(data) for data in request.images]
         return dict(self.processor(text=text, images=[images], return_tensors="pt"))
 
     def generate(self, request: Request) -> list[int]:

@@ -19,9 +19,11 @@ import psutil
 import pytest
 from idefics2_engine import image_workers
 from idefics2_engine.image_workers import ImageWorkers, WorkerLimits
-from idefics2_engine.images import InvalidImage, Sizing, cut, decode_image
+from idefics2_engine.images import InvalidImage, Sizing
 from pictures import draw_red_circle, encode
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from plain import cut_plainly, decode_plainly
 from processes import PATIENCE_SECONDS, wait_until_gone
 
 if TYPE_CHECKING:
@@ -33,13 +35,14 @@ if TYPE_CHECKING:
 SIZING = Sizing(shortest_edge=64, longest_edge=128, patch_size=16, resample=2)
 MAX_PIXELS = 50_000_000
 MIB = 1 << 20
-ROOM = 2 << 30
+ROOM = 200_000_000
 SMALL = encode(draw_red_circle((60, 40)))
 OWNER = f"""
 import sys
 from idefics2_engine.image_workers import ImageWorkers, Sizing, WorkerLimits
 
-workers = ImageWorkers(1, {SIZING}, WorkerLimits({MAX_PIXELS}, {PATIENCE_SECONDS}, {ROOM}))
+limits = WorkerLimits({MAX_PIXELS}, {PATIENCE_SECONDS}, {PATIENCE_SECONDS}, {ROOM})
+workers = ImageWorkers(1, {SIZING}, limits)
 workers.submit({SMALL!r}, split=False, give_up=lambda: False).result()
 print("ready", flush=True)
 sys.stdin.read()
@@ -100,7 +103,8 @@ def watching(
     max_memory_bytes: int = ROOM,
 ) -> Iterator[Watched]:
     """Run workers, of which nothing is left afterwards."""
-    watched = Watched(num_workers, sizing, WorkerLimits(MAX_PIXELS, max_seconds, max_memory_bytes))
+    limits = WorkerLimits(MAX_PIXELS, max_seconds, PATIENCE_SECONDS, max_memory_bytes)
+    watched = Watched(num_workers, sizing, limits)
     try:
         yield watched
     finally:
@@ -137,7 +141,7 @@ def check_equal(crops: list[Crop], expected: list[Crop]) -> None:
 
 def cut_here(data: bytes, sizing: Sizing = SIZING, *, split: bool = False) -> list[Crop]:
     """Do a worker's work in this process."""
-    return cut(decode_image(data, MAX_PIXELS), sizing, split=split)
+    return cut_plainly(decode_plainly(data), sizing, split=split)
 
 
 def draw_noise(size: tuple[int, int]) -> Image.Image:
@@ -161,6 +165,18 @@ def test_a_picture_of_any_mode_and_size_becomes_the_crops_that_it_would_become_h
     assert image.mode == mode
     data = encode(image)
     check_equal(watched.cut(data, split=split), cut_here(data, split=split))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(2500, 300), (900, 800), (300, 2500)], ids=["wide", "square", "tall"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_picture_of_many_strips_becomes_the_crops_that_it_would_become_plainly(
+    watched: Watched, kind: str, size: tuple[int, int], orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(draw_noise(size), kind, exif=exif)
+    check_equal(watched.cut(data, split=True), cut_here(data, split=True))
 
 
 def test_file_and_crops_may_be_larger_than_a_pipe_holds() -> None:
@@ -257,16 +273,27 @@ def test_a_worker_that_dies_idle_costs_no_picture() -> None:
         assert watched.workers.killed == {"died": 2}
 
 
-def test_a_picture_that_needs_too_much_memory_is_refused_by_a_worker_that_stays() -> None:
-    large = encode(Image.new("1", (8000, 6000)))  # as RGB 192 MB
-    with watching() as watched:
-        needed = watched.start().memory_info().vms
-    limit = needed + 100 * MIB
-    with watching(max_memory_bytes=limit) as watched:
+def test_a_picture_that_would_take_too_much_memory_is_refused_before_it_is_decoded() -> None:
+    wide = encode(Image.new("L", (4000, 1000)))  # 4 MB, and a file of nothing
+    with watching(max_memory_bytes=10_000_000) as watched:
         process = watched.start()
-        error = watched.refuse(large)
+        error = watched.refuse(wide)
+        assert error.reason == "FILE_TOO_MANY_PIXELS"
+        assert "4000 x 1000 pixels" in error.problem
+        assert "at most 10000000 are allowed" in error.problem
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.processes() == [process]
+
+
+def test_a_decoder_that_takes_more_memory_than_its_header_says_is_refused_and_its_worker_stays() -> None:
+    text = PngInfo()
+    for number in range(30):
+        text.add_text(str(number), "x" * MIB, zip=True)  # one may have a megabyte
+    with watching(max_memory_bytes=20_000_000) as watched:
+        process = watched.start()
+        error = watched.refuse(encode(draw_red_circle((60, 40)), pnginfo=text))
         assert error.reason == "FILE_UNDECODABLE"
-        assert f"{limit} bytes of memory" in error.problem
+        assert "20000000 bytes of memory" in error.problem
         check_equal(watched.cut(SMALL), cut_here(SMALL))
         assert watched.processes() == [process]
 
@@ -285,31 +312,33 @@ def test_a_small_file_that_was_made_to_take_long_is_refused_and_the_next_has_a_n
         assert watched.workers.killed == {"processor_time": 1}
 
 
-def test_a_picture_may_take_its_share_of_the_limits_and_never_less_than_a_little() -> None:
+def test_a_picture_may_take_its_share_of_time_and_as_much_memory_as_any() -> None:
     program = """
-import resource, signal, sys
+import resource, signal
+from idefics2_engine import image_worker
 from idefics2_engine.image_worker import Allowance
 
 def tell():
-    seconds = signal.getitimer(signal.ITIMER_PROF)[0]
-    print(round(seconds), resource.getrlimit(resource.RLIMIT_AS)[0] - allowance._idle_bytes)
+    seconds, limit = signal.getitimer(signal.ITIMER_PROF)[0], resource.getrlimit(resource.RLIMIT_AS)[0]
+    print(round(seconds), limit if limit < 0 else limit - idle)
 
 allowance = Allowance(1_000, 11, 4_000_000_000)
-allowance.begin(b"GIF89a")
+idle = image_worker._address_space_bytes()
+allowance.begin(1_000_000)
 tell()
-for num_pixels in (1, 500, 1_000):
+for num_pixels in (1, 500, 500):
     allowance.extend(num_pixels)
     tell()
-allowance.begin(b"RIFF")
+allowance.finish_decoding()
 tell()
 allowance.end()
 tell()
 """
     told = [line.split() for line in run_python(program).splitlines()]
-    assert [int(seconds) for seconds, _ in told] == [1, 1, 6, 11, 1, 0]
+    assert [int(seconds) for seconds, _ in told] == [1, 1, 6, 11, 11, 0]
     rooms = [int(room) for _, room in told]
-    assert rooms[:3] == [200_000_000, 204_000_000, 2_200_000_000]
-    assert all(3_000_000_000 < room < 4_000_000_000 for room in rooms[3:])  # no more than all workers' bound
+    assert all(abs(room - 3_999_000_000) < MIB for room in rooms[:4])  # the file is there, and counts
+    assert rooms[4:] == [-1, -1]
 
 
 def run_python(program: str) -> str:
@@ -321,7 +350,7 @@ def run_python(program: str) -> str:
 def test_a_limit_that_leaves_no_room_for_anything_is_not_blamed_on_the_kind_of_the_file() -> None:
     with watching(max_memory_bytes=MIB) as watched:
         for _ in range(2):
-            assert watched.refuse(SMALL).reason == "FILE_UNDECODABLE"
+            assert watched.refuse(SMALL).reason == "FILE_TOO_MANY_PIXELS"
 
 
 def test_a_picture_that_nobody_wants_any_more_is_given_up_with_its_worker() -> None:

@@ -8,24 +8,27 @@ import zlib
 
 import numpy as np
 import pytest
-from idefics2_engine.images import FORMATS, InvalidImage, decode_image
+from idefics2_engine.images import InvalidImage, Sizing
+from idefics2_engine.pictures import FORMATS, Bounds, decode_picture
 from pictures import draw_red_circle, encode
 from PIL import Image
 
-MAX_PIXELS = 40_000_000
+MAX_PIXELS, MAX_BYTES = 40_000_000, 200_000_000
+SIZING = Sizing(shortest_edge=378, longest_edge=980, patch_size=14, resample=2)
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 Colour = tuple[int, ...]
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a file."""
-    return decode_image(data, max_pixels)
+    picture = decode_picture(io.BytesIO(data), Bounds(max_pixels, MAX_BYTES, SIZING))
+    return picture.read((0, 0, *picture.size))
 
 
 def refuse(data: bytes, max_pixels: int = MAX_PIXELS) -> InvalidImage:
     """Decode a file that must be refused."""
     with pytest.raises(InvalidImage) as caught:
-        decode_image(data, max_pixels)
+        decode(data, max_pixels)
     return caught.value
 
 

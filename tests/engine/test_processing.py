@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from idefics2_engine.images import Sizing, cut, decode_image
+from idefics2_engine.crops import cut
+from idefics2_engine.images import Sizing
 from idefics2_engine.model.vision import Normalization
+from idefics2_engine.pictures import Bounds, decode_picture
 from idefics2_engine.prefix_cache import make_keys
 from idefics2_engine.requests import Request
 from pictures import draw_red_circle, encode, red_circle
 from PIL import Image
-from reference import MAX_PIXELS
+from plain import decode_plainly
 from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 CPU = torch.device("cpu")
 PATCH = 14
+MAX_PIXELS, MAX_BYTES = 40_000_000, 200_000_000
 SIZES = [
     (1, 1), (2, 2), (1, 9), (9, 1), (5, 4), (13, 14), (14, 28), (60, 3), (3, 60), (7, 6), (60, 180),
     (97, 290), (200, 150), (377, 379), (641, 480), (979, 400), (1000, 334), (1000, 700), (333, 1000),
@@ -101,9 +105,9 @@ def check_pixels(image_processor: Any, crops: list[Crop], expected: list[torch.T
 
 def compare(image_processor: Any, data: bytes, sizing: Sizing, *, split: bool) -> None:
     """Compare our pixels of a file with those of transformers."""
-    image = decode_image(data, MAX_PIXELS)
-    expected = cut_as_transformers(image_processor, image, sizing.patch_size, split=split)
-    check_pixels(image_processor, cut(image, sizing, split=split), expected)
+    expected = cut_as_transformers(image_processor, decode_plainly(data), sizing.patch_size, split=split)
+    picture = decode_picture(io.BytesIO(data), Bounds(MAX_PIXELS, MAX_BYTES, sizing))
+    check_pixels(image_processor, cut(picture, sizing, split=split), expected)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -146,7 +150,7 @@ def test_the_engine_shows_its_model_the_pixels_that_transformers_would(
     for data, split in itertools.product((red_circle(), GREEN, WIDE), (False, True)):
         prepared = engine.processor.prepare(Request("any", "Hello", (data,), split_images=split))
         crops = [span.crop for span in prepared.spans]
-        image = decode_image(data, MAX_PIXELS)
+        image = decode_plainly(data)
         expected = cut_as_transformers(
             reference.image_processor, image, engine.runner.patch_size, split=split
         )

@@ -13,11 +13,12 @@ import psutil
 from harness import make_files
 from idefics2_engine.config import EngineConfig
 from idefics2_engine.image_workers import ImageWorkers, WorkerLimits
-from idefics2_engine.images import InvalidImage, Sizing, cut, decode_image
+from idefics2_engine.images import InvalidImage, Sizing
 from idefics2_service.errors import InvalidInput
 from idefics2_service.requests import ImageSource
 from idefics2_service.settings import LimitSettings
 from pictures import red_circle
+from plain import cut_plainly, decode_plainly
 
 if TYPE_CHECKING:
     from idefics2_engine.images import Crop
@@ -27,8 +28,8 @@ LIMITS = LimitSettings()
 ENGINE = EngineConfig()
 SIZING = Sizing(shortest_edge=378, longest_edge=980, patch_size=14, resample=2)
 """Idefics2-8B's."""
-LEAST_SECONDS, LEAST_BYTES = 1, 200_000_000
-"""What any picture may take; larger ones take more by their pixels."""
+MAX_SECONDS, MAX_BYTES = 1, 200_000_000
+"""What no picture takes more of, decoded or refused: a quiet processor's time, a worker's memory."""
 KNOWN = red_circle()
 OVERRUN = ("takes too long", "took more than")
 """How a worker says of a file that it was given up: for its time on the processor, or by the clock."""
@@ -54,30 +55,22 @@ class Outcome:
     worker_bytes: int
     """At most, beyond what a worker has before its first picture."""
 
-    @property
-    def is_small(self) -> bool:
-        """It has, as far as anybody knows, no more pixels than a camera's smallest picture."""
-        return self.num_pixels <= 2_000_000
-
-    @property
-    def max_bytes(self) -> float:
-        """What decoding it may take; what the front refused may be of any size."""
-        share = 1.0 if self.front else self.num_pixels / ENGINE.max_image_pixels
-        return LEAST_BYTES + share * ENGINE.max_image_memory_bytes
-
 
 class Decoder:
     """Both halves of the way, and one worker that is watched."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_processor_seconds: float = ENGINE.max_image_processor_seconds) -> None:
         """Start the worker, with the limits that the engine has unless it is told otherwise."""
         limits = WorkerLimits(
-            ENGINE.max_image_pixels, ENGINE.max_image_seconds, ENGINE.max_image_memory_bytes
+            ENGINE.max_image_pixels,
+            ENGINE.max_image_seconds,
+            max_processor_seconds,
+            ENGINE.max_image_memory_bytes,
         )
         self._files = make_files(LIMITS)
         self._others = set(psutil.Process().children())
         self._workers = ImageWorkers(1, SIZING, limits)
-        self._known = cut(decode_image(KNOWN, ENGINE.max_image_pixels), SIZING, split=True)
+        self._known = cut_plainly(decode_plainly(KNOWN), SIZING, split=True)
         self.check_known()
         self._idle_bytes = self._peak_bytes()
 
@@ -149,7 +142,7 @@ def check(outcome: Outcome) -> None:
     }
     assert outcome.worker in {"", "FILE_NOT_AN_IMAGE", "FILE_UNDECODABLE", "FILE_TOO_MANY_PIXELS"}, outcome
     assert "died" not in outcome.problem, outcome
-    assert outcome.worker_bytes <= outcome.max_bytes, outcome
+    assert outcome.worker_bytes <= MAX_BYTES, outcome
 
 
 def _forget_peak(process: psutil.Process) -> None:

@@ -16,7 +16,7 @@ from harness import Harness, describe_red_circle, read_refusal
 from idefics2.v1 import generation_pb2
 from pictures import RED_CIRCLE
 from security.corpus import VERSION, find_pictures
-from security.decoding import KNOWN, LEAST_BYTES, LEAST_SECONDS, OVERRUN, Decoder, Outcome, check
+from security.decoding import KNOWN, MAX_BYTES, MAX_SECONDS, OVERRUN, Decoder, Outcome, check
 from security.mutations import make_pictures, mutate_all
 
 if TYPE_CHECKING:
@@ -66,25 +66,18 @@ async def decode_all(decoder: Decoder, files: Iterable[tuple[str, bytes]]) -> li
 
 
 def measure(name: str, outcomes: list[Outcome]) -> list[Row]:
-    """Make rows of what a corpus took; large pictures, which may take more, are counted apart."""
-    small = [outcome for outcome in outcomes if outcome.is_small]
+    """Make rows of what a corpus took, those files included that were given up."""
     refused = [outcome for outcome in outcomes if outcome.front or outcome.worker]
     ended = [outcome for outcome in outcomes if outcome.problem.startswith(OVERRUN)]
-    large = [outcome for outcome in outcomes if not outcome.is_small and outcome not in ended]
-    slowest = max(o.worker_seconds for o in small if o not in ended)
-    largest = max(o.worker_bytes for o in small)
-    longest = max((o.worker_seconds for o in large), default=0.0)
-    widest = max((o.worker_bytes for o in large), default=0)
     figures = [
         ("files", len(outcomes), "files", NO_GOAL),
         ("refused by name", len(refused), "files", NO_GOAL),
         ("given up for their time", len(ended), "files", NO_GOAL),
-        ("front, slowest", max(o.front_seconds for o in outcomes), "s", Goal(below=LEAST_SECONDS)),
+        ("front, slowest", max(o.front_seconds for o in outcomes), "s", Goal(below=MAX_SECONDS)),
         ("worker, median", statistics.median(o.worker_seconds for o in outcomes), "s", NO_GOAL),
-        ("worker, slowest up to 2 megapixels", slowest, "s", Goal(below=LEAST_SECONDS)),
-        ("worker, largest up to 2 megapixels", largest / MEGABYTE, "MB", Goal(below=LEAST_BYTES / MEGABYTE)),
-        ("worker, slowest above 2 megapixels", longest, "s", NO_GOAL),
-        ("worker, largest above 2 megapixels", widest / MEGABYTE, "MB", NO_GOAL),
+        ("worker, slowest", max(o.worker_seconds for o in outcomes), "s", Goal(below=MAX_SECONDS)),
+        ("worker, largest", max(o.worker_bytes for o in outcomes) / MEGABYTE, "MB",
+         Goal(below=MAX_BYTES / MEGABYTE)),
     ]  # fmt: skip
     return [
         replace(make_row(f"{name}: {figure}", value, unit, goal=goal), command=COMMAND)

@@ -33,13 +33,15 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class WorkerLimits:
-    """What the largest picture may take; a smaller one may take less, see `image_worker.Allowance`."""
+    """What the largest picture may take; a smaller one gets less time, see `image_worker.Allowance`."""
 
     max_pixels: int
     max_seconds: float
-    """By the clock, and of the processor's time."""
+    """By the clock."""
+    max_processor_seconds: float
+    """Of the processor's time."""
     max_memory_bytes: int
-    """Of the worker's address space."""
+    """Beyond what a worker has that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def _start(limits: WorkerLimits) -> subprocess.Popen[bytes]:
     python = Path(sys.prefix) / "bin" / "python3"
     folder = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": folder, "OPENBLAS_NUM_THREADS": "1"}
-    bounds = (limits.max_memory_bytes, limits.max_pixels, limits.max_seconds)
+    bounds = (limits.max_memory_bytes, limits.max_pixels, limits.max_processor_seconds)
     # Without warnings: of one damaged file there may be hundreds, and they would be in Triton's log.
     command = [str(python), "-W", "ignore", "-m", "idefics2_engine.image_worker", str(os.getpid())]
     worker = subprocess.Popen(  # noqa: S603  # our own program

@@ -1,22 +1,16 @@
-"""From the bytes of a picture file to what the vision tower reads."""
+"""Pictures as the vision tower reads them: how large their crops are, and why some are refused."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image, ImageOps
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    import numpy as np
     from numpy.typing import NDArray
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-Image.MAX_IMAGE_PIXELS = None  # the bound is our own, below, and an error instead of a warning
-_MIN_SIDE = 2  # image splitting halves each side, and no crop may be empty
+MIN_SIDE = 2
+"""Pixels; image splitting halves each side, and no crop may be empty."""
 
 
 class InvalidImage(Exception):
@@ -52,59 +46,29 @@ class Crop:
     """[rows * columns, 3 * patch_size * patch_size], colors outermost; what fills no patch is left out."""
 
 
-def decode_image(data: bytes, max_pixels: int, allow: Callable[[int], None] = lambda _: None) -> Image.Image:
-    """Decode the first frame of `data`, upright, RGB, transparent parts white.
-
-    Args:
-        data: the file.
-        max_pixels: how many pixels a picture may have.
-        allow: told how many this one has, once that is known and before they are decoded.
-
-    Raises:
-        InvalidImage: the picture is of no known format, damaged, or has over `max_pixels` pixels.
-
-    """
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except MemoryError:  # it says nothing of the file
-        raise
-    except Exception as error:
-        problem = f"is not a picture of a known format ({', '.join(FORMATS)})"
-        raise InvalidImage("FILE_NOT_AN_IMAGE", problem) from error
-    width, height = image.size
-    if width * height > max_pixels:
-        problem = f"has {width} x {height} pixels; at most {max_pixels} are allowed"
-        raise InvalidImage("FILE_TOO_MANY_PIXELS", problem)
-    allow(width * height)
-    try:
-        return _flatten(ImageOps.exif_transpose(image))
-    except MemoryError:
-        raise
-    except Exception as error:
-        problem = f"is a damaged or truncated {image.format} file"
-        raise InvalidImage("FILE_UNDECODABLE", problem) from error
-
-
-def cut(image: Image.Image, sizing: Sizing, *, split: bool) -> list[Crop]:
-    """Make the crops that the vision tower reads: the whole image, after its four quarters if `split`.
-
-    Source: transformers' `Idefics2ImageProcessorPil`, whose pixels these are.
-    """
-    return [_cut_patches(image.crop(box).resize(size, Image.Resampling(sizing.resample)), sizing.patch_size)
-            for box, size in plan_crops(*image.size, sizing, split=split)]  # fmt: skip
-
-
 Box = tuple[int, int, int, int]
 Size = tuple[int, int]
 
 
 def plan_crops(width: int, height: int, sizing: Sizing, *, split: bool) -> list[tuple[Box, Size]]:
     """List which part of an image each crop shows, and its width and height in pixels."""
-    width, height = max(width, _MIN_SIDE), max(height, _MIN_SIDE)
+    width, height = max(width, MIN_SIDE), max(height, MIN_SIDE)
     x, y = width // 2, height // 2
     quarters = [(0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height)] if split else []
     return [(box, _resized(box[2] - box[0], box[3] - box[1], sizing))
             for box in (*quarters, (0, 0, width, height))]  # fmt: skip
+
+
+def is_shortened_first(box: Box, size: Size) -> bool:
+    """Tell whether Pillow's resampling makes the columns of a crop shorter before it makes the rows narrower.
+
+    Each of both rounds to 8 bits, so their order shows.
+
+    Source: `ImagingResample` of Pillow 13.0.
+    """
+    left, top, right, bottom = box
+    cut_off = bottom - top - size[1]
+    return cut_off > 0 and cut_off > 2 * (right - left - size[0])
 
 
 def count_patches(width: int, height: int, sizing: Sizing, *, split: bool) -> int:
@@ -122,36 +86,3 @@ def _resized(width: int, height: int, sizing: Sizing) -> Size:
     elif height > width and height > longest:
         width, height = int(longest * ratio), longest
     return max(width, sizing.shortest_edge), max(height, sizing.shortest_edge)
-
-
-def _cut_patches(image: Image.Image, patch: int) -> Crop:
-    rows, columns = image.height // patch, image.width // patch
-    pixels = np.asarray(image)[: rows * patch, : columns * patch]
-    patches = pixels.reshape(rows, patch, columns, patch, 3).transpose(0, 2, 4, 1, 3)
-    return Crop((rows, columns), patches.reshape(rows * columns, 3 * patch * patch))
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """Make 8-bit RGB, on white where the picture is transparent."""
-    image.load()
-    if image.mode in {"I;16", "I;16B", "I;16L", "I"}:  # Pillow would clip 16 bits to white
-        image = _halve_depth(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    image = image.convert("RGB")
-    if min(image.size) < _MIN_SIDE:
-        width, height = (max(side, _MIN_SIDE) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.NEAREST)
-    return image
-
-
-def _halve_depth(image: Image.Image) -> Image.Image:
-    """Make 8-bit grey of 16-bit grey, with its transparent colour as an alpha channel."""
-    levels = np.asarray(image).clip(0, 65535)
-    halved = Image.fromarray((levels // 257).astype(np.uint8))
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        halved.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
-    return halved

@@ -79,7 +79,10 @@ class Processor:
         self._processors = {split: _with_splitting(processor, split=split) for split in (False, True)}
         self._sizing = _read_sizing(processor.image_processor, patch_size)
         limits = WorkerLimits(
-            config.max_image_pixels, config.max_image_seconds, config.max_image_memory_bytes
+            config.max_image_pixels,
+            config.max_image_seconds,
+            config.max_image_processor_seconds,
+            config.max_image_memory_bytes,
         )
         self._workers = ImageWorkers(config.num_image_workers, self._sizing, limits)
 
