@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of malloc.h
-_LARGE_BYTES = 2**20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
+_LARGE_BYTES = 3 * 2**20
+_FREE_BYTES = 8 * 2**20
+"""So much stays, that no message of an upload, of 1 MiB, has to be given its pages by the kernel anew."""
 _MAX_ARENAS = 2
 
 
@@ -21,4 +23,5 @@ def tame() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _FREE_BYTES)
         mallopt(_M_ARENA_MAX, _MAX_ARENAS)

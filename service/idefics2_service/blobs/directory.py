@@ -34,6 +34,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class DirectoryBlobs:
     """A folder that only its owner can read."""
 
+    max_writing = 3
+
     def __init__(self, root: Path) -> None:
         """Keep blobs below `root`, which is made where it is missing."""
         self._root = root

@@ -31,6 +31,8 @@ logger = structlog.get_logger(__name__)
 class S3Blobs:
     """A folder of a bucket."""
 
+    max_writing = 1
+
     def __init__(self, url: str) -> None:
         """Keep blobs at `url`, `s3://bucket` or `s3://bucket/folder`; nothing is called yet.
 

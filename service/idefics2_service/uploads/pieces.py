@@ -19,8 +19,6 @@ PIECE_BYTES = 4 * 2**20
 FIRST_BYTES = 64
 """So many, or all, tell what a file is."""
 _MAX_READING = 2
-_MAX_KEEPING = 3
-"""So many pieces are on their way to the store at a time, while one more is put together."""
 
 
 class Digest(Protocol):
@@ -75,7 +73,7 @@ class Intake:
                 async for held in joined:
                     if begin is not None and not self.pieces:
                         await begin(_first_bytes(held))
-                    if len(keeping) == _MAX_KEEPING:
+                    if len(keeping) == self._blobs.max_writing:
                         await _finish_first(keeping)
                     after = keeping[-1] if keeping else None
                     keeping.append(asyncio.create_task(self._keep(self._name(held), held, after)))
