@@ -33,7 +33,7 @@ class BlobStore(Protocol):
     """Keeps bytes by name. Names are made by us: parts of `A-Z a-z 0-9 _ . -` with slashes between."""
 
     max_writing: int
-    """So many blobs that follow each other are worth putting at a time: with more, memory grows, and no speed."""
+    """So many blobs that follow each other are worth putting at a time: more would only take memory."""
 
     async def start(self) -> None:
         """Make sure that it can be used.
