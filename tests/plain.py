@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from idefics2_engine.images import Crop, plan_crops
+from idefics2_engine.pictures import halve_depth
 from PIL import Image, ImageOps
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def decode_plainly(data: bytes) -> Image.Image:
     """Decode the first frame, upright, RGB, transparent parts white, at least 2 pixels wide and high."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     if image.mode in {"I;16", "I;16B", "I;16L", "I"}:
-        image = _halve_depth(image)
+        image = halve_depth(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -41,12 +42,3 @@ def _cut_patches(image: Image.Image, patch: int) -> Crop:
     pixels = np.asarray(image)[: rows * patch, : columns * patch]
     patches = pixels.reshape(rows, patch, columns, patch, 3).transpose(0, 2, 4, 1, 3)
     return Crop((rows, columns), patches.reshape(rows * columns, 3 * patch * patch))
-
-
-def _halve_depth(image: Image.Image) -> Image.Image:
-    levels = np.asarray(image).clip(0, 65535)
-    halved = Image.fromarray((levels // 257).astype(np.uint8))
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        halved.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
-    return halved

@@ -41,8 +41,6 @@ class Language:
     """What must be among them, by the ends of their paths."""
     variables: dict[str, str] = field(default_factory=dict)
     """What its programs have in their environment beside the usual."""
-    faults: dict[str, str] = field(default_factory=dict)
-    """Vectors that it is known not to keep, with what is missing."""
 
 
 def _find_node() -> Node:

@@ -9,8 +9,6 @@ from clients.vectors.runner import Runner
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from clients.vectors.book import Vector
-
 
 _WITH_RUNNER = [language for language in find_selected() if language.runner]
 
@@ -22,10 +20,3 @@ async def runner(request: pytest.FixtureRequest) -> AsyncIterator[Runner]:
     runner = Runner(request.param)
     yield runner
     await runner.stop()
-
-
-@pytest.fixture
-def _faults(runner: Runner, vector: Vector, request: pytest.FixtureRequest) -> None:
-    """Let a vector fail that the language is known not to keep, and fail where the language does keep it."""
-    if reason := runner.language.faults.get(vector.name):
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))

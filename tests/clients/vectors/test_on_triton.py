@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 @pytest.mark.skipif("CLIENT_LANGUAGES" not in os.environ, reason="needs Triton: make test-clients")
 @pytest.mark.parametrize("vector", select("triton"), ids=lambda vector: vector.name)
-@pytest.mark.usefixtures("_faults")
 async def test_the_service_with_its_model(
     runner: Runner, vector: Vector, tmp_path: Path, on_real_triton: Harness
 ) -> None:

@@ -27,7 +27,6 @@ async def real_service(make_settings: MakeSettings) -> AsyncIterator[Harness]:
 
 
 @pytest.mark.parametrize("vector", select("fake"), ids=lambda vector: vector.name)
-@pytest.mark.usefixtures("_faults")
 async def test_a_scripted_service(runner: Runner, vector: Vector, tmp_path: Path) -> None:
     stage = Stage(runner, vector, tmp_path)
     if vector.max_growth_bytes:
@@ -48,7 +47,6 @@ async def perform(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("vector", select("real"), ids=lambda vector: vector.name)
-@pytest.mark.usefixtures("_faults")
 async def test_the_real_service(
     runner: Runner, vector: Vector, tmp_path: Path, real_service: Harness
 ) -> None:

@@ -28,7 +28,7 @@ _WEBP_PIXEL_BYTES = 12
 _WEBP_FILES = 3
 """Copies of the file."""
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
-_NUM_SAMPLES, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 277, 278, 322, 323
+_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 278, 322, 323  # tags of TIFF
 
 
 def count_decoding_bytes(image: Image.Image, file: io.BytesIO) -> int:

@@ -255,7 +255,7 @@ def _enlarge(picture: Picture) -> Picture:
 def _flatten(image: Image.Image) -> Image.Image:
     """Make 8-bit RGB, on white where the picture is transparent."""
     if image.mode in _DEEP_MODES:  # Pillow would clip 16 bits to white
-        image = _halve_depth(image)
+        image = halve_depth(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (_OPAQUE, _OPAQUE):
@@ -264,8 +264,8 @@ def _flatten(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _halve_depth(image: Image.Image) -> Image.Image:
-    """Make 8-bit grey of 16-bit grey, with its transparent colour as an alpha channel."""
+def halve_depth(image: Image.Image) -> Image.Image:
+    """Make 8-bit grey of 16-bit grey, 0 to 65,535, with its transparent colour as an alpha channel."""
     levels = np.asarray(image).clip(0, 65535)
     halved = Image.fromarray((levels // 257).astype(np.uint8))
     transparent = image.info.get("transparency")
