@@ -403,6 +403,24 @@ async def test_the_same_idempotency_key_makes_no_second_request(web: Web) -> Non
         assert other.json()["reason"] == "REQUEST_ID_TAKEN"
 
 
+async def test_an_answer_that_shall_not_be_stored_is_there_to_be_fetched_and_then_gone(
+    alone: Web, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idefics2_service.rest.queue._KEEP_UNSTORED_SECONDS", 2.0)
+    urls = []
+    for text, store_io in (("kept", "1"), ("passing", "0")):
+        script.add(Answer((text,)))
+        taken = await alone.submit(headers={"x-fal-store-io": store_io})
+        await alone.read_stream("GET", f"{taken['status_url']}/stream")
+        assert (await alone.get(taken["response_url"])).json() == {"output": text}
+        urls.append(taken["response_url"])
+    kept, passing = urls
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await alone.get(passing)).status_code == 200:
+            pass
+    assert [(await alone.get(url)).status_code for url in (kept, passing)] == [200, 404]
+
+
 async def test_each_answer_names_its_request(web: Web) -> None:
     web.service.expect(red_circle_answer())
     run = await web.post(RUN)
