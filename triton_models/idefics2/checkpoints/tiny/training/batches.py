@@ -15,18 +15,20 @@ from training.palette import COLORS
 from training.questions import Asker, Question
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from transformers import LlamaTokenizer
 
     from training.scenes import Scene
 
-CHUNK = 16
-"""Pictures of one grid that go through the vision tower together."""
-MAX_TOKENS = 144
+MAX_TOKENS = 160
 """Of one row; as many questions as fit are asked about a picture."""
 MAX_PAIR_TOKENS = 160
 MAX_SPLIT_TOKENS = 256
 _NUM_PAIRS, _NUM_CONVERSATIONS = 10, 8
+_NUM_TOGETHER = 64
+"""Of one grid, that are gathered together where all are."""
 _NUM_SPLIT_GROUPS, _NUM_SPLITS = 4, 4
 
 
@@ -55,7 +57,10 @@ class Seen:
 class Batch:
     """What one step learns from."""
 
+    pictures: Tensor
+    """[num_pictures] int64: which of the pool's each is, as `Pool.num_pictures` counts them."""
     seen: list[Seen]
+    """The same pictures, in their order; empty where they are only remembered."""
     input_ids: Tensor
     """[num_rows, num_tokens] int64."""
     positions: Tensor
@@ -63,7 +68,7 @@ class Batch:
     mask: Tensor
     """[num_rows, 1, num_tokens, num_tokens] bool, true where a token may look."""
     images: Tensor
-    """[num_image_blocks] int64: which picture stands in each block of image tokens, in their order."""
+    """[num_image_blocks] int64: which of `pictures` stands in each block of image tokens, in their order."""
     answers: Tensor
     """[num_answer_tokens, 3] int64: row, place, and number of the answer of each token that is learned."""
     kinds: list[str]
@@ -104,9 +109,28 @@ class Writer:
         """Gather the pictures of chunks, each a little brighter or darker than it was drawn."""
         return [self._gather([self._pool.examples[i] for i in chunk], rng) for chunk in chunks]
 
-    def write(self, chunks: list[NDArray[np.int64]], rng: np.random.Generator) -> Batch:
-        """Make a batch that asks about the pictures of chunks, alone and together."""
-        seen = self.see(chunks, rng)
+    def show_all(self, rng: np.random.Generator) -> Iterator[tuple[NDArray[np.int64], Seen]]:
+        """Gather every picture of the pool once, with their numbers."""
+        for chunk in self._pool.group(_NUM_TOGETHER):
+            yield chunk, self._gather([self._pool.examples[i] for i in chunk], rng)
+        for group in self._pool.split_groups:
+            for start in range(0, len(group), _NUM_SPLITS):
+                chosen = group[start : start + _NUM_SPLITS]
+                crops = np.concatenate([self._pool.splits[i][1] for i in chosen])
+                yield self._pool.number_crops(chosen), self._as_seen(crops, rng)
+
+    def write(
+        self, chunks: list[NDArray[np.int64]], rng: np.random.Generator, *, shows: bool = True
+    ) -> Batch:
+        """Make a batch that asks about the pictures of chunks, alone and together.
+
+        Args:
+            chunks: numbers of examples.
+            rng: decides what is asked.
+            shows: whether the pictures come with it; or else they are only named.
+
+        """
+        seen = self.see(chunks, rng) if shows else []
         scenes = [self._pool.examples[i].scene for chunk in chunks for i in chunk]
         kinds: list[str] = []
         rows = [self._write_single(scene, index, rng, kinds) for index, scene in enumerate(scenes)]
@@ -115,23 +139,26 @@ class Writer:
         for _ in range(_NUM_CONVERSATIONS):
             index = int(rng.integers(len(scenes)))
             rows.append(self._write_conversation(scenes[index], index, rng, kinds))
-        return self._collate(seen, rows, kinds, MAX_PAIR_TOKENS)
+        return self._collate(np.concatenate(chunks), seen, rows, kinds, MAX_PAIR_TOKENS)
 
-    def write_splits(self, rng: np.random.Generator) -> Batch:
-        """Make a batch of pictures that are shown as four quarters and the whole."""
+    def write_splits(self, rng: np.random.Generator, *, shows: bool = True) -> Batch:
+        """Make a batch of pictures that are shown as four quarters and the whole; `shows` as of `write`."""
         groups = self._pool.split_groups
         chances = [len(group) / sum(map(len, groups)) for group in groups]
+        pictures: list[NDArray[np.int64]] = []
         seen: list[Seen] = []
         rows: list[_Row] = []
         kinds: list[str] = []
         for _ in range(_NUM_SPLIT_GROUPS):
             group = groups[rng.choice(len(groups), p=chances)]
-            chosen = [self._pool.splits[i] for i in rng.choice(group, _NUM_SPLITS, replace=False)]
-            start = 5 * len(rows)
-            seen.append(self._as_seen(np.concatenate([crops for _, crops in chosen]), rng))
-            for offset, (scene, _) in enumerate(chosen):
-                rows.append(self._write_single(scene, start + 5 * offset, rng, kinds, num_images=5))
-        return self._collate(seen, rows, kinds, MAX_SPLIT_TOKENS)
+            numbers = rng.choice(group, _NUM_SPLITS, replace=False)
+            pictures.append(self._pool.number_crops(numbers))
+            chosen = [self._pool.splits[i] for i in numbers]
+            if shows:
+                seen.append(self._as_seen(np.concatenate([crops for _, crops in chosen]), rng))
+            for scene, _ in chosen:
+                rows.append(self._write_single(scene, 5 * len(rows), rng, kinds, num_images=5))
+        return self._collate(np.concatenate(pictures), seen, rows, kinds, MAX_SPLIT_TOKENS)
 
     def _gather(self, examples: list[pool.Example], rng: np.random.Generator) -> Seen:
         height, width = (min(example.pixels.shape[axis] for example in examples) for axis in (0, 1))
@@ -252,7 +279,9 @@ class Writer:
         return row
 
     @staticmethod
-    def _collate(seen: list[Seen], rows: list[_Row], kinds: list[str], length: int) -> Batch:
+    def _collate(
+        pictures: NDArray[np.int64], seen: list[Seen], rows: list[_Row], kinds: list[str], length: int
+    ) -> Batch:
         # Mostly the same length: the kernels of a CPU are made for one size.
         length = max(length, *(len(row.ids) for row in rows))
         ids, positions = (np.zeros((len(rows), length), np.int64) for _ in range(2))
@@ -264,6 +293,7 @@ class Writer:
         here, there = torch.from_numpy(segments)[:, :, None], torch.from_numpy(segments)[:, None, :]
         mask = ((there == 0) | (there == here)) & torch.ones(length, length, dtype=torch.bool).tril()
         return Batch(
+            pictures=torch.from_numpy(pictures),
             seen=seen,
             input_ids=torch.from_numpy(ids),
             positions=torch.from_numpy(positions),

@@ -15,7 +15,13 @@ class Lesson(StrEnum):
     SHAPES = "sees shapes"
     ALL = "sees everything"
     PLACES = "sees what is where"
-    ANSWERS = "answers"
+    ANSWERS = "answers, from memory of what it saw"
+    TOGETHER = "sees and answers"
+
+    @property
+    def asks(self) -> bool:
+        """Whether there are questions."""
+        return self in {Lesson.ANSWERS, Lesson.TOGETHER}
 
     @property
     def level(self) -> Level:
@@ -25,7 +31,7 @@ class Lesson(StrEnum):
 
 @dataclass(frozen=True)
 class Plan:
-    """How many steps each lesson takes, and how many pictures a step shows."""
+    """How many steps each lesson takes, and which pictures a step shows."""
 
     steps: tuple[tuple[Lesson, int], ...] = (
         (Lesson.LARGE, 500),
@@ -33,9 +39,12 @@ class Plan:
         (Lesson.ALL, 9_000),
         (Lesson.PLACES, 5_000),
         (Lesson.ANSWERS, 8_000),
+        (Lesson.TOGETHER, 2_000),
     )
-    chunks: int = 4
-    """Of 16 pictures, in each step."""
+    chunks: int = 2
+    """In each step."""
+    chunk: int = 32
+    """Pictures of one grid, that go through the vision tower together."""
     seed: int = 0
 
     @property

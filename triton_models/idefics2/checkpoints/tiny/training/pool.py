@@ -258,6 +258,21 @@ class Pool:
             chunks += [shuffled[start : start + chunk] for start in range(0, len(members) - chunk + 1, chunk)]
         return [chunks[i] for i in rng.permutation(len(chunks))]
 
+    def group(self, chunk: int) -> Iterator[NDArray[np.int64]]:
+        """Yield all examples, in chunks of one grid each."""
+        for members in self._grids.values():
+            yield from (members[start : start + chunk] for start in range(0, len(members), chunk))
+
+    @property
+    def num_pictures(self) -> int:
+        """How many there are: an example is one, and a split picture five, numbered behind all examples."""
+        return len(self.examples) + 5 * len(self.splits)
+
+    def number_crops(self, splits: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the pictures of split ones: [5 * num_splits]."""
+        numbers: NDArray[np.int64] = len(self.examples) + 5 * splits[:, None] + np.arange(5)
+        return numbers.ravel()
+
     def count_chunks(self, chunk: int, level: Level) -> int:
         """Count the chunks of an epoch."""
         return sum(int((self._levels[grid] <= level).sum()) // chunk for grid in self._grids.values())

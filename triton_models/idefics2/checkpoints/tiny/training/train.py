@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
-from training import tokens
-from training.batches import CHUNK, Batch, Seen, Writer
+from training import pool, tokens
+from training.batches import Batch, Seen, Writer
 from training.model import AuxiliaryHeads, grid_positions, make_model, point_latents
 from training.muon import Muon
 from training.plan import Lesson, Plan
@@ -33,14 +33,15 @@ SPLIT_STEPS = 12
 """One in so many steps learns from split pictures."""
 
 
+_NUM_POINTING = 400
+"""Pictures by which the latents learn where to look."""
 # Muon's for matrices, AdamW's for all else.
-_SEEING_RATES, _ANSWERING_RATES = (0.016, 1e-3), (0.01, 1e-3)
+_SEEING_RATES = (0.016, 1e-3)
+_RATES = {Lesson.ANSWERS: (0.01, 1e-3), Lesson.TOGETHER: (0.004, 4e-4)}
 _PENALTY = 1.2
 _WARM_UP_STEPS = 50
-_SEEING_DECAY, _ANSWERING_DECAY = 0.4, 0.7
-"""The last part of a lesson, over which the rates sink: it is worth more than longer learning."""
-_LAST_FACTOR = 0.1
-"""To what the rates sink where another lesson follows."""
+_DECAYS = {Lesson.PLACES: (0.4, 0.1), Lesson.ANSWERS: (0.4, 0.4), Lesson.TOGETHER: (1.0, 0.0)}
+"""Over which last part of a lesson the rates sink, and to what: it is worth more than longer learning."""
 
 
 class Trainer:
@@ -55,6 +56,7 @@ class Trainer:
         self.heads = AuxiliaryHeads().to(self.device)
         self.writer = Writer(examples, tokens.load(folder / "tokenizer"))
         self._pool = examples
+        self._memory: Tensor | None = None
         matrices, others = self._sort_parameters()
         self.optimizers = [
             Muon(matrices, momentum=0.95),
@@ -123,29 +125,33 @@ class Trainer:
         for step in range(self.step, self.plan.num_steps):
             lesson, number, _ = self.plan.find(step)
             rng = np.random.default_rng([self.plan.seed, 2, step])
-            if lesson is Lesson.ANSWERS and number % SPLIT_STEPS == SPLIT_STEPS - 1:
-                yield self.writer.write_splits(rng)
+            shows = lesson is not Lesson.ANSWERS
+            if lesson.asks and number % SPLIT_STEPS == SPLIT_STEPS - 1:
+                yield self.writer.write_splits(rng, shows=shows)
                 continue
             level = lesson.level
-            epoch, first = divmod(number * self.plan.chunks, self._pool.count_chunks(CHUNK, level))
+            num_chunks = self._pool.count_chunks(self.plan.chunk, level)
+            epoch, first = divmod(number * self.plan.chunks, num_chunks)
             if (level, epoch) not in chunks:
                 shuffle = np.random.default_rng([self.plan.seed, 1, level, epoch])
-                chunks = {(level, epoch): self._pool.epoch(shuffle, CHUNK, level)}
+                chunks = {(level, epoch): self._pool.epoch(shuffle, self.plan.chunk, level)}
             chosen = chunks[level, epoch][first : first + self.plan.chunks]
-            yield self.writer.write(chosen, rng) if lesson is Lesson.ANSWERS else self.writer.see(chosen, rng)
+            yield self.writer.write(chosen, rng, shows=shows) if lesson.asks else self.writer.see(chosen, rng)
 
     def _set_rates(self) -> None:
         lesson, step, steps = self.plan.find(self.step)
         factor = scale_rates(lesson, step, steps)
-        rates = _ANSWERING_RATES if lesson is Lesson.ANSWERS else _SEEING_RATES
-        for optimizer, rate in zip(self.optimizers, rates, strict=True):
+        for optimizer, rate in zip(self.optimizers, _RATES.get(lesson, _SEEING_RATES), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
 
     def learn(self, batch: Batch | list[Seen]) -> dict[str, float]:
         """Take one step; return its losses and the shares of right answers."""
-        if self.plan.find(self.step)[:2] == (Lesson.PLACES, 0):
+        lesson, number, _ = self.plan.find(self.step)
+        if lesson is Lesson.PLACES and number == 0:
             self._point_latents()
+        if lesson is Lesson.ANSWERS and (number == 0 or self._memory is None):
+            self._memory = self._remember(again=number == 0)
         self._set_rates()
         with self._low_precision():
             loss, report = self._see(batch) if isinstance(batch, list) else self._answer(batch)
@@ -198,6 +204,9 @@ class Trainer:
 
     def _answer(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         blocks, of_patches, of_slots = [], [], []
+        if not batch.seen:
+            assert self._memory is not None  # noqa: S101  # it was filled when the lesson began
+            blocks.append(self._memory[batch.pictures].to(self.device))
         for seen in batch.seen:
             context = self.context(seen)
             blocks.append(self.latents(context))
@@ -243,9 +252,30 @@ class Trainer:
         penalized = penalize(logits, ids[rows], mask[rows, 0, places - 1])
         return torch.where((numbers % 2 == 0)[:, None], penalized, logits), ids[rows, places]
 
+    def _remember(self, *, again: bool) -> Tensor:
+        """Return [num_pictures, num_slots, hidden] float16: what the latents say of each picture of the pool.
+
+        Args:
+            again: look at them, though there is a file that was kept.
+
+        """
+        file = self.folder / "memory.npy"
+        if again or not file.exists():
+            kept = np.zeros(
+                (self._pool.num_pictures, pool.SLOTS**2, self.heads.of_slots.in_features), np.float16
+            )
+            with torch.no_grad(), self._low_precision():
+                for numbers, seen in self.writer.show_all(np.random.default_rng([self.plan.seed, 4])):
+                    kept[numbers] = self.latents(self.context(seen)).cpu().numpy()
+            unfinished = file.with_suffix(".new.npy")
+            np.save(unfinished, kept)
+            unfinished.rename(file)
+        return torch.from_numpy(np.load(file))
+
     def _point_latents(self) -> None:
-        """Let the latents look at their cells, by what the vision tower tells of 400 pictures."""
-        chunks = self._pool.epoch(np.random.default_rng([self.plan.seed, 3]), CHUNK)[:25]
+        """Let the latents look at their cells, by what the vision tower tells of some pictures."""
+        rng, size = np.random.default_rng([self.plan.seed, 3]), self.plan.chunk
+        chunks = self._pool.epoch(rng, size)[: -(-_NUM_POINTING // size)]
         seen = self.writer.see(chunks, np.random.default_rng(self.plan.seed))
         with torch.no_grad():
             contexts = [(self.context(part).cpu(), grid_positions(*part.grid)) for part in seen]
@@ -257,9 +287,8 @@ class Trainer:
 
 def scale_rates(lesson: Lesson, step: int, steps: int) -> float:
     """Return by what the rates of a lesson's step are multiplied, 0 to 1: they rise, stay, and sink."""
-    is_last = lesson is Lesson.ANSWERS
-    last, decay = (0, _ANSWERING_DECAY) if is_last else (_LAST_FACTOR, _SEEING_DECAY)
-    return min(1, (step + 1) / _WARM_UP_STEPS, last + (1 - last) * (1 - step / steps) / decay)
+    part, last = _DECAYS.get(lesson, (1.0, 1.0))
+    return min(1, (step + 1) / _WARM_UP_STEPS, last + (1 - last) * (1 - step / steps) / part)
 
 
 def penalize(logits: Tensor, ids: Tensor, looks: Tensor) -> Tensor:
