@@ -98,7 +98,7 @@ class Writer:
     def __init__(self, examples: pool.Pool, tokenizer: LlamaTokenizer) -> None:
         """Prepare the tokens that are the same in every conversation."""
         self._pool = examples
-        self._tokenizer = tokenizer
+        self._tokenizer = tokenizer.backend_tokenizer  # three times as quick as what wraps it
         self._cache: dict[tuple[str, bool], list[int]] = {}
         fake, image, self._end = tokenizer.convert_tokens_to_ids([tokens.FAKE, tokens.IMAGE, tokens.END])
         self._fake, self._block = fake, [image] * pool.SLOTS**2
@@ -188,9 +188,8 @@ class Writer:
         """Tokenize text that stands after a marker, or first of all."""
         if (known := self._cache.get((text, first))) is not None:
             return known
-        ids: list[int] = self._tokenizer(text if first else tokens.END + text)["input_ids"][
-            1 if first else 2 :
-        ]
+        ids: list[int] = self._tokenizer.encode(text if first else tokens.END + text).ids
+        ids = ids[1 if first else 2 :]
         if len(self._cache) < 400_000:
             self._cache[text, first] = ids
         return ids

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, TypeVar
 
 from training import offtopic, wording
@@ -58,11 +60,9 @@ class Asker:
             LookupError: no question of `kind` can be asked about this picture.
 
         """
-        kinds = _KINDS[self.scene.kind]
-        names, weights = list(kinds), list(kinds.values())
-        chances = [weight / sum(weights) for weight in weights]
+        kinds, sums = _SUMS[self.scene.kind]
         for _ in range(40):
-            chosen = kind or names[self.rng.choice(len(names), p=chances)]
+            chosen = kind or kinds[bisect(sums, self.rng.random() * sums[-1])]
             asked = _ASKERS[chosen](self)
             if asked is not None:
                 text, answer = asked
@@ -377,3 +377,5 @@ _KINDS: dict[str, dict[str, float]] = {
         "off-topic": 10,
     },
 }
+_SUMS = {scene: (list(kinds), list(accumulate(kinds.values()))) for scene, kinds in _KINDS.items()}
+"""The same, to draw from: names, and their weights added up."""
