@@ -26,7 +26,8 @@ MAX_TOKENS = 160
 """Of one row; as many questions as fit are asked about a picture."""
 MAX_PAIR_TOKENS = 160
 MAX_SPLIT_TOKENS = 256
-_NUM_PAIRS, _NUM_CONVERSATIONS = 10, 8
+_PAIRS_SHARE, _CONVERSATIONS_SHARE = 1 / 6, 1 / 8
+"""How many more rows there are, for each of one picture."""
 _NUM_TOGETHER = 64
 """Of one grid, that are gathered together where all are."""
 _NUM_SPLIT_GROUPS, _NUM_SPLITS = 4, 4
@@ -134,9 +135,12 @@ class Writer:
         scenes = [self._pool.examples[i].scene for chunk in chunks for i in chunk]
         kinds: list[str] = []
         rows = [self._write_single(scene, index, rng, kinds) for index, scene in enumerate(scenes)]
-        for pair in rng.integers(len(scenes), size=(_NUM_PAIRS, 2)).tolist():
+        num_pairs, num_conversations = (
+            round(len(scenes) * share) for share in (_PAIRS_SHARE, _CONVERSATIONS_SHARE)
+        )
+        for pair in rng.integers(len(scenes), size=(num_pairs, 2)).tolist():
             rows.append(self._write_pair(scenes, pair, rng, kinds))  # noqa: PERF401  # it fills `kinds` too
-        for _ in range(_NUM_CONVERSATIONS):
+        for _ in range(num_conversations):
             index = int(rng.integers(len(scenes)))
             rows.append(self._write_conversation(scenes[index], index, rng, kinds))
         return self._collate(np.concatenate(chunks), seen, rows, kinds, MAX_PAIR_TOKENS)

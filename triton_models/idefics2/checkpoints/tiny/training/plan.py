@@ -38,13 +38,13 @@ class Plan:
         (Lesson.SHAPES, 1_500),
         (Lesson.ALL, 9_000),
         (Lesson.PLACES, 5_000),
-        (Lesson.ANSWERS, 8_000),
-        (Lesson.TOGETHER, 2_000),
+        (Lesson.ANSWERS, 10_000),
+        (Lesson.TOGETHER, 2_500),
     )
-    chunks: int = 2
-    """In each step."""
     chunk: int = 32
     """Pictures of one grid, that go through the vision tower together."""
+    chunks: int = 2
+    """In each step that only sees; one that asks has one, and several questions about each picture."""
     seed: int = 0
 
     @property

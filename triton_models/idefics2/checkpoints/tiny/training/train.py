@@ -129,13 +129,12 @@ class Trainer:
             if lesson.asks and number % SPLIT_STEPS == SPLIT_STEPS - 1:
                 yield self.writer.write_splits(rng, shows=shows)
                 continue
-            level = lesson.level
-            num_chunks = self._pool.count_chunks(self.plan.chunk, level)
-            epoch, first = divmod(number * self.plan.chunks, num_chunks)
+            level, num_chunks = lesson.level, 1 if lesson.asks else self.plan.chunks
+            epoch, first = divmod(number * num_chunks, self._pool.count_chunks(self.plan.chunk, level))
             if (level, epoch) not in chunks:
                 shuffle = np.random.default_rng([self.plan.seed, 1, level, epoch])
                 chunks = {(level, epoch): self._pool.epoch(shuffle, self.plan.chunk, level)}
-            chosen = chunks[level, epoch][first : first + self.plan.chunks]
+            chosen = chunks[level, epoch][first : first + num_chunks]
             yield self.writer.write(chosen, rng, shows=shows) if lesson.asks else self.writer.see(chosen, rng)
 
     def _set_rates(self) -> None:
