@@ -11,7 +11,8 @@ PAGE := .cache/page
 K8S := .cache/k8s
 SOURCE_ROOTS := proto:service:clients/python:triton_models/idefics2/1:$(TINY):tests
 # Two files at a time. All others start a Triton, or measure: they have both cores to themselves.
-FAST_TESTS := $(addprefix tests/,unit store blobs clients training engine)
+FAST_TESTS := $(addprefix tests/,unit store blobs clients training engine \
+  k8s/test_alerts.py k8s/test_faults.py k8s/test_overlays.py k8s/test_weights.py)
 RUN_FAST_TESTS = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(FAST_TESTS)
 CLIENTS = CLIENT_LANGUAGES=$(or $(CLIENT_LANGUAGES),all)
 TRAINING = PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m training
@@ -41,7 +42,7 @@ test: $(INSTALLED) $(K8S)/.installed ## run all tests
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m fal.node
 	$(BIN)/python -m pytest $(FAST_TESTS:%=--ignore %)
 
-test-fast: $(INSTALLED) ## run the tests that need no Triton
+test-fast: $(INSTALLED) $(K8S)/.installed ## run the tests that need no Triton
 	$(RUN_FAST_TESTS)
 
 test-fal: $(INSTALLED) ## let fal's own clients call the service, pointed in every way there is
