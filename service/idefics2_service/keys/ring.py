@@ -131,7 +131,8 @@ class KeyRing:
             version = self._file.version  # first: what changes while it is read is read again
             keys = {key.id: key for key in self._file.read()}
         if both := [key.id for key in self._given if key.id in keys]:
-            raise SettingInvalid(f"IDEFICS2_API_KEYS_FILE: {both[0]!r} is the id of a key beside it, too")
+            message = f"IDEFICS2_API_KEY: {both[0]!r} is in the file of keys, too; unset it where you serve"
+            raise SettingInvalid(message)
         self._keys = {**keys, **{key.id: key for key in self._given}}
         self._version, self._trouble = version, ""
 

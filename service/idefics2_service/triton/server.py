@@ -163,7 +163,7 @@ def _wheel() -> Path:
     spec = importlib.util.find_spec("pytriton")
     if spec is None or spec.origin is None:
         message = (
-            "the embedded Triton is not installed: pip install 'idefics2-serving[embedded]', "
+            "the embedded Triton is not installed: pip install '.[service,embedded]' in a checkout, "
             "or set IDEFICS2_TRITON_URL to a Triton that runs elsewhere"
         )
         raise StartFailed(message)

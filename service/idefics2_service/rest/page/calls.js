@@ -4,7 +4,7 @@ const NEEDS = {
   curl: "The key is taken from IDEFICS2_API_KEY.",
   javascript: "npm install @fal-ai/client. The key is taken from FAL_KEY.",
   python: "pip install fal-client. The key is taken from FAL_KEY.",
-  grpc: "pip install idefics2-serving. The key is taken from IDEFICS2_API_KEY.",
+  grpc: "pip install . in a checkout of idefics2-serving. The key is taken from IDEFICS2_API_KEY.",
   buf: "The key is taken from IDEFICS2_API_KEY; the schema from the service.",
 };
 const TYPES = { jpg: "jpeg", jpeg: "jpeg", webp: "webp", gif: "gif", bmp: "bmp", tif: "tiff", tiff: "tiff" };
