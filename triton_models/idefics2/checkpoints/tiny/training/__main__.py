@@ -113,7 +113,7 @@ def _parse_arguments(command: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="make the checkpoint from nothing, or go on with it")
-    train.add_argument("--folder", type=Path, required=True, help="for pictures and states: 7 GB")
+    train.add_argument("--folder", type=Path, required=True, help="for pictures and states: 9 GB")
     train.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="where the checkpoint goes")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--shards", type=int, default=NUM_SHARDS, help="2,000 pictures each")
