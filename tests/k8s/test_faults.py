@@ -163,6 +163,12 @@ OUR_RULES = [
         "oldest_seconds",
         "there is no metric idefics2_store_oldest",
     ),
+    (
+        f"{PARTS}/keda/scaled-object.yaml",
+        'oldest_queued_seconds{namespace="idefics2"}',
+        'oldest_queued_seconds{namespace="cell-1"}',
+        "asks for more than what is in the namespace idefics2",
+    ),
     (f"{PARTS}/gateway/routes.yaml", "value: /queue", "value: /metrics", "HTTPRoute: paths are"),
 ]
 

@@ -52,6 +52,10 @@ def _check_metrics(bundle: Bundle) -> Iterator[str]:
             yield from (f"ScaledObject: there is no metric {name}" for name in sorted(named - known))
             if not named:
                 yield "ScaledObject: a trigger asks for no metric"
+            namespaces = re.findall(r'namespace="([^"]*)"', trigger["metadata"]["query"])
+            own = scaler["metadata"]["namespace"]
+            if len(namespaces) < len(named) or {*namespaces} != {own}:
+                yield f"ScaledObject: a trigger asks for more than what is in the namespace {own}"
 
 
 def _check_strategy(bundle: Bundle) -> Iterator[str]:
