@@ -17,10 +17,11 @@ from idefics2_service.store.sqlite.store import SqliteStore
 from store.submissions import KEY, claim, claim_all, make_output, make_submission, submit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Iterator
     from pathlib import Path
 
     from idefics2_service.store.records import Record
+    from typing_extensions import Buffer
 
 ONE = RequestName(KEY, "one")
 MANY_PAGES = 2**31
@@ -33,6 +34,45 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     await opened.start()
     yield opened
     await opened.stop()
+
+
+class Disk(apsw.VFS):
+    """A disk that can be made to fail, by all who read it and write to it."""
+
+    def __init__(self) -> None:
+        """Work, until `fails` is set; whoever opens a file from now on opens it here."""
+        self.fails = False
+        super().__init__("failing", "unix", makedefault=True)
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802  # SQLite's
+        """Open a file."""
+        return _File(self, name, flags)
+
+
+class _File(apsw.VFSFile):
+    def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        self._disk = disk
+        super().__init__("unix", name, flags)
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802  # SQLite's
+        self._check()
+        return super().xRead(amount, offset)
+
+    def xWrite(self, data: Buffer, offset: int) -> None:  # noqa: N802  # SQLite's
+        self._check()
+        super().xWrite(data, offset)
+
+    def _check(self) -> None:
+        if self._disk.fails:
+            raise apsw.IOError("a sector is lost")
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """Put all files of SQLite's on a disk that can fail."""
+    made = Disk()
+    yield made
+    made.unregister()
 
 
 async def allow_pages(store: SqliteStore, bound: int) -> None:
@@ -120,7 +160,7 @@ async def test_who_fails_does_not_undo_what_shares_its_transaction(store: Sqlite
 
 async def test_a_refusal_reads_nothing_anew(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await submit(store, "one")
-    monkeypatch.setattr(store._ledger, "load", lambda: pytest.fail("all who wait were read again"))
+    monkeypatch.setattr(store._writer, "_on_undone", lambda: pytest.fail("all who wait were read again"))
     with pytest.raises(RequestIdTaken):
         await store.submit(make_submission("one", prompt="Something else?"))
     assert await claim_all(store) == ["anna/one"]
@@ -149,6 +189,33 @@ async def test_what_a_full_disk_undid_was_not_acknowledged(store: SqliteStore) -
     assert is_kept is not isinstance(cancelled, StoreUnavailable)
     await allow_pages(store, MANY_PAGES)
     assert await claim_all(store) == ([] if is_kept else ["anna/one"])
+
+
+async def test_a_disk_that_fails_refuses_until_it_works_again_and_nothing_is_lost(
+    disk: Disk, store: SqliteStore
+) -> None:
+    def claim_and_fail() -> None:
+        assert store._ledger.claim() is not None
+        disk.fails = True
+
+    await submit(store, "one")
+    await store._writer.call(lambda: store._ledger._connection.pragma("cache_size", 1))
+    answers = await _together(store, store._writer.call(claim_and_fail), store.submit(make_submission("two")))
+    assert [type(answer) for answer in answers] == [StoreUnavailable, StoreUnavailable]
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="the store of requests cannot be used: IO"):
+            await store.claim()  # not even that nobody waits is known now
+    disk.fails = False
+    await submit(store, "two")
+    assert await claim_all(store) == ["anna/one", "anna/two"]
+
+
+async def test_a_store_that_is_stopped_refuses_and_lets_nobody_wait(store: SqliteStore) -> None:
+    await submit(store, "one")
+    await store.stop()
+    for call in (store.claim(), store.get(ONE)):
+        with pytest.raises(StoreUnavailable, match="the store of requests is closed"):
+            await call
 
 
 async def _together(store: SqliteStore, *calls: Awaitable[object]) -> list[object]:

@@ -66,8 +66,8 @@ class SqliteStore:
         order = Order(())
         self._ledger, self._views = Ledger(writing, order, self._settings), Views(reading, order)
         self._ledger.load()
-        self._writer = DatabaseThread(writing, self._loop, self._end_transaction)
-        self._reader = DatabaseThread(reading, self._loop, lambda _: None)
+        self._writer = DatabaseThread(writing, self._loop, self._ledger.load, self._tell)
+        self._reader = DatabaseThread(reading, self._loop)
         for thread in (self._reader, self._writer):
             thread.start()
             opened.callback(thread.close)
@@ -76,10 +76,8 @@ class SqliteStore:
         """As RequestStore.stop."""
         await asyncio.to_thread(self._opened.close)
 
-    def _end_transaction(self, is_kept: bool) -> None:  # noqa: FBT001  # the thread's own signature
-        """Tell who waits for what was written; where something was undone, look again who waits."""
-        if not is_kept:
-            self._ledger.load()
+    def _tell(self) -> None:
+        """Tell who waits for what was written."""
         topics, self._ledger.topics = self._ledger.topics, set()
         if topics:
             self._loop.call_soon_threadsafe(self._signals.tell, topics)

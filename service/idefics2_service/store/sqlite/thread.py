@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import apsw
 import structlog
 
-from idefics2_service.errors import ServiceError
+from idefics2_service.errors import ServiceError, StoreUnavailable
 from idefics2_service.store.refusals import unavailable
 
 if TYPE_CHECKING:
@@ -37,20 +38,30 @@ class DatabaseThread(threading.Thread):
     """Runs operations in their order; those that wait together share a transaction, and a write to disk."""
 
     def __init__(
-        self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop, on_end: Callable[[bool], None]
+        self,
+        connection: apsw.Connection,
+        loop: asyncio.AbstractEventLoop,
+        on_undone: Callable[[], None] = lambda: None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         """Own `connection` from `start` on.
 
         Args:
             connection: used by nobody else.
             loop: where answers are awaited.
-            on_end: called in this thread after each transaction, with whether nothing of it was undone.
+            on_undone: called in this thread where something was undone, to read anew what is kept in memory;
+                again before each transaction until it succeeds.
+            on_end: called in this thread after each transaction.
 
         """
         super().__init__(name="store", daemon=True)
         self._connection = connection
         self._loop = loop
+        self._on_undone = on_undone
         self._on_end = on_end
+        self._is_undone = False
+        self._is_closed = False
+        self._entrance = threading.Lock()
         self._operations: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
         self._is_full_sync: bool | None = None
 
@@ -59,17 +70,22 @@ class DatabaseThread(threading.Thread):
 
         Raises:
             ServiceError: as `work` raises it.
-            StoreUnavailable: the database failed.
+            StoreUnavailable: the database failed, or is closed.
 
         """
         operation = _Operation(work, self._loop.create_future(), is_durable)
-        self._operations.put(operation)
+        with self._entrance:  # who comes in before `close` is answered, who comes after is not waited for
+            if self._is_closed or not self.is_alive():
+                raise StoreUnavailable("the store of requests is closed")
+            self._operations.put(operation)
         answer: _Answer = await asyncio.shield(operation.answer)  # who leaves does not undo what is asked
         return answer
 
     def close(self) -> None:
         """Let the thread end when all that was asked is done, and close the connection."""
-        self._operations.put(None)
+        with self._entrance:
+            self._is_closed = True
+            self._operations.put(None)
         self.join()
         self._connection.close()
 
@@ -89,19 +105,31 @@ class DatabaseThread(threading.Thread):
                 return
 
     def _run_together(self, operations: Sequence[_Operation]) -> None:
-        is_whole = True
+        """Do them in one transaction, and answer, whatever fails: else all who come later would wait for ever."""
         try:
-            self._set_sync(is_full=any(operation.is_durable for operation in operations))
-            with self._connection:
-                for operation in operations:
-                    is_whole &= self._run_one(operation)
+            self._recover()
+            self._transact(operations)
         except apsw.Error as error:  # also where the transaction could not be kept
-            is_whole = False
+            self._is_undone = True
             logger.error("the store failed", error=str(error))  # noqa: TRY400  # its way here says nothing
             for operation in operations:
                 operation.error = unavailable(error)
-        self._on_end(is_whole)
+        with suppress(apsw.Error):  # tried again, and told of, before the next transaction
+            self._recover()
+        self._on_end()
         self._loop.call_soon_threadsafe(_answer, operations)
+
+    def _recover(self) -> None:
+        """Let memory follow the file again, where something was undone."""
+        if self._is_undone:
+            self._on_undone()
+            self._is_undone = False
+
+    def _transact(self, operations: Sequence[_Operation]) -> None:
+        self._set_sync(is_full=any(operation.is_durable for operation in operations))
+        with self._connection:
+            for operation in operations:
+                self._is_undone |= not self._run_one(operation)
 
     def _run_one(self, operation: _Operation) -> bool:
         """Run an operation; return whether nothing that it did was undone.
