@@ -128,12 +128,12 @@ async def test_a_file_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> Non
     assert path.read_bytes()[100:] == before[100:]  # all but the file's header
 
 
-async def test_a_full_disk_refuses_new_requests_until_there_is_room(store: SqliteStore) -> None:
+async def test_a_full_disk_refuses_new_requests_by_its_name_until_there_is_room(store: SqliteStore) -> None:
     await submit(store, "one", "two")
     claimed = await claim(store)
     await allow_pages(store, 1)
     for number in range(3):
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailable, match="the store of requests cannot be used: Full"):
             await store.submit(make_submission(str(number), prompt="x" * 100_000))
     assert (await store.get(ONE)).state is State.RUNNING
     assert [event.sequence for event in await store.events(ONE, 0, 10)] == [1]

@@ -105,15 +105,16 @@ class DatabaseThread(threading.Thread):
                 return
 
     def _run_together(self, operations: Sequence[_Operation]) -> None:
-        """Do them in one transaction, and answer, whatever fails: else all who come later would wait for ever."""
+        """Do them in one transaction, and answer, whatever fails: else all who come would wait for ever."""
         try:
             self._recover()
             self._transact(operations)
         except apsw.Error as error:  # also where the transaction could not be kept
             self._is_undone = True
-            logger.error("the store failed", error=str(error))  # noqa: TRY400  # its way here says nothing
+            cause = _first(error)
+            logger.error("the store failed", error=str(cause))  # noqa: TRY400  # its way here says nothing
             for operation in operations:
-                operation.error = unavailable(error)
+                operation.error = unavailable(cause)
         with suppress(apsw.Error):  # tried again, and told of, before the next transaction
             self._recover()
         self._on_end()
@@ -147,8 +148,9 @@ class DatabaseThread(threading.Thread):
         except apsw.Error as error:
             if not self._connection.in_transaction:
                 raise
-            logger.error("an operation of the store failed", error=str(error))  # noqa: TRY400  # as above
-            operation.error = unavailable(error)
+            cause = _first(error)
+            logger.error("an operation of the store failed", error=str(cause))  # noqa: TRY400  # as above
+            operation.error = unavailable(cause)
         except Exception as error:
             logger.exception("an operation of the store is at fault")
             operation.error = error
@@ -159,6 +161,13 @@ class DatabaseThread(threading.Thread):
         if is_full is not self._is_full_sync:
             self._connection.pragma("synchronous", "full" if is_full else "normal")
             self._is_full_sync = is_full
+
+
+def _first(error: apsw.Error) -> apsw.Error:
+    """Return what failed at first: where SQLite has undone a transaction, leaving it fails, too."""
+    while isinstance(error.__context__, apsw.Error):
+        error = error.__context__
+    return error
 
 
 def _answer(operations: Sequence[_Operation]) -> None:
