@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.settings import StoreSettings
 from idefics2_service.store.interface import DELIVERIES, WORK, cancelled, grown
 from idefics2_service.store.records import Lease
+from idefics2_service.store.redis.connection import MAX_CALLS
 from idefics2_service.store.redis.store import RedisStore
 from redis.asyncio import Redis
 from store.servers import BINARIES, Server
@@ -210,7 +211,7 @@ async def test_a_store_that_is_stopped_answers_nothing_and_may_be_stopped_again(
 @on_servers
 async def test_who_leaves_does_not_undo_what_is_asked(open_store: OpenStore) -> None:
     store = await open_store()
-    names = [str(number) for number in range(40)]
+    names = [str(number) for number in range(MAX_CALLS)]  # none has to wait for a turn
     for number, name in enumerate(names):
         call = asyncio.create_task(store.submit(make_submission(name)))
         for _ in range(number):  # leave at every step on the way
@@ -220,3 +221,20 @@ async def test_who_leaves_does_not_undo_what_is_asked(open_store: OpenStore) -> 
     assert sorted(await claim_all(await open_store()), key=lambda name: int(name[5:])) == [
         f"{KEY}/{name}" for name in names[1:]
     ]
+
+
+@on_servers
+async def test_what_waits_for_a_turn_is_not_asked_when_its_caller_leaves(open_store: OpenStore) -> None:
+    store = await open_store()
+    async with AsyncExitStack() as stack:
+        for _ in range(MAX_CALLS):
+            await stack.enter_async_context(store._servers._scripts._turns)
+        left = asyncio.create_task(submit(store, "one"))
+        stays = asyncio.create_task(submit(store, "two"))
+        await asyncio.sleep(0)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        stopping = asyncio.create_task(store.stop())  # which answers whom it finds
+    await asyncio.gather(stays, stopping)
+    assert await claim_all(await open_store()) == ["anna/two"]

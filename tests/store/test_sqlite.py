@@ -218,6 +218,25 @@ async def test_a_store_that_is_stopped_refuses_and_lets_nobody_wait(store: Sqlit
             await call
 
 
+async def test_who_leaves_undoes_only_what_is_not_begun(store: SqliteStore) -> None:
+    is_begun, is_going_on = threading.Event(), threading.Event()
+
+    def submit_slowly() -> Record:
+        is_begun.set()
+        is_going_on.wait()
+        return store._ledger.submit(make_submission("begun"))
+
+    calls = [
+        asyncio.create_task(call) for call in (store._writer.call(submit_slowly), submit(store, "waiting"))
+    ]
+    await asyncio.to_thread(is_begun.wait)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    is_going_on.set()
+    assert await claim_all(store) == ["anna/begun"]
+
+
 async def _together(store: SqliteStore, *calls: Awaitable[object]) -> list[object]:
     """Let calls share one transaction: they come while the thread is busy."""
     is_going_on = threading.Event()

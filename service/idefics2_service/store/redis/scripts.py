@@ -47,21 +47,27 @@ class Scripts:
     async def call(self, name: str, given: Mapping[str, Value] = {}, events: Sequence[bytes] = ()) -> Any:
         """Run `lua/<name>.lua` and return its answer, texts as bytes.
 
+        Who leaves does not undo what is sent; what waits for a turn to be sent is not sent any more.
+
         Raises:
             StoreUnavailable: the server did not answer or refused; what was asked may be done or not.
 
         """
         if self._is_closed:
             raise StoreUnavailable("the store of requests is closed")
+        await self._turns.acquire()
         call = asyncio.create_task(self._run(name, self._flatten(given, events)))
         self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
-        return await asyncio.shield(call)  # who leaves does not undo what is asked
+        call.add_done_callback(self._end)
+        return await asyncio.shield(call)
+
+    def _end(self, call: asyncio.Task[Any]) -> None:
+        self._calls.discard(call)
+        self._turns.release()
 
     async def _run(self, name: str, arguments: Iterable[Argument]) -> Any:
         try:
-            async with self._turns:
-                return await self._scripts[name](keys=[self._key_prefix], args=arguments)
+            return await self._scripts[name](keys=[self._key_prefix], args=arguments)
         except FAULTS as error:
             if isinstance(error, ResponseError):
                 logger.exception("the store refused a script", script=name)
@@ -76,5 +82,6 @@ class Scripts:
     async def close(self) -> None:
         """Let nothing be asked any more, and close all connections when all is answered."""
         self._is_closed = True
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        for _ in range(MAX_CALLS):  # behind all who wait for a turn
+            await self._turns.acquire()
         await self._client.aclose()

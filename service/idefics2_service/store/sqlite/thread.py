@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import threading
 from contextlib import suppress
@@ -16,6 +15,7 @@ from idefics2_service.errors import ServiceError, StoreUnavailable
 from idefics2_service.store.refusals import unavailable
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
 logger = structlog.get_logger(__name__)
@@ -27,7 +27,8 @@ _MAX_TOGETHER = 256
 
 @dataclass
 class _Operation:
-    work: Callable[[], Any]
+    work: Callable[[], Any] | None
+    """None: whoever asked has left before it was begun."""
     answer: asyncio.Future[Any]
     is_durable: bool
     result: Any = None
@@ -68,6 +69,8 @@ class DatabaseThread(threading.Thread):
     async def call(self, work: Callable[[], _Answer], *, is_durable: bool = False) -> _Answer:
         """Run `work` in the thread; return when its transaction is kept, if `is_durable` on the disk.
 
+        Who leaves does not undo what is begun; what is not is never done, and nothing of it is held.
+
         Raises:
             ServiceError: as `work` raises it.
             StoreUnavailable: the database failed, or is closed.
@@ -78,7 +81,10 @@ class DatabaseThread(threading.Thread):
             if self._is_closed or not self.is_alive():
                 raise StoreUnavailable("the store of requests is closed")
             self._operations.put(operation)
-        answer: _Answer = await asyncio.shield(operation.answer)  # who leaves does not undo what is asked
+        try:
+            answer: _Answer = await operation.answer
+        finally:
+            operation.work = None
         return answer
 
     def close(self) -> None:
@@ -139,9 +145,12 @@ class DatabaseThread(threading.Thread):
             apsw.Error: SQLite has undone the whole transaction, as it does where the disk is full.
 
         """
+        work = operation.work
+        if work is None:
+            return True
         try:
             with self._connection:  # a savepoint: who fails does not undo the others
-                operation.result = operation.work()
+                operation.result = work()
         except ServiceError as error:  # refused, before anything was changed
             operation.error = error
             return True
@@ -172,7 +181,7 @@ def _first(error: apsw.Error) -> apsw.Error:
 
 def _answer(operations: Sequence[_Operation]) -> None:
     for operation in operations:
-        if operation.answer.done():  # the loop is ending
+        if operation.answer.done():  # whoever asked has left
             continue
         if operation.error is not None:
             operation.answer.set_exception(operation.error)
