@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 SMALL_BYTES = 65_536
 """What has no more is not counted: a call without a file is never refused for the files of others."""
 
+_PATIENCE_SECONDS = 5.0
+"""How long those of other keys who need less may pass one who waits."""
+
 
 @dataclass(eq=False)
 class _Waiter:
@@ -25,14 +29,16 @@ class _Waiter:
     key_id: str
     num_bytes: int
     turn: asyncio.Future[None]
+    came_at: float
 
 
 class Budget:
     """Bytes that keys share. What is held is given back when its context is left."""
 
-    def __init__(self, max_bytes: int) -> None:
-        """Begin with nothing held."""
+    def __init__(self, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with nothing held. `clock` tells seconds."""
         self._shares = Shares(max_bytes)
+        self._clock = clock
         self._line: list[_Waiter] = []
 
     @property
@@ -55,7 +61,8 @@ class Budget:
             is_accepted: Whether they were accepted before, so that they are counted and never refused.
 
         Raises:
-            MemoryFull: the key may not hold so many now; nobody passes those of its key who wait.
+            MemoryFull: the key may not hold so many now; nobody passes those of its key who wait, nor who has
+                waited for long.
 
         """
         if num_bytes <= SMALL_BYTES:
@@ -71,6 +78,8 @@ class Budget:
         """Wait for room for at most so many bytes that are not here yet, and hold it.
 
         Who waits must hold nothing else of this budget. More than all is let in when nothing else is held.
+        Others may find room first, but only for some seconds where the key holds nothing: then it is let in
+        as soon as those go who hold something by then.
         """
         await self._wait(key_id, num_bytes)
         with self._reservation(key_id, num_bytes) as reservation:
@@ -91,14 +100,21 @@ class Budget:
         return is_free
 
     def _is_free(self, key_id: str, num_bytes: int) -> bool:
-        """Tell whether there is room, and nobody of the key waits for it."""
-        return self._has_room(key_id, num_bytes) and all(waiter.key_id != key_id for waiter in self._line)
+        """Tell whether there is room, and nobody waits for it who may not be passed."""
+        return self._has_room(key_id, num_bytes) and not any(
+            waiter.key_id == key_id or self._is_overdue(waiter) for waiter in self._line
+        )
+
+    def _is_overdue(self, waiter: _Waiter) -> bool:
+        """Tell whether one has waited for long for other keys; who waits for its own holds up nobody."""
+        is_late = self._clock() - waiter.came_at >= _PATIENCE_SECONDS
+        return is_late and not self._shares.of(waiter.key_id)
 
     def _has_room(self, key_id: str, num_bytes: int) -> bool:
         return not self._shares.num_taken or self._shares.has_room(key_id, num_bytes)
 
     async def _wait(self, key_id: str, num_bytes: int) -> None:
-        waiter = _Waiter(key_id, num_bytes, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(key_id, num_bytes, asyncio.get_running_loop().create_future(), self._clock())
         self._line.append(waiter)
         self._let_in()
         try:
@@ -120,7 +136,7 @@ class Budget:
         self._let_in()
 
     def _let_in(self) -> None:
-        """Let in who has room, of each key in the order in which they came."""
+        """Let in who has room, of each key in the order in which they came; nobody passes who is overdue."""
         passed: set[str] = set()
         for waiter in self._line.copy():
             if waiter.turn.cancelled():
@@ -129,6 +145,8 @@ class Budget:
                 self._line.remove(waiter)
                 self._shares.take(waiter.key_id, waiter.num_bytes)
                 waiter.turn.set_result(None)
+            elif self._is_overdue(waiter):
+                return
             else:
                 passed.add(waiter.key_id)
 

@@ -35,6 +35,16 @@ class Reader:
             await self.task
 
 
+class Clock:
+    """Stands still until it is set."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.seconds
+
+
 async def let_others_run() -> None:
     """Return when all that is ready now has had its turn."""
     for _ in range(3):
@@ -172,6 +182,36 @@ async def test_room_that_is_given_to_one_who_is_cancelled_is_free_again() -> Non
     await asyncio.wait_for(next_one.has_room.wait(), 10)
     await next_one.leave()
     assert budget.num_bytes == 0
+
+
+async def test_others_pass_a_large_one_for_a_while_and_then_wait_behind_it() -> None:
+    clock = Clock()
+    budget = Budget(10 * MEGABYTE, clock)
+    readers = await line_up(budget, ("bert", 5), ("anna", 8), ("carl", 1))
+    assert who_has_room(readers) == [True, False, True]
+    clock.seconds += 5
+    readers += await line_up(budget, ("dora", 1))
+    assert who_has_room(readers) == [True, False, True, False]
+    with pytest.raises(MemoryFull):
+        budget.hold("emil", MEGABYTE).__enter__()
+    with budget.hold("emil", SMALL_BYTES), budget.hold("emil", 1_000_000, is_accepted=True):
+        pass
+    await readers[0].leave()
+    await let_others_run()
+    assert who_has_room(readers) == [True, True, True, True]
+    await leave_all(readers)
+    assert budget.num_bytes == 0
+
+
+async def test_who_waits_for_room_of_its_own_key_holds_up_nobody_else() -> None:
+    clock = Clock()
+    budget = Budget(10 * MEGABYTE, clock)
+    readers = await line_up(budget, ("anna", 4), ("anna", 4))
+    clock.seconds += 5
+    readers += await line_up(budget, ("bert", 1))
+    with budget.hold("carl", MEGABYTE):
+        assert who_has_room(readers) == [True, False, True]
+    await leave_all(readers)
 
 
 @pytest.mark.parametrize("seed", range(20))
