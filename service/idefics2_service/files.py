@@ -65,29 +65,43 @@ class Files:
         self._downloads = downloads
         self._library = library
 
-    async def bring(
+    async def find(
         self, sources: tuple[ImageSource, ...], key_id: str, max_image_bytes: int
-    ) -> tuple[ImageSource, ...]:
-        """Put bytes in place of every uploaded file that is the key's, or that a public link leads to.
+    ) -> tuple[StoredFile | None, ...]:
+        """Return the record of every uploaded file that is the key's, or that a public link leads to.
 
-        Other sources stay as they are.
+        None stands for other sources.
 
         Raises:
             FileNotUploaded: names all that are missing.
             FileTooLarge: one is larger than the request allows.
 
         """
-        found = [(source, await self._find(source, key_id)) for source in sources]
-        missing = [source for source, file in found if file is None and _is_uploaded(source)]
+        found = [await self._find(source, key_id) for source in sources]
+        missing = [s for s, file in zip(sources, found, strict=True) if file is None and _is_uploaded(s)]
         if missing:
             named = dict.fromkeys(source.sha256 or source.url or "" for source in missing)
             raise FileNotUploaded.of(*named, field=missing[0].field)
-        return tuple([await self._load(source, file, max_image_bytes) for source, file in found])
+        for source, file in zip(sources, found, strict=True):
+            if file is not None:
+                _check_size(source.field, file.size_bytes, max_image_bytes)
+        return tuple(found)
+
+    async def load(
+        self, sources: tuple[ImageSource, ...], found: tuple[StoredFile | None, ...]
+    ) -> tuple[ImageSource, ...]:
+        """Put bytes in place of every file that `find` found; whoever asks has room for them.
+
+        Raises:
+            FileNotUploaded: one was deleted meanwhile.
+
+        """
+        return tuple([await self._load(*pair) for pair in zip(sources, found, strict=True)])
 
     async def resolve(self, source: ImageSource, key_id: str, max_image_bytes: int) -> ImageFile:
         """Read a file and its header for a key; its pixels are decoded where the model runs.
 
-        What was uploaded has been brought before, by `bring`.
+        What was uploaded has been read before, by `load`.
 
         Raises:
             InvalidInput: FILE_*; the message names the field, and format, size and bound where known.
@@ -107,10 +121,9 @@ class Files:
         linked = read_public_path(source.url) if source.url else None
         return await self._library.find(*linked) if linked else None
 
-    async def _load(self, source: ImageSource, file: StoredFile | None, max_bytes: int) -> ImageSource:
+    async def _load(self, source: ImageSource, file: StoredFile | None) -> ImageSource:
         if file is None:
             return source
-        _check_size(source.field, file.size_bytes, max_bytes)
         return ImageSource(source.field, data=await self._library.read(file))
 
     async def _read_url(self, field: str, url: str, key_id: str, max_bytes: int) -> bytes:

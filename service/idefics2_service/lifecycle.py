@@ -247,7 +247,8 @@ async def _read_images(
     key_id: str, request: ValidRequest, means: Means, publish: Publish
 ) -> tuple[ImageFile, ...]:
     images = []
-    for source in await means.files.bring(request.images, key_id, request.max_image_bytes):
+    found = await means.files.find(request.images, key_id, request.max_image_bytes)
+    for source in await means.files.load(request.images, found):
         image = await means.files.resolve(source, key_id, request.max_image_bytes)
         means.metrics.record_image(image)
         publish(

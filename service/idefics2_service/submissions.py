@@ -20,6 +20,7 @@ from idefics2_service.errors import (
 )
 from idefics2_service.events import Event, Failed, LogLine, QueuePosition
 from idefics2_service.requests import Priority, RequestName, State
+from idefics2_service.store import refusals
 from idefics2_service.store.interface import grown
 from idefics2_service.store.records import DAY_SECONDS, Submission
 from idefics2_service.store.signals import wait_for
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Iterator
 
+    from idefics2_service.budget import Budget
     from idefics2_service.files import Files
     from idefics2_service.keys.ring import KeyRing
-    from idefics2_service.requests import GenerateInput, GenerateOutput
+    from idefics2_service.requests import GenerateInput, GenerateOutput, ValidRequest
     from idefics2_service.settings import LimitSettings
     from idefics2_service.store.interface import RequestStore
     from idefics2_service.store.records import Page, Record
@@ -73,16 +75,18 @@ class Submissions:
         limits: LimitSettings,
         ring: KeyRing,
         files: Files,
+        budget: Budget,
     ) -> None:
         """Keep them in `store`, let `webhooks` tell of their end.
 
-        `ring` knows how many a key may have, `files` what it has uploaded.
+        `ring` knows how many a key may have, `files` what it has uploaded; `budget` holds what is read of it.
         """
         self._store = store
         self._webhooks = webhooks
         self._limits = limits
         self._ring = ring
         self._files = files
+        self._budget = budget
         self._stopping = False
         self._watchers: set[asyncio.Event] = set()
         """What wakes those who watch."""
@@ -99,6 +103,8 @@ class Submissions:
         Raises:
             InvalidInput: the first field that is wrong.
             FileNotUploaded: names every uploaded file that is missing.
+            PayloadTooLarge: prompt and images are more than the store takes.
+            MemoryFull: there is no room to read uploaded files now.
             RequestIdTaken: the key has a request of this name with other content.
             QueueFull: too many wait.
             QueueQuotaExceeded: the key has too many that have not ended.
@@ -124,18 +130,32 @@ class Submissions:
             await self._webhooks.check(given.webhook_url)
         if self._stopping:
             raise ServiceStopping("this replica is shutting down")
-        return await self._store.submit(await self._with_files(submission))
+        return await self._take(submission)
 
-    async def _with_files(self, submission: Submission) -> Submission:
-        """Put the bytes of uploaded files into a submission, so that it outlives them."""
+    async def _take(self, submission: Submission) -> Record:
+        """Put the bytes of uploaded files into a submission, so that it outlives them, and into the store.
+
+        They are held in the budget until they are there.
+        """
         name, request = submission.name, submission.request
         try:
-            images = await self._files.bring(request.images, name.key_id, request.max_image_bytes)
+            found = await self._files.find(request.images, name.key_id, request.max_image_bytes)
         except FileNotUploaded:
             if not await self._is_known(name):
                 raise
-            return submission  # taken when the file was there: it is only asked for again
-        return replace(submission, request=replace(request, images=images))
+            return await self._store.submit(submission)  # taken when the file was there: only asked for again
+        num_bytes = sum(file.size_bytes for file in found if file is not None)
+        self._check_payload(request, num_bytes)
+        with self._budget.hold(name.key_id, num_bytes):
+            images = await self._files.load(request.images, found)
+            return await self._store.submit(replace(submission, request=replace(request, images=images)))
+
+    def _check_payload(self, request: ValidRequest, num_uploaded_bytes: int) -> None:
+        """Refuse what the store would refuse before anything of it is read."""
+        num_sent = len(request.prompt.encode()) + sum(len(source.data or "") for source in request.images)
+        num_bytes, bound = num_sent + num_uploaded_bytes, self._store.max_payload_bytes
+        if num_bytes > bound:
+            raise refusals.payload_too_large(num_bytes, bound)
 
     async def _is_known(self, name: RequestName) -> bool:
         try:

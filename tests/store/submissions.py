@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from harness import make_files
+from harness import make_library
+from idefics2_service.budget import Budget
+from idefics2_service.downloads import Downloads
 from idefics2_service.fetcher import Fetcher
+from idefics2_service.files import Files
 from idefics2_service.keys.ring import KeyRing
 from idefics2_service.metrics import Metrics
 from idefics2_service.requests import (
@@ -25,6 +28,7 @@ from idefics2_service.webhooks import Webhooks
 if TYPE_CHECKING:
     from idefics2_service.store.interface import RequestStore
     from idefics2_service.store.records import Claim
+    from idefics2_service.uploads.library import Library
 
 KEY = "anna"
 
@@ -71,10 +75,14 @@ def make_output(text: str = "A red circle.") -> GenerateOutput:
     )
 
 
-def make_submissions(store: RequestStore) -> Submissions:
+def make_submissions(
+    store: RequestStore, library: Library | None = None, budget: Budget | None = None
+) -> Submissions:
     """Make the core over a store; nothing is fetched and nobody is told."""
+    files = Files(LimitSettings(), Downloads(Fetcher(FetchSettings())), library or make_library())
     webhooks = Webhooks(store, Fetcher(FetchSettings()), None, WebhookSettings(), Metrics())
-    return Submissions(store, webhooks, LimitSettings(), KeyRing(), make_files())
+    ring = KeyRing(f"{KEY}.0123456789abcdef")
+    return Submissions(store, webhooks, LimitSettings(), ring, files, budget or Budget(2**30))
 
 
 async def submit(store: RequestStore, *request_ids: str, key_id: str = KEY, **fields: Any) -> None:

@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
-from idefics2_service.errors import StoreUnavailable
+from idefics2_service.errors import PayloadTooLarge, StoreUnavailable
 from idefics2_service.events import AttemptStarted, Failed, Finished, LogLine
 from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.settings import StoreSettings
@@ -172,6 +172,21 @@ async def test_a_full_server_takes_no_new_requests_and_lets_the_others_end(open_
         finally:
             await client.config_set("maxmemory", 0)
     await submit(store, "four")
+
+
+@on_servers
+async def test_a_payload_that_is_too_large_is_refused_unsent_unless_it_was_taken_before(
+    open_store: OpenStore,
+) -> None:
+    known, new = (make_submission(name, prompt="x" * 5_000_000) for name in ("known", "new"))
+    await (await open_store()).submit(known)
+    store = await open_store(max_payload_bytes=600)
+    async with talking_to(store) as client:
+        before = (await client.info("stats"))["total_net_input_bytes"]
+        assert (await store.submit(known)).state is State.QUEUED
+        with pytest.raises(PayloadTooLarge, match=r"have 500\d{4} bytes; at most 600 are kept"):
+            await store.submit(new)
+        assert (await client.info("stats"))["total_net_input_bytes"] - before < 1_000_000
 
 
 @on_servers

@@ -56,6 +56,11 @@ def cancelled(name: RequestName) -> str:
 class RequestStore(Protocol):
     """Keeps requests."""
 
+    @property
+    def max_payload_bytes(self) -> int:
+        """How many bytes a request may have, its images included."""
+        ...
+
     async def start(self) -> None:
         """Open what is kept.
 
@@ -82,6 +87,7 @@ class RequestStore(Protocol):
 
         Raises:
             RequestIdTaken: the name has other content.
+            PayloadTooLarge: it has more than `max_payload_bytes`.
             QueueFull: too many wait.
             QueueQuotaExceeded: its key has too many.
 

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 
 def describe(submission: Submission, settings: StoreSettings) -> dict[str, Value]:
-    """Name all that the script decides by and keeps."""
+    """Name all that the script decides by and keeps; too large a payload is left out, and refused by that."""
+    payload = codec.encode_request(submission.request)
     return {
         **submission.name._asdict(),
         "fingerprint": submission.fingerprint.hex(),
-        "payload": codec.encode_request(submission.request),
+        "payload": payload if len(payload) <= settings.max_payload_bytes else None,
+        "num_payload_bytes": len(payload),
         "priority": submission.priority.value,
         "max_new_tokens": submission.request.max_new_tokens,
         "webhook_url": submission.webhook_url,
@@ -32,7 +34,6 @@ def describe(submission: Submission, settings: StoreSettings) -> dict[str, Value
         "max_queue_length": submission.max_queue_length,
         "max_queued_of_key": submission.max_queued_of_key,
         "max_queued": settings.max_queued,
-        "max_payload_bytes": settings.max_payload_bytes,
         "low_priority_rounds": LOW_PRIORITY_ROUNDS,
     }
 
@@ -48,7 +49,7 @@ def read_verdict(reply: Sequence[Any], submission: Submission, settings: StoreSe
         case [b"OTHER_CONTENT"]:
             raise refusals.id_taken(submission.name)
         case [b"PAYLOAD_TOO_LARGE", num_bytes]:
-            raise refusals.payload_too_large(num_bytes, settings.max_payload_bytes)
+            raise refusals.payload_too_large(int(num_bytes), settings.max_payload_bytes)
         case [b"QUEUE_QUOTA_EXCEEDED"]:
             raise refusals.queue_quota_exceeded(submission.max_queued_of_key)
         case [b"QUEUE_FULL", num_waiting]:

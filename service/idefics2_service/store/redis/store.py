@@ -46,6 +46,11 @@ class RedisStore:
         self._opened = AsyncExitStack()
 
     @property
+    def max_payload_bytes(self) -> int:
+        """As RequestStore.max_payload_bytes."""
+        return self._settings.max_payload_bytes
+
+    @property
     def is_replica_behind(self) -> bool:
         """Whether there is a replica, and it would not be read if the server were away."""
         return self._replica is not None and self._replica.is_behind

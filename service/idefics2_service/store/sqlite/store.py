@@ -48,6 +48,11 @@ class SqliteStore:
         self._signals = Signals()
         self._opened = ExitStack()
 
+    @property
+    def max_payload_bytes(self) -> int:
+        """As RequestStore.max_payload_bytes."""
+        return self._settings.max_payload_bytes
+
     async def start(self) -> None:
         """As RequestStore.start; also if another process has the folder."""
         self._loop = asyncio.get_running_loop()

@@ -4,8 +4,8 @@ if known then
   local is_same = redis.call('HGET', key('request', known), 'fingerprint') == given.fingerprint
   return is_same and {'TAKEN', view(known, true)} or {'OTHER_CONTENT'}
 end
-if #given.payload > tonumber(given.max_payload_bytes) then
-  return {'PAYLOAD_TOO_LARGE', #given.payload}
+if not given.payload then
+  return {'PAYLOAD_TOO_LARGE', given.num_payload_bytes}
 end
 
 if given.max_queued_of_key then

@@ -1,0 +1,83 @@
+"""What the core of submitted requests promises over every store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from idefics2_service.blobs.directory import DirectoryBlobs
+from idefics2_service.budget import Budget
+from idefics2_service.errors import MemoryFull, PayloadTooLarge
+from idefics2_service.requests import GenerateInput, ImageSource
+from idefics2_service.settings import FileSettings
+from idefics2_service.submissions import SubmitInput
+from idefics2_service.uploads.library import Library
+from idefics2_service.uploads.records import URL_PREFIX, StoredFile
+from store.submissions import KEY, claim, make_submissions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from store.conftest import OpenStore
+
+FILE_BYTES = 100_000
+
+
+class Shelf(Library):
+    """Has a file of every name, and hands it out when its gate is open."""
+
+    def __init__(self, blobs: DirectoryBlobs) -> None:
+        """Begin with the gate open."""
+        super().__init__(blobs, FileSettings())
+        self.gate, self.is_asked = asyncio.Event(), asyncio.Event()
+        self.gate.set()
+
+    async def find(self, key_id: str, file_id: str) -> StoredFile | None:
+        """As Library.find."""
+        return StoredFile(key_id, file_id, "", FILE_BYTES, "", "", 0, 0, ())
+
+    async def read(self, file: StoredFile) -> bytes:
+        """As Library.read."""
+        self.is_asked.set()
+        await self.gate.wait()
+        return bytes(file.size_bytes)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """One whose gate is open."""
+    return Shelf(DirectoryBlobs(tmp_path / "files"))
+
+
+def ask_about(*file_ids: str) -> SubmitInput:
+    """Submit a question about uploaded files."""
+    images = [ImageSource(f"images[{n}].url", url=URL_PREFIX + name) for n, name in enumerate(file_ids)]
+    return SubmitInput(GenerateInput("What is this?", tuple(images)), content=b"x", request_id="one")
+
+
+async def test_uploaded_files_that_are_more_than_the_store_takes_are_refused_before_any_is_read(
+    open_store: OpenStore, shelf: Shelf
+) -> None:
+    submissions = make_submissions(await open_store(max_payload_bytes=300_000), shelf)
+    with pytest.raises(PayloadTooLarge, match="prompt and images have 300013 bytes; at most 300000 are kept"):
+        await submissions.submit(KEY, ask_about("a", "a", "a"))
+    assert not shelf.is_asked.is_set()
+    await submissions.submit(KEY, ask_about("a", "a"))
+
+
+async def test_uploaded_files_are_counted_while_they_are_on_their_way_into_the_store(
+    open_store: OpenStore, shelf: Shelf
+) -> None:
+    store, budget = await open_store(), Budget(4 * FILE_BYTES)
+    submissions = make_submissions(store, shelf, budget)
+    shelf.gate.clear()
+    submitting = asyncio.create_task(submissions.submit(KEY, ask_about("a", "b")))
+    await shelf.is_asked.wait()
+    assert budget.num_bytes == 2 * FILE_BYTES
+    with pytest.raises(MemoryFull):
+        await submissions.submit(KEY, ask_about("a"))
+    shelf.gate.set()
+    await submitting
+    assert budget.num_bytes == 0
+    assert [image.data for image in (await claim(store)).request.images] == [bytes(FILE_BYTES)] * 2
