@@ -47,6 +47,8 @@ _PLACE_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 5.0
 """How often one looks though nothing was told: what was told may have been missed."""
 MAX_PAGE_SIZE = 1_000
+MAX_AFTER = 2**62
+"""Of the numbers that a watcher may know, so that there are others after it."""
 
 
 @dataclass(frozen=True)
@@ -187,16 +189,19 @@ class Submissions:
     async def watch(self, name: RequestName, after: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the events after number `after`, then each new one, to the last.
 
-        While the request is QUEUED, its place is told when it changes, as an event of sequence 0.
+        While the request is QUEUED, its place is told when it changes, as an event of sequence 0. Where the
+        store has lost event number `after`, as by a loss of power, all that it has is told anew, and numbered
+        on from `after`.
 
         Raises:
             RequestNotFound: the key has none of this name, or it was forgotten meanwhile.
-            ValueOutOfRange: `after` is below 0.
+            ValueOutOfRange: `after` is not 0 to `MAX_AFTER`.
             ServiceStopping: it goes on at another replica.
 
         """
-        if after < 0:
-            raise ValueOutOfRange.of("after", "0 or more", after)
+        if not 0 <= after <= MAX_AFTER:
+            raise ValueOutOfRange.of("after", f"0 to {MAX_AFTER}", after)
+        num_lost = 0
         position: int | None = None
         with self._store.listen(grown(name)) as told, self._waking(told):
             while True:
@@ -204,13 +209,15 @@ class Submissions:
                 if self._stopping:
                     raise ServiceStopping("this replica is shutting down; watch on after the last event")
                 record = await self._store.get(name)
+                if after > record.last_sequence and not record.may_be_behind:
+                    num_lost, after = num_lost + after, 0  # watchers begin anew at AttemptStarted
                 # Record and events may be of two servers, of which either may be behind, or behind `after`.
                 while after < record.last_sequence and (
                     events := await self._store.events(name, after, _EVENTS_AT_ONCE)
                 ):
                     for event in events:
                         after = event.sequence
-                        yield event
+                        yield replace(event, sequence=num_lost + after)
                 if record.state.is_final and after >= record.last_sequence:
                     return
                 if record.queue_position not in {None, position} and after <= record.last_sequence:

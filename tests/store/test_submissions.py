@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 import pytest
 from idefics2_service.blobs.directory import DirectoryBlobs
 from idefics2_service.budget import Budget
-from idefics2_service.errors import MemoryFull, PayloadTooLarge
-from idefics2_service.requests import GenerateInput, ImageSource
+from idefics2_service.errors import MemoryFull, PayloadTooLarge, ValueOutOfRange
+from idefics2_service.events import AttemptStarted, Finished, TextDelta
+from idefics2_service.requests import GenerateInput, ImageSource, RequestName
 from idefics2_service.settings import FileSettings
-from idefics2_service.submissions import SubmitInput
+from idefics2_service.submissions import MAX_AFTER, SubmitInput
 from idefics2_service.uploads.library import Library
 from idefics2_service.uploads.records import URL_PREFIX, StoredFile
-from store.submissions import KEY, claim, make_submissions
+from store.submissions import KEY, claim, make_output, make_submissions, submit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from store.conftest import OpenStore
 
+ONE = RequestName(KEY, "one")
 FILE_BYTES = 100_000
 
 
@@ -81,3 +83,30 @@ async def test_uploaded_files_are_counted_while_they_are_on_their_way_into_the_s
     await submitting
     assert budget.num_bytes == 0
     assert [image.data for image in (await claim(store)).request.images] == [bytes(FILE_BYTES)] * 2
+
+
+async def test_who_knows_more_than_the_store_has_kept_is_told_all_anew_and_the_end(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store()
+    submissions = make_submissions(store)
+    await submit(store, "one")
+    claimed = await claim(store)
+    await store.append(claimed, 1, [TextDelta("A red", 2)])
+    early, late = submissions.watch(ONE, after=10), submissions.watch(ONE, after=12)
+    seen = [await anext(early), await anext(early)]
+    end = Finished(make_output())
+    await store.finish(claimed, 2, [], end)
+    seen += [event async for event in early]
+    assert [event.sequence for event in seen] == [11, 12, 13]
+    assert [event.happening for event in seen] == [AttemptStarted(1), TextDelta("A red", 2), end]
+    again = [event async for event in late]
+    assert [event.sequence for event in again] == [13, 14, 15]
+    assert [event.happening for event in again] == [event.happening for event in seen]
+    assert [event async for event in submissions.watch(ONE, after=3)] == []
+
+
+@pytest.mark.parametrize("after", [-1, MAX_AFTER + 1])
+async def test_who_asks_after_no_number_of_an_event_is_refused(open_store: OpenStore, after: int) -> None:
+    with pytest.raises(ValueOutOfRange, match=f"after must be 0 to {MAX_AFTER}, not {after}"):
+        await anext(make_submissions(await open_store()).watch(ONE, after))

@@ -586,7 +586,8 @@ type WatchRequestRequest struct {
 
 	// Its name. REQUEST_ID_INVALID.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0.
+	// The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0 or above 2^62. Where the
+	// store has lost that event, as by a loss of power, all that it has is told anew, numbered on from `after`.
 	After int64 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`
 }
 

@@ -333,7 +333,9 @@ class WatchRequestRequest(_message.Message):
     request_id: _builtins.str
     """Its name. REQUEST_ID_INVALID."""
     after: _builtins.int
-    """The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0."""
+    """The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0 or above 2^62. Where the
+    store has lost that event, as by a loss of power, all that it has is told anew, numbered on from `after`.
+    """
     def __init__(
         self,
         *,

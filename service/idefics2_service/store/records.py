@@ -59,6 +59,8 @@ class Record:
     """While it is QUEUED and a pace was measured."""
     end: Finished | Failed | None = None
     """How it ended; lists leave it out."""
+    may_be_behind: bool = field(default=False, compare=False)
+    """Whether a store's replica says it, which may lack what was told before."""
 
 
 @dataclass(frozen=True)

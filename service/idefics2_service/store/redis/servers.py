@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import structlog
 
@@ -25,6 +25,13 @@ logger = structlog.get_logger(__name__)
 
 Reading = Literal["events", "get", "list_page", "statistics"]
 """Scripts that write nothing: all that a replica is asked."""
+
+
+class Answer(NamedTuple):
+    """What a script that reads answered."""
+
+    value: Any
+    is_of_replica: bool
 
 
 class Servers:
@@ -59,7 +66,7 @@ class Servers:
         self._note(is_away=False)  # who wrote reads what was written
         return answer
 
-    async def read(self, name: Reading, given: Mapping[str, Value] = {}) -> Any:
+    async def read(self, name: Reading, given: Mapping[str, Value] = {}) -> Answer:
         """As Scripts.call; while the server is away its replica answers, which may be behind.
 
         Raises:
@@ -67,20 +74,20 @@ class Servers:
 
         """
         if self._replica is None or self._replica.is_behind:
-            return await self._scripts.call(name, given)
+            return Answer(await self._scripts.call(name, given), is_of_replica=False)
         if self._is_away:  # which may be over: where the replica fails, the server is tried nevertheless
             with suppress(StoreUnavailable):
                 return await self._read_replica(self._replica, name, given)
         try:
-            answer = await self._scripts.call(name, given)
+            answer = Answer(await self._scripts.call(name, given), is_of_replica=False)
         except StoreUnavailable:
             self._note(is_away=True)
             return await self._read_replica(self._replica, name, given)
         self._note(is_away=False)
         return answer
 
-    async def _read_replica(self, replica: Replica, name: Reading, given: Mapping[str, Value]) -> Any:
-        answer = await replica.read(name, given)
+    async def _read_replica(self, replica: Replica, name: Reading, given: Mapping[str, Value]) -> Answer:
+        answer = Answer(await replica.read(name, given), is_of_replica=True)
         self._tell(name)
         return answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from idefics2_service.store.codec import encode_happening
@@ -111,10 +112,10 @@ class RedisStore:
 
     async def get(self, name: RequestName) -> Record:
         """As RequestStore.get."""
-        view = await self._servers.read("get", name._asdict())
+        view, is_of_replica = await self._servers.read("get", name._asdict())
         if view is None:
             raise not_found(name)
-        return replies.read_record(view)
+        return replace(replies.read_record(view), may_be_behind=is_of_replica)
 
     async def list_page(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
         """As RequestStore.list_page."""
@@ -124,12 +125,13 @@ class RedisStore:
             "limit": limit + 1,  # tells whether another page follows
             "before": before,
         }
-        reply = await self._servers.read("list_page", given)
+        reply, _ = await self._servers.read("list_page", given)
         return replies.read_page(reply, limit)
 
     async def events(self, name: RequestName, after: int, limit: int) -> Sequence[Event]:
         """As RequestStore.events."""
-        entries = await self._servers.read("events", {**name._asdict(), "first": after + 1, "limit": limit})
+        given = {**name._asdict(), "first": after + 1, "limit": limit}
+        entries, _ = await self._servers.read("events", given)
         if entries is None:
             raise not_found(name)
         return [replies.read_event(entry) for entry in entries]
@@ -195,4 +197,5 @@ class RedisStore:
 
     async def statistics(self) -> Statistics:
         """As RequestStore.statistics."""
-        return replies.read_statistics(await self._servers.read("statistics"))
+        reply, _ = await self._servers.read("statistics")
+        return replies.read_statistics(reply)

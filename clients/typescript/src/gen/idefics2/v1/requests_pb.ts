@@ -304,7 +304,8 @@ export type WatchRequestRequest = Message<"idefics2.v1.WatchRequestRequest"> & {
   requestId: string;
 
   /**
-   * The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0.
+   * The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0 or above 2^62. Where the
+   * store has lost that event, as by a loss of power, all that it has is told anew, numbered on from `after`.
    *
    * @generated from field: int64 after = 2;
    */

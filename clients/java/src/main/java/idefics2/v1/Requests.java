@@ -8167,7 +8167,8 @@ public final class Requests {
 
     /**
      * <pre>
-     * The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0.
+     * The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0 or above 2^62. Where the
+     * store has lost that event, as by a loss of power, all that it has is told anew, numbered on from `after`.
      * </pre>
      *
      * <code>int64 after = 2 [json_name = "after"];</code>
@@ -8271,7 +8272,8 @@ public final class Requests {
     private long after_ = 0L;
     /**
      * <pre>
-     * The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0.
+     * The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0 or above 2^62. Where the
+     * store has lost that event, as by a loss of power, all that it has is told anew, numbered on from `after`.
      * </pre>
      *
      * <code>int64 after = 2 [json_name = "after"];</code>
@@ -8729,7 +8731,8 @@ public final class Requests {
       private long after_ ;
       /**
        * <pre>
-       * The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0.
+       * The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0 or above 2^62. Where the
+       * store has lost that event, as by a loss of power, all that it has is told anew, numbered on from `after`.
        * </pre>
        *
        * <code>int64 after = 2 [json_name = "after"];</code>
@@ -8741,7 +8744,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0.
+       * The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0 or above 2^62. Where the
+       * store has lost that event, as by a loss of power, all that it has is told anew, numbered on from `after`.
        * </pre>
        *
        * <code>int64 after = 2 [json_name = "after"];</code>
@@ -8757,7 +8761,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0.
+       * The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0 or above 2^62. Where the
+       * store has lost that event, as by a loss of power, all that it has is told anew, numbered on from `after`.
        * </pre>
        *
        * <code>int64 after = 2 [json_name = "after"];</code>
