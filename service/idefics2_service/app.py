@@ -96,17 +96,18 @@ class App:
         self.metrics.max_waiting.set(settings.queue.max_waiting)
         self.metrics.max_queued.set(settings.store.max_queued)
         self._store = measure(_make_store(settings, self.metrics), self.metrics)
-        self._fetcher = Fetcher(settings.fetch)
+        # Two, each with threads of its own for look-ups: images take nothing from webhooks.
+        self._image_fetcher, self._webhook_fetcher = Fetcher(settings.fetch), Fetcher(settings.fetch)
         self._blobs = _make_blobs(settings)
         self._library = Library(self._blobs, settings.file, tell=self.metrics.record_upload)
-        downloads = Downloads(self._fetcher, self.metrics.record_download)
+        downloads = Downloads(self._image_fetcher, self.metrics.record_download)
         files = Files(settings.limits, downloads, self._library)
         budget = Budget(settings.gate.max_held_bytes)
         means = Means(self._backend, turns, files, budget, settings.limits, self.metrics, tracer=self._tracer)
         signer = _make_signer(settings)
         self._webhooks = Webhooks(
             self._store,
-            self._fetcher,
+            self._webhook_fetcher,
             make_write_call(signer) if signer else None,
             settings.webhook,
             self.metrics,
@@ -176,7 +177,8 @@ class App:
             await self._store.start()
             stack.push_async_callback(self._store.stop)
             await self._blobs.start()
-            await stack.enter_async_context(self._fetcher)
+            await stack.enter_async_context(self._image_fetcher)
+            await stack.enter_async_context(self._webhook_fetcher)
             await self._http.start()
             stack.push_async_callback(self._http.stop)
             if self._connect is not None:

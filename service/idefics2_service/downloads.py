@@ -43,7 +43,7 @@ class Downloads:
         wanted = (key_id, url, max_bytes)
         download = self._running.get(wanted)
         if download is None:
-            task = asyncio.create_task(self._fetcher.get(url, max_bytes))
+            task = asyncio.create_task(self._fetcher.get(key_id, url, max_bytes))
             download = self._running[wanted] = _Download(task)
             task.add_done_callback(lambda _: self._end(wanted, download))
         else:

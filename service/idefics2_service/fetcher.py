@@ -4,7 +4,7 @@
      ├── UrlInvalid                         nothing was dialled
      ├── AddressForbidden                   the host is, or may be, one of ours
      ├── HostUnreachable                    no name, no connection, no HTTP, or it broke off
-     ├── FetchTimedOut                      no connection, no end, or too few bytes a second
+     ├── FetchTimedOut                      no address, no connection, no end, or too few bytes a second
      ├── RedirectRefused                    one too many, away from TLS, or to a URL that is invalid
      ├── EncodingRefused                    the body is compressed
      ├── BodyTooLarge
@@ -20,8 +20,9 @@ import asyncio
 import re
 import socket
 import string
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urljoin
 
@@ -30,6 +31,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from idefics2_service.addresses import is_host, may_be_dialled
+from idefics2_service.look_ups import LookUps
 from idefics2_service.tracing.spans import Kind, current_span
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from idefics2_service.tracing.spans import Value
 
 MAX_URL_BYTES = 2048
-_NUM_LOOK_UPS = 32  # at a time; in threads of their own, for a caller's name server may never answer
 _NUM_WINDOWS = 5  # of the whole time; each must bring its bytes
 _HEADERS = {"User-Agent": "idefics2-serving", "Accept-Encoding": "identity"}
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -111,6 +112,18 @@ class HostAnswered(FetchFailed):
         return self.status in (404, 410)
 
 
+@dataclass
+class _Asker:
+    """For whom a request is sent: aiohttp tells its resolver nothing of that."""
+
+    key_id: str
+    is_looking_up: bool = False
+    """It was when the request ended, if it did."""
+
+
+_asker: ContextVar[_Asker] = ContextVar("asker")
+
+
 def look_up(name: str) -> list[str]:
     """Ask the system for all addresses of `name`; blocks.
 
@@ -140,7 +153,7 @@ class Fetcher:
 
     async def __aenter__(self) -> Self:
         """Be ready to fetch."""
-        self._resolver = _Resolver(self._look_up, self._check_address)
+        self._resolver = _Resolver(LookUps(self._look_up), self._check_address)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=self._resolver,
@@ -165,8 +178,8 @@ class Fetcher:
         await self._session.close()
         await self._resolver.close()
 
-    async def get(self, url: str, max_bytes: int) -> bytes:
-        """Fetch the body at `url`, through redirects. Cancelling it closes the connection.
+    async def get(self, key_id: str, url: str, max_bytes: int) -> bytes:
+        """Fetch the body at `url` for a key, through redirects. Cancelling it closes the connection.
 
         Raises:
             FetchFailed: there is none, or it has more than `max_bytes`.
@@ -175,15 +188,15 @@ class Fetcher:
         target = self._read_url(url)
         async with self._limited_time():
             for _ in range(1 + self._settings.max_redirects):
-                async with self._ask("GET", target) as response:
+                async with self._ask("GET", key_id, target) as response:
                     location = response.headers.get("Location")
                     if response.status not in _REDIRECTS or location is None:
                         return await self._read_body(response, max_bytes)
                 target = self._follow(target, location)
         raise RedirectRefused(f"the URL redirects more than {self._settings.max_redirects} times")
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """Send `body` to `url` once and return the status of the answer, whatever it is.
+    async def post(self, key_id: str, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Send `body` to `url` once for a key, and return the status of the answer, whatever it is.
 
         Redirects are not followed, and the answer's body is not read.
 
@@ -193,20 +206,25 @@ class Fetcher:
 
         """
         target = self._read_url(url)
-        async with self._limited_time(), self._ask("POST", target, data=body, headers=headers) as response:
+        content = {"data": body, "headers": headers}
+        async with self._limited_time(), self._ask("POST", key_id, target, **content) as response:
             return response.status
 
-    async def check(self, url: str) -> None:
-        """Refuse a URL that could not be dialled now. A name that has no address yet is not refused.
+    async def check(self, key_id: str, url: str) -> None:
+        """Refuse a URL that a key could not have dialled now. A name that has no address yet is not refused.
 
         Raises:
-            FetchFailed: its form, its port, or an address of its host.
+            FetchFailed: its form, its port, an address of its host, or that none was found in time.
 
         """
         target = self._read_url(url)
-        async with self._limited_time():
-            with suppress(OSError):
-                await self._resolver.resolve(target.raw_host or "")
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_seconds):
+                await self._resolver.find(key_id, target.raw_host or "")
+        except TimeoutError:
+            raise self._not_connected(target, is_looking_up=True) from None
+        except OSError:
+            return
 
     def _read_url(self, text: str) -> URL:
         """Return the URL as it is dialled, so that no second reader can take it for another.
@@ -255,25 +273,35 @@ class Fetcher:
             raise FetchTimedOut(message) from None
 
     @asynccontextmanager
-    async def _ask(self, method: str, url: URL, **content: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send one request. What goes wrong with the answer inside is named here too."""
+    async def _ask(
+        self, method: str, key_id: str, url: URL, **content: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send one request for a key. What goes wrong with the answer inside is named here too."""
         with current_span().begin(method, Kind.CLIENT, _describe(method, url)) as span:
-            async with self._send(method, url, **content) as response:
+            async with self._send(_Asker(key_id), method, url, **content) as response:
                 span.describe({"http.response.status_code": response.status})
                 yield response
 
     @asynccontextmanager
-    async def _send(self, method: str, url: URL, **content: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _send(
+        self, asker: _Asker, method: str, url: URL, **content: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        _asker.set(asker)
         try:
             async with self._session.request(method, url, allow_redirects=False, **content) as response:
                 yield response
         # Without the errors before: they quote whole URLs, and tracebacks are logged.
         except aiohttp.ConnectionTimeoutError:
-            seconds = self._settings.connect_timeout_seconds
-            raise FetchTimedOut(f"the host {url.raw_host} took no connection within {seconds} s") from None
+            raise self._not_connected(url, is_looking_up=asker.is_looking_up) from None
         except (aiohttp.ClientError, OSError) as error:
             fault = next(fault for kind, fault in _FAULTS if isinstance(error, kind))
             raise HostUnreachable(f"the host {url.raw_host} {fault}") from None
+
+    def _not_connected(self, url: URL, *, is_looking_up: bool) -> FetchTimedOut:
+        fault = "was not looked up" if is_looking_up else "took no connection"
+        return FetchTimedOut(
+            f"the host {url.raw_host} {fault} within {self._settings.connect_timeout_seconds} s"
+        )
 
     async def _read_body(self, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         host = response.url.raw_host
@@ -307,24 +335,30 @@ class Fetcher:
 class _Resolver(AbstractResolver):
     """Refuses a name if any of its addresses is refused: which one is dialled is left to chance."""
 
-    def __init__(self, look_up: Callable[[str], list[str]], check: Callable[[str], None]) -> None:
-        self._look_up = look_up
+    def __init__(self, look_ups: LookUps, check: Callable[[str], None]) -> None:
+        self._look_ups = look_ups
         self._check = check
-        self._threads = ThreadPoolExecutor(_NUM_LOOK_UPS, "look-up")
+
+    async def find(self, key_id: str, host: str) -> list[str]:
+        addresses = await self._look_ups.find(key_id, host)
+        for address in addresses:
+            self._check(address)
+        return addresses
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        addresses = await asyncio.get_running_loop().run_in_executor(self._threads, self._look_up, host)
-        for address in addresses:
-            self._check(address)
+        asker = _asker.get()
+        asker.is_looking_up = True
+        addresses = await self.find(asker.key_id, host)
+        asker.is_looking_up = False
         return [
             ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
             for address in addresses
         ]
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._look_ups.close()
 
 
 def _describe(method: str, url: URL) -> dict[str, Value]:

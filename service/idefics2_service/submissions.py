@@ -129,7 +129,7 @@ class Submissions:
             traceparent=current_span().headers.get("traceparent", ""),
         )
         if given.webhook_url:
-            await self._webhooks.check(given.webhook_url)
+            await self._webhooks.check(key_id, given.webhook_url)
         if self._stopping:
             raise ServiceStopping("this replica is shutting down")
         return await self._take(submission)

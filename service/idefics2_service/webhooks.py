@@ -52,8 +52,8 @@ class Webhooks:
         self._at_once = asyncio.Semaphore(_MAX_AT_ONCE)
         self._deliveries: set[asyncio.Task[None]] = set()
 
-    async def check(self, url: str) -> None:
-        """Refuse at once what could never be called.
+    async def check(self, key_id: str, url: str) -> None:
+        """Refuse at once what could never be called for a key.
 
         Raises:
             WebhookUrlInvalid: the URL cannot be used, or its host is not public.
@@ -65,7 +65,7 @@ class Webhooks:
             )
             raise WebhookUrlInvalid(message, field="webhook_url")
         try:
-            await self._fetcher.check(url)
+            await self._fetcher.check(key_id, url)
         except FetchFailed as error:
             raise WebhookUrlInvalid(f"webhook_url: {error}", field="webhook_url") from error
 
@@ -138,7 +138,10 @@ class Webhooks:
         body, headers = self._write_call(delivery.record)
         try:
             status = await self._fetcher.post(
-                delivery.webhook_url, body, {**headers, **current_span().headers}
+                delivery.record.name.key_id,
+                delivery.webhook_url,
+                body,
+                {**headers, **current_span().headers},
             )
         except FetchFailed as error:
             return str(error)

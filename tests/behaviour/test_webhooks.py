@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 import urllib.request
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -20,6 +22,7 @@ from fakes.script import Answer, Script
 from harness import MakeSettings, describe_red_circle, red_circle_answer, run_harness
 from idefics2.v1 import requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
+from idefics2_service.fetcher import Fetcher
 from pictures import RED_CIRCLE
 
 if TYPE_CHECKING:
@@ -154,6 +157,38 @@ async def test_what_a_stopped_service_owes_is_told_by_the_next(
         (key,) = await fetch_keys(harness)
         assert [k.public_bytes_raw() for k in before] == [key.public_bytes_raw()]
         key.verify(bytes.fromhex(headers["X-Fal-Webhook-Signature"]), signed_message(second, headers))
+
+
+async def test_images_on_hosts_whose_name_servers_are_silent_take_nothing_from_webhooks(
+    make_settings: MakeSettings, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, end = asyncio.get_running_loop(), threading.Event()
+    asked: asyncio.Queue[str] = asyncio.Queue()
+
+    def look_up(name: str) -> list[str]:
+        if name == "silent.example":
+            loop.call_soon_threadsafe(asked.put_nowait, name)
+            end.wait(2 * PATIENCE_SECONDS)
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr("idefics2_service.app.Fetcher", partial(Fetcher, look_up=look_up))
+    script = Script()
+    script.add(red_circle_answer())
+    async with serve(make_settings, hook, script, fetch__connect_timeout_seconds=60) as harness:
+        urls = [f"http://silent.example:{hook.port}/{number}" for number in range(40)]
+        calls = [harness.generate(describe_red_circle(image_url=url, images=[])) for url in urls]
+        asking = [asyncio.create_task(call) for call in calls]
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                for _ in range(16):
+                    await asked.get()
+                await submit(harness, f"http://hook.example:{hook.port}/hook")
+                assert json.loads((await hook.next_call())[0])["request_id"] == "one"
+        finally:
+            end.set()
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ async def run_target(
         "webhook__max_attempts": 2,
     }
     app = App(make_settings(**{**given, **more}), FakeBackend(script := Script()))
-    app._fetcher._look_up = names.look_up
+    app._image_fetcher._look_up = app._webhook_fetcher._look_up = names.look_up
     async with run_harness(app, script, is_real=False) as harness:
         yield Target(harness, canary, outside, names)
 

@@ -23,7 +23,7 @@ class HeldFetcher:
         self.num_cancelled = 0
         self.error: Exception | None = None
 
-    async def get(self, url: str, max_bytes: int) -> bytes:
+    async def get(self, key_id: str, url: str, max_bytes: int) -> bytes:
         """As Fetcher.get."""
         self.calls[url, max_bytes] += 1
         try:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     LookUp = Callable[[str], list[str]]
 
 HOST, INSIDE = "127.0.0.1", "127.0.0.2"
+KEY = "anna"
 
 
 async def let_others_run() -> None:
@@ -125,7 +126,7 @@ def fetcher_for(*hosts: Host, look_up: LookUp = lambda _: [HOST], **settings: An
 
 async def fetch(host: Host, path: str = "/", max_bytes: int = 1000, **settings: Any) -> bytes:
     async with fetcher_for(host, **settings) as fetcher:
-        return await fetcher.get(host.url + path, max_bytes)
+        return await fetcher.get(KEY, host.url + path, max_bytes)
 
 
 async def fail(kind: type[FetchFailed], fetching: Any) -> str:
@@ -188,7 +189,7 @@ async def test_a_file_is_fetched_with_nothing_of_ours_but_a_name() -> None:
 async def test_whatever_leads_inside_is_not_dialled(url: str, canary: Host) -> None:
     target = url.format(inside=INSIDE, port=canary.port) + "?secret"
     async with fetcher_for(canary, look_up=lambda _: [INSIDE]) as fetcher:
-        for fetching in (fetcher.get(target, 1000), fetcher.post(target, b"", {})):
+        for fetching in (fetcher.get(KEY, target, 1000), fetcher.post(KEY, target, b"", {})):
             said = await fail(AddressForbidden, fetching)
             assert said == "the URL's host has an address that is not public"
 
@@ -263,26 +264,26 @@ async def test_a_url_of_a_form_that_readers_disagree_on_is_not_even_looked_up(ur
 
     target = url.format(port=canary.port) + "?secret"
     async with fetcher_for(canary, look_up=remember) as fetcher:
-        await fail(UrlInvalid, fetcher.get(target, 1000))
-        await fail(UrlInvalid, fetcher.post(target, b"", {}))
+        await fail(UrlInvalid, fetcher.get(KEY, target, 1000))
+        await fail(UrlInvalid, fetcher.post(KEY, target, b"", {}))
     assert names == []
 
 
 async def test_without_an_operator_s_word_only_public_hosts_and_the_usual_ports_are_dialled() -> None:
     async with Host() as host, Fetcher(FetchSettings()) as fetcher:
-        said = await fail(UrlInvalid, fetcher.get(host.url, 1000))
+        said = await fail(UrlInvalid, fetcher.get(KEY, host.url, 1000))
         assert said == f"the URL's port must be one of 80,443, not {host.port}"
-        await fail(AddressForbidden, fetcher.get(f"http://{HOST}/", 1000))
-        await fail(AddressForbidden, fetcher.get(f"https://{HOST}:80/", 1000))
+        await fail(AddressForbidden, fetcher.get(KEY, f"http://{HOST}/", 1000))
+        await fail(AddressForbidden, fetcher.get(KEY, f"https://{HOST}:80/", 1000))
     async with Host() as host, fetcher_for(host, look_up=look_up, allowed_networks="") as fetcher:
-        await fail(AddressForbidden, fetcher.get(f"http://localhost:{host.port}/", 1000))
+        await fail(AddressForbidden, fetcher.get(KEY, f"http://localhost:{host.port}/", 1000))
     assert host.num_connections == 0
 
 
 @pytest.mark.parametrize("addresses", [[HOST, INSIDE], [INSIDE, HOST], [HOST, "::1"], [HOST, "fe80::1%eth0"]])
 async def test_a_name_is_refused_if_any_of_its_addresses_is(addresses: list[str]) -> None:
     async with Host() as host, fetcher_for(host, look_up=lambda _: addresses) as fetcher:
-        await fail(AddressForbidden, fetcher.get(f"http://name.example:{host.port}/", 1000))
+        await fail(AddressForbidden, fetcher.get(KEY, f"http://name.example:{host.port}/", 1000))
     assert host.num_connections == 0
 
 
@@ -294,9 +295,9 @@ async def test_a_name_that_means_something_else_the_second_time_is_refused_then(
         fetcher_for(host, look_up=lambda _: next(meanings)) as fetcher,
     ):
         url = f"http://name.example:{host.port}"
-        assert await fetcher.get(url, 1000) == b"picture"
-        await fail(AddressForbidden, fetcher.get(url, 1000))
-        await fail(AddressForbidden, fetcher.get(url, 1000))
+        assert await fetcher.get(KEY, url, 1000) == b"picture"
+        await fail(AddressForbidden, fetcher.get(KEY, url, 1000))
+        await fail(AddressForbidden, fetcher.get(KEY, url, 1000))
     assert next(meanings, None) is None
     assert (host.num_connections, canary.num_connections) == (2, 0)
 
@@ -306,7 +307,7 @@ async def test_the_socket_refuses_what_the_resolver_lets_pass(
 ) -> None:
     async with fetcher_for(canary, look_up=lambda _: [INSIDE]) as fetcher:
         monkeypatch.setattr(fetcher._resolver, "_check", lambda _: None)
-        await fail(AddressForbidden, fetcher.get(f"http://name.example:{canary.port}/", 1000))
+        await fail(AddressForbidden, fetcher.get(KEY, f"http://name.example:{canary.port}/", 1000))
 
 
 @pytest.mark.parametrize(
@@ -333,7 +334,7 @@ async def test_a_redirect_is_checked_like_a_url(location: str, kind: type[FetchF
         Host(redirect(target)) as host,
         fetcher_for(host, canary, look_up=lambda _: [INSIDE]) as fetcher,
     ):
-        await fail(kind, fetcher.get(host.url, 1000))
+        await fail(kind, fetcher.get(KEY, host.url, 1000))
     assert host.num_connections == 1
 
 
@@ -374,10 +375,10 @@ async def test_no_redirect_leads_away_from_tls(monkeypatch: pytest.MonkeyPatch) 
     async with Host(answer(b"picture")) as plain:
         away, back = f"{plain.url}/?secret", f"https://{HOST}:{plain.port}/?secret"
         async with Host(redirect(away), redirect(back)) as host, fetcher_for(host, plain) as fetcher:
-            said = await fail(RedirectRefused, fetcher.get(f"https://{HOST}:{host.port}/", 1000))
+            said = await fail(RedirectRefused, fetcher.get(KEY, f"https://{HOST}:{host.port}/", 1000))
             assert said == f"the host {HOST} redirects from https to http"
             assert plain.num_connections == 0
-            assert await fetcher.get(host.url, 1000) == b"picture"
+            assert await fetcher.get(KEY, host.url, 1000) == b"picture"
 
 
 async def test_neither_a_proxy_nor_a_password_is_taken_from_the_environment(
@@ -483,13 +484,13 @@ async def test_a_name_that_nobody_knows_is_told() -> None:
         raise socket.gaierror(socket.EAI_NONAME, f"no {name}")
 
     async with Host() as host, fetcher_for(host, look_up=know_nothing) as fetcher:
-        said = await fail(HostUnreachable, fetcher.get(f"http://name.example:{host.port}/?secret", 1000))
+        said = await fail(HostUnreachable, fetcher.get(KEY, f"http://name.example:{host.port}/?secret", 1000))
     assert said == "the host name.example has no address"
 
 
 async def test_a_host_that_does_not_agree_on_tls_is_told_nothing() -> None:
     async with Host() as host, fetcher_for(host, connect_timeout_seconds=0.05) as fetcher:
-        said = await fail(FetchTimedOut, fetcher.get(f"https://{HOST}:{host.port}/?secret", 1000))
+        said = await fail(FetchTimedOut, fetcher.get(KEY, f"https://{HOST}:{host.port}/?secret", 1000))
     assert said == f"the host {HOST} took no connection within 0.05 s"
     assert host.requests == []
 
@@ -502,9 +503,12 @@ async def test_a_name_server_that_does_not_answer_is_given_up() -> None:
         return [HOST]
 
     async with Host() as host, fetcher_for(host, look_up=wait, connect_timeout_seconds=0.05) as fetcher:
-        said = await fail(FetchTimedOut, fetcher.get(f"http://name.example:{host.port}/?secret", 1000))
+        url = f"http://name.example:{host.port}/?secret"
+        said = [
+            await fail(FetchTimedOut, call) for call in (fetcher.get(KEY, url, 1), fetcher.check(KEY, url))
+        ]
         end.set()
-    assert said == "the host name.example took no connection within 0.05 s"
+    assert said == ["the host name.example was not looked up within 0.05 s"] * 2
 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 X\r\nContent-"])
@@ -513,7 +517,7 @@ async def test_a_host_that_does_not_answer_is_given_up(begun: bytes) -> None:
         said = await fail(FetchTimedOut, fetch(host, "/?secret", timeout_seconds=0.05))
         assert said == "the URL's host did not finish within 0.05 s"
         async with fetcher_for(host, timeout_seconds=0.05) as fetcher:
-            await fail(FetchTimedOut, fetcher.post(host.url, b"", {}))
+            await fail(FetchTimedOut, fetcher.post(KEY, host.url, b"", {}))
 
 
 async def test_redirects_share_one_time_limit() -> None:
@@ -558,9 +562,9 @@ async def test_hosts_that_stall_do_not_hold_up_the_others() -> None:
         Host(answer(b"picture")) as fast,
         fetcher_for(slow, fast) as fetcher,
     ):
-        stalled = [asyncio.create_task(fetcher.get(slow.url, 1000)) for _ in range(120)]
+        stalled = [asyncio.create_task(fetcher.get(KEY, slow.url, 1000)) for _ in range(120)]
         await asyncio.wait_for(slow.asked.wait(), 10)
-        assert await fetcher.get(fast.url, 1000) == b"picture"
+        assert await fetcher.get(KEY, fast.url, 1000) == b"picture"
         for task in stalled:
             task.cancel()
         await asyncio.wait(stalled)
@@ -568,7 +572,7 @@ async def test_hosts_that_stall_do_not_hold_up_the_others() -> None:
 
 async def test_whoever_is_cancelled_lets_go_of_the_connection() -> None:
     async with Host(stalls=True) as host, fetcher_for(host) as fetcher:
-        task = asyncio.create_task(fetcher.get(host.url, 1000))
+        task = asyncio.create_task(fetcher.get(KEY, host.url, 1000))
         await asyncio.wait_for(host.asked.wait(), 10)
         task.cancel()
         await asyncio.wait([task])
@@ -580,7 +584,7 @@ async def test_what_is_posted_arrives_whole_and_once() -> None:
     body = bytes(range(256)) * 40
     async with Host(answer(b"thanks", 202)) as host, fetcher_for(host) as fetcher:
         headers = {"Content-Type": "application/json", "X-Signature": "abc"}
-        assert await fetcher.post(host.url + "/hook?token=x", body, headers) == 202
+        assert await fetcher.post(KEY, host.url + "/hook?token=x", body, headers) == 202
     head, _, received = host.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /hook?token=x HTTP/1.1\r\n")
     assert b"Content-Type: application/json\r\nX-Signature: abc\r\n" in head
@@ -590,16 +594,16 @@ async def test_what_is_posted_arrives_whole_and_once() -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 400, 404, 429, 500])
 async def test_a_post_tells_the_status_and_follows_no_redirect(status: int, canary: Host) -> None:
     async with Host(redirect(canary.url, status)) as host, fetcher_for(host, canary) as fetcher:
-        assert await fetcher.post(host.url, b"{}", {}) == status
+        assert await fetcher.post(KEY, host.url, b"{}", {}) == status
     assert host.num_connections == 1
 
 
 async def test_a_post_does_not_wait_for_the_body_of_the_answer() -> None:
     async with Host(answer(b"")[:-2] + b"X: y\r\n\r\n", stalls=True) as host, fetcher_for(host) as fetcher:
-        assert await fetcher.post(host.url, b"{}", {}) == 200
+        assert await fetcher.post(KEY, host.url, b"{}", {}) == 200
     endless = b"HTTP/1.1 200 X\r\nContent-Encoding: gzip\r\n\r\n" + bytes(1_000_000)
     async with Host(endless, drips=True) as host, fetcher_for(host) as fetcher:
-        assert await fetcher.post(host.url, b"{}", {}) == 200
+        assert await fetcher.post(KEY, host.url, b"{}", {}) == 200
 
 
 @pytest.mark.parametrize("ports", ["", "0", "65536", "80,", "80;443", "-1", "https", "８０"])
