@@ -40,8 +40,8 @@ class Shares:
         if not self._of_keys[key_id]:
             del self._of_keys[key_id]
 
-    def describe(self, key_id: str) -> str:
-        """Say it to who is refused, as the end of a sentence."""
+    def describe(self, key_id: str, noun: str = "key") -> str:
+        """Say it to who is refused, as the end of a sentence; `noun` says what shares here."""
         free = max(self.capacity - self.num_taken, 0)
-        held = f"of {self.capacity}, this key has {self.of(key_id)} and {free} are free"
-        return f"{held}; no key may have more than are free"
+        held = f"of {self.capacity}, this {noun} has {self.of(key_id)} and {free} are free"
+        return f"{held}; no {noun} may have more than are free"

@@ -17,6 +17,7 @@ import structlog
 from idefics2_service.errors import InternalError, MethodUnknown, ReaderStalled, ServiceError
 from idefics2_service.keys.records import Face
 from idefics2_service.rpc.messages import find_chunk, parse_message
+from idefics2_service.rpc.open_calls import OPEN_SERVICES, OpenCalls
 from idefics2_service.rpc.status import REQUEST_ID_KEY, abort
 from idefics2_service.rpc.streams import hear_out, leave, receive_one, sending
 from idefics2_service.tracing.spans import TRACE_HEADERS, Kind, current_span
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
-OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 NEVER_COUNTED = {"CancelRequest", "CancelOperation", "DeleteFile"}
 """Methods that give something back: no limit keeps a key from calling them."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -81,7 +81,7 @@ class _Call:
 
 
 class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic when it runs
-    """Wraps every method but those of health and reflection.
+    """Wraps every method; those of health and reflection by a thinner wrap, without a key.
 
     Each becomes one that receives a stream: grpc would read a message whole before it asks who sends it.
     """
@@ -92,6 +92,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         self._gate = gate
         self._metrics = metrics
         self._stall_seconds = stall_seconds
+        self._open_calls = OpenCalls()
 
     async def intercept_service(
         self,
@@ -101,10 +102,10 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         """Return the method's handler, wrapped."""
         service, _, name = handler_call_details.method.strip("/").rpartition("/")
         handler = await continuation(handler_call_details)
-        if service in OPEN_SERVICES:
-            return handler
         if handler is None:
-            return grpc.unary_unary_rpc_method_handler(_refuse_unknown)
+            return grpc.stream_unary_rpc_method_handler(_refuse_unknown)
+        if service in OPEN_SERVICES:
+            return self._open_calls.wrap(name, handler)
         make, work = grpc.stream_unary_rpc_method_handler, self._answer_once
         if handler.request_streaming:
             work = self._receive
@@ -209,8 +210,11 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         await abort(call.context, failure, call.request_id)
 
 
-async def _refuse_unknown(_: bytes, context: ServicerContext) -> None:
-    """Answer a call of a method that does not exist; reflection's clients probe for one, without a key."""
+async def _refuse_unknown(_: AsyncIterator[bytes], context: ServicerContext) -> None:
+    """Answer a call of a method that does not exist; reflection's clients probe for one, without a key.
+
+    Its message is not waited for: it may never come.
+    """
     await abort(context, MethodUnknown("this server has no such method"))
 
 

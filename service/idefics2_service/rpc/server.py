@@ -19,7 +19,8 @@ from idefics2_service.rpc import operations as operations_face
 from idefics2_service.rpc import requests as requests_face
 from idefics2_service.rpc.credentials import make_credentials
 from idefics2_service.rpc.health import HealthServicer
-from idefics2_service.rpc.interceptor import OPEN_SERVICES, Interceptor
+from idefics2_service.rpc.interceptor import Interceptor
+from idefics2_service.rpc.open_calls import OPEN_SERVICES
 
 if TYPE_CHECKING:
     from idefics2_service.gate import Gate
@@ -40,7 +41,10 @@ SERVICE_NAMES = (
 )
 
 _MAX_REFUSED = 8_192
-"""Calls that may come beyond those that are let in, at a time: each is told why it is not."""
+"""Calls that may come beyond those that are let in by a key, at a time: each is told why it is not.
+
+Those that need no key are among them, and a part of them at most.
+"""
 
 _WINDOW_BYTES = 4 * 2**20
 """So much of each call may come before we read it; of a message that is being read, all of it.
