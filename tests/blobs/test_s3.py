@@ -2,10 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
+import traceback
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
 import pytest
 from idefics2_service.blobs.s3 import S3Blobs
-from idefics2_service.errors import StartFailed
+from idefics2_service.errors import FileStoreUnavailable, StartFailed
+from idefics2_service.uploads.names import content_name, file_folder, make_id, record_name
+from security.canaries import find
 from store.servers import HOST, free_port
+from structlog.testing import capture_logs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from idefics2_service.blobs.interface import BlobStore
+
+FILE_ID = make_id()
+RECORD = record_name("anna", FILE_ID)
+CALLS: dict[str, Callable[[BlobStore], Coroutine[Any, Any, Any]]] = {
+    "put": lambda blobs: blobs.put(RECORD, b"record"),
+    "get": lambda blobs: blobs.get(RECORD),
+    "get_part": lambda blobs: blobs.get_part(RECORD, 0, 10),
+    "delete": lambda blobs: blobs.delete(RECORD, content_name("anna", "5a" * 32, FILE_ID)),
+    "list_blobs": lambda blobs: blobs.list_blobs(file_folder("anna", FILE_ID)),
+}
+
+
+@asynccontextmanager
+async def refusing_s3() -> AsyncIterator[dict[str, str]]:
+    """Refuse each request as S3 refuses a bad signature: it repeats what was signed, in two ways."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+        body = b"<Error><Code>SignatureDoesNotMatch</Code><CanonicalRequest>%b %b</CanonicalRequest></Error>"
+        body %= (target, target.hex(" ").encode())
+        head = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        writer.write(head + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, HOST)
+    async with server:
+        yield {
+            "AWS_ENDPOINT": f"http://{HOST}:{server.sockets[0].getsockname()[1]}",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "0123456789abcdef",
+        }
 
 
 async def test_a_wrong_key_ends_the_start(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +69,18 @@ async def test_a_server_that_is_away_ends_the_start(
         monkeypatch.setenv(name, value)
     with pytest.raises(StartFailed, match="IDEFICS2_BLOB_URL"):
         await S3Blobs("s3://files").start()
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_a_fault_is_logged_without_the_id_that_is_all_it_takes_to_read_a_file(
+    call: Callable[[BlobStore], Coroutine[Any, Any, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with refusing_s3() as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with capture_logs() as logged, pytest.raises(FileStoreUnavailable) as caught:
+            await call(S3Blobs("s3://files"))
+    (line,) = logged
+    assert "SignatureDoesNotMatch" in line["error"]
+    told = line["error"] + "".join(traceback.format_exception(caught.value))
+    assert find({"id": FILE_ID, "bytes of it": FILE_ID.encode().hex(" ")}, told.encode()) == set()

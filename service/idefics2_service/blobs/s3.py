@@ -7,6 +7,7 @@ AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; or from the machine's role
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from idefics2_service.blobs.interface import Data
 
 logger = structlog.get_logger(__name__)
+
+_ID = re.compile(r"(?:[0-9A-Fa-f]{2} ?){16,}")
+"""A file's id, or more of a name that it stands in; S3 may also write a name's bytes with spaces between."""
 
 
 class S3Blobs:
@@ -115,10 +119,13 @@ class S3Blobs:
 
 @contextmanager
 def _naming_faults() -> Iterator[None]:
-    """Say that something is wrong; what it is stands in the log, for its text names places."""
+    """Say that something is wrong; what it is stands in the log, for its text names places.
+
+    There it is written without ids, each of which is all that it takes to read a file.
+    """
     try:
         yield
     except (BaseError, OSError) as error:
-        logger.warning("the object store failed", error=str(error))
+        logger.warning("the object store failed", error=_ID.sub("...", str(error)))
         message = "the object store of uploaded files cannot be reached, or refuses"
-        raise FileStoreUnavailable(message) from error
+        raise FileStoreUnavailable(message) from None  # tracebacks are logged
