@@ -324,7 +324,7 @@ def _make_connect(settings: Settings, http: HttpServer) -> ConnectServer | None:
     given, folder = settings.connect, settings.data.folder.expanduser() / "connect"
     if given.port is None:
         return None
-    if not given.has_tls:
+    if given.tls_certificate_file is None and given.tls_key_file is None:
         hosts = sorted(FAL_HOSTS)
         certificate, key = Authority.load_or_make(folder, hosts).issue(folder, hosts)
         given = given.model_copy(update={"tls_certificate_file": certificate, "tls_key_file": key})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from certificates import Identity
 from cryptography import x509
 from fakes.script import Answer
 from harness import Harness, MakeSettings, run_on_fake_backend
@@ -17,6 +18,7 @@ from pictures import DESCRIBE, red_circle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 APP = "fal-ai/idefics-2-8b"
 
@@ -78,6 +80,24 @@ async def test_who_does_not_trust_the_authority_is_not_served_and_the_next_is(se
             await client.get(f"https://fal.run/{APP}")
     async with connect(service, trust(service)) as client:
         assert (await client.get("https://fal.run/x")).status_code == 404
+
+
+async def test_callers_must_show_a_certificate_where_that_is_asked_for(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    root = Identity.make("root")
+    client_ca, _ = root.write(tmp_path)
+    (tmp_path / "caller").mkdir()
+    files = Identity.make("caller", root).write(tmp_path / "caller")
+    settings = make_settings(connect__port=0, connect__tls_client_ca_file=str(client_ca))
+    async with run_on_fake_backend(settings) as harness:
+        async with connect(harness, trust(harness)) as client:
+            with pytest.raises(httpx.TransportError):
+                await client.get("https://fal.run/x")
+        known = trust(harness)
+        known.load_cert_chain(*files)
+        async with connect(harness, known) as client:
+            assert (await client.get("https://fal.run/x")).status_code == 404
 
 
 @pytest.mark.parametrize(

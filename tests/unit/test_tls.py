@@ -110,3 +110,22 @@ def test_others_are_refused_without_tls_or_without_keys(host: str, face: str) ->
     with pytest.raises(SettingInvalid, match="there are no keys"):
         check_exposure(Settings.read(safe), 0)
     check_exposure(Settings.read({**environ, f"IDEFICS2_{face}_ALLOW_INSECURE": "true"}), 0)
+
+
+def test_the_proxy_for_fals_names_has_a_certificate_of_its_own_but_needs_keys_as_other_ports_do() -> None:
+    environ = {"IDEFICS2_CONNECT_HOST": "0.0.0.0"}  # noqa: S104  # refused
+    check_exposure(Settings.read(environ), 0)  # for it is not open
+    environ["IDEFICS2_CONNECT_PORT"] = "8081"
+    check_exposure(Settings.read(environ), 1)
+    with pytest.raises(
+        SettingInvalid, match=r"IDEFICS2_CONNECT_HOST.* no keys.*IDEFICS2_CONNECT_ALLOW_INSECURE"
+    ):
+        check_exposure(Settings.read(environ), 0)
+    check_exposure(Settings.read({**environ, "IDEFICS2_CONNECT_ALLOW_INSECURE": "true"}), 0)
+
+
+def test_where_the_http_port_demands_certificates_the_proxy_for_fals_names_must_too() -> None:
+    environ = {"IDEFICS2_HTTP_TLS_CLIENT_CA_FILE": "x", "IDEFICS2_CONNECT_PORT": "8081"}
+    with pytest.raises(SettingInvalid, match="set IDEFICS2_CONNECT_TLS_CLIENT_CA_FILE, too"):
+        check_exposure(Settings.read(environ), 1)
+    check_exposure(Settings.read({**environ, "IDEFICS2_CONNECT_TLS_CLIENT_CA_FILE": "x"}), 1)
