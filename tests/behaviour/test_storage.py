@@ -32,10 +32,13 @@ class Client:
         self.key = {"authorization": f"Key {service.app.api_key}"}
         self.http = httpx.AsyncClient(timeout=30)
 
-    async def initiate(self, kind: str = "initiate", **headers: str) -> dict[str, str]:
+    async def initiate(
+        self, kind: str = "initiate", file_name: str = NAMED["file_name"], **headers: str
+    ) -> dict[str, str]:
         """Ask where to bring a file."""
         url = f"{self.base}/rest/storage/upload/{kind}"
-        answer = await self.http.post(url, json=NAMED, headers={**self.key, **headers})
+        body = {**NAMED, "file_name": file_name}
+        answer = await self.http.post(url, json=body, headers={**self.key, **headers})
         assert answer.status_code == 200, answer.text
         found: dict[str, str] = answer.json()
         return found
@@ -70,6 +73,15 @@ async def test_a_file_is_brought_where_the_service_says_and_used_by_its_url(clie
     assert brought.json()["sha256"] == hashlib.sha256(PICTURE).hexdigest()
     client.service.expect(Answer(("A circle",)))
     assert (await client.ask(addresses["file_url"])).json() == {"output": "A circle"}
+
+
+async def test_a_file_whose_name_has_slashes_is_read_by_its_url(client: Client) -> None:
+    addresses = await client.initiate(file_name="photos/cat.png")
+    await client.http.put(addresses["upload_url"], content=PICTURE)
+    answer = await client.http.get(addresses["file_url"])
+    assert (answer.status_code, answer.content) == (200, PICTURE)
+    assert addresses["file_url"].endswith("/cat.png")
+    assert answer.headers["content-disposition"].endswith("photos%2Fcat.png")
 
 
 async def test_bytes_may_be_brought_with_a_key_too(client: Client) -> None:
@@ -124,7 +136,7 @@ async def test_the_cdn_takes_the_token_that_the_service_gives(client: Client) ->
     assert (await client.http.get(access_url)).content == PICTURE
 
 
-@pytest.mark.parametrize("name", ["large.png", "", ".."])
+@pytest.mark.parametrize("name", ["large.png", "", "..", "photos/large.png"])
 async def test_the_cdn_takes_a_file_by_parts(client: Client, name: str) -> None:
     begun = await client.http.post(
         f"{client.base}/cdn/files/upload/multipart", headers={**client.key, "x-fal-file-name": name}

@@ -9,7 +9,19 @@ from idefics2_service.uploads.links import public_path, read_public_path
 from idefics2_service.uploads.records import StoredFile
 
 ID = "0123456789abcdef" * 2
-NAMES = ["", "circle.png", "a b/c?d#e%2F.png", "é\u202f.png", ".", "..", "...", "\\..\\x", "x" * 255]
+NAMES = [
+    "",
+    "circle.png",
+    "a b/c?d#e%2F.png",
+    "é\u202f.png",
+    ".",
+    "..",
+    "...",
+    "\\..\\x",
+    "x" * 255,
+    "a/..",
+    "a/",
+]
 
 
 def make_file(name: str) -> StoredFile:
@@ -32,6 +44,14 @@ def test_a_public_path_is_one_that_clients_leave_as_it_is(name: str) -> None:
     assert urljoin("http://localhost/", path) == f"http://localhost/{path}"
     assert path.isascii()
     assert path.count("/") == 2 + path.endswith(path.split("/", 3)[-1]) * (len(path.split("/")) > 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [("photos/cat.png", "/cat.png"), ("/a/b/c d.png", "/c%20d.png"), ("a/", ""), ("a/..", "")],
+)
+def test_of_a_name_with_slashes_the_last_part_stands_in_the_path(name: str, end: str) -> None:
+    assert public_path(make_file(name)) == f"files/anna_-1/{ID}{end}"
 
 
 @pytest.mark.parametrize(

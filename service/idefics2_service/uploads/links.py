@@ -26,9 +26,12 @@ def public_path(file: StoredFile) -> str:
 
 
 def make_public_path(key_id: str, file_id: str, name: str) -> str:
-    """Return the path that a file of this id and name has, or will have."""
-    path = f"files/{key_id}/{file_id}"
-    return path if not name or name in _SWALLOWED else f"{path}/{quote(name, safe='')}"
+    """Return the path that a file of this id and name has, or will have.
+
+    Of a name with slashes, the last part stands there: servers read an escaped slash as a plain one.
+    """
+    path, last = f"files/{key_id}/{file_id}", name.rpartition("/")[2]
+    return path if not last or last in _SWALLOWED else f"{path}/{quote(last, safe='')}"
 
 
 def read_public_path(url: str) -> tuple[str, str] | None:
