@@ -46,6 +46,16 @@ class PortSettings(_Section):
         default=False, description="listen where other machines reach the address, though without TLS or keys"
     )
 
+    @field_validator("host")
+    @classmethod
+    def _remove_brackets(cls, host: str) -> str:
+        return host.removeprefix("[").removesuffix("]")
+
+    @property
+    def url_host(self) -> str:
+        """The host as it stands before a port: an address of IPv6 in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
     @property
     def has_tls(self) -> bool:
         """Whether any file of TLS is set."""

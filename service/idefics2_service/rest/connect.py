@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from idefics2_service.errors import StartFailed
 from idefics2_service.rest.context import make_context
 from idefics2_service.rest.origins import FAL_HOSTS
+from idefics2_service.rest.ports import bind
 
 if TYPE_CHECKING:
     import ssl
@@ -41,16 +40,11 @@ class ConnectServer:
         """Bind the port; nothing is answered before `start`.
 
         Raises:
-            StartFailed: the port is taken.
+            StartFailed: the port is taken, or the host is no address of this machine.
 
         """
-        where = (settings.host, settings.port or 0)
-        try:
-            self._socket = socket.create_server(where)
-        except OSError as error:
-            message = f"IDEFICS2_CONNECT_PORT: cannot listen on {where[0]}:{where[1]}: {error.strerror}"
-            raise StartFailed(message) from error
-        self.address = f"{settings.host}:{self._socket.getsockname()[1]}"
+        self._socket = bind("connect", settings)
+        self.address = f"{settings.url_host}:{self._socket.getsockname()[1]}"
         self._http = http
         self._context = make_context(certificates)
         self._server: asyncio.Server | None = None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from idefics2_service.errors import StartFailed
 from idefics2_service.rest.context import make_context
+from idefics2_service.rest.ports import bind
 from idefics2_service.rest.presence import Protocol
 
 if TYPE_CHECKING:
@@ -41,20 +41,14 @@ class HttpServer:
         """Bind the port; nothing is answered before `start`.
 
         Raises:
-            StartFailed: the port is taken.
+            StartFailed: the port is taken, or the host is no address of this machine.
 
         """
-        try:
-            self._socket = socket.create_server((settings.host, settings.port))
-        except OSError as error:
-            message = (
-                f"IDEFICS2_HTTP_PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-            )
-            raise StartFailed(message) from error
+        self._socket = bind("http", settings)
         # What is accepted has it, too: asyncio by itself does not know for TCP what comes of this socket, and
         # each answer would wait 40 ms between head and body.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.address = f"{settings.host}:{self._socket.getsockname()[1]}"
+        self.address = f"{settings.url_host}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             app,
             http=Protocol,  # the faster one reads headers of any length

@@ -82,7 +82,7 @@ class GrpcServer:
         """Bind the port; nothing is answered before `start`.
 
         Raises:
-            StartFailed: the port is taken.
+            StartFailed: the port is taken, or the host is no address of this machine.
 
         """
         most_calls = gate.max_open_calls + _MAX_REFUSED
@@ -115,12 +115,14 @@ class GrpcServer:
         self._health = HealthServicer(SERVICE_NAMES)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICE_NAMES, *OPEN_SERVICES), self._server)
-        address = f"{settings.host}:{settings.port}"
+        address = f"{settings.url_host}:{settings.port}"
         try:
             port = self._listen(address, certificates)
         except RuntimeError as error:
-            raise StartFailed(f"IDEFICS2_GRPC_PORT: cannot listen on {address}") from error
-        self.address = f"{settings.host}:{port}"
+            raise StartFailed(
+                f"IDEFICS2_GRPC_HOST, IDEFICS2_GRPC_PORT: cannot listen on {address}"
+            ) from error
+        self.address = f"{settings.url_host}:{port}"
 
     def _listen(self, address: str, certificates: Certificates | None) -> int:
         if certificates is None:
