@@ -83,6 +83,13 @@ async def test_what_is_no_object_of_json_is_refused(
 
 
 @each_post
+async def test_why_a_body_is_no_json_is_told(web: Web, path: str) -> None:
+    response = await web.send(path, '{"prompt": What is this?}')
+    check_faults(response, ["body", 11])
+    assert response.json()["message"] == "body.11: JSON decode error: Expecting value"
+
+
+@each_post
 @pytest.mark.parametrize(
     "content",
     [

@@ -200,6 +200,67 @@ async def test_a_file_is_gone_after_the_time_that_was_asked_for(client: Client) 
     assert (await client.http.get(addresses["file_url"])).status_code == 404
 
 
+LIFECYCLE = "x-fal-object-lifecycle"
+LONG, NEVER = "x" * 256, '{"expiration_duration_seconds": 0}'
+WRONG: dict[str, tuple[str, dict[str, Any], list[str | int]]] = {
+    "a name": ("POST rest/storage/upload/initiate", {"json": {"file_name": LONG}}, ["body", "file_name"]),
+    "a type": (
+        "POST rest/storage/upload/initiate",
+        {"json": {"content_type": "x"}},
+        ["body", "content_type"],
+    ),
+    "a time": (
+        "POST rest/storage/upload/initiate",
+        {"json": NAMED, "headers": {LIFECYCLE: NEVER}},
+        ["header", LIFECYCLE],
+    ),
+    "a time by the header's other name": (
+        "POST cdn/files/upload",
+        {"content": PICTURE, "headers": {f"{LIFECYCLE}-preference": NEVER}},
+        ["header", f"{LIFECYCLE}-preference"],
+    ),
+    "a name in a header": (
+        "POST cdn/files/upload",
+        {"content": PICTURE, "headers": {"x-fal-file-name": LONG}},
+        ["header", "x-fal-file-name"],
+    ),
+    "a type in a header": (
+        "POST cdn/files/upload",
+        {"content": PICTURE, "headers": {"content-type": "text/plain"}},
+        ["header", "content-type"],
+    ),
+    "the number of a part": ("PUT {upload_url}/0", {"content": PICTURE}, ["path", "number"]),
+    "the number of a part that is named": (
+        "POST {upload_url}/complete",
+        {"json": {"parts": [{"partNumber": 0, "etag": "x"}]}},
+        ["body", "parts", 0, "partNumber"],
+    ),
+    "an etag that cannot be written": (
+        "POST {upload_url}/complete",
+        {"content": '{"parts": [{"partNumber": 1, "etag": "\\ud800"}]}'},
+        ["body", "parts", 0, "etag"],
+    ),
+    "a length": ("PUT {upload_url}", {"content": bytes(1_001)}, ["header", "content-length"]),
+    "bytes": ("PUT {upload_url}", {"content": b"hello"}, ["body"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+async def test_what_is_wrong_is_named_by_where_the_caller_wrote_it(
+    make_settings: MakeSettings, case: str
+) -> None:
+    target, given, place = WRONG[case]
+    async with serve(make_settings, file__max_file_bytes=1_000) as client:
+        addresses = await client.initiate()
+        await client.http.put(f"{addresses['upload_url']}/1", content=PICTURE[:300])
+        method, _, path = target.format(**addresses).partition(" ")
+        url = path if path.startswith("http") else f"{client.base}/{path}"
+        headers = {**client.key, **given.get("headers", {})}
+        answer = await client.http.request(method, url, **{**given, "headers": headers})
+    assert answer.status_code == 422, answer.text
+    assert [fault["loc"] for fault in answer.json()["detail"]] == [place]
+
+
 async def test_a_lifecycle_that_is_no_json_is_refused_by_name(client: Client) -> None:
     answer = await client.http.post(
         f"{client.base}/rest/storage/upload/initiate",

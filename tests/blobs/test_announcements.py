@@ -301,14 +301,14 @@ async def test_what_breaks_off_leaves_the_announcement_alone(desk: Desk) -> None
 @pytest.mark.parametrize(
     ("data", "size_bytes", "kind", "field"),
     [
-        (b"", None, FileEmpty, "size_bytes"),
-        (b"", 0, FileEmpty, "size_bytes"),
+        (b"", None, FileEmpty, "body"),
+        (b"", 0, FileEmpty, "body"),
         (b"", 9, FileMismatch, "size_bytes"),
         (PICTURE, len(PICTURE) + 1, FileMismatch, "size_bytes"),
         (PICTURE, 10, FileMismatch, "size_bytes"),
         (b"I am no picture.", None, FileNotAnImage, "body"),
         (PICTURE, 100_001, FileTooLarge, "size_bytes"),
-        (PICTURE * 2, None, FileTooLarge, "size_bytes"),
+        (PICTURE * 2, None, FileTooLarge, "body"),
     ],
 )
 async def test_a_bad_file_is_refused_by_name_and_leaves_nothing(
@@ -357,6 +357,7 @@ NAMED: dict[str, tuple[list[tuple[int, str]], type[ServiceError], str, str]] = {
     "unknown parts": ([(n, ETAG) for n in range(1, 99)], UploadPartMissing, "parts", "5, 6, 7, 8, .* and 74"),
     "a gap": ([(1, ETAG), (4, ETAG)], UploadPartMissing, "parts", "2, 3"),
     "a wrong etag": ([(2, ETAG), (1, ETAG)], FileMismatch, "parts[0].etag", ETAG),
+    "an etag that cannot be written": ([(1, "\ud800")], FileMismatch, "parts[0].etag", r"\\ud800 was"),
 }
 
 

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from idefics2_service.errors import FileNotUploaded
 from idefics2_service.rest.dependencies import Cores, CurrentCall, CurrentCores, KeyId
 from idefics2_service.rest.storage import KeepSeconds
+from idefics2_service.uploads.announcements import AnnouncedFields
 from idefics2_service.uploads.links import make_public_path
 from idefics2_service.uploads.records import StoredFile
 
@@ -20,6 +21,7 @@ router = APIRouter(prefix="/cdn", tags=["files"])
 _UPLOAD = "/uploads/{key_id}/{file_id}"
 _FILE = "/files/{key_id}/{file_id}"
 _NAMED = _FILE + "/{name}"
+_FIELDS = AnnouncedFields(name="x-fal-file-name", content_type="content-type")
 _PART, _END = "/multipart/{upload_id}/{number}", "/multipart/{upload_id}/complete"
 
 ContentLength = Annotated[int | None, Header(alias="Content-Length", include_in_schema=False)]
@@ -59,7 +61,7 @@ async def announce(
     content_type: Annotated[str, Header(alias="Content-Type")] = "",
 ) -> MultipartAddress:
     """Announce the file that a call brings itself."""
-    file_id = await cores.announcements.announce(key_id, name, content_type, keep_seconds)
+    file_id = await cores.announcements.announce(key_id, name, content_type, keep_seconds, _FIELDS)
     url = call.origin.url("cdn", make_public_path(key_id, file_id, name))
     return MultipartAddress(access_url=url, upload_id=file_id)
 

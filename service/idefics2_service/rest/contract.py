@@ -118,7 +118,11 @@ _TIMEOUT = {
     }
 }
 _PROBLEMS: Mapping[int, tuple[str, type[BaseModel], dict[str, Any]]] = {
-    400: ("The call makes no sense: no JSON, or no answer yet.", ProblemBody, {}),
+    400: (
+        "The call makes no sense: its body cannot be read at all, or there is no answer yet.",
+        ProblemBody,
+        {},
+    ),
     401: ("The key is missing, unknown, revoked or expired.", ProblemBody, {}),
     403: ("The key may not be used here.", ProblemBody, {}),
     404: ("There is no such path, app, request or file, or it is another key's.", ProblemBody, {}),

@@ -61,14 +61,23 @@ _TYPES: dict[type[errors.ServiceError], str] = {
     errors.InternalError: "internal_error",
 }
 """The hosted endpoint's words, where it has one."""
-_PLACES: dict[str, tuple[str, str]] = {
+_PLACES: dict[str, tuple[str, ...]] = {
     "request_id": ("header", "idempotency-key"),
     "start_timeout": ("header", "x-fal-request-timeout"),
     "keep": ("header", "x-fal-store-io"),
     "webhook_url": ("query", "fal_webhook"),
     "max_queue_length": ("query", "fal_max_queue_length"),
+    "x-fal-file-name": ("header", "x-fal-file-name"),
+    "x-fal-object-lifecycle": ("header", "x-fal-object-lifecycle"),
+    "x-fal-object-lifecycle-preference": ("header", "x-fal-object-lifecycle-preference"),
+    "content-type": ("header", "content-type"),
+    "size_bytes": ("header", "content-length"),
+    "part_number": ("path", "number"),
+    "body": ("body",),
 }
-"""Where fields stand that are not in the body."""
+"""Where fields stand that are not in the body, or are the body."""
+_NAMES = {"number": "partNumber"}
+"""What fields of the body are called here, where that is not the core's word."""
 
 
 class Problem(Exception):
@@ -164,10 +173,14 @@ def _locate(field: str) -> list[str | int]:
     """Write where a field stands: `images[0].url` is body, images, 0, url."""
     if field in _PLACES:
         return list(_PLACES[field])
-    return ["body", *(int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", field))]
+    parts = (_NAMES.get(part, part) for part in re.findall(r"[^.\[\]]+", field))
+    return ["body", *(int(part) if part.isdigit() else part for part in parts)]
 
 
 def _prune(fault: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what was sent: it may be an image, and the caller has it."""
     place = [part.lower() if fault["loc"][0] == "header" else part for part in fault["loc"]]
-    return {"type": fault["type"], "loc": place, "msg": fault["msg"]}
+    message, why = fault["msg"], fault.get("ctx", {}).get("error", "")
+    if fault["type"] == "json_invalid" and why not in message:  # FastAPI's own sentence does not say it
+        message = f"{message}: {why}"
+    return {"type": fault["type"], "loc": place, "msg": message}

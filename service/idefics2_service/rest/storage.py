@@ -11,11 +11,15 @@ from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, Field, Json
 
 from idefics2_service.rest.dependencies import CurrentCall, CurrentCores, KeyId
+from idefics2_service.uploads.announcements import AnnouncedFields
+from idefics2_service.uploads.drafts import check_keep_seconds
 from idefics2_service.uploads.links import make_public_path
 
 router = APIRouter(prefix="/rest/storage", tags=["storage"])
 
 _TOKEN_LIFE = timedelta(hours=1)
+_LIFECYCLE, _PREFERENCE = "X-Fal-Object-Lifecycle", "X-Fal-Object-Lifecycle-Preference"
+_FIELDS = AnnouncedFields(name="file_name")
 
 
 class FileBody(BaseModel):
@@ -50,12 +54,19 @@ class CdnToken(BaseModel):
 
 
 def read_keep_seconds(
-    lifecycle: Annotated[Json[Lifecycle] | None, Header(alias="X-Fal-Object-Lifecycle")] = None,
-    preference: Annotated[Json[Lifecycle] | None, Header(alias="X-Fal-Object-Lifecycle-Preference")] = None,
+    lifecycle: Annotated[Json[Lifecycle] | None, Header(alias=_LIFECYCLE)] = None,
+    preference: Annotated[Json[Lifecycle] | None, Header(alias=_PREFERENCE)] = None,
 ) -> float | None:
-    """Read how long a file is wanted; clients name the header in two ways."""
-    wanted = lifecycle or preference
-    return wanted.expiration_duration_seconds if wanted else None
+    """Read how long a file is wanted; clients name the header in two ways.
+
+    Raises:
+        ValueOutOfRange: it is no time; names the header.
+
+    """
+    field, wanted = (_LIFECYCLE, lifecycle) if lifecycle else (_PREFERENCE, preference)
+    seconds = wanted.expiration_duration_seconds if wanted else None
+    check_keep_seconds(field.lower(), seconds)
+    return seconds
 
 
 KeepSeconds = Annotated[float | None, Depends(read_keep_seconds)]
@@ -67,7 +78,9 @@ async def initiate(
     body: FileBody, cores: CurrentCores, call: CurrentCall, key_id: KeyId, keep_seconds: KeepSeconds
 ) -> UploadAddress:
     """Say where the bytes of a file are to be PUT: as a whole, or by parts at `<upload_url>/<number>`."""
-    file_id = await cores.announcements.announce(key_id, body.file_name, body.content_type, keep_seconds)
+    file_id = await cores.announcements.announce(
+        key_id, body.file_name, body.content_type, keep_seconds, _FIELDS
+    )
     return UploadAddress(
         upload_url=call.origin.url("cdn", f"uploads/{key_id}/{file_id}"),
         file_url=call.origin.url("cdn", make_public_path(key_id, file_id, body.file_name)),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from idefics2_service.errors import (
     FileAlreadyComplete,
@@ -44,7 +44,16 @@ if TYPE_CHECKING:
 
 _PERHAPS_IMAGE = re.compile(r"(image/.*|(application|binary)/octet-stream)?", re.IGNORECASE | re.DOTALL)
 """Content types that pictures are announced with; which one it is, its bytes say."""
-_SIZE = "size_bytes"
+
+
+class AnnouncedFields(NamedTuple):
+    """How the caller's face calls what is said of a file, for errors."""
+
+    name: str = "name"
+    content_type: str = "content_type"
+
+
+_USUAL_FIELDS = AnnouncedFields()
 
 
 class Announcements:
@@ -60,7 +69,12 @@ class Announcements:
         self._quotas = quotas
 
     async def announce(
-        self, key_id: str, name: str = "", content_type: str = "", keep_seconds: float | None = None
+        self,
+        key_id: str,
+        name: str = "",
+        content_type: str = "",
+        keep_seconds: float | None = None,
+        fields: AnnouncedFields = _USUAL_FIELDS,
     ) -> str:
         """Return the id of a file to come, safe before this returns.
 
@@ -71,6 +85,7 @@ class Announcements:
             name: what to call it in lists and links; may be empty.
             content_type: what the caller takes it for; what its bytes say counts.
             keep_seconds: how long to keep it once it is complete; None, or more than is set: as is set.
+            fields: what errors call name and content type.
 
         Raises:
             ValueOutOfRange: it cannot be called so, or kept for so long.
@@ -79,11 +94,11 @@ class Announcements:
             FileStoreUnavailable: it cannot be kept now.
 
         """
-        check_name("name", name)
+        check_name(fields.name, name)
         check_keep_seconds("keep_seconds", keep_seconds)
         if not _PERHAPS_IMAGE.fullmatch(content_type):
-            message = f"content_type: only pictures are taken, not {content_type[:80]!r}"
-            raise FileNotAnImage(message, field="content_type")
+            message = f"{fields.content_type}: only pictures are taken, not {content_type[:80]!r}"
+            raise FileNotAnImage(message, field=fields.content_type)
         file_id = names.make_id()
         async with self._quotas.hold(key_id, file_id):
             data = encode_announcement(Announcement(name, keep_seconds))
@@ -124,7 +139,7 @@ class Announcements:
             draft.recognise(data)
 
         async with self._keeping(draft.intake), self._quotas.hold(key_id, file_id) as allowance:
-            meter = Meter(allowance, start.size_bytes, self._settings.max_file_bytes, _SIZE)
+            meter = Meter(allowance, start.size_bytes, self._settings.max_file_bytes, _name_size(size_bytes))
             async with aclosing(meter.pass_on(chunks)) as measured:
                 await draft.intake.take(measured, begin)
             meter.check_end()
@@ -173,7 +188,8 @@ class Announcements:
 
         async with self._keeping(intake), self._quotas.hold(key_id, file_id) as allowance:
             max_bytes = self._settings.max_file_bytes
-            meter = Meter(allowance, size_bytes or 0, max_bytes, _SIZE, num_others=num_others)
+            field = _name_size(size_bytes)
+            meter = Meter(allowance, size_bytes or 0, max_bytes, field, num_others=num_others)
             async with aclosing(meter.pass_on(chunks)) as measured:
                 await intake.take(measured, begin)
             meter.check_end()
@@ -261,6 +277,11 @@ class Announcements:
         if data is None or last + self._settings.keep_unfinished_seconds <= self._library.clock():
             raise UploadNotFound("no file of this id was announced, or its time is over: announce it again")
         return decode_announcement(data), blobs
+
+
+def _name_size(size_bytes: int | None) -> str:
+    """Say what tells how many bytes come: where nobody said it before, they do."""
+    return "size_bytes" if size_bytes else OF_BODY.body
 
 
 def _begin_part(blobs: BlobStore, prefix: str) -> Intake:

@@ -106,7 +106,8 @@ def _find(kept: Sequence[KeptPart], number: int, etag: str, field: str) -> KeptP
     alike = [part for part in kept if part.number == number]
     found = next((part for part in alike if part.etag.strip('"') == etag.strip('"')), None)
     if found is None:
-        raise FileMismatch.of(field, etag[:80], " or ".join(part.etag for part in alike))
+        named = etag[:80].encode(errors="backslashreplace").decode()  # it may hold half a character
+        raise FileMismatch.of(field, named, " or ".join(part.etag for part in alike))
     return found
 
 
