@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from faces.rest import APP
 from faces.web import BODY, PICTURE, QUEUE, RUN, Web
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
@@ -223,6 +224,36 @@ async def test_a_body_that_is_too_large_is_refused(alone: Web, path: str) -> Non
         assert (response.status_code, response.json()["error_type"]) == (413, "bad_request")
         assert "4000 bytes" in response.json()["detail"]
     check_faults(await alone.send(path, b"{}".rjust(4_000)), ["body", "prompt"], ["body", "image_url"])
+
+
+async def test_each_route_that_reads_a_body_refuses_one_that_is_too_large(alone: Web) -> None:
+    async def send_chunks() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b" " * 1_000
+
+    paths = (await alone.get("/openapi.json")).json()["paths"]
+    bodies = [path for path, methods in paths.items() if "requestBody" in methods.get("post", {})]
+    assert len(bodies) >= 6
+    file = "/cdn/files/{key_id}/{file_id}"
+    hidden = [f"{file}/multipart/x/complete", f"{file}/a.png/multipart/x/complete"]
+    for path in [*bodies, *hidden]:
+        named = path.format(owner=APP.split("/")[0], alias=APP.split("/")[1], key_id="test", file_id="0" * 32)
+        for content in (b" " * 4_001, send_chunks()):
+            response = await alone.post(named, content=content)
+            assert response.status_code == 413, (path, response.text)
+            assert "4000 bytes" in response.json()["detail"]
+
+
+async def test_who_shows_no_key_may_name_ten_thousand_parts_and_send_no_more_than_that(
+    on_fake_backend: Harness,
+) -> None:
+    stranger, path = Web(on_fake_backend, ""), f"/cdn/uploads/test/{'0' * 32}/complete"
+    parts = [{"partNumber": number, "etag": f'"{"0" * 32}"'} for number in range(1, 10_001)]
+    response = await stranger.post(path, json={"parts": parts})
+    assert (response.status_code, response.json()["reason"]) == (404, "UPLOAD_NOT_FOUND")
+    response = await stranger.post(path, content=b" " * (2**20 + 1))
+    assert response.status_code == 413
+    assert "1048576 bytes" in response.json()["detail"]
 
 
 async def test_a_body_is_not_awaited_that_says_that_it_is_too_large(alone: Web) -> None:

@@ -39,6 +39,8 @@ _GUARDED_FOLDERS = ("/run/", "/queue/", "/rest/")
 _GUARDED_PATHS = ("/cdn/files/upload", "/cdn/files/upload/multipart")
 """Where a key is asked for. Who knows a file's id may read it, or write it where it was announced."""
 _OPEN_PATH = "/rest/.well-known/jwks.json"
+_MAX_PARTS_BYTES = 2**20
+"""Of a body that names the parts of a file: 10,000 fit. Who sends it shows no key."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What metrics name: callers may make up others without end."""
 _FIRST_ERROR = 400
@@ -90,7 +92,7 @@ class Calls:
 
     def _begin_span(self, scope: Scope) -> Span:
         """Begin a span in the caller's trace, of a call of the API. What came twice joins to what is none."""
-        if not (_is_guarded(scope["path"]) or _brings_file(scope)):
+        if not (_is_guarded(scope["path"]) or _is_about_file(scope)):
             return NO_SPAN
         given = Headers(scope=scope)
         headers = {name: ",".join(given.getlist(name)) for name in TRACE_HEADERS if name in given}
@@ -107,7 +109,9 @@ class Calls:
                     call.key = place.enter_context(
                         self._gate.admit(authorization, Face.HTTP, is_counted=is_counted)
                     )
-                    place.enter_context(self._gate.hold(call.key, self._expect(scope)))
+                num_bytes = self._expect(scope)
+                if call.key is not None:
+                    place.enter_context(self._gate.hold(call.key, num_bytes))
                 await self._app(scope, self._bound(scope, presence.receive), send)
         except asyncio.CancelledError:  # the port closes, and this was not at its end in time
             await self._end(ServiceStopping("this replica is shutting down"), call, scope, presence)
@@ -126,9 +130,9 @@ class Calls:
 
     def _expect(self, scope: Scope) -> int:
         """Return how many bytes of a body are to be held, at most: a file is never held whole."""
-        headers, most = Headers(scope=scope), self._settings.max_receive_bytes
         if _brings_file(scope):
             return 0
+        headers, most = Headers(scope=scope), self._max_bytes(scope)
         length = headers.get("content-length", str(most) if "transfer-encoding" in headers else "0")
         if int(length) > most:
             raise _too_large(most)
@@ -138,7 +142,7 @@ class Calls:
         """Wrap `receive`: a body has at most so many bytes, but for files, whose bounds are their own."""
         if _brings_file(scope):
             return receive
-        most, num_received = self._settings.max_receive_bytes, 0
+        most, num_received = self._max_bytes(scope), 0
 
         async def bounded() -> Message:
             nonlocal num_received
@@ -149,6 +153,10 @@ class Calls:
             return message
 
         return bounded
+
+    def _max_bytes(self, scope: Scope) -> int:
+        most = self._settings.max_receive_bytes
+        return min(most, _MAX_PARTS_BYTES) if _is_about_file(scope) else most
 
     def _watch(self, call: Call, send: Send) -> Send:
         """Wrap `send`: each answer has the request's id, and none goes to whose key was revoked meanwhile."""
@@ -208,8 +216,13 @@ def _too_large(most: int) -> HTTPException:
     return HTTPException(413, f"the body has more than {most} bytes; upload the image and send its URL")
 
 
-def _brings_file(scope: Scope) -> bool:
+def _is_about_file(scope: Scope) -> bool:
     return str(scope["path"]).startswith("/cdn/")
+
+
+def _brings_file(scope: Scope) -> bool:
+    """Tell whether a body is a file, or a part of one: it is taken in as it comes."""
+    return (_is_about_file(scope) and scope["method"] == "PUT") or scope["path"] == "/cdn/files/upload"
 
 
 def _is_guarded(path: str) -> bool:

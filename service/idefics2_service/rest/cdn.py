@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from idefics2_service.errors import FileNotUploaded
+from idefics2_service.rest.contract import describe_problems
 from idefics2_service.rest.dependencies import Cores, CurrentCall, CurrentCores, KeyId
 from idefics2_service.rest.storage import KeepSeconds
 from idefics2_service.uploads.announcements import AnnouncedFields
@@ -109,7 +110,7 @@ async def receive_part(
     return JSONResponse({"partNumber": number, "etag": etag}, headers={"etag": etag})
 
 
-@router.post(_UPLOAD + "/complete")
+@router.post(_UPLOAD + "/complete", responses=describe_problems(413))
 @router.post(_FILE + _END, include_in_schema=False)
 @router.post(_NAMED + _END, include_in_schema=False)
 async def complete(key_id: str, file_id: str, body: PartsBody, cores: CurrentCores) -> Response:
