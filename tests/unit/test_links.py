@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from urllib.parse import urljoin
 
 import pytest
-from idefics2_service.uploads.links import public_path, read_public_path
+from idefics2_service.uploads.links import MAX_LINK_BYTES, public_path, read_public_path
 from idefics2_service.uploads.records import StoredFile
 
 ID = "0123456789abcdef" * 2
@@ -72,7 +73,19 @@ def test_of_a_name_with_slashes_the_last_part_stands_in_the_path(name: str, end:
         f"http://localhost/myfiles/anna/{ID}",
         f"http://localhost/?/files/anna/{ID}",
         f"http://[::1/files/anna/{ID}",
+        f"http://localhost/{'x' * MAX_LINK_BYTES}/files/anna/{ID}",
     ],
 )
 def test_what_is_no_public_link_is_none(url: str) -> None:
     assert read_public_path(url) is None
+
+
+@pytest.mark.parametrize("beginning", ["data:image/png;base64,", "http://localhost/", "HTTPS://localhost/"])
+def test_nothing_of_a_picture_in_a_url_stays_in_memory(beginning: str) -> None:
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            assert read_public_path(f"{beginning}{number}{'x' * 100_000}") is None
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from idefics2_service.uploads.records import StoredFile
 
 _PATH = re.compile(r"(?:/.*)?/files/(?P<key_id>[A-Za-z0-9_-]{1,64})/(?P<id>[0-9a-f]{32})(?:/[^/]*)?")
+_BEGINNING = re.compile(r"https?://", re.IGNORECASE)
+MAX_LINK_BYTES = 2048
+"""As many as a URL may have that is fetched; a file's path has less than half, whatever its name."""
 _SWALLOWED = (".", "..")
 """What no path may end in: clients would take the segment before it away, too."""
 
@@ -36,9 +39,12 @@ def make_public_path(key_id: str, file_id: str, name: str) -> str:
 
 def read_public_path(url: str) -> tuple[str, str] | None:
     """Return key and id of the file that an http(s) URL may lead to; None: it is no public link."""
+    # Looked at first: urlsplit remembers what it is given, and a data URI is a whole picture.
+    if len(url) > MAX_LINK_BYTES or not _BEGINNING.match(url):
+        return None
     try:
-        scheme, _, path, _, _ = urlsplit(url)
+        path = urlsplit(url).path
     except ValueError:
         return None
-    match = _PATH.fullmatch(path) if scheme in {"http", "https"} else None
+    match = _PATH.fullmatch(path)
     return (match["key_id"], match["id"]) if match else None
