@@ -95,7 +95,9 @@ class HttpSettings(PortSettings):
     max_receive_bytes: Count = Field(28 * 2**20, description="largest body, but for uploaded files")
     drain_timeout_seconds: Seconds = Field(3.0, description="how long running calls may go on at shutdown")
     stall_timeout_seconds: Seconds = Field(
-        30.0, description="a caller who takes nothing of an answer for so long is given up"
+        30.0,
+        description="a caller who sends nothing of a call, or takes nothing of an answer, for so long is "
+        "given up",
     )
 
     @field_validator("public_url")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,27 @@ async def test_the_proxy_leads_nowhere_else(service: Harness, target: str) -> No
 )
 async def test_what_is_no_connect_is_refused(service: Harness, head: bytes) -> None:
     assert (await ask_proxy(service, head)).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_connection_through_the_proxy_on_which_no_call_comes_is_closed(
+    make_settings: MakeSettings,
+) -> None:
+    settings = make_settings(connect__port=0, http__stall_timeout_seconds=0.2)
+    async with run_on_fake_backend(settings) as harness:
+        host, port = str(harness.app.connect_address).rsplit(":", 1)
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"CONNECT fal.run:443 HTTP/1.1\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        await writer.start_tls(trust(harness), server_hostname="fal.run")
+        async with asyncio.timeout(30):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_connections_whose_machine_is_gone_are_found_out(service: Harness) -> None:
+    assert service.app._connect is not None
+    for listening in (service.app._connect._socket, service.app._http._socket):
+        assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 async def test_the_authority_is_the_same_after_a_restart(make_settings: MakeSettings) -> None:

@@ -19,7 +19,7 @@ from harness import Harness, MakeSettings, red_circle_answer, run_harness
 from idefics2_service.app import App
 from idefics2_service.events import StageEntered, TextDelta
 from idefics2_service.requests import Stage
-from pictures import RED_CIRCLE, RED_CIRCLE_PIECES
+from pictures import RED_CIRCLE, RED_CIRCLE_PIECES, red_circle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -70,13 +70,15 @@ async def read_lines(lines: AsyncIterator[str]) -> None:
         assert "COMPLETED" not in line
 
 
-async def open_raw(web: Web, method: str, path: str, body: bytes = b"") -> tuple[Any, asyncio.StreamWriter]:
-    """Call by hand, to read as slowly as one wants."""
+async def open_raw(
+    web: Web, method: str, path: str, body: bytes = b"", num_missing_bytes: int = 0
+) -> tuple[Any, asyncio.StreamWriter]:
+    """Call by hand, to read as slowly as one wants, or to send less than was said."""
     host, port = web.service.app.http_address.split(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1_000)
     head = f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\n"
     head += f"Authorization: {web.headers['authorization']}\r\nContent-Type: application/json\r\n"
-    head += f"Content-Length: {len(body)}\r\n\r\n"
+    head += f"Content-Length: {len(body) + num_missing_bytes}\r\n\r\n"
     writer.write(head.encode() + body)
     return reader, writer
 
@@ -238,6 +240,76 @@ async def test_who_takes_nothing_of_an_answer_is_given_up(
         assert not got.endswith(b"0\r\n\r\n")  # it does not look like the whole
         writer.close()
     assert not mistakes(caplog)
+
+
+@pytest.mark.parametrize("path", [RUN, f"{RUN}/stream", QUEUE, "/rest/storage/upload/initiate"])
+async def test_who_stops_sending_is_told_so_and_gives_its_place_back(
+    make_settings: MakeSettings, script: Script, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    settings = make_settings(http__stall_timeout_seconds=0.2)
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        reader, writer = await open_raw(Web(harness), "POST", path, b"{}", num_missing_bytes=1)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            got = await read_what_is_left(reader)
+        assert got.startswith(b"HTTP/1.1 408 ")
+        assert b"nothing more of the body came for 0.2 s" in got
+        writer.close()
+        assert b"idefics2_open_calls 0.0" in (await Web(harness).get("/metrics")).content
+    assert not mistakes(caplog)
+
+
+async def test_who_stops_sending_a_file_leaves_nothing_of_it_and_may_bring_it_again(
+    make_settings: MakeSettings, script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = make_settings(http__stall_timeout_seconds=0.2)
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        web = Web(harness)
+        url = (await web.post("/rest/storage/upload/initiate", json={})).json()["upload_url"]
+        path = url.removeprefix(f"http://{harness.app.http_address}")
+        reader, writer = await open_raw(web, "PUT", path, red_circle(), num_missing_bytes=1)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert (await read_what_is_left(reader)).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        assert (await web.put(url, content=red_circle())).status_code == 200
+    assert not mistakes(caplog)
+
+
+async def test_who_waits_longer_for_an_answer_than_a_body_may_take_is_answered(
+    make_settings: MakeSettings, script: Script, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate = backend.generate
+
+    async def wait(request: Any) -> AsyncIterator[Any]:
+        reader, writer = await asyncio.open_connection(*harness.app.http_address.split(":"))
+        await reader.read()  # as long as a caller may be silent
+        writer.close()
+        async for event in generate(request):
+            yield event
+
+    monkeypatch.setattr(backend, "generate", wait)
+    script.add(red_circle_answer())
+    settings = make_settings(http__stall_timeout_seconds=0.1)
+    async with run_harness(App(settings, backend), script, is_real=False) as harness:
+        assert (await Web(harness).post(RUN)).json() == {"output": RED_CIRCLE}
+
+
+@pytest.mark.parametrize("head", ["", "GET /healthz/live HTTP/1.1\r\nHost: x\r\n"])
+@pytest.mark.parametrize("first", ["", "GET /healthz/live HTTP/1.1\r\nHost: x\r\n\r\n"])
+async def test_a_connection_on_which_no_call_comes_is_closed(
+    make_settings: MakeSettings, script: Script, first: str, head: str
+) -> None:
+    settings = make_settings(http__stall_timeout_seconds=0.2)
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        host, port = harness.app.http_address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            if first:
+                writer.write(first.encode())
+                assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200 ")
+            if head or not first:  # else the server's own patience counts, which is longer
+                writer.write(head.encode())
+                assert await reader.read() == b""
+        writer.close()
 
 
 async def call_until_closed(client: httpx.AsyncClient) -> None:

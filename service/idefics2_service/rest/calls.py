@@ -222,7 +222,7 @@ def _is_about_file(scope: Scope) -> bool:
 
 def _brings_file(scope: Scope) -> bool:
     """Tell whether a body is a file, or a part of one: it is taken in as it comes."""
-    return (_is_about_file(scope) and scope["method"] == "PUT") or scope["path"] == "/cdn/files/upload"
+    return bool(scope["path"] == "/cdn/files/upload" or (scope["method"] == "PUT" and _is_about_file(scope)))
 
 
 def _is_guarded(path: str) -> bool:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from idefics2_service.errors import FileNotUploaded
-from idefics2_service.rest.contract import describe_problems
+from idefics2_service.rest.contract import SENT, SLOW
 from idefics2_service.rest.dependencies import Cores, CurrentCall, CurrentCores, KeyId
 from idefics2_service.rest.storage import KeepSeconds
 from idefics2_service.uploads.announcements import AnnouncedFields
@@ -70,7 +70,7 @@ async def announce(
 NewFile = Annotated[MultipartAddress, Depends(announce)]
 
 
-@router.post("/files/upload")
+@router.post("/files/upload", responses=SLOW)
 async def upload(
     request: Request, cores: CurrentCores, key_id: KeyId, file: NewFile, size_bytes: ContentLength = None
 ) -> FileAddress:
@@ -85,7 +85,7 @@ async def begin_multipart(file: NewFile) -> MultipartAddress:
     return file
 
 
-@router.put(_UPLOAD)
+@router.put(_UPLOAD, responses=SLOW)
 async def receive(
     key_id: str, file_id: str, request: Request, cores: CurrentCores, size_bytes: ContentLength = None
 ) -> Response:
@@ -94,7 +94,7 @@ async def receive(
     return JSONResponse({"sha256": file.sha256, "size_bytes": file.size_bytes})
 
 
-@router.put(_UPLOAD + "/{number}")
+@router.put(_UPLOAD + "/{number}", responses=SLOW)
 @router.put(_FILE + _PART, include_in_schema=False)
 @router.put(_NAMED + _PART, include_in_schema=False)
 async def receive_part(
@@ -110,7 +110,7 @@ async def receive_part(
     return JSONResponse({"partNumber": number, "etag": etag}, headers={"etag": etag})
 
 
-@router.post(_UPLOAD + "/complete", responses=describe_problems(413))
+@router.post(_UPLOAD + "/complete", responses=SENT)
 @router.post(_FILE + _END, include_in_schema=False)
 @router.post(_NAMED + _END, include_in_schema=False)
 async def complete(key_id: str, file_id: str, body: PartsBody, cores: CurrentCores) -> Response:

@@ -126,6 +126,7 @@ _PROBLEMS: Mapping[int, tuple[str, type[BaseModel], dict[str, Any]]] = {
     401: ("The key is missing, unknown, revoked or expired.", ProblemBody, {}),
     403: ("The key may not be used here.", ProblemBody, {}),
     404: ("There is no such path, app, request or file, or it is another key's.", ProblemBody, {}),
+    408: ("No more of the body came.", ProblemBody, {}),
     413: ("The body is too large.", ProblemBody, {}),
     422: ("Something is wrong with the request; all of it is named.", FaultsBody, {}),
     429: ("Not so much at once.", ProblemBody, _RETRY),
@@ -179,6 +180,10 @@ SUBMITTED: Responses = {
     }
 }
 """What a submission is answered with, and where it leads."""
+SLOW = describe_problems(408)
+"""Errors of a call that brings a file."""
+SENT = {**SLOW, **describe_problems(413)}
+"""Errors of a call with another body."""
 ANY_CALL = describe_problems(400, 401, 403, 404, 422, 429, 500, 503)
 """Errors of every call that shows a key."""
 WORK = describe_problems(499, 504)

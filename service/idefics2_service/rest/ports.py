@@ -24,7 +24,7 @@ def bind(section: str, settings: PortSettings) -> socket.socket:
     """
     is_ipv6 = ":" in settings.host
     try:
-        return socket.create_server(
+        listening = socket.create_server(
             (settings.host, settings.port),
             family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
             dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
@@ -34,3 +34,6 @@ def bind(section: str, settings: PortSettings) -> socket.socket:
         where = f"{settings.url_host}:{settings.port}"
         message = f"IDEFICS2_{section.upper()}_{name}: cannot listen on {where}: {error.strerror}"
         raise StartFailed(message) from error
+    # What is accepted has it, too: a caller whose machine is gone is found out.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return listening

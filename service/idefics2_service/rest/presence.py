@@ -1,43 +1,102 @@
-"""Whether a caller is still there: one who leaves, or takes nothing of an answer, is no fault of ours."""
+"""Whether a caller is still there: one who leaves, sends no more or takes nothing is no fault of ours."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import h11
 import structlog
+from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
 
 logger = structlog.get_logger(__name__)
 
 
 class Protocol(H11Protocol):
-    """The server's, which lets a call break its connection off."""
+    """The server's, which lets a call break its connection off, and awaits no head of a call for ever."""
+
+    def __init__(  # noqa: D417  # the others are the server's
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        stall_timeout_seconds: float,
+    ) -> None:
+        """Answer on one connection.
+
+        Args:
+            stall_timeout_seconds: how long the first head may take from when the connection is there, and
+                each further one from its first byte; between calls, the server's own patience counts.
+
+        """
+        super().__init__(config, server_state, app_state, _loop)
+        self._stall_timeout_seconds = stall_timeout_seconds
+        self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the server's
-        """Remember the connection."""
+        """Remember the connection, and await the first call."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; it may end a head, or begin one."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._end_patience()
+        elif self._patience is None:
+            self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Await nothing any more."""
+        self._end_patience()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._patience = self.loop.call_later(self._stall_timeout_seconds, self.timeout_keep_alive_handler)
+
+    def _end_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
 
 class Presence:
     """One caller's, during one call."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, stall_timeout_seconds: float) -> None:
-        """Look at a call; who takes nothing for `stall_timeout_seconds` is given up."""
+        """Look at a call; who sends or takes nothing for `stall_timeout_seconds` is given up."""
         self._transport: asyncio.Transport = scope["state"]["transport"]
         self._receive = receive
         self._send = send
         self._stall_timeout_seconds = stall_timeout_seconds
+        self._is_body_due = True
+        """Whether more of the body is to come: after its end, the next message is that the caller left."""
         self.has_ended = False
         """Whether nobody hears what is said."""
 
     async def receive(self) -> Message:
-        """As ASGI's."""
-        message = await self._receive()
+        """As ASGI's.
+
+        Raises:
+            HTTPException: the caller sent nothing, though the body is not at its end.
+
+        """
+        try:
+            async with asyncio.timeout(self._stall_timeout_seconds if self._is_body_due else None):
+                message = await self._receive()
+        except TimeoutError as error:
+            waited = f"nothing more of the body came for {self._stall_timeout_seconds:g} s"
+            raise HTTPException(408, waited, {"connection": "close"}) from error
+        self._is_body_due = message.get("more_body", False)
         self.has_ended = self.has_ended or message["type"] == "http.disconnect"
         return message
 

@@ -14,12 +14,12 @@ from idefics2_service.errors import ServiceError
 from idefics2_service.requests import Priority, State
 from idefics2_service.rest.bodies import Answer, GenerateBody
 from idefics2_service.rest.contract import (
+    SENT,
     SUBMITTED,
     WORK,
     CancelBody,
     CompletedBody,
     StatusBody,
-    describe_problems,
 )
 from idefics2_service.rest.dependencies import (
     Cores,
@@ -105,7 +105,7 @@ class SubmitOptions:
         )
 
 
-@router.post("", responses={**SUBMITTED, **describe_problems(413)})
+@router.post("", responses={**SUBMITTED, **SENT})
 async def submit(
     body: GenerateBody,
     options: Annotated[SubmitOptions, Depends()],

@@ -9,7 +9,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from idefics2_service.errors import InternalError
 from idefics2_service.events import Event, Failed, Finished, TextDelta
 from idefics2_service.rest.bodies import Answer, GenerateBody
-from idefics2_service.rest.contract import WORK, describe_problems
+from idefics2_service.rest.contract import SENT, WORK
 from idefics2_service.rest.dependencies import (
     CurrentCores,
     CurrentDeadlines,
@@ -19,7 +19,7 @@ from idefics2_service.rest.dependencies import (
 )
 from idefics2_service.rest.problems import Problem
 
-PROBLEMS = {**WORK, **describe_problems(413)}
+PROBLEMS = {**WORK, **SENT}
 
 router = APIRouter(prefix="/run/{owner}/{alias}", tags=["run"], dependencies=[Depends(check_app)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -49,9 +50,10 @@ class HttpServer:
         # each answer would wait 40 ms between head and body.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address = f"{settings.url_host}:{self._socket.getsockname()[1]}"
+        self._make_protocol = partial(Protocol, stall_timeout_seconds=settings.stall_timeout_seconds)
         config = uvicorn.Config(
             app,
-            http=Protocol,  # the faster one reads headers of any length
+            http=self._make_protocol,  # type: ignore[arg-type]  # the faster one reads headers of any length
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -73,7 +75,7 @@ class HttpServer:
         """Answer one more connection, which came in another way."""
         config = self._server.config
         state = self._server.server_state
-        return Protocol(config=config, server_state=state, app_state={})
+        return self._make_protocol(config=config, server_state=state, app_state={})
 
     def leave(self) -> None:
         """Let callers go elsewhere with their next call: each answer ends its connection."""

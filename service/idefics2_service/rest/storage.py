@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, Field, Json
 
-from idefics2_service.rest.contract import describe_problems
+from idefics2_service.rest.contract import SENT
 from idefics2_service.rest.dependencies import CurrentCall, CurrentCores, KeyId
 from idefics2_service.uploads.announcements import AnnouncedFields
 from idefics2_service.uploads.drafts import check_keep_seconds
@@ -73,8 +73,8 @@ def read_keep_seconds(
 KeepSeconds = Annotated[float | None, Depends(read_keep_seconds)]
 
 
-@router.post("/upload/initiate", responses=describe_problems(413))
-@router.post("/upload/initiate-multipart", name="initiate_multipart", responses=describe_problems(413))
+@router.post("/upload/initiate", responses=SENT)
+@router.post("/upload/initiate-multipart", name="initiate_multipart", responses=SENT)
 async def initiate(
     body: FileBody, cores: CurrentCores, call: CurrentCall, key_id: KeyId, keep_seconds: KeepSeconds
 ) -> UploadAddress:
