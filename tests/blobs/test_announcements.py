@@ -24,11 +24,11 @@ from idefics2_service.errors import (
 )
 from idefics2_service.keys.records import Limits
 from idefics2_service.settings import FileSettings
-from idefics2_service.uploads import pieces
+from idefics2_service.uploads import names, pieces
 from idefics2_service.uploads.announcements import Announcements
 from idefics2_service.uploads.library import Library
 from idefics2_service.uploads.quotas import FileQuotas
-from idefics2_service.uploads.records import StoredFile, UploadStart
+from idefics2_service.uploads.records import Piece, StoredFile, UploadStart
 from idefics2_service.uploads.uploads import Uploads
 from pictures import draw_red_circle, encode
 
@@ -470,6 +470,44 @@ async def test_parts_and_announcements_count_for_the_key(blobs: BlobStore) -> No
     error = await refuse(FileQuotaExceeded, desk.bring_part(file_id, 2, PICTURE[:31_000]))
     assert "300000" in error.message
     assert await desk.bring_part(file_id, 1, PICTURE[:20_000])
+
+
+async def test_what_an_upload_took_and_has_not_written_counts_for_the_key_once(blobs: BlobStore) -> None:
+    quotas = FileQuotas(blobs, FileSettings(max_key_bytes=10))
+    kept: list[Piece] = []
+    first, second = names.make_id(), names.make_id()
+    async with quotas.hold(KEY, first, kept) as allowance:
+        allowance.take(6)
+        async with quotas.hold(KEY, second) as other:
+            other.take(4)
+            with pytest.raises(FileQuotaExceeded, match="11 bytes; at most 10 "):
+                other.take(1)
+        piece = Piece(names.make_piece_name(KEY, first, 0), 6)
+        kept.append(piece)
+        await blobs.put(piece.name, b"sixsix")
+        async with quotas.hold(KEY, second) as other:
+            other.take(4)
+            with pytest.raises(FileQuotaExceeded, match="11 bytes; at most 10 "):
+                allowance.take(1)
+
+
+async def test_uploads_that_run_at_once_have_no_more_together_than_the_key_may_have(desk: Desk) -> None:
+    desk.limits[KEY] = Limits(max_stored_bytes=95_000)
+    ids = [await desk.announce() for _ in range(2)]
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield OTHER
+        begun.set()
+        await go_on.wait()
+
+    slowly = asyncio.create_task(desk.announcements.receive(KEY, ids[0], None, slow()))
+    await begun.wait()
+    error = await refuse(FileQuotaExceeded, desk.bring(ids[1]))
+    assert "at most 95000" in error.message
+    go_on.set()
+    await desk.library.delete(await slowly)
+    assert await desk.bring(ids[1])
 
 
 async def test_a_key_has_quotas_of_its_own(desk: Desk) -> None:

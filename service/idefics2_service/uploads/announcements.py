@@ -138,8 +138,9 @@ class Announcements:
         async def begin(data: bytes) -> None:
             draft.recognise(data)
 
-        async with self._keeping(draft.intake), self._quotas.hold(key_id, file_id) as allowance:
-            meter = Meter(allowance, start.size_bytes, self._settings.max_file_bytes, _name_size(size_bytes))
+        pieces, field = draft.intake.pieces, _name_size(size_bytes)
+        async with self._keeping(draft.intake), self._quotas.hold(key_id, file_id, pieces) as allowance:
+            meter = Meter(allowance, start.size_bytes, self._settings.max_file_bytes, field)
             async with aclosing(meter.pass_on(chunks)) as measured:
                 await draft.intake.take(measured, begin)
             meter.check_end()
@@ -186,7 +187,7 @@ class Announcements:
             if number == 1:
                 recognise(OF_BODY.body, data)
 
-        async with self._keeping(intake), self._quotas.hold(key_id, file_id) as allowance:
+        async with self._keeping(intake), self._quotas.hold(key_id, file_id, intake.pieces) as allowance:
             max_bytes = self._settings.max_file_bytes
             field = _name_size(size_bytes)
             meter = Meter(allowance, size_bytes or 0, max_bytes, field, num_others=num_others)

@@ -11,20 +11,34 @@ from idefics2_service.keys.records import Limits
 from idefics2_service.uploads import names
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from idefics2_service.blobs.interface import BlobStore
     from idefics2_service.settings import FileSettings
+    from idefics2_service.uploads.records import Piece
 
 
 @dataclass
-class Allowance:
+class _Account:
     """What a key has, while it uploads; shared by all its uploads of this replica."""
 
     max_bytes: int = 0
     num_bytes: int = 0
-    folders: list[str] = field(default_factory=list)
-    """Of files that come now; one stands there for each of its parts that do."""
+    allowances: list[Allowance] = field(default_factory=list)
+    """Of files that come now; one stands there for each of their parts that do."""
+
+
+@dataclass(eq=False)
+class Allowance:
+    """What one upload may take of what its key may have."""
+
+    folder: str
+    pieces: Sequence[Piece]
+    """Of the upload, before they are written: it goes on."""
+    account: _Account
+    num_bytes: int = 0
+    """How many came, those of calls before included."""
 
     def take(self, num_bytes: int) -> None:
         """Count bytes that came.
@@ -35,6 +49,7 @@ class Allowance:
         """
         self.check(num_bytes)
         self.num_bytes += num_bytes
+        self.account.num_bytes += num_bytes
 
     def check(self, num_bytes: int) -> None:
         """Make sure that there is room for so many more bytes.
@@ -43,12 +58,17 @@ class Allowance:
             FileQuotaExceeded: there is none.
 
         """
-        if self.num_bytes + num_bytes > self.max_bytes:
+        total, bound = self.account.num_bytes + num_bytes, self.account.max_bytes
+        if total > bound:
             message = (
-                f"the files of this key would have {self.num_bytes + num_bytes} bytes; "
-                f"at most {self.max_bytes} are allowed: delete some, or wait until they expire"
+                f"the files of this key would have {total} bytes; "
+                f"at most {bound} are allowed: delete some, or wait until they expire"
             )
-            raise FileQuotaExceeded(message, bound=str(self.max_bytes))
+            raise FileQuotaExceeded(message, bound=str(bound))
+
+    def count_unwritten(self, blob_names: AbstractSet[str]) -> int:
+        """Count what came and is not among blobs of these names."""
+        return self.num_bytes - sum(piece.size_bytes for piece in self.pieces if piece.name in blob_names)
 
 
 class FileQuotas:
@@ -68,14 +88,20 @@ class FileQuotas:
         self._blobs = blobs
         self._settings = settings
         self._limits_of = limits_of
-        self._allowances: dict[str, Allowance] = {}
+        self._accounts: dict[str, _Account] = {}
 
     @asynccontextmanager
-    async def hold(self, key_id: str, file_id: str) -> AsyncIterator[Allowance]:
-        """Hold a place for one upload, and yield what its key may have.
+    async def hold(self, key_id: str, file_id: str, pieces: Sequence[Piece] = ()) -> AsyncIterator[Allowance]:
+        """Hold a place for one upload, and yield what it may take.
 
-        What is kept is counted anew for each upload, by names and sizes alone. Several replicas know of each
-        other's bytes by then only, so that together they may pass the bound by what is on its way.
+        What is kept is counted anew for each upload, by names and sizes alone, and what uploads of this
+        replica hold and have not written beside it. Several replicas know of each other's bytes by then only,
+        so that together they may pass the bound by what is on its way.
+
+        Args:
+            key_id: whose file it is.
+            file_id: which one.
+            pieces: of the upload, each before it is written; those from before are there already.
 
         Raises:
             FileQuotaExceeded: the key has as many files as it may have.
@@ -84,21 +110,27 @@ class FileQuotas:
         """
         limits = self._limits_of(key_id)
         folder = names.file_folder(key_id, file_id)
-        allowance = self._allowances.setdefault(key_id, Allowance())
-        allowance.max_bytes = limits.max_stored_bytes or self._settings.max_key_bytes
-        allowance.folders.append(folder)
+        account = self._accounts.setdefault(key_id, _Account())
+        account.max_bytes = limits.max_stored_bytes or self._settings.max_key_bytes
+        allowance = Allowance(folder, pieces, account, sum(piece.size_bytes for piece in pieces))
+        account.allowances.append(allowance)
         try:
-            await self._count(key_id, allowance, limits.max_stored_files or self._settings.max_key_files)
+            await self._count(key_id, account, limits.max_stored_files or self._settings.max_key_files)
             yield allowance
         finally:
-            allowance.folders.remove(folder)
-            if not allowance.folders:
-                self._allowances.pop(key_id, None)
+            account.allowances.remove(allowance)
+            if not account.allowances:
+                self._accounts.pop(key_id, None)
 
-    async def _count(self, key_id: str, allowance: Allowance, max_files: int) -> None:
+    async def _count(self, key_id: str, account: _Account, max_files: int) -> None:
+        before = account.allowances.copy()  # what ends meanwhile may be written too late to be found
         blobs = await self._blobs.list_blobs(names.files_folder(key_id))
-        num_files = len({names.folder_of(blob) for blob in blobs} | set(allowance.folders))
+        folders = {names.folder_of(blob) for blob in blobs}
+        num_files = len(folders | {allowance.folder for allowance in account.allowances})
         if num_files > max_files:
             message = f"this key would have {num_files} files; at most {max_files} are allowed"
             raise FileQuotaExceeded(message, bound=str(max_files))
-        allowance.num_bytes = sum(blob.size_bytes for blob in blobs if names.is_piece(blob.name))
+        kept = {blob.name: blob.size_bytes for blob in blobs if names.is_piece(blob.name)}
+        coming = dict.fromkeys((*before, *account.allowances))
+        num_unwritten = sum(allowance.count_unwritten(kept.keys()) for allowance in coming)
+        account.num_bytes = sum(kept.values()) + num_unwritten

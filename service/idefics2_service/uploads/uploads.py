@@ -61,7 +61,7 @@ class Uploads:
             return await self._library.keep(replace(known, expires_at=expires_at))
         draft = await self._begin(key_id, start)
         try:
-            async with self._quotas.hold(key_id, draft.id) as allowance:
+            async with self._quotas.hold(key_id, draft.id, draft.intake.pieces) as allowance:
                 return await self._complete(draft, chunks, allowance)
         except BaseException as error:
             is_refused = isinstance(error, InvalidInput | FileQuotaExceeded) and not draft.has_broken_off
