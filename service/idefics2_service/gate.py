@@ -87,6 +87,27 @@ class Gate:
             yield key
 
     @contextmanager
+    def admit_bearer(self, key_id: str, num_bytes: int) -> Iterator[None]:
+        """Hold place and bytes of a call that brings what a key announced, and shows no key itself.
+
+        Such calls may come at any rate: those that announced did not.
+
+        Raises:
+            Unauthenticated: the key is not in force any more.
+            QuotaExceeded: the key's limits leave no room, or others do.
+
+        """
+        with ExitStack() as place:
+            with self._counting_refusals():
+                key = self._ring.find(key_id)
+                self._check_places(key_id)
+                place.enter_context(self._quotas.open(key))
+            self._places.take(key_id)
+            place.callback(self._places.give_back, key_id)
+            place.enter_context(self.hold(key, num_bytes))
+            yield
+
+    @contextmanager
     def hold(self, key: Key, num_bytes: int) -> Iterator[None]:
         """Hold the bytes of what a call sends: at best before they are read.
 

@@ -12,13 +12,15 @@ import httpx
 import pytest
 from fakes.script import Answer
 from harness import Harness, MakeSettings, run_on_fake_backend
-from pictures import DESCRIBE, red_circle
+from pictures import DESCRIBE, draw_red_circle, encode, red_circle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 APP = "fal-ai/idefics-2-8b"
+PATIENCE_SECONDS = 30
 PICTURE = red_circle()
+LARGE = encode(draw_red_circle(), "BMP")  # 90 kB
 NAMED = {"content_type": "image/png", "file_name": "a circle, red ö.png"}
 
 
@@ -158,6 +160,68 @@ async def test_the_cdn_takes_nothing_from_who_has_no_key(client: Client) -> None
     for path in ("files/upload", "files/upload/multipart"):
         answer = await client.http.post(f"{client.base}/cdn/{path}", content=PICTURE)
         assert (answer.status_code, answer.json()["reason"]) == (401, "API_KEY_MISSING")
+
+
+@asynccontextmanager
+async def bringing(
+    client: Client, url: str, *, sign: str, method: str = "PUT", **headers: str
+) -> AsyncIterator[asyncio.Task[httpx.Response]]:
+    """Bring half of a picture, until `sign` stands among the metrics; at the block's end, the rest."""
+    go_on = asyncio.Event()
+
+    async def send() -> AsyncIterator[bytes]:
+        yield LARGE[:40_000]
+        await go_on.wait()
+        yield LARGE[40_000:]
+
+    headers["content-length"] = str(len(LARGE))
+    call = asyncio.create_task(client.http.request(method, url, content=send(), headers=headers))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while sign not in (await client.http.get(f"{client.base}/metrics")).text.splitlines():
+            pass
+    try:
+        yield call
+    finally:
+        go_on.set()
+        await call
+
+
+async def test_who_brings_a_file_takes_a_place_of_the_key_that_announced_it(
+    make_settings: MakeSettings,
+) -> None:
+    async with serve(make_settings, gate__max_open_calls=3) as client:
+        ids = [await client.initiate() for _ in range(3)]
+        first = bringing(client, ids[0]["upload_url"], sign="idefics2_open_calls 1.0")
+        second = bringing(client, f"{ids[1]['upload_url']}/1", sign="idefics2_open_calls 2.0")
+        async with first as whole, second as part:
+            refused = await client.http.put(ids[2]["upload_url"], content=PICTURE)
+            assert (refused.status_code, refused.json()["reason"]) == (429, "CALLS_FULL")
+            unknown = f"{ids[2]['upload_url'][:-32]}{'0' * 32}"
+            assert (await client.http.put(unknown, content=PICTURE)).status_code == 404
+        assert [(await whole).status_code, (await part).status_code] == [200, 200]
+        assert (await client.http.put(ids[2]["upload_url"], content=PICTURE)).status_code == 200
+        assert "idefics2_open_calls 0.0" in (await client.http.get(f"{client.base}/metrics")).text
+
+
+async def test_what_is_held_of_a_file_on_its_way_counts_for_the_key(make_settings: MakeSettings) -> None:
+    least = {"grpc__max_receive_bytes": 1_000, "limits__max_images": 1, "limits__max_image_bytes": 50_000}
+    async with serve(make_settings, gate__max_held_bytes=150_000, **least) as client:
+        ids = [await client.initiate() for _ in range(2)]
+        to_cdn = f"{client.base}/cdn/files/upload"
+        sign = f"idefics2_held_bytes {float(len(LARGE))}"
+        for call in (
+            bringing(client, ids[0]["upload_url"], sign=sign),
+            bringing(client, to_cdn, sign=sign, method="POST", **client.key),
+        ):
+            async with call as brought:
+                for refused in (
+                    await client.http.put(ids[1]["upload_url"], content=LARGE),
+                    await client.http.post(to_cdn, content=LARGE, headers=client.key),
+                ):
+                    assert (refused.status_code, refused.json()["reason"]) == (429, "MEMORY_FULL")
+            assert (await brought).status_code == 200
+        assert (await client.http.put(ids[1]["upload_url"], content=LARGE)).status_code == 200
+        assert "idefics2_held_bytes 0.0" in (await client.http.get(f"{client.base}/metrics")).text
 
 
 async def test_a_file_is_brought_once(client: Client) -> None:

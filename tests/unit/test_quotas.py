@@ -115,6 +115,14 @@ def test_a_call_is_open_until_its_end_however_it_ends() -> None:
             stack.enter_context(quotas.admit(key))
 
 
+def test_a_call_at_any_rate_is_open_as_others_are() -> None:
+    quotas, key = Quotas(Clock()), make_key(calls_per_second=1, burst=1, max_concurrent=1)
+    call(quotas, key)
+    for _ in range(2):
+        with quotas.open(key), pytest.raises(ConcurrencyExceeded), quotas.open(key):
+            pass
+
+
 def test_keys_do_not_use_up_each_others_limits() -> None:
     quotas = Quotas(Clock())
     anna, bert = (make_key(name, calls_per_second=1, max_concurrent=1) for name in ("anna", "bert"))

@@ -62,14 +62,28 @@ class Quotas:
             ConcurrencyExceeded: too many of its calls are open.
 
         """
-        usage = self._usages.setdefault(key.id, _Usage(TokenBucket()))
-        self._check_rate(key, usage.bucket)
+        self._check_rate(key, self._usage_of(key).bucket)
+        with self.open(key):
+            yield
+
+    @contextmanager
+    def open(self, key: Key) -> Iterator[None]:
+        """As `admit`, for a call that may come at any rate.
+
+        Raises:
+            ConcurrencyExceeded: too many of its calls are open.
+
+        """
+        usage = self._usage_of(key)
         _check_concurrency(key, usage.num_open)
         usage.num_open += 1
         try:
             yield
         finally:
             usage.num_open -= 1
+
+    def _usage_of(self, key: Key) -> _Usage:
+        return self._usages.setdefault(key.id, _Usage(TokenBucket()))
 
     def _check_rate(self, key: Key, bucket: TokenBucket) -> None:
         per_second, burst = key.limits.calls_per_second, key.limits.burst_calls

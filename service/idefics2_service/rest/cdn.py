@@ -1,7 +1,8 @@
 """Files themselves: brought and read by whoever knows their address, which nobody can guess."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager
+from functools import partial
 from typing import Annotated
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from idefics2_service.errors import FileNotUploaded
 from idefics2_service.rest.contract import SENT, SLOW
-from idefics2_service.rest.dependencies import Cores, CurrentCall, CurrentCores, KeyId
+from idefics2_service.rest.dependencies import Cores, CurrentCall, CurrentCores, CurrentKey, KeyId
 from idefics2_service.rest.storage import KeepSeconds
 from idefics2_service.uploads.announcements import AnnouncedFields
 from idefics2_service.uploads.links import make_public_path
@@ -72,10 +73,12 @@ NewFile = Annotated[MultipartAddress, Depends(announce)]
 
 @router.post("/files/upload", responses=SLOW)
 async def upload(
-    request: Request, cores: CurrentCores, key_id: KeyId, file: NewFile, size_bytes: ContentLength = None
+    request: Request, cores: CurrentCores, key: CurrentKey, file: NewFile, size_bytes: ContentLength = None
 ) -> FileAddress:
     """Take a file in as a whole."""
-    await cores.announcements.receive(key_id, file.upload_id, size_bytes, _read(request))
+    hold = partial(cores.gate.hold, key, cores.announcements.count_held(size_bytes))
+    async with _bring(request, hold) as chunks:
+        await cores.announcements.receive(key.id, file.upload_id, size_bytes, chunks)
     return FileAddress(access_url=file.access_url)
 
 
@@ -90,7 +93,9 @@ async def receive(
     key_id: str, file_id: str, request: Request, cores: CurrentCores, size_bytes: ContentLength = None
 ) -> Response:
     """Take an announced file in as a whole."""
-    file = await cores.announcements.receive(key_id, file_id, size_bytes, _read(request))
+    hold = partial(cores.gate.admit_bearer, key_id, cores.announcements.count_held(size_bytes))
+    async with _bring(request, hold) as chunks:
+        file = await cores.announcements.receive(key_id, file_id, size_bytes, chunks)
     return JSONResponse({"sha256": file.sha256, "size_bytes": file.size_bytes})
 
 
@@ -106,7 +111,9 @@ async def receive_part(
     size_bytes: ContentLength = None,
 ) -> Response:
     """Take in one part of an announced file; parts come in any order."""
-    etag = await cores.announcements.receive_part(key_id, file_id, number, size_bytes, _read(request))
+    hold = partial(cores.gate.admit_bearer, key_id, cores.announcements.count_held(size_bytes))
+    async with _bring(request, hold) as chunks:
+        etag = await cores.announcements.receive_part(key_id, file_id, number, size_bytes, chunks)
     return JSONResponse({"partNumber": number, "etag": etag}, headers={"etag": etag})
 
 
@@ -148,8 +155,22 @@ async def _send(cores: Cores, file: StoredFile) -> AsyncGenerator[bytes, None]:
                 yield part
 
 
-async def _read(request: Request) -> AsyncGenerator[bytes, None]:
-    """Yield a body as it comes."""
-    async for chunk in request.stream():
-        if chunk:
-            yield chunk
+@asynccontextmanager
+async def _bring(
+    request: Request, hold: Callable[[], AbstractContextManager[None]]
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Yield a body as it comes; what `hold` returns is entered before a byte is read, and left at the end.
+
+    So it is not entered before the file is known to be announced: nobody takes the places of a key who knows
+    its name only.
+    """
+    with ExitStack() as held:
+
+        async def read() -> AsyncGenerator[bytes, None]:
+            held.enter_context(hold())
+            async for chunk in request.stream():
+                if chunk:
+                    yield chunk
+
+        async with aclosing(read()) as chunks:
+            yield chunks

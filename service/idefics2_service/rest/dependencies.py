@@ -15,6 +15,7 @@ from fastapi import Depends, Header, Path, Request, Security
 from idefics2_service.errors import RequestCancelled, RequestIdInvalid, RequestNotFound
 from idefics2_service.gate import Gate
 from idefics2_service.generation import Generation
+from idefics2_service.keys.records import Key
 from idefics2_service.metrics import Metrics
 from idefics2_service.requests import Deadlines, RequestName
 from idefics2_service.rest.calls import Call
@@ -64,17 +65,23 @@ _Key = Annotated[str | None, Security(KEY)]
 """Says in the description that a key is needed; `rest.calls` has looked at it."""
 
 
+async def get_key(request: Request, _: _Key) -> Key:
+    """Return the key that was shown."""
+    return _read_key(await get_call(request))
+
+
 async def get_key_id(request: Request, _: _Key) -> str:
     """Return whose call it is."""
-    return _read_key_id(await get_call(request))
+    return _read_key(await get_call(request)).id
 
 
-def _read_key_id(call: Call) -> str:
+def _read_key(call: Call) -> Key:
     if call.key is None:
         raise TypeError("rest.calls asks for a key only where a path says so: this one does not")
-    return call.key.id
+    return call.key
 
 
+CurrentKey = Annotated[Key, Depends(get_key)]
 KeyId = Annotated[str, Depends(get_key_id)]
 
 
@@ -98,7 +105,7 @@ async def check_app(
 async def name_new(request: Request, _: _Key) -> RequestName:
     """Name the request that the call makes."""
     call = await get_call(request)
-    return RequestName(_read_key_id(call), call.request_id)
+    return RequestName(_read_key(call).id, call.request_id)
 
 
 async def name_known(request_id: str, request: Request, _: _Key) -> RequestName:
@@ -110,7 +117,7 @@ async def name_known(request_id: str, request: Request, _: _Key) -> RequestName:
     """
     call = await get_call(request)
     try:
-        name = name_request(_read_key_id(call), request_id)
+        name = name_request(_read_key(call).id, request_id)
     except RequestIdInvalid as error:
         raise RequestNotFound("this key has no request of this name") from error
     call.request_id = request_id

@@ -23,7 +23,7 @@ from idefics2_service.uploads import names, parts
 from idefics2_service.uploads.drafts import OF_BODY, Draft, check_keep_seconds, check_name, recognise
 from idefics2_service.uploads.library import check_same
 from idefics2_service.uploads.meters import Meter, check_size
-from idefics2_service.uploads.pieces import Intake, read_ahead
+from idefics2_service.uploads.pieces import Intake, count_held, read_ahead
 from idefics2_service.uploads.records import (
     Announcement,
     StoredFile,
@@ -104,6 +104,10 @@ class Announcements:
             data = encode_announcement(Announcement(name, keep_seconds))
             await self._blobs.put(names.announcement_name(key_id, file_id), data)
         return file_id
+
+    def count_held(self, size_bytes: int | None) -> int:
+        """Return how many bytes of a body of this size are held at a time, at most; None: it is not known."""
+        return count_held(self._blobs, size_bytes)
 
     async def receive(
         self, key_id: str, file_id: str, size_bytes: int | None, chunks: AsyncIterator[Data]

@@ -102,6 +102,18 @@ class Intake:
             await asyncio.to_thread(_update, self._digest, chunks)
 
 
+def count_held(blobs: BlobStore, size_bytes: int | None) -> int:
+    """Return how many bytes an intake holds at a time, at most: a piece that comes, and those being written.
+
+    Args:
+        blobs: where they are put.
+        size_bytes: how many come; None: not known.
+
+    """
+    most = (1 + blobs.max_writing) * PIECE_BYTES
+    return most if size_bytes is None else min(size_bytes, most)
+
+
 async def _finish_first(tasks: deque[asyncio.Task[None]]) -> None:
     """Take out the first task when it is done; who is cancelled meanwhile leaves it as it is."""
     await asyncio.wait((tasks[0],))
