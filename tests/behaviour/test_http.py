@@ -58,6 +58,18 @@ def check_faults(response: httpx.Response, *places: Sequence[str | int]) -> None
     assert "input" not in body["detail"][0]  # it may be a picture, and the caller has it
 
 
+async def call_raw(web: Web, words: str) -> str:
+    """Send what no client sends, and return all that comes until the other side closes."""
+    host, port = web.service.app.http_address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(words.encode())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        told = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return told.decode()
+
+
 def write(**fields: Any) -> str:
     """Write a question with fields set on top; NaN and lone surrogates as they are."""
     return json.dumps({**BODY, **fields})
@@ -265,6 +277,15 @@ async def test_a_body_is_not_awaited_that_says_that_it_is_too_large(alone: Web) 
         assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.mark.parametrize("path", [RUN, "/cdn/files/upload", "/healthz/live"])
+async def test_a_body_whose_end_is_said_in_two_ways_is_refused(web: Web, path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {web.headers['authorization']}\r\n"
+    head += "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    told = await call_raw(web, f"{head}1\r\nx\r\n0\r\n\r\n")
+    assert told.startswith("HTTP/1.1 400 ")
+    assert "content-length and transfer-encoding" in told
 
 
 async def test_a_submission_is_told_as_clients_want_it(web: Web) -> None:

@@ -103,6 +103,7 @@ class Calls:
         try:
             with ExitStack() as place:
                 _check_pointing(scope)
+                _check_framing(scope)
                 if _is_guarded(scope["path"]):
                     authorization = Headers(scope=scope).get("authorization")
                     is_counted = _is_counted(scope)
@@ -209,6 +210,14 @@ def _check_pointing(scope: Scope) -> None:
     problem: Problem | None = scope["state"].get("problem")
     if problem is not None:
         raise problem
+
+
+def _check_framing(scope: Scope) -> None:
+    """Raise where a body's end is said in two ways: who reads it and who counts it must not differ."""
+    headers = Headers(scope=scope)
+    if "content-length" in headers and "transfer-encoding" in headers:
+        message = "content-length and transfer-encoding: a call may have one of them, not both"
+        raise Problem(400, "bad_request", message, headers={"connection": "close"})
 
 
 def _too_large(most: int) -> HTTPException:
