@@ -288,6 +288,24 @@ async def test_a_body_whose_end_is_said_in_two_ways_is_refused(web: Web, path: s
     assert "content-length and transfer-encoding" in told
 
 
+@pytest.mark.parametrize(
+    ("target", "word"),
+    [
+        ("CONNECT fal.run:443", "IDEFICS2_CONNECT_PORT"),
+        ("CONNECT /healthz/live", "IDEFICS2_CONNECT_PORT"),
+        ("OPTIONS *", "slash, not be '*'"),
+        ("GET http://fal.run/x", "slash, not be 'http://fal.run/x'"),
+    ],
+)
+async def test_a_call_of_no_path_is_refused_in_words(
+    web: Web, target: str, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = await call_raw(web, f"{target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert told.startswith("HTTP/1.1 400 ")
+    assert word in told
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 async def test_a_submission_is_told_as_clients_want_it(web: Web) -> None:
     web.service.expect(red_circle_answer())
     taken = await web.submit()

@@ -73,6 +73,7 @@ class Pointing:
         await self._app(pointed, receive, send)
 
     def _point(self, scope: Scope, headers: Headers) -> Scope:
+        _check_target(scope)
         path: str = scope["path"].rstrip("/") or "/"  # clients differ in it, and not all follow a redirect
         host = headers.get("host") or "{}:{}".format(*(scope.get("server") or ("localhost", 80)))
         scheme = scope["scheme"]
@@ -98,6 +99,20 @@ class Pointing:
 
     def _prefixed(self, base: str) -> Origin:
         return Origin({service: f"{self._public_url or base}/{service}" for service in SERVICES})
+
+
+def _check_target(scope: Scope) -> None:
+    """Make sure that a call names a path.
+
+    Raises:
+        Problem: it names something else, as for a proxy.
+
+    """
+    if scope["method"] == "CONNECT":
+        raise Problem(400, "bad_request", "this port is no proxy; IDEFICS2_CONNECT_PORT sets which one is")
+    if not scope["path"].startswith("/"):
+        message = f"the target of a call must begin with a slash, not be {scope['path'][:200]!r}"
+        raise Problem(400, "bad_request", message)
 
 
 def _read_target(target: str | None) -> tuple[str, str, str]:
