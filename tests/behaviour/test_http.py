@@ -256,6 +256,20 @@ async def test_each_route_that_reads_a_body_refuses_one_that_is_too_large(alone:
             assert "4000 bytes" in response.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    "path", [*POSTS, "/rest/storage/upload/initiate", f"/cdn/uploads/test/{'0' * 32}/complete"]
+)
+async def test_a_body_of_more_values_than_any_needs_is_not_built(web: Web, path: str) -> None:
+    response = await web.send(path, '{"x": [' + "{}," * 25_000 + "{}]}")
+    assert (response.status_code, response.json()["error_type"]) == (400, "bad_request")
+    assert "50000 commas and brackets" in response.json()["detail"]
+
+
+async def test_a_prompt_may_be_of_commas_alone(web: Web) -> None:
+    web.service.expect(red_circle_answer())
+    assert (await web.send(RUN, write(prompt="," * 32_768))).json() == {"output": RED_CIRCLE}
+
+
 async def test_who_shows_no_key_may_name_ten_thousand_parts_and_send_no_more_than_that(
     on_fake_backend: Harness,
 ) -> None:

@@ -41,6 +41,11 @@ _GUARDED_PATHS = ("/cdn/files/upload", "/cdn/files/upload/multipart")
 _OPEN_PATH = "/rest/.well-known/jwks.json"
 _MAX_PARTS_BYTES = 2**20
 """Of a body that names the parts of a file: 10,000 fit. Who sends it shows no key."""
+_MARKS = (b",", b"[", b"{")
+_MAX_MARKS = 50_000
+"""What stands before each value of a JSON body: built, each may take many times its bytes, unknown or not.
+A prompt may be of commas alone, and 10,000 parts have 30,000 marks.
+"""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What metrics name: callers may make up others without end."""
 _FIRST_ERROR = 400
@@ -140,17 +145,21 @@ class Calls:
         return int(length)
 
     def _bound(self, scope: Scope, receive: Receive) -> Receive:
-        """Wrap `receive`: a body has at most so many bytes, but for files, whose bounds are their own."""
+        """Wrap `receive`: a body has so many bytes and values at most; a file has bounds of its own."""
         if _brings_file(scope):
             return receive
-        most, num_received = self._max_bytes(scope), 0
+        most, num_received, num_marks = self._max_bytes(scope), 0, 0
 
         async def bounded() -> Message:
-            nonlocal num_received
+            nonlocal num_received, num_marks
             message = await receive()
-            num_received += len(message.get("body", b""))
+            data = message.get("body", b"")
+            num_received += len(data)
             if num_received > most:
                 raise _too_large(most)
+            num_marks += sum(map(data.count, _MARKS))
+            if num_marks > _MAX_MARKS:
+                raise HTTPException(400, f"the body has more than {_MAX_MARKS} commas and brackets")
             return message
 
         return bounded
