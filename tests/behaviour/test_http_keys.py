@@ -17,7 +17,7 @@ from idefics2_service.app import App
 from idefics2_service.keys.changes import create, revoke
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.keys.records import Face, Limits
-from pictures import RED_CIRCLE
+from pictures import RED_CIRCLE, red_circle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -193,6 +193,28 @@ async def test_open_calls_are_bounded_and_give_their_place_back(door: Door) -> N
     assert (await anna.send(RUN, "{")).status_code == 422
     script.add(red_circle_answer())
     assert (await anna.post(RUN)).status_code == 200
+
+
+async def test_who_brings_a_file_is_an_open_call_of_the_key_that_announced_it(door: Door) -> None:
+    anna, stranger = door.caller("anna", limits=Limits(max_concurrent=1)), Web(door.service, "")
+    taken = [await anna.post("/rest/storage/upload/initiate", json={}) for _ in range(2)]
+    urls = [each.json()["upload_url"] for each in taken]
+    go_on = asyncio.Event()
+
+    async def send() -> AsyncIterator[bytes]:
+        yield red_circle()[:100]
+        await go_on.wait()
+        yield red_circle()[100:]
+
+    bringing = asyncio.create_task(stranger.put(urls[0], content=send()))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while "idefics2_open_calls 1.0" not in (await stranger.get("/metrics")).text:
+            pass
+    check_refused(await stranger.put(urls[1], content=red_circle()), 429, "CONCURRENCY_EXCEEDED")
+    check_refused(await anna.post(RUN), 429, "CONCURRENCY_EXCEEDED")
+    go_on.set()
+    assert (await bringing).status_code == 200
+    assert (await stranger.put(urls[1], content=red_circle())).status_code == 200
 
 
 async def test_submitted_requests_are_bounded_until_their_end(door: Door, backend: FakeBackend) -> None:

@@ -43,8 +43,8 @@ _MAX_PARTS_BYTES = 2**20
 """Of a body that names the parts of a file: 10,000 fit. Who sends it shows no key."""
 _MARKS = (b",", b"[", b"{")
 _MAX_MARKS = 50_000
-"""What stands before each value of a JSON body: built, each may take many times its bytes, unknown or not.
-A prompt may be of commas alone, and 10,000 parts have 30,000 marks.
+"""Of a JSON body. A mark stands before each value, which may take many times its bytes when it is built, even
+where its field is unknown. A prompt may be of commas alone, and 10,000 parts have 30,000 marks.
 """
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What metrics name: callers may make up others without end."""
