@@ -142,6 +142,56 @@ def test_a_request_that_breaks_a_step_fails_alone(
     check_nothing_is_left(engine)
 
 
+def spoil_requests(engine: Engine, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let whatever is read of `names` leave keys and values that are not numbers, and such logits."""
+    forward, cache = engine.runner.forward, engine.runner.cache
+
+    def spoil_some(decoding: list[Any], reading: list[Any]) -> torch.Tensor:
+        logits = forward(decoding, reading).clone()
+        members = [*((sequence, 1) for sequence in decoding), *reading]
+        for number, (sequence, count) in enumerate(members):
+            if sequence.request_id in names:
+                begin = sequence.num_read_tokens
+                written = cache.read(sequence.slot, begin, begin + count)
+                cache.write(sequence.slot, begin, written * float("nan"))
+                logits[number] = float("nan")
+        return logits
+
+    monkeypatch.setattr(engine.runner, "forward", spoil_some)
+
+
+def is_clean(engine: Engine) -> bool:
+    """Tell whether all slots hold numbers."""
+    cache = engine.runner.cache
+    return all(cache.read(slot, 0, cache.max_tokens).isfinite().all() for slot in range(cache.num_slots))
+
+
+@pytest.mark.parametrize("leaving", ["fails", "is cancelled in its prompt", "moves and is cancelled"])
+def test_what_is_not_a_number_in_a_slot_goes_with_who_made_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, leaving: str
+) -> None:
+    caplog.set_level(logging.CRITICAL, "idefics2_engine.engine")  # tracebacks hold what was there
+    monkeypatch.setattr(engine.scheduler, "_max_step_tokens", 512 if leaving == "fails" else 40)
+    good = [Request(f"{n}", *CASES[n][:2], GREEDY, CASES[n][2]) for n in (0, 4, 7)]
+    alone = {request.request_id: run(engine, request)[request.request_id] for request in good}
+    bad = [Request(name, *CASES[0][:2], GREEDY) for name in ("bad", "worse")]
+    engine.prefixes.clear()
+    with monkeypatch.context() as patch:
+        spoil_requests(engine, patch, "bad", "worse")
+        for request in bad:
+            engine.add(engine.processor.prepare(request))
+        list(engine.step())
+        if leaving == "fails":
+            assert engine.is_idle
+        else:
+            assert [sequence.is_decoding for sequence in engine.scheduler.running] == [False, False]
+            for name in ("worse", "bad") if leaving == "is cancelled in its prompt" else ("bad", "worse"):
+                assert engine.cancel(name)
+    assert is_clean(engine)
+    assert run(engine, *good) == alone
+    assert is_clean(engine)
+
+
 def test_what_was_seen_wrongly_in_an_image_is_not_kept(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

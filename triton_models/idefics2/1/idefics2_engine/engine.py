@@ -290,20 +290,26 @@ class Engine:
             yield sequence.request_id, _finished(sequence, finish_reason)
 
     def _fail(self, sequence: Sequence, why: str, message: str) -> Told:
-        """End a request that broke something, and wipe what it leaves behind."""
+        """End a request that broke something, and forget what it may have spoilt."""
         self.meters.add("requests_failed_total", label=why)
         logger.error("request %s failed: %s", sequence.request_id, message)
         for span in sequence.spans:  # what was seen in them may be at fault
             self.images.drop(span.image)
-        self.runner.cache.clear(sequence.slot, len(sequence.token_ids))
         self._release(sequence)
         return sequence.request_id, Failed("INTERNAL_ERROR", message)
 
     def _release(self, sequence: Sequence) -> None:
-        """Take back a slot; the last one moves into the hole."""
+        """Take back a slot; the last one moves into the hole. Where nobody is, nothing stays.
+
+        What stayed might not be numbers, which is known only of who made a token. A step that failed may have
+        written more tokens than are counted as read, but never more than a sequence has.
+        """
         moved = self.scheduler.remove(sequence)
+        if sequence.slot >= 0:  # it had one
+            self.runner.cache.clear(sequence.slot, len(sequence.token_ids))
         if moved is not None:
             self.runner.cache.move(moved.slot, sequence.slot, moved.num_read_tokens)
+            self.runner.cache.clear(moved.slot, len(moved.token_ids))
             self.sampler.move(moved.slot, sequence.slot)
             moved.slot = sequence.slot
         sequence.spans = ()
