@@ -43,6 +43,27 @@ def test_the_environment_overrules_the_parameters(name: str) -> None:
     assert config.max_running == (9 if name == "max_running" else 3)
 
 
+@pytest.mark.parametrize(
+    ("parameter", "variable", "expected"),
+    [
+        (None, None, "cuda:1"),
+        ("auto", None, "cuda:1"),
+        ("auto", "auto", "cuda:1"),
+        ("cuda:3", None, "cuda:3"),
+        ("cuda:3", "auto", "cuda:1"),
+        ("auto", "cpu", "cpu"),
+        ("cuda:3", "cpu", "cpu"),
+    ],
+)
+def test_a_device_that_is_assigned_is_taken_only_where_none_is_named(
+    parameter: str | None, variable: str | None, expected: str
+) -> None:
+    parameters = {} if parameter is None else {"device": parameter}
+    environ = {} if variable is None else {"IDEFICS2_MODEL_DEVICE": variable}
+    config = EngineConfig.read(parameters, environ, FOLDER)
+    assert config.assign("cuda:1") == dataclasses.replace(config, device=expected)
+
+
 def test_variables_of_others_are_left_alone() -> None:
     environ = {"IDEFICS2_QUEUE_MAX_RUNNING": "x", "IDEFICS2_API_KEY": "y", "MAX_RUNNING": "z", "PATH": "/bin"}
     assert EngineConfig.read({}, environ, Path("/nowhere")) == EngineConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from typing import TYPE_CHECKING, Any
@@ -9,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from engine.answers import make_used_cache, run_tokens
-from idefics2_engine.decode_graph import DecodeGraphs
+from idefics2_engine.decode_graph import DecodeGraph, DecodeGraphs
 from idefics2_engine.kv_cache import KVCache, KVShape
 from idefics2_engine.requests import Failed, Request, SamplingParams
 from idefics2_engine.sequence import Sequence
 from pictures import draw_red_circle, encode, red_circle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from idefics2_engine.engine import Engine
     from idefics2_engine.requests import Event
 
@@ -137,6 +140,27 @@ def test_there_is_a_graph_for_every_number_of_sequences_and_every_length(
         assert all(2 * small >= large for small, large in itertools.pairwise(steps)), steps
     for (batch, _), graph in graphs._graphs.items():
         assert len(graph.ids) == len(graph.positions) == batch
+
+
+def test_graphs_are_recorded_on_the_device_that_has_the_cache(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = KVCache(KVShape(1, 1, 1, torch.float32), 2, 300, torch.device("meta"))
+    current: list[torch.device | None] = [None]
+
+    @contextlib.contextmanager
+    def make_current(device: torch.device) -> Iterator[None]:
+        current.append(device)
+        yield
+        current.pop()
+
+    recorded: list[torch.device | None] = []
+    monkeypatch.setattr(torch.cuda, "device", make_current)
+    monkeypatch.setattr(DecodeGraph, "record", lambda *_: recorded.append(current[-1]))
+    graphs = DecodeGraphs(engine.runner._text, cache)
+    graphs.capture()
+    assert recorded == [cache.keys[0].device] * len(graphs._graphs)
+    assert current == [None]
 
 
 def test_answers_with_graphs_are_those_without(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

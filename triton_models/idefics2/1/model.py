@@ -48,11 +48,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the checkpoint; Triton calls the model ready when this returns."""
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-        parameters = {
-            key: value["string_value"]
-            for key, value in json.loads(args["model_config"]).get("parameters", {}).items()
-        }
-        self._config = EngineConfig.read(parameters, _environment(args), Path(args["model_repository"]))
+        self._config = _read_config(args)
         self._streams: dict[str, Stream] = {}
         self._lock = threading.Lock()
         self._outbox = Outbox(self._send, max_messages_per_second=self._config.message_rate)
@@ -177,9 +173,12 @@ def _response(events: list[Event], *, done: bool) -> Any:
     )
 
 
-def _environment(args: dict[str, str]) -> dict[str, str]:
-    """Read the process's environment; name the GPU that Triton assigned where none is named."""
-    environment = dict(os.environ)
+def _read_config(args: dict[str, str]) -> EngineConfig:
+    parameters = {
+        key: value["string_value"]
+        for key, value in json.loads(args["model_config"]).get("parameters", {}).items()
+    }
+    config = EngineConfig.read(parameters, os.environ, Path(args["model_repository"]))
     if args["model_instance_kind"] == "GPU":
-        environment.setdefault("IDEFICS2_MODEL_DEVICE", f"cuda:{args['model_instance_device_id']}")
-    return environment
+        config = config.assign(f"cuda:{args['model_instance_device_id']}")
+    return config

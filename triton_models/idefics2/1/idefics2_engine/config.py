@@ -75,6 +75,10 @@ class EngineConfig:
         """Messages a second for all requests together."""
         return self.max_messages_per_second or _MESSAGES_PER_CORE * count_cores()
 
+    def assign(self, device: str) -> EngineConfig:
+        """Take the device that Triton assigns, unless the operator named one."""
+        return dataclasses.replace(self, device=device) if self.device == "auto" else self
+
     @classmethod
     def read(
         cls, parameters: Mapping[str, str], environ: Mapping[str, str], model_folder: Path

@@ -80,13 +80,15 @@ class DecodeGraphs:
             lengths.insert(0, -(-lengths[0] // 2))
         self._graphs = {(b, n): DecodeGraph(text, cache, b, n) for b in batches for n in lengths}
         self._batches, self._lengths = batches, lengths
+        self._device = cache.keys[0].device
 
     @torch.inference_mode()
     def capture(self) -> None:
         """Record all, the largest first, whose memory the others then share."""
         pool = None
-        for _, graph in sorted(self._graphs.items(), reverse=True):
-            pool = graph.record(pool)
+        with torch.cuda.device(self._device):  # streams and graphs are of the current one, whatever they do
+            for _, graph in sorted(self._graphs.items(), reverse=True):
+                pool = graph.record(pool)
 
     def replay(self, sequences: list[Sequence]) -> Tensor:
         """Decode all who run, in the order of their slots; return [num_sequences, vocab_size] float32.
