@@ -140,6 +140,40 @@ def test_of_a_prompt_longer_than_all_the_room_the_beginning_is_kept(slots: KVCac
     assert count_blocks(cache, "abcdefgh") == len(cache) == 3
 
 
+def test_room_is_made_before_it_is_taken(slots: KVCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = PrefixCache(6 * BLOCK_BYTES)
+    read, held = slots.read, []
+
+    def read_and_look(slot: int, start: int, end: int) -> torch.Tensor:
+        held.append(cache.num_bytes)
+        return read(slot, start, end)
+
+    cache.store(name_blocks("abcde"), slots, 0)
+    monkeypatch.setattr(slots, "read", read_and_look)
+    cache.store(name_blocks("abxyz"), slots, 1)
+    cache.store(name_blocks("123456789"), slots, 2)
+    assert len(held) == 2 + 3 + 6  # each looks at a block's size first
+    assert max(held[1:4] + held[5:]) <= 5 * BLOCK_BYTES
+    assert [count_blocks(cache, prompt) for prompt in ("abcde", "abxyz", "123456789")] == [0, 0, 6]
+
+
+def test_a_prompt_that_there_is_no_memory_to_keep_is_answered_all_the_same(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request("one", "Describe the image.", (red_circle(),), GREEDY)
+    expected = run(engine, request)
+    forget(engine)
+    run(engine, replace(request, request_id="known", prompt="Something else"))
+    assert len(engine.prefixes)
+
+    def lack(*_: object) -> None:
+        raise torch.OutOfMemoryError("there is none left")
+
+    monkeypatch.setattr(engine.prefixes, "store", lack)
+    assert run(engine, request) == expected
+    assert not len(engine.prefixes)  # what was kept makes room
+
+
 def test_where_no_block_fits_none_is_kept(slots: KVCache) -> None:
     cache = PrefixCache(BLOCK_BYTES - 1)
     cache.store(name_blocks("abc"), slots, 0)

@@ -272,7 +272,7 @@ class Engine:
         """Add a token to an answer; yield what there is to show."""
         is_first = not sequence.num_generated_tokens
         if is_first:
-            self.prefixes.store(sequence.prefix_keys, self.runner.cache, sequence.slot)
+            self._keep_prefix(sequence)
             sequence.spans = ()
             sequence.clock.enter("prefill")
         sequence.token_ids.append(token_id)
@@ -288,6 +288,14 @@ class Engine:
             self._release(sequence)
             sequence.clock.enter("decode")
             yield sequence.request_id, _finished(sequence, finish_reason)
+
+    def _keep_prefix(self, sequence: Sequence) -> None:
+        """Keep what was read of a prompt; a lack of memory costs only that."""
+        try:
+            self.prefixes.store(sequence.prefix_keys, self.runner.cache, sequence.slot)
+        except torch.OutOfMemoryError as error:
+            logger.warning("no memory to keep the prompt of request %s: %s", sequence.request_id, error)
+            self._make_room(error)
 
     def _fail(self, sequence: Sequence, why: str, message: str) -> Told:
         """End a request that broke something, and forget what it may have spoilt."""

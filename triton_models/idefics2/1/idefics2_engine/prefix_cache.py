@@ -44,24 +44,28 @@ class PrefixCache:
         return num_tokens
 
     def store(self, keys: list[bytes], cache: KVCache, slot: int) -> None:
-        """Keep what a slot holds of a prompt."""
+        """Keep what a slot holds of a prompt, from its beginning, as far as there is room for it alone."""
+        block_bytes = cache.read(slot, 0, BLOCK_TOKENS).nbytes
+        keys = keys[: self._max_bytes // block_bytes]
+        self._touch(keys)  # so that it is others that make room
         for number, key in enumerate(keys):
             if key not in self._blocks:
+                self._evict(self._max_bytes - block_bytes)
                 start = number * BLOCK_TOKENS
-                block = cache.read(slot, start, start + BLOCK_TOKENS).clone()
-                if block.nbytes > self._max_bytes:
-                    return
-                self._blocks[key] = block
-                self.num_bytes += block.nbytes
+                self._blocks[key] = cache.read(slot, start, start + BLOCK_TOKENS).clone()
+                self.num_bytes += block_bytes
         self._touch(keys)
-        while self.num_bytes > self._max_bytes:
-            _, oldest = self._blocks.popitem(last=False)
-            self.num_bytes -= oldest.nbytes
 
     def clear(self) -> None:
         """Forget all."""
         self._blocks.clear()
         self.num_bytes = 0
+
+    def _evict(self, max_bytes: int) -> None:
+        """Forget what was used longest ago, until no more than `max_bytes` are held."""
+        while self.num_bytes > max_bytes:
+            _, oldest = self._blocks.popitem(last=False)
+            self.num_bytes -= oldest.nbytes
 
     def _touch(self, keys: list[bytes]) -> None:
         """Count blocks as used, the last of a prompt longest ago: without the first it is of no use."""
