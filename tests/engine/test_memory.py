@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import random
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 import torch
 from idefics2_engine.config import EngineConfig
-from idefics2_engine.memory import MemoryPlan, measure_free, plan_memory
+from idefics2_engine.memory import MemoryPlan, measure_free, measure_used, plan_memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -107,3 +111,36 @@ def test_a_plan_says_itself_in_one_line() -> None:
 def test_on_a_cpu_no_more_than_half_of_the_machine_counts_as_free() -> None:
     memory = psutil.virtual_memory()
     assert 0 < measure_free(torch.device("cpu")) <= memory.total // 2
+
+
+def be_in_a_container(folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str, **figures: int) -> None:
+    """Let the kernel tell of a container what it would."""
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{figures.pop('current')}\n")
+    lines = {"anon": 30 * MIB, "file": 50 * MIB, "inactive_file": 0, "active_file": 0, **figures}
+    (folder / "memory.stat").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
+    monkeypatch.setattr("idefics2_engine.memory._CONTAINER", folder)
+
+
+def test_files_that_the_kernel_keeps_for_a_container_count_as_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"inactive_file": 60 * MIB, "active_file": 10 * MIB}
+    be_in_a_container(tmp_path, monkeypatch, str(100 * MIB), current=99 * MIB, **files)
+    assert measure_used() == (29 * MIB, 100 * MIB)
+    assert measure_free(torch.device("cpu")) == 71 * MIB // 2
+
+
+def test_a_container_with_more_in_it_than_its_limit_has_nothing_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_in_a_container(tmp_path, monkeypatch, str(100 * MIB), current=101 * MIB)
+    assert measure_free(torch.device("cpu")) == 0
+
+
+def test_where_a_container_has_no_limit_the_machine_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_in_a_container(tmp_path, monkeypatch, "max", current=0)
+    assert measure_used()[1] == psutil.virtual_memory().total
+    assert measure_free(torch.device("cpu")) > 0

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from idefics2_engine.config import EngineConfig
 
 _MARGIN = 0.05  # of what is free: other programs, and what allocators cannot use
 _HOST_SHARE = 0.5  # of a CPU's free memory: it belongs to others too
 _IMAGE_SHARE, _MAX_IMAGE_BYTES = 0.05, 1 << 30
 _PREFIX_SHARE, _MAX_PREFIX_BYTES = 0.15, 4 << 30
+_CONTAINER = Path("/sys/fs/cgroup")
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,11 @@ def measure_free(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * (1 - _MARGIN))
-    return int(min([_read_available(), *_read_container_limits()]) * _HOST_SHARE)
+    available = _read_machine("MemAvailable")
+    if container := _read_container():
+        used, limit = container
+        available = min(available, max(0, limit - used))
+    return int(available * _HOST_SHARE)
 
 
 def measure_used() -> tuple[int, int]:
@@ -85,28 +88,25 @@ def measure_used() -> tuple[int, int]:
 
     Of the machine where there is no container, or none with a limit: the kernel would look at nothing else.
     """
-    folder = Path("/sys/fs/cgroup")
-    limit = folder / "memory.max"
-    if limit.exists() and (most := limit.read_text().strip()) != "max":
-        lines = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        used = int((folder / "memory.current").read_text()) - int(lines["inactive_file"])
-        return max(0, used), int(most)
     total = _read_machine("MemTotal")
-    return total - _read_available(), total
+    return _read_container() or (total - _read_machine("MemAvailable"), total)
 
 
-def _read_available() -> int:
-    """Return the bytes that the machine could give without swapping."""
-    return _read_machine("MemAvailable")
+def _read_container() -> tuple[int, int] | None:
+    """Return what `measure_used` does, where the container has a limit.
+
+    Source: what MemAvailable of /proc/meminfo is to a machine: files that are cached are given back before
+    anybody is killed, those that were read twice (`active`), too.
+    """
+    limit = _CONTAINER / "memory.max"
+    if not limit.exists() or (most := limit.read_text().strip()) == "max":
+        return None
+    lines = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
+    cached = int(lines["inactive_file"]) + int(lines["active_file"])
+    return max(0, int((_CONTAINER / "memory.current").read_text()) - cached), int(most)
 
 
 def _read_machine(name: str) -> int:
+    """Return bytes of /proc/meminfo."""
     lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     return int(lines[name].split()[0]) * 1024
-
-
-def _read_container_limits() -> Iterator[int]:
-    """Return what the container has left, where it has a limit."""
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and (most := limit.read_text().strip()) != "max":
-        yield max(0, int(most) - int(used.read_text()))
