@@ -116,6 +116,9 @@ class TritonPythonModel:
         )
 
     def _cancel(self, public_id: str) -> None:
+        if not public_id:  # it would mean everybody who gave no id
+            message = "target must be the id of the request to cancel, not empty"
+            raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "target")
         with self._lock:
             targets = [key for key, stream in self._streams.items() if stream.public_id == public_id]
         for stream_id in targets:

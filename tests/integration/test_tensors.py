@@ -1,0 +1,92 @@
+"""What a plain Triton client is told that does not keep to ARCHITECTURE.md, "The model's tensors"."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from idefics2_service.triton.tensors import RequestWriter
+from pictures import DESCRIBE, red_circle
+from processes import Started, running_service
+from tritonclient.grpc import service_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tritonclient.grpc import service_pb2
+
+MOST_TOKENS = 20
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a Triton listens whose model allows few tokens."""
+    variables = {"IDEFICS2_MODEL_MAX_NEW_TOKENS": str(MOST_TOKENS)}
+    with running_service(tmp_path_factory.mktemp("service"), **variables) as service:
+        yield Started(service, service.wait_until_ready()).triton_urls[-1]
+
+
+@pytest.fixture
+async def triton(url: str) -> AsyncIterator[service_pb2_grpc.GRPCInferenceServiceStub]:
+    """Triton's own interface."""
+    async with grpc.aio.insecure_channel(url) as channel:
+        yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+
+class Stream:
+    """One request and what comes of it."""
+
+    def __init__(
+        self, triton: service_pb2_grpc.GRPCInferenceServiceStub, request: service_pb2.ModelInferRequest
+    ) -> None:
+        """Send it."""
+        self._call = triton.ModelStreamInfer(iter([request]))
+
+    async def read(self) -> list[dict[str, Any]]:
+        """Read the events of one response."""
+        told = await self._call.read()
+        assert not told.error_message
+        response = told.infer_response
+        index = next(i for i, output in enumerate(response.outputs) if output.name == "events")
+        events: list[dict[str, Any]] = json.loads(response.raw_output_contents[index][4:])
+        return events
+
+    async def read_last(self) -> dict[str, Any]:
+        """Read to the last event."""
+        last: dict[str, Any] = {"type": ""}
+        while last["type"] in {"", "StageEntered", "TextDelta"}:
+            last = (await self.read())[-1]
+        return last
+
+
+def write(name: str = "") -> RequestWriter:
+    """Begin a request of some id."""
+    return RequestWriter("idefics2", name)
+
+
+def ask(name: str = "") -> RequestWriter:
+    """Ask a question and set nothing else."""
+    return write(name).texts("prompt", DESCRIBE.encode()).texts("image", red_circle())
+
+
+async def test_cancelling_without_a_target_is_refused_and_ends_nobody(
+    triton: service_pb2_grpc.GRPCInferenceServiceStub,
+) -> None:
+    writer = (
+        ask().numbers("min_new_tokens", "INT32", MOST_TOKENS).numbers("max_new_tokens", "INT32", MOST_TOKENS)
+    )
+    nameless = Stream(triton, writer.message)
+    assert (await nameless.read())[0] == {"type": "StageEntered", "stage": "PREFILL"}
+    for cancel in (
+        write().texts("operation", b"cancel"),
+        write().texts("operation", b"cancel").texts("target", b""),
+    ):
+        assert await Stream(triton, cancel.message).read_last() == {
+            "type": "Failed",
+            "reason": "VALUE_OUT_OF_RANGE",
+            "message": "target must be the id of the request to cancel, not empty",
+            "field": "target",
+        }
+    assert (await nameless.read_last())["type"] == "Finished"
