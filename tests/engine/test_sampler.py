@@ -101,6 +101,21 @@ def test_what_was_chosen_counts_as_said() -> None:
     assert sampler.choose(logits, [replace(row, slot=0)]) == [5]  # 1.1 / 1.2 is above 1 / 1.2
 
 
+def test_a_token_that_was_chosen_in_a_step_that_fails_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lack(_: torch.Tensor) -> list[int]:
+        raise torch.OutOfMemoryError("there is none left")
+
+    sampler = make(2)
+    logits = torch.zeros(1, VOCAB_SIZE)
+    logits[0, 5], logits[0, 6] = 1.1, 1.0
+    row = Row(1, SamplingParams(temperature=0, repetition_penalty=1.2), 1, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "tolist", lack)
+        with pytest.raises(torch.OutOfMemoryError):
+            sampler.choose(logits, [row])
+    assert sampler.choose(logits, [row]) == [5]
+
+
 def test_sampling_follows_the_probabilities() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0, -50.0]])
     counts = [0, 0, 0, 0]

@@ -73,9 +73,10 @@ class Sampler:
         drawing = [n for n, row in enumerate(rows) if row.params.temperature > 0]
         if drawing:
             chosen[drawing] = _draw(scores[drawing], [rows[n] for n in drawing])
-        self._has[[row.slot for row in rows], chosen] = True
         is_finite = logits.isfinite().all(-1)
         told = torch.where(is_finite, chosen, -1).tolist()  # one wait for the device
+        # Last: where a step fails it is done again, and a first try must not count.
+        self._has[[row.slot for row in rows], chosen] = True
         return [token_id if token_id >= 0 else None for token_id in told]
 
     def process(self, logits: Tensor, rows: list[Row]) -> Tensor:
