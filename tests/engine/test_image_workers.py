@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 from idefics2_engine import image_workers
+from idefics2_engine.errors import EngineFault
 from idefics2_engine.image_workers import ImageWorkers, WorkerLimits
 from idefics2_engine.images import InvalidImage, Sizing
 from pictures import draw_red_circle, encode
@@ -263,6 +265,24 @@ def test_a_worker_that_dies_in_the_midst_of_a_large_file_costs_that_file_alone()
         with pytest.raises(InvalidImage, match="its decoder died"):
             result.result(PATIENCE_SECONDS)
         check_equal(watched.cut(SMALL), cut_here(SMALL))
+
+
+def test_where_no_worker_can_be_started_it_is_not_blamed_on_the_picture_and_the_next_has_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("CRITICAL", image_workers.__name__)  # tracebacks hold what was there
+    with watching() as watched:
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "Popen", refuse_to_fork)
+            with pytest.raises(EngineFault, match="could not begin to decode an image"):
+                watched.cut(SMALL)
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert not watched.workers.killed
+
+
+def refuse_to_fork(*_: object, **__: object) -> None:
+    """Do as a machine that has no process to give."""
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
 
 def test_a_worker_that_dies_idle_costs_no_picture() -> None:

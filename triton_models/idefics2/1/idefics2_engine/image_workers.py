@@ -6,6 +6,7 @@ Whatever happens to a worker, a new one takes its place with the next picture.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import subprocess
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from idefics2_engine.errors import EngineFault
 from idefics2_engine.image_worker import HEAD, OVERRUN, pack
 from idefics2_engine.images import Crop, InvalidImage, Sizing
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.05  # how often somebody looks whether a picture is wanted still
 _CHUNK = 1 << 20
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class ImageWorkers:
             give_up: asked from time to time; once true, the future is cancelled and the worker stopped.
 
         Returns:
-            The crops, or InvalidImage.
+            The crops, InvalidImage, or EngineFault where nothing could decode it.
 
         """
         result: Future[list[Crop]] = Future()
@@ -132,8 +136,9 @@ class _Keeper:
 
     def _cut(self, job: _Job) -> list[Crop]:
         head = {"split": job.split, "sizing": asdict(self._sizing)}
+        worker = self._find_worker()
         try:
-            told, pixels = self._ask(pack(head, job.data), job.give_up)
+            told, pixels = self._ask(worker, pack(head, job.data), job.give_up)
         except TimeoutError as error:
             self._count("time")
             problem = f"took more than {self._limits.max_seconds:g} s to decode"
@@ -149,16 +154,31 @@ class _Keeper:
             raise InvalidImage(told["reason"], told["problem"])
         return _unpack_crops(told["grids"], pixels)
 
-    def _ask(self, message: bytes, give_up: Callable[[], bool]) -> tuple[dict[str, Any], bytes]:
-        """Exchange one message; a worker that fails at it is not used again."""
+    def _find_worker(self) -> subprocess.Popen[bytes]:
+        """Return the worker, a new one where there is none that lives.
+
+        Raises:
+            EngineFault: none can be started, which is no picture's fault.
+
+        """
         if self._worker is not None and self._worker.poll() is not None:
             self._count("died")
             self._stop()  # its pipes are open still
         if self._worker is None:
-            self._worker = _start(self._limits)
+            try:
+                self._worker = _start(self._limits)
+            except OSError as error:
+                logger.exception("no process can be started that decodes images")
+                raise EngineFault("the engine could not begin to decode an image") from error
+        return self._worker
+
+    def _ask(
+        self, worker: subprocess.Popen[bytes], message: bytes, give_up: Callable[[], bool]
+    ) -> tuple[dict[str, Any], bytes]:
+        """Exchange one message; a worker that fails at it is not used again."""
         deadline = time.monotonic() + self._limits.max_seconds
         try:
-            return _exchange(self._worker, message, deadline, give_up)
+            return _exchange(worker, message, deadline, give_up)
         except EOFError as error:
             if self._stop() == -OVERRUN:
                 raise _OverrunError from error
