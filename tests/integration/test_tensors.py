@@ -90,3 +90,21 @@ async def test_cancelling_without_a_target_is_refused_and_ends_nobody(
             "field": "target",
         }
     assert (await nameless.read_last())["type"] == "Finished"
+
+
+async def test_two_requests_as_one_batch_are_refused(
+    triton: service_pb2_grpc.GRPCInferenceServiceStub,
+) -> None:
+    both = (
+        write()
+        .texts("prompt", DESCRIBE.encode(), DESCRIBE.encode())
+        .texts("image", red_circle(), red_circle())
+    )
+    for given in both.message.inputs:
+        given.shape[:] = [2, 1]
+    assert await Stream(triton, both.message).read_last() == {
+        "type": "Failed",
+        "reason": "REQUEST_MALFORMED",
+        "message": "prompt must have a batch dimension of 1, not of 2: send one request each",
+        "field": "prompt",
+    }

@@ -150,7 +150,15 @@ class _Tensors:
 
     def values(self, name: str) -> list[Any]:
         tensor = pb_utils.get_input_tensor_by_name(self._request, name)
-        return [] if tensor is None else list(tensor.as_numpy().reshape(-1).tolist())
+        if tensor is None:
+            return []
+        array = tensor.as_numpy()
+        if array.shape[0] != 1:
+            message = (
+                f"{name} must have a batch dimension of 1, not of {array.shape[0]}: send one request each"
+            )
+            raise InvalidRequest("REQUEST_MALFORMED", message, name)
+        return list(array.reshape(-1).tolist())
 
     def value(self, name: str, default: Any) -> Any:
         values = self.values(name)
