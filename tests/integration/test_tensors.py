@@ -108,3 +108,12 @@ async def test_two_requests_as_one_batch_are_refused(
         "message": "prompt must have a batch dimension of 1, not of 2: send one request each",
         "field": "prompt",
     }
+
+
+async def test_an_answer_of_which_nothing_is_said_is_no_longer_than_the_operator_allows(
+    triton: service_pb2_grpc.GRPCInferenceServiceStub,
+) -> None:
+    assert (await Stream(triton, ask().message).read_last())["type"] == "Finished"
+    too_long = ask().numbers("max_new_tokens", "INT32", MOST_TOKENS + 1)
+    refused = await Stream(triton, too_long.message).read_last()
+    assert refused["message"] == f"max_new_tokens must be 1 to {MOST_TOKENS}, not {MOST_TOKENS + 1}"

@@ -95,9 +95,9 @@ class TritonPythonModel:
             raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "operation")
 
     def _read_request(self, stream_id: str, tensors: _Tensors) -> Request:
-        default = SamplingParams()
+        default, most_tokens = SamplingParams(), self._config.max_new_tokens
         sampling = SamplingParams(
-            max_new_tokens=tensors.value("max_new_tokens", default.max_new_tokens),
+            max_new_tokens=tensors.value("max_new_tokens", min(default.max_new_tokens, most_tokens)),
             min_new_tokens=tensors.value("min_new_tokens", default.min_new_tokens),
             repetition_penalty=tensors.value("repetition_penalty", default.repetition_penalty),
             temperature=tensors.value("temperature", default.temperature),
@@ -106,7 +106,7 @@ class TritonPythonModel:
             seed=tensors.value("seed", uuid.uuid4().int >> 64),
             stop=tuple(text.decode() for text in tensors.values("stop")),
         )
-        check_sampling(sampling, self._config.max_new_tokens)
+        check_sampling(sampling, most_tokens)
         return Request(
             request_id=stream_id,
             prompt=tensors.text("prompt", ""),
