@@ -25,7 +25,7 @@ DEFAULT_TEMPERATURE = 0.4
 DEFAULT_TOP_P = 0.8
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 10.0
-MAX_REPETITION_PENALTY = 10.0
+MIN_REPETITION_PENALTY, MAX_REPETITION_PENALTY = 0.01, 10.0
 MAX_TOP_K = 1000
 MAX_STOPS, MAX_STOP_BYTES = 8, 128
 MAX_SEED = 2**64 - 1
@@ -106,8 +106,9 @@ def _check_min_new_tokens(given: int | None, max_new_tokens: int) -> int:
 
 def _check_repetition_penalty(given: float | None) -> float:
     value = DEFAULT_REPETITION_PENALTY if given is None else given
-    if not 0 < value <= MAX_REPETITION_PENALTY:  # also refuses NaN, as below
-        raise ValueOutOfRange.of("repetition_penalty", f"above 0, up to {MAX_REPETITION_PENALTY:g}", value)
+    if not MIN_REPETITION_PENALTY <= value <= MAX_REPETITION_PENALTY:  # also refuses NaN, as below
+        bound = f"{MIN_REPETITION_PENALTY:g} to {MAX_REPETITION_PENALTY:g}"
+        raise ValueOutOfRange.of("repetition_penalty", bound, value)
     return value
 
 

@@ -53,7 +53,7 @@ async def test_a_wrong_key_is_told_by_its_field_and_the_right_one_then_works(
         ("temperature", "0.0005", "temperature must be 0 for the most likely token, or 0.001 to 10"),
         ("top_p", "1.5", "must be above 0, up to 1"),
         ("top_p", "0", "top_p must be above 0, up to 1"),
-        ("repetition_penalty", "0", "repetition_penalty must be above 0, up to 10"),
+        ("repetition_penalty", "0", "must be 0.01 to 10"),
         ("max_new_tokens", "4097", "must be 1 to 4096"),
         ("max_new_tokens", "1.5", "must be 1 to 4096"),
         ("seed", "-1", "must be 0 to 2⁶⁴ − 1"),

@@ -46,7 +46,7 @@ DEFAULTS = {
 }
 ACCEPTED: dict[str, list[Any]] = {
     "max_new_tokens": [1, 4096],
-    "repetition_penalty": [JUST_ABOVE_0, 1.0, 10.0],
+    "repetition_penalty": [0.01, 1.0, 10.0],
     "temperature": [0.0, 0.001, 10.0],
     "top_p": [JUST_ABOVE_0, 1.0],
     "top_k": [1, 1000],
@@ -56,7 +56,16 @@ ACCEPTED: dict[str, list[Any]] = {
 }
 REFUSED: dict[str, list[Any]] = {
     "max_new_tokens": [0, -1, 4097],
-    "repetition_penalty": [0.0, -0.0, -1.0, math.nextafter(10, 11), math.nan, math.inf],
+    "repetition_penalty": [
+        JUST_ABOVE_0,
+        0.0,
+        -0.0,
+        -1.0,
+        math.nextafter(0.01, 0),
+        math.nextafter(10, 11),
+        math.nan,
+        math.inf,
+    ],
     "temperature": [
         JUST_ABOVE_0,
         math.nextafter(0.001, 0),
@@ -245,7 +254,12 @@ def test_only_validation_makes_a_valid_request() -> None:
         # 1 changes nothing.
         (
             "repetition_penalty",
-            {0, 1, validation.MAX_REPETITION_PENALTY, validation.DEFAULT_REPETITION_PENALTY},
+            {
+                1,
+                validation.MIN_REPETITION_PENALTY,
+                validation.MAX_REPETITION_PENALTY,
+                validation.DEFAULT_REPETITION_PENALTY,
+            },
         ),
         (
             "temperature",

@@ -24,7 +24,7 @@ type Question struct {
 	MaxNewTokens *int
 	// MinNewTokens must be generated before the model may end its turn. Default 0.
 	MinNewTokens *int
-	// RepetitionPenalty: 1 changes nothing, higher repeats less. Above 0, up to 10. Default 1.2.
+	// RepetitionPenalty: 1 changes nothing, higher repeats less. 0.01 to 10. Default 1.2.
 	RepetitionPenalty *float64
 	// Temperature: higher is more random; 0 always takes the most likely token. 0, or 0.001 to 10. Default 0.4.
 	Temperature *float64

@@ -160,7 +160,7 @@ type GenerateRequest struct {
 	// How many tokens may be generated at most, 1 to 4,096. Default 512. VALUE_OUT_OF_RANGE.
 	MaxNewTokens *int32 `protobuf:"varint,3,opt,name=max_new_tokens,json=maxNewTokens,proto3,oneof" json:"max_new_tokens,omitempty"`
 	// Divides the score of tokens that occur in the prompt or in the answer so far: 1 changes nothing,
-	// higher repeats less. Above 0, up to 10. Default 1.2. VALUE_OUT_OF_RANGE.
+	// higher repeats less. 0.01 to 10. Default 1.2. VALUE_OUT_OF_RANGE.
 	RepetitionPenalty *float64 `protobuf:"fixed64,4,opt,name=repetition_penalty,json=repetitionPenalty,proto3,oneof" json:"repetition_penalty,omitempty"`
 	// Higher is more random. 0 always takes the most likely token; otherwise 0.001 to 10. Default 0.4.
 	// VALUE_OUT_OF_RANGE.

@@ -26,7 +26,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     """Say how the answer is to be written."""
     add = parser.add_argument
     add("--min-new-tokens", type=int, metavar="N", help="tokens before the model may end its turn (0)")
-    add("--repetition-penalty", type=float, metavar="X", help="higher repeats less, above 0 to 10 (1.2)")
+    add("--repetition-penalty", type=float, metavar="X", help="higher repeats less, 0.01 to 10 (1.2)")
     add("--temperature", type=float, metavar="X", help="higher is more random, 0 is greedy, to 10 (0.4)")
     add("--top-p", type=float, metavar="X", help="sample tokens that add up to this, above 0 to 1 (0.8)")
     add("--top-k", type=int, metavar="N", help="sample among this many tokens, 1 to 1000 (no limit)")

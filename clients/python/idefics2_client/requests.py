@@ -33,7 +33,7 @@ class Options(TypedDict, total=False):
     min_new_tokens: int | None
     """How many tokens must be generated before the model may end its turn. Default 0."""
     repetition_penalty: float | None
-    """1 changes nothing, higher repeats less. Above 0, up to 10. Default 1.2."""
+    """1 changes nothing, higher repeats less. 0.01 to 10. Default 1.2."""
     temperature: float | None
     """Higher is more random; 0 always takes the most likely token. 0, or 0.001 to 10. Default 0.4."""
     top_p: float | None

@@ -25,7 +25,7 @@ export interface Question {
   maxNewTokens?: number;
   /** How many tokens must be generated before the model may end its turn. Default 0. */
   minNewTokens?: number;
-  /** 1 changes nothing, higher repeats less. Above 0, up to 10. Default 1.2. */
+  /** 1 changes nothing, higher repeats less. 0.01 to 10. Default 1.2. */
   repetitionPenalty?: number;
   /** Higher is more random; 0 always takes the most likely token. 0, or 0.001 to 10. Default 0.4. */
   temperature?: number;

@@ -120,7 +120,7 @@ class GenerateRequest(_message.Message):
     """How many tokens may be generated at most, 1 to 4,096. Default 512. VALUE_OUT_OF_RANGE."""
     repetition_penalty: _builtins.float
     """Divides the score of tokens that occur in the prompt or in the answer so far: 1 changes nothing,
-    higher repeats less. Above 0, up to 10. Default 1.2. VALUE_OUT_OF_RANGE.
+    higher repeats less. 0.01 to 10. Default 1.2. VALUE_OUT_OF_RANGE.
     """
     temperature: _builtins.float
     """Higher is more random. 0 always takes the most likely token; otherwise 0.001 to 10. Default 0.4.

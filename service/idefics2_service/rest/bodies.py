@@ -57,9 +57,12 @@ class GenerateBody(BaseModel):
     repetition_penalty: float | None = Field(
         None,
         description="Higher is less repetition. "
-        f"Above 0, up to {validation.MAX_REPETITION_PENALTY:g}; "
+        f"{validation.MIN_REPETITION_PENALTY} to {validation.MAX_REPETITION_PENALTY:g}; "
         f"default {validation.DEFAULT_REPETITION_PENALTY}.",
-        json_schema_extra={"exclusiveMinimum": 0, "maximum": validation.MAX_REPETITION_PENALTY},
+        json_schema_extra={
+            "minimum": validation.MIN_REPETITION_PENALTY,
+            "maximum": validation.MAX_REPETITION_PENALTY,
+        },
     )
     temperature: float | None = Field(
         None,

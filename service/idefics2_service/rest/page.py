@@ -119,6 +119,7 @@ def _list_values(facts: PageFacts) -> Iterator[tuple[str, object]]:
     yield "min_temperature", f"{validation.MIN_TEMPERATURE:g}"
     yield "max_temperature", f"{validation.MAX_TEMPERATURE:g}"
     yield "repetition_penalty", validation.DEFAULT_REPETITION_PENALTY
+    yield "min_repetition_penalty", f"{validation.MIN_REPETITION_PENALTY:g}"
     yield "max_repetition_penalty", f"{validation.MAX_REPETITION_PENALTY:g}"
     yield "top_p", validation.DEFAULT_TOP_P
     yield "max_new_tokens", min(validation.DEFAULT_MAX_NEW_TOKENS, limits.max_new_tokens)

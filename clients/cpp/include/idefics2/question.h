@@ -46,7 +46,7 @@ struct Question {
   std::optional<std::int32_t> max_new_tokens;
   /// Must be generated before the model may end its turn. Default 0.
   std::optional<std::int32_t> min_new_tokens;
-  /// 1 changes nothing, higher repeats less. Above 0, up to 10. Default 1.2.
+  /// 1 changes nothing, higher repeats less. 0.01 to 10. Default 1.2.
   std::optional<double> repetition_penalty;
   /// Higher is more random; 0 always takes the most likely token. 0, or 0.001 to 10. Default 0.4.
   std::optional<double> temperature;

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 MAX_TOP_K = 1000
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 10.0
-MAX_REPETITION_PENALTY = 10.0
+# A smaller one would make infinities of scores, which are float32.
+MIN_REPETITION_PENALTY, MAX_REPETITION_PENALTY = 0.01, 10.0
 
 
 def check_sampling(params: SamplingParams, max_new_tokens: int) -> None:
@@ -28,8 +29,8 @@ def check_sampling(params: SamplingParams, max_new_tokens: int) -> None:
         ("min_new_tokens", "0 to max_new_tokens", 0 <= params.min_new_tokens <= params.max_new_tokens),
         (
             "repetition_penalty",
-            f"above 0, up to {MAX_REPETITION_PENALTY:g}",
-            0 < penalty <= MAX_REPETITION_PENALTY,
+            f"{MIN_REPETITION_PENALTY:g} to {MAX_REPETITION_PENALTY:g}",
+            MIN_REPETITION_PENALTY <= penalty <= MAX_REPETITION_PENALTY,
         ),
         (
             "temperature",

@@ -53,7 +53,7 @@ export type GenerateRequest = Message<"idefics2.v1.GenerateRequest"> & {
 
   /**
    * Divides the score of tokens that occur in the prompt or in the answer so far: 1 changes nothing,
-   * higher repeats less. Above 0, up to 10. Default 1.2. VALUE_OUT_OF_RANGE.
+   * higher repeats less. 0.01 to 10. Default 1.2. VALUE_OUT_OF_RANGE.
    *
    * @generated from field: optional double repetition_penalty = 4;
    */

@@ -111,7 +111,7 @@ public final class Question {
       return this;
     }
 
-    /** 1 changes nothing, higher repeats less. Above 0, up to 10. Default 1.2. */
+    /** 1 changes nothing, higher repeats less. 0.01 to 10. Default 1.2. */
     public Builder repetitionPenalty(double value) {
       message.setRepetitionPenalty(value);
       return this;

@@ -435,7 +435,7 @@ public final class Generation {
     /**
      * <pre>
      * Divides the score of tokens that occur in the prompt or in the answer so far: 1 changes nothing,
-     * higher repeats less. Above 0, up to 10. Default 1.2. VALUE_OUT_OF_RANGE.
+     * higher repeats less. 0.01 to 10. Default 1.2. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>optional double repetition_penalty = 4 [json_name = "repetitionPenalty"];</code>
@@ -445,7 +445,7 @@ public final class Generation {
     /**
      * <pre>
      * Divides the score of tokens that occur in the prompt or in the answer so far: 1 changes nothing,
-     * higher repeats less. Above 0, up to 10. Default 1.2. VALUE_OUT_OF_RANGE.
+     * higher repeats less. 0.01 to 10. Default 1.2. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>optional double repetition_penalty = 4 [json_name = "repetitionPenalty"];</code>
@@ -914,7 +914,7 @@ public final class Generation {
     /**
      * <pre>
      * Divides the score of tokens that occur in the prompt or in the answer so far: 1 changes nothing,
-     * higher repeats less. Above 0, up to 10. Default 1.2. VALUE_OUT_OF_RANGE.
+     * higher repeats less. 0.01 to 10. Default 1.2. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>optional double repetition_penalty = 4 [json_name = "repetitionPenalty"];</code>
@@ -927,7 +927,7 @@ public final class Generation {
     /**
      * <pre>
      * Divides the score of tokens that occur in the prompt or in the answer so far: 1 changes nothing,
-     * higher repeats less. Above 0, up to 10. Default 1.2. VALUE_OUT_OF_RANGE.
+     * higher repeats less. 0.01 to 10. Default 1.2. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>optional double repetition_penalty = 4 [json_name = "repetitionPenalty"];</code>
@@ -2359,7 +2359,7 @@ public final class Generation {
       /**
        * <pre>
        * Divides the score of tokens that occur in the prompt or in the answer so far: 1 changes nothing,
-       * higher repeats less. Above 0, up to 10. Default 1.2. VALUE_OUT_OF_RANGE.
+       * higher repeats less. 0.01 to 10. Default 1.2. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>optional double repetition_penalty = 4 [json_name = "repetitionPenalty"];</code>
@@ -2372,7 +2372,7 @@ public final class Generation {
       /**
        * <pre>
        * Divides the score of tokens that occur in the prompt or in the answer so far: 1 changes nothing,
-       * higher repeats less. Above 0, up to 10. Default 1.2. VALUE_OUT_OF_RANGE.
+       * higher repeats less. 0.01 to 10. Default 1.2. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>optional double repetition_penalty = 4 [json_name = "repetitionPenalty"];</code>
@@ -2385,7 +2385,7 @@ public final class Generation {
       /**
        * <pre>
        * Divides the score of tokens that occur in the prompt or in the answer so far: 1 changes nothing,
-       * higher repeats less. Above 0, up to 10. Default 1.2. VALUE_OUT_OF_RANGE.
+       * higher repeats less. 0.01 to 10. Default 1.2. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>optional double repetition_penalty = 4 [json_name = "repetitionPenalty"];</code>
@@ -2402,7 +2402,7 @@ public final class Generation {
       /**
        * <pre>
        * Divides the score of tokens that occur in the prompt or in the answer so far: 1 changes nothing,
-       * higher repeats less. Above 0, up to 10. Default 1.2. VALUE_OUT_OF_RANGE.
+       * higher repeats less. 0.01 to 10. Default 1.2. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>optional double repetition_penalty = 4 [json_name = "repetitionPenalty"];</code>
