@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -73,13 +74,14 @@ class Watched:
             self.cut(data)
         return caught.value
 
-    def begin(self, data: bytes) -> Future[list[Crop]]:
-        """Return when a keeper holds the picture."""
-        begun = threading.Event()
+    def begin(self, data: bytes, unwanted: threading.Event | None = None) -> Future[list[Crop]]:
+        """Return when a worker is given the picture; it is wanted until it is `unwanted`."""
+        looks, begun = itertools.count(), threading.Event()
 
         def give_up() -> bool:
-            begun.set()
-            return False
+            if next(looks):  # the first look is still in line
+                begun.set()
+            return unwanted is not None and unwanted.is_set()
 
         result = self.workers.submit(data, split=False, give_up=give_up)
         assert begun.wait(PATIENCE_SECONDS)
@@ -378,7 +380,7 @@ def test_a_picture_that_nobody_wants_any_more_is_given_up_with_its_worker() -> N
     with watching() as watched:
         process = watched.start()
         freeze(process)
-        result = watched.workers.submit(SMALL, split=False, give_up=unwanted.is_set)
+        result = watched.begin(SMALL, unwanted)
         unwanted.set()
         with pytest.raises(CancelledError):
             result.result(PATIENCE_SECONDS)
@@ -387,11 +389,15 @@ def test_a_picture_that_nobody_wants_any_more_is_given_up_with_its_worker() -> N
         assert watched.workers.killed == {"cancelled": 1}
 
 
-def test_a_picture_that_is_given_up_in_line_is_cancelled() -> None:
+def test_a_picture_that_is_given_up_in_line_is_cancelled_and_costs_no_worker() -> None:
     with watching() as watched:
+        process = watched.start()
         result = watched.workers.submit(SMALL, split=False, give_up=lambda: True)
         with pytest.raises(CancelledError):
             result.result(PATIENCE_SECONDS)
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.processes() == [process]
+        assert not watched.workers.killed
 
 
 def test_two_workers_work_at_the_same_time_and_one_that_hangs_does_not_hold_up_the_other() -> None:

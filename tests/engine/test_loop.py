@@ -150,6 +150,21 @@ def test_a_request_that_is_cancelled_while_it_is_prepared_never_reaches_the_engi
     assert told.events["a"] == [Cancelled()]
 
 
+def test_a_request_that_is_cancelled_in_line_is_not_prepared(scripted: ScriptedEngine, told: Told) -> None:
+    scripted.preparing.close()
+    scripted.events = {"first": [FINISHED]}
+    with running_loop(scripted, told, num_preparing=1) as loop:
+        loop.submit(ask("first", is_slow=True))
+        scripted.preparing.wait_until_reached()
+        loop.submit(ask("in line"))
+        loop.cancel("in line")
+        assert told.wait_for_last("in line") == [Cancelled()]
+        scripted.preparing.open()
+        loop._preparing.shutdown(wait=True)
+        told.wait_for_last("first")
+    assert scripted.prepared == ["first"]
+
+
 def test_a_request_that_is_cancelled_and_prepared_wrongly_has_one_last_event(
     scripted: ScriptedEngine, told: Told
 ) -> None:

@@ -66,11 +66,13 @@ class ScriptedEngine:
         self.add_faults: dict[str, Exception] = {}
         self.step_fault: Exception | None = None
         self.running: dict[str, Iterator[Event]] = {}
+        self.prepared: list[str] = []
         self.added: list[str] = []
         self.stepping, self.preparing = Gate(), Gate()
 
     def prepare(self, request: Request, _: object = None) -> Prepared:
         """As Processor.prepare."""
+        self.prepared.append(request.request_id)
         if request.images:
             self.preparing.pass_by()
         if request.request_id in self.faults:

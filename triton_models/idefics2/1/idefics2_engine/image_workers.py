@@ -126,7 +126,6 @@ class _Keeper:
         try:
             crops = self._cut(job)
         except _GivenUpError:
-            self._count("cancelled")
             job.result.cancel()
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to who waits
             job.result.set_exception(error)
@@ -135,10 +134,15 @@ class _Keeper:
         return True
 
     def _cut(self, job: _Job) -> list[Crop]:
+        if job.give_up():  # in line already: that costs no worker
+            raise _GivenUpError
         head = {"split": job.split, "sizing": asdict(self._sizing)}
         worker = self._find_worker()
         try:
             told, pixels = self._ask(worker, pack(head, job.data), job.give_up)
+        except _GivenUpError:
+            self._count("cancelled")
+            raise
         except TimeoutError as error:
             self._count("time")
             problem = f"took more than {self._limits.max_seconds:g} s to decode"

@@ -107,6 +107,8 @@ class EngineLoop:
         """Make tensors of a request, then let the engine's thread add it."""
 
         def prepare() -> None:
+            if not self._is_wanted(request.request_id):  # it was cancelled in line
+                return
             prepared = self._engine.processor.prepare(request, lambda: self._is_wanted(request.request_id))
             self._inbox.put(lambda: self._guard(request.request_id, lambda: self._add(prepared)))
 
