@@ -86,8 +86,7 @@ def test_requests_run_side_by_side(scripted: ScriptedEngine, told: Told) -> None
         loop.submit(ask("long"))
         scripted.stepping.wait_until_reached()
         loop.submit(ask("short"))
-        loop.count("next", lambda _: COUNTED)
-        told.wait_for_last("next")  # so `short` is prepared
+        loop._preparing.shutdown(wait=True)  # so `short` is prepared
         scripted.stepping.open()
         told.wait_for_last("long", "short")
     assert told.order.index(("short", FINISHED)) < told.order.index(("long", FINISHED))
@@ -260,6 +259,18 @@ def test_a_ping_is_answered_between_steps_and_not_while_one_hangs(
     assert sum(name == "a" for name, _ in before_ping) == num_before + 1  # the step that hung
 
 
+def test_counting_does_not_wait_behind_slow_preparations(scripted: ScriptedEngine, told: Told) -> None:
+    scripted.events = {"slow": [FINISHED], "slow too": [FINISHED]}
+    scripted.preparing.close()
+    with running_loop(scripted, told, num_preparing=1) as loop:
+        for name in scripted.events:
+            loop.submit(ask(name, is_slow=True))
+        scripted.preparing.wait_until_reached()
+        loop.count("a", lambda _: COUNTED)
+        assert told.wait_for_last("a") == [COUNTED]
+        assert set(told.events) == {"a"}
+
+
 def test_counting_is_answered_beside_the_engines_thread(scripted: ScriptedEngine, told: Told) -> None:
     seen: list[Any] = []
 
@@ -271,7 +282,7 @@ def test_counting_is_answered_beside_the_engines_thread(scripted: ScriptedEngine
         loop.count("a", count)
         assert told.wait_for_last("a") == [COUNTED]
     assert seen == [scripted.processor]
-    assert told.threads["a"].startswith("prepare")
+    assert told.threads["a"].startswith("count")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ class EngineLoop:
         self._lock = threading.Lock()
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._preparing = ThreadPoolExecutor(num_preparing, thread_name_prefix="prepare")
+        self._counting = ThreadPoolExecutor(1, thread_name_prefix="count")  # soon done: never behind pictures
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -57,17 +58,18 @@ class EngineLoop:
         self._inbox.put(lambda: self._tell(request_id, Alive()))
 
     def count(self, request_id: str, count: Callable[[Processor], Counted]) -> None:
-        """Answer what `count` makes of the processor, beside the engine's thread."""
+        """Answer what `count` makes of the processor, beside the engine's thread and those that prepare."""
         with self._lock:
             self._open.add(request_id)
-        self._preparing.submit(
+        self._counting.submit(
             self._guard, request_id, lambda: self._tell(request_id, count(self._engine.processor))
         )
 
     def close(self) -> None:
         """Stop the thread after its current step and fail what is still open."""
         self._is_closing = True
-        self._preparing.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._preparing, self._counting):
+            threads.shutdown(wait=True, cancel_futures=True)
         self._inbox.put(None)
         self._thread.join()
         self._fail_all(Failed("BACKEND_UNAVAILABLE", "the model is being unloaded"))
