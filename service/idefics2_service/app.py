@@ -55,7 +55,7 @@ from idefics2_service.webhooks import Webhooks
 from idefics2_service.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
 
     from idefics2_service.backend import Backend
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 _SOON_SECONDS = 2.0
+_PAUSE_AFTER_FAULT_SECONDS = 1.0
 
 
 class App:
@@ -188,14 +189,14 @@ class App:
             await self._grpc.start()
             stack.push_async_callback(self._grpc.stop)
             await self._start_triton(stack)
-            self._run(stack, self._ring.follow())
-            self._run(stack, self._webhooks.deliver())
-            self._run(stack, self._workers.tidy())
-            self._run(stack, self._library.tidy())
-            self._run(stack, self._workers.work())
+            self._run(stack, self._ring.follow)
+            self._run(stack, self._webhooks.deliver)
+            self._run(stack, self._workers.tidy)
+            self._run(stack, self._library.tidy)
+            self._run(stack, self._workers.work)
             # First at the end.
             stack.push_async_callback(self._drain)
-            self._run(stack, self._follow_health())
+            self._run(stack, self._follow_health)
             self._stack = stack.pop_all()
         logger.info("listening", grpc=self.grpc_address, http=self.http_address, backend=self._backend.name)
         return self
@@ -249,7 +250,7 @@ class App:
         embedded = EmbeddedTriton(TritonServer(self._settings.triton, os.environ), self._triton)
         stack.push_async_callback(embedded.stop)
         await embedded.start()
-        self._run(stack, embedded.keep_running())
+        self._run(stack, embedded.keep_running)
 
     async def _follow_health(self) -> None:
         """Let the health service say what the backend's health is, for ever."""
@@ -260,10 +261,9 @@ class App:
             self._grpc.set_serving(serving=healthy)
 
     @staticmethod
-    def _run(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
+    def _run(stack: AsyncExitStack, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Let `work` run until the stack unwinds."""
-        task = asyncio.create_task(work)
-        task.add_done_callback(_log_failure)
+        task = asyncio.create_task(_keep_running(work))
 
         async def cancel() -> None:
             task.cancel()
@@ -272,10 +272,14 @@ class App:
         stack.push_async_callback(cancel)
 
 
-def _log_failure(task: asyncio.Task[None]) -> None:
-    """Say so if something that shall run for ever does not."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("a part of the service ended", exc_info=error)
+async def _keep_running(work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run what shall run for ever; where it fails, say so, and begin it again after a pause."""
+    while True:
+        try:
+            return await work()
+        except Exception as error:  # whatever it is, the service goes on answering
+            logger.critical("a part of the service failed and begins again", exc_info=error)
+        await asyncio.sleep(_PAUSE_AFTER_FAULT_SECONDS)
 
 
 def _make_store(settings: Settings, metrics: Metrics) -> RequestStore:

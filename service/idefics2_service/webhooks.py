@@ -94,6 +94,9 @@ class Webhooks:
             return await self._store.claim_delivery()
         except StoreUnavailable:
             return None
+        except Exception:  # those that are on their way shall get there
+            logger.exception("no webhook can be claimed")
+            return None
 
     def _begin(self, delivery: Delivery) -> None:
         task = asyncio.create_task(self._deliver(delivery))
@@ -135,8 +138,8 @@ class Webhooks:
     async def _call(self, delivery: Delivery) -> str:
         """Return what went wrong; empty: nothing."""
         assert self._write_call is not None  # noqa: S101  # or nothing would have been claimed
-        body, headers = self._write_call(delivery.record)
         try:
+            body, headers = self._write_call(delivery.record)
             status = await self._fetcher.post(
                 delivery.record.name.key_id,
                 delivery.webhook_url,
@@ -145,6 +148,9 @@ class Webhooks:
             )
         except FetchFailed as error:
             return str(error)
+        except Exception:
+            logger.exception("a webhook failed", request_id=delivery.record.name.request_id)
+            return "a fault of the service"
         return "" if 200 <= status < 300 else f"the host answered with status {status}"  # noqa: PLR2004  # success
 
     def _pause_after(self, attempt: int) -> float:

@@ -34,7 +34,7 @@ from harness import (
     run_harness,
 )
 from idefics2.v1 import generation_pb2, requests_pb2, requests_pb2_grpc
-from idefics2_service import workers
+from idefics2_service import app, workers
 from idefics2_service.app import App
 from idefics2_service.events import AttemptStarted, Finished, LogLine, QueuePosition, TextDelta
 from idefics2_service.requests import Priority, Stage, State
@@ -388,6 +388,29 @@ async def test_three_lost_attempts_end_a_request_with_the_reason(
     refusal = await refusal_of(alone.result(lost))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ATTEMPTS_EXHAUSTED")
     assert "the model's server was lost" in refusal.message
+
+
+@pytest.mark.parametrize("operation", ["claim", "reap", "claim_delivery"])
+async def test_a_fault_ends_neither_claiming_nor_tidying_nor_telling(
+    lonely: Caller, script: Script, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    store = lonely.service.app._store
+    usual, begins_again, faults = getattr(store, operation), asyncio.Event(), [ArithmeticError("ours")]
+
+    async def fail_once() -> Any:
+        if faults:
+            raise faults.pop()
+        begins_again.set()
+        return await usual()
+
+    monkeypatch.setattr(app, "_PAUSE_AFTER_FAULT_SECONDS", 0)
+    monkeypatch.setattr(store, operation, fail_once)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await begins_again.wait()
+    script.add(red_circle_answer())
+    await lonely.submit("one")
+    await lonely.read("one")
+    assert (await lonely.result("one")).output == RED_CIRCLE
 
 
 async def test_lists_are_paged_and_a_token_belongs_to_its_list(lonely: Caller, script: Script) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from faces.face import Face
     from harness import Harness
+    from idefics2_service.store.records import Record
 
 
 @pytest.fixture
@@ -60,6 +61,11 @@ async def submit(harness: Harness, url: str, request_id: str = "one") -> None:
     stub: Any = requests_pb2_grpc.RequestServiceStub(harness.channel)
     message = requests_pb2.SubmitRequest(request_id=request_id, input=describe_red_circle(), webhook_url=url)
     await stub.Submit(message, metadata=harness.metadata)
+
+
+def given_up(harness: Harness) -> float | None:
+    """Count the webhooks that are tried no more."""
+    return harness.app.metrics.registry.get_sample_value("idefics2_webhooks_total", {"outcome": "given_up"})
 
 
 async def fetch_keys(harness: Harness) -> list[Ed25519PublicKey]:
@@ -136,6 +142,24 @@ async def test_a_hook_that_never_hears_is_given_up(make_settings: MakeSettings, 
         assert hook.calls.empty()
         await submit(harness, hook.url, "two")
         await hook.next_call()
+
+
+async def test_a_call_that_cannot_be_written_is_given_up_like_one_that_nobody_hears(
+    make_settings: MakeSettings, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Script()
+    script.add(red_circle_answer())
+
+    def fail(_: Record) -> tuple[bytes, dict[str, str]]:
+        raise ArithmeticError("a fault of ours")
+
+    async with serve(make_settings, hook, script, webhook__max_attempts=2) as harness:
+        webhooks = harness.app._webhooks
+        monkeypatch.setattr(webhooks, "_write_call", fail)
+        await submit(harness, hook.url)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (await harness.app._store.statistics()).num_deliveries or not given_up(harness):
+                pass
 
 
 async def test_what_a_stopped_service_owes_is_told_by_the_next(

@@ -11,6 +11,7 @@ from idefics2_service.errors import (
     AttemptsExhausted,
     BackendUnavailable,
     FileUndecodable,
+    InternalError,
     PayloadTooLarge,
     QueueFull,
     QueueQuotaExceeded,
@@ -32,6 +33,7 @@ from idefics2_service.events import (
     TextDelta,
 )
 from idefics2_service.requests import Priority, RequestName, Stage, State
+from idefics2_service.store import codec
 from idefics2_service.store.interface import DELIVERIES, MAX_LOSSES, WORK, cancelled, grown
 from idefics2_service.store.records import Lease
 from store.submissions import KEY, claim, claim_all, make_output, make_request, make_submission, submit
@@ -537,6 +539,35 @@ async def test_a_request_is_kept_no_longer_than_was_asked_for_nor_than_the_store
     record = await store.get(RequestName(KEY, "long"))
     assert record.ended_at is not None
     assert record.expires_at == pytest.approx(record.ended_at + 60)
+
+
+async def test_a_request_that_cannot_be_read_fails_and_holds_up_nobody(
+    store: RequestStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as damage:
+        damage.setattr(codec, "encode_request", lambda _: b"\xc1")
+        await submit(store, "one")
+    await submit(store, "two")
+    assert await claim_all(store) == ["anna/two"]
+    record = await store.get(ONE)
+    assert record.state is State.FAILED
+    assert isinstance(record.end, Failed)
+    assert isinstance(record.end.error, InternalError)
+    assert "one" in record.end.error.message
+
+
+async def test_an_end_that_cannot_be_read_is_told_as_a_fault_of_ours(
+    store: RequestStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await submit(store, "one", webhook_url="https://example.org/hook")
+    await store.finish(await claim(store), 1, [], Finished(make_output()))
+    monkeypatch.delitem(codec._PLAIN, "Finished")
+    delivery = await store.claim_delivery()
+    assert delivery is not None
+    for record in (delivery.record, await store.get(ONE)):
+        assert record.state is State.SUCCEEDED
+        assert isinstance(record.end, Failed)
+        assert isinstance(record.end.error, InternalError)
 
 
 async def test_lists_are_paged_newest_first_and_by_state(store: RequestStore) -> None:

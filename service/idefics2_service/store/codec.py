@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import structlog
 
 from idefics2_service.errors import ServiceError, error_for
 from idefics2_service.events import (
@@ -17,12 +18,18 @@ from idefics2_service.events import (
     StageEntered,
     TextDelta,
 )
-from idefics2_service.requests import ValidRequest
+from idefics2_service.requests import RequestName, ValidRequest
+from idefics2_service.store import refusals
+
+logger = structlog.get_logger(__name__)
 
 _PLAIN: dict[str, Any] = {
     kind.__name__: kind
     for kind in (AttemptStarted, Finished, LogLine, QueuePosition, StageEntered, TextDelta)
 }
+
+_UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError, TypeError)
+"""What comes of bytes that are damaged, or that another version wrote in a way unknown to this one."""
 
 
 class _Error(msgspec.Struct):
@@ -39,9 +46,16 @@ def encode_request(request: ValidRequest) -> bytes:
     return msgspec.msgpack.encode(request)
 
 
-def decode_request(data: bytes) -> ValidRequest:
-    """Read what `encode_request` wrote, of a request that `validation` once let pass."""
-    return msgspec.msgpack.decode(data, type=ValidRequest)
+def decode_request(data: bytes, name: RequestName) -> ValidRequest | Failed:
+    """Read what `encode_request` wrote, of a request that `validation` once let pass.
+
+    Where it cannot be read, return how it is to end: it must not hold up those behind it.
+    """
+    try:
+        return msgspec.msgpack.decode(data, type=ValidRequest)
+    except _UNREADABLE:
+        logger.exception("a request cannot be read", request_id=name.request_id)
+        return Failed(refusals.unreadable(name))
 
 
 def encode_happening(happening: Happening) -> bytes:
@@ -60,11 +74,15 @@ def decode_happening(data: bytes) -> Happening:
     return happening
 
 
-def decode_end(data: bytes) -> Finished | Failed:
-    """Read the happening that ended a request."""
-    end = decode_happening(data)
-    if not isinstance(end, Finished | Failed):
-        raise TypeError(f"{type(end).__name__} ends no request")
+def decode_end(data: bytes, name: RequestName) -> Finished | Failed:
+    """Read the happening that ended a request; one that cannot be read is told as a fault of ours."""
+    try:
+        end = decode_happening(data)
+        if not isinstance(end, Finished | Failed):
+            raise TypeError(f"{type(end).__name__} ends no request")
+    except _UNREADABLE:
+        logger.exception("the end of a request cannot be read", request_id=name.request_id)
+        return Failed(refusals.unreadable(name))
     return end
 
 

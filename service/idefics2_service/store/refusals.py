@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from idefics2_service.errors import (
     AttemptsExhausted,
+    InternalError,
     PayloadTooLarge,
     QueueFull,
     QueueQuotaExceeded,
@@ -74,6 +75,12 @@ def deadline_exceeded() -> RequestDeadlineExceeded:
 def attempts_exhausted(num_losses: int, reason: str) -> AttemptsExhausted:
     """Say that a request was lost too often, and why the last time."""
     return AttemptsExhausted(f"{num_losses} attempts were lost, the last one: {reason}")
+
+
+def unreadable(name: RequestName) -> InternalError:
+    """Say that what is kept of a request makes no sense to this program."""
+    message = f"what is kept of the request cannot be read; the log has the details under {name.request_id}"
+    return InternalError(message)
 
 
 def unavailable(cause: Exception) -> StoreUnavailable:

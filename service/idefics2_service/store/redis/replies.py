@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from idefics2_service.events import Event
+from idefics2_service.events import Event, Failed
 from idefics2_service.requests import Priority, RequestName, Stage, State
 from idefics2_service.store import codec
 from idefics2_service.store.records import Claim, Delivery, Page, Record, Statistics
@@ -13,13 +14,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """A claim of a request that cannot be read."""
+
+    name: RequestName
+    attempt: int
+    last_sequence: int
+    end: Failed
+    """How it is to end."""
+
+
 def read_record(reply: Sequence[Any]) -> Record:
     """Read what `view` in lua/shared made."""
     _, flat, position, interval, end = reply
     fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
     is_running = fields["state"] == State.RUNNING.value
+    name = RequestName(fields["key_id"], fields["request_id"])
     return Record(
-        name=RequestName(fields["key_id"], fields["request_id"]),
+        name=name,
         state=State(fields["state"]),
         priority=Priority(fields["priority"]),
         max_new_tokens=int(fields["max_new_tokens"]),
@@ -33,7 +46,7 @@ def read_record(reply: Sequence[Any]) -> Record:
         expires_at=_number(fields.get("expires_at")),
         queue_position=position,
         estimated_wait_seconds=_estimate_wait(position, interval),
-        end=None if end is None else codec.decode_end(end),
+        end=None if end is None else codec.decode_end(end, name),
     )
 
 
@@ -50,13 +63,17 @@ def read_event(entry: Sequence[Any]) -> Event:
     return Event(int(entry_id.partition(b"-")[0]), float(time), codec.decode_happening(data))
 
 
-def read_claim(reply: Sequence[Any]) -> Claim:
+def read_claim(reply: Sequence[Any]) -> Claim | Unreadable:
     """Read what claim.lua made."""
     key_id, request_id, attempt, payload, left, start_left, seconds_queued, last_sequence, parent = reply
+    name = RequestName(key_id.decode(), request_id.decode())
+    request = codec.decode_request(payload, name)
+    if isinstance(request, Failed):
+        return Unreadable(name, attempt, last_sequence, request)
     return Claim(
-        name=RequestName(key_id.decode(), request_id.decode()),
+        name=name,
         attempt=attempt,
-        request=codec.decode_request(payload),
+        request=request,
         seconds_left=float(left),
         start_seconds_left=float(start_left) if start_left else None,
         seconds_queued=float(seconds_queued),

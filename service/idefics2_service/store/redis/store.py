@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from idefics2_service.store.codec import encode_happening
 from idefics2_service.store.progress import LOST_WORKER, state_after
-from idefics2_service.store.records import Lease, Reaped
+from idefics2_service.store.records import Claim, Lease, Reaped
 from idefics2_service.store.redis import replies
 from idefics2_service.store.redis.admission import describe, read_verdict
 from idefics2_service.store.redis.connection import address_of, connect
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from idefics2_service.events import Event, Failed, Finished, Happening
     from idefics2_service.requests import RequestName, State
     from idefics2_service.settings import StoreSettings
-    from idefics2_service.store.records import Claim, Delivery, Page, Record, Statistics, Submission
+    from idefics2_service.store.records import Delivery, Page, Record, Statistics, Submission
+    from idefics2_service.store.redis.replies import Unreadable
     from idefics2_service.store.redis.scripts import Value
 
 
@@ -145,9 +146,14 @@ class RedisStore:
 
     async def claim(self) -> Claim | None:
         """As RequestStore.claim."""
-        while (reply := await self._servers.write("claim")) == b"AGAIN":
-            pass
-        return None if reply is None else replies.read_claim(reply)
+        while (reply := await self._servers.write("claim")) is not None:
+            if reply == b"AGAIN":
+                continue
+            claim = replies.read_claim(reply)
+            if isinstance(claim, Claim):
+                return claim
+            await self._finish(claim, claim.last_sequence, (), claim.end)
+        return None
 
     async def renew(self, claim: Claim) -> Lease:
         """As RequestStore.renew."""
@@ -161,6 +167,11 @@ class RedisStore:
         self, claim: Claim, after: int, happenings: Sequence[Happening], end: Finished | Failed
     ) -> Lease:
         """As RequestStore.finish."""
+        return await self._finish(claim, after, happenings, end)
+
+    async def _finish(
+        self, claim: Claim | Unreadable, after: int, happenings: Sequence[Happening], end: Finished | Failed
+    ) -> Lease:
         given = {
             **progress((*happenings, end), after),
             "end": encode_happening(end),
@@ -173,7 +184,11 @@ class RedisStore:
         return await self._write("release", claim, {"is_lost": int(is_lost), **hand_back(reason)})
 
     async def _write(
-        self, script: str, claim: Claim, given: Mapping[str, Value], happenings: Sequence[Happening] = ()
+        self,
+        script: str,
+        claim: Claim | Unreadable,
+        given: Mapping[str, Value],
+        happenings: Sequence[Happening] = (),
     ) -> Lease:
         """Run a script that changes what a worker holds."""
         held: dict[str, Value] = {**claim.name._asdict(), "attempt": claim.attempt}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import apsw
 
     from idefics2_service.errors import ServiceError
+    from idefics2_service.requests import ValidRequest
     from idefics2_service.settings import StoreSettings
     from idefics2_service.store.records import Record, Submission
     from idefics2_service.store.sqlite.order import Order
@@ -134,13 +135,21 @@ class Ledger:
         while (place := self._order.first) is not None:
             tag, seq = place
             now = time.time()
-            if (error := _overdue(now, *self._row("start_by, end_by", seq))) is not None:
-                self._end(seq, (), Failed(error))
-                continue
-            return self._begin(seq, tag, now)
+            request = self._read_request(seq, now)
+            if not isinstance(request, Failed):
+                return self._begin(seq, tag, now, request)
+            self._end(seq, (), request)
         return None
 
-    def _begin(self, seq: int, tag: int, now: float) -> Claim:
+    def _read_request(self, seq: int, now: float) -> ValidRequest | Failed:
+        """Return a request that waits, or how it ends where it is not to be begun."""
+        error = _overdue(now, *self._row("start_by, end_by", seq))
+        if error is not None:
+            return Failed(error)
+        (payload,) = self._one("SELECT data FROM payloads WHERE seq = ?", seq) or (b"",)
+        return codec.decode_request(payload, RequestName(*self._row("key_id, request_id", seq)))
+
+    def _begin(self, seq: int, tag: int, now: float, request: ValidRequest) -> Claim:
         key_id, request_id, attempt = self._row("key_id, request_id, attempt", seq)
         name, attempt = RequestName(key_id, request_id), attempt + 1
         self._execute(
@@ -152,13 +161,12 @@ class Ledger:
         self._order.remove((tag, seq))
         self._order.begin(now)
         self._write(seq, name, (AttemptStarted(attempt),))
-        (payload,) = self._one("SELECT data FROM payloads WHERE seq = ?", seq) or (b"",)
         columns = "created_at, start_by, end_by, last_sequence, traceparent"
         created_at, start_by, end_by, last, parent = self._row(columns, seq)
         return Claim(
             name=name,
             attempt=attempt,
-            request=codec.decode_request(payload),
+            request=request,
             seconds_left=end_by - now,
             start_seconds_left=None if start_by is None else start_by - now,
             seconds_queued=now - created_at,

@@ -52,7 +52,7 @@ class Views:
         seq = self.find(name)
         end = find_row(self._connection, "SELECT data FROM ends WHERE seq = ?", seq)
         row = read_row(self._connection, f"SELECT {COLUMNS} FROM requests WHERE seq = ?", seq)  # noqa: S608  # our own
-        return self._record(row, codec.decode_end(end[0]) if end else None)
+        return self._record(row, codec.decode_end(end[0], name) if end else None)
 
     def list_page(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
         """As RequestStore.list_page."""
