@@ -51,7 +51,8 @@ class Backend(Protocol):
 
         Raises:
             InvalidInput: the model found at fault what only it can check.
-            BackendUnavailable: it is not there, or was lost on the way; the same request can be tried again.
+            BackendUnavailable: it is not there (`unsent`), or was lost on the way; the same request can be
+                tried again.
             InternalError: it failed this request alone.
 
         """

@@ -459,6 +459,15 @@ class BackendUnavailable(Unavailable):
     """The model's server does not answer."""
 
     reason = "BACKEND_UNAVAILABLE"
+    was_sent = True
+    """Whether it may have had the request, so that the request may be what it was lost by."""
+
+    @classmethod
+    def unsent(cls, message: str) -> BackendUnavailable:
+        """Say that it was lost before it was sent the request."""
+        error = cls(message)
+        error.was_sent = False
+        return error
 
 
 class ServiceStopping(Unavailable):

@@ -146,7 +146,7 @@ class Run:
             attempts.labels("backend_lost").inc()
             span.fail(end.error.reason)
             self._on_lost()
-            await self._release(end.error.message, is_lost=True)
+            await self._release(end.error.message, is_lost=end.error.was_sent)
             return
         attempts.labels("ended").inc()
         if isinstance(end, Failed):

@@ -41,6 +41,8 @@ class FakeBackend:
 
     async def generate(self, request: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
         """As Backend.generate."""
+        if not self.is_healthy:
+            raise BackendUnavailable.unsent("the model's server is not ready")
         answer = self._script.take()
         if answer.failure:
             reason, message, field = answer.failure

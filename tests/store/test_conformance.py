@@ -422,12 +422,22 @@ async def test_a_request_whose_workers_die_each_time_fails(open_store: OpenStore
     store = await open_store(lease_seconds=0.02)
     await submit(store, "one")
     for _ in range(MAX_LOSSES):
-        await claim(store)
+        claimed = await claim(store)
+        await store.append(claimed, claimed.last_sequence, [StageEntered(Stage.RESOLVING)])
         await reap_until(store, lambda record: record.state is not State.RUNNING)
     record = await store.get(ONE)
     assert isinstance(record.end, Failed)
     assert isinstance(record.end.error, AttemptsExhausted)
     assert record.attempt == MAX_LOSSES
+
+
+async def test_a_claim_whose_worker_never_heard_of_it_is_no_loss(open_store: OpenStore) -> None:
+    store = await open_store(lease_seconds=0.02)
+    await submit(store, "one")
+    for _ in range(2 * MAX_LOSSES):
+        await claim(store)
+        await reap_until(store, lambda record: record.state is not State.RUNNING)
+    assert (await claim(store)).attempt == 2 * MAX_LOSSES + 1
 
 
 async def test_a_lease_that_is_renewed_is_kept(open_store: OpenStore) -> None:

@@ -7,11 +7,15 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from fakes.script import Script
 from fakes.triton import FakeTriton
+from idefics2_service.errors import BackendUnavailable
 from idefics2_service.metrics import Metrics
+from idefics2_service.requests import ResolvedRequest
 from idefics2_service.settings import TritonSettings
 from idefics2_service.triton.backend import TritonBackend
+from store.submissions import make_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,3 +79,10 @@ async def test_a_pause_of_the_front_itself_is_no_loss() -> None:
         await triton.pinged_often.wait()
         assert not lost.done()
         lost.cancel()
+
+
+async def test_a_model_that_is_known_to_be_lost_is_sent_nothing_and_the_error_says_so() -> None:
+    backend = TritonBackend(TritonSettings(), Metrics())
+    with pytest.raises(BackendUnavailable) as caught:
+        await anext(backend.generate(ResolvedRequest("one", make_request(), ())))
+    assert not caught.value.was_sent

@@ -21,6 +21,7 @@ from idefics2_service.queue import Turns
 from idefics2_service.requests import ImageSource, RequestName, Stage, State
 from idefics2_service.runs import Recorder, Run
 from idefics2_service.settings import LimitSettings, StoreSettings
+from idefics2_service.store.interface import MAX_LOSSES
 from idefics2_service.store.records import Claim
 from idefics2_service.store.sqlite.store import SqliteStore
 from idefics2_service.workers import Workers
@@ -77,8 +78,8 @@ class Bench:
         self.settings = StoreSettings(lease_seconds=2, renew_seconds=0.01)
         self.turns = Turns(4, 4)
         self.num_released_before_loss: list[int] = []
-        backend, budget = FakeBackend(self.script), Budget(2**30)
-        self.means = Means(backend, self.turns, make_files(), budget, LimitSettings(), Metrics())
+        self.backend, budget = FakeBackend(self.script), Budget(2**30)
+        self.means = Means(self.backend, self.turns, make_files(), budget, LimitSettings(), Metrics())
 
     async def begin(self, **submitted: Any) -> tuple[Claim, asyncio.Task[None]]:
         """Submit, claim and run the request."""
@@ -258,3 +259,12 @@ async def test_a_lost_backend_is_told_of_before_the_request_waits_again(bench: B
     await running
     assert bench.num_released_before_loss == [0]
     assert (await bench.store.get(ONE)).state is State.QUEUED
+
+
+async def test_to_wait_for_a_backend_that_is_lost_meanwhile_is_no_loss(bench: Bench) -> None:
+    await bench.backend.set_healthy(healthy=False)
+    for attempt in range(1, 2 * MAX_LOSSES + 1):
+        claim, running = await bench.begin()
+        await running
+        assert claim.attempt == attempt
+        assert (await bench.store.get(ONE)).state is State.QUEUED

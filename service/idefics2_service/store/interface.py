@@ -158,7 +158,10 @@ class RequestStore(Protocol):
         ...
 
     async def reap(self) -> Reaped:
-        """Take back what dead workers held, end what waited too long, forget what is over; a part a time."""
+        """Take back what dead workers held, end what waited too long, forget what is over; a part a time.
+
+        It is a loss where the worker had told of a stage: else it may never have heard of its claim.
+        """
         ...
 
     async def claim_delivery(self) -> Delivery | None:

@@ -95,7 +95,7 @@ class TritonBackend:
     async def generate(self, request: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
         """As Backend.generate."""
         if not self._is_healthy:  # it may have been lost while the request waited for its turn
-            raise BackendUnavailable("the model's server is not ready")
+            raise BackendUnavailable.unsent("the model's server is not ready")
         # Callers choose request ids, so two may be alike: the model gets one that is not.
         model_id = f"{request.request_id}/{secrets.token_hex(4)}"
         span = current_span().begin(_METHOD, Kind.CLIENT, _CALL)
@@ -141,7 +141,7 @@ class TritonBackend:
         self, message: service_pb2.ModelInferRequest, headers: Mapping[str, str] = NO_HEADERS
     ) -> Conversation:
         if self._stub is None:
-            raise BackendUnavailable("the model's server is not connected")
+            raise BackendUnavailable.unsent("the model's server is not connected")
         conversation = Conversation(self._stub, message, headers)
         self._open.add(conversation)
         return conversation

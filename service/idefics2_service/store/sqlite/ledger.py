@@ -222,7 +222,8 @@ class Ledger:
         now = time.time()
         requeued = failed = 0
         for seq in self._numbers("state = 'RUNNING' AND lease_until < ?", now):
-            if self._hand_back(seq, LOST_WORKER, is_lost=True):
+            (stage,) = self._row("stage", seq)
+            if self._hand_back(seq, LOST_WORKER, is_lost=stage is not None):
                 requeued += 1
             else:
                 failed += 1

@@ -4,7 +4,8 @@ local num_requeued, num_failed, num_forgotten = 0, 0, 0
 
 insist()
 for _, number in ipairs(due(LEASED, AT_ONCE)) do
-  if hand_back(load(number), true) then
+  local request = load(number)
+  if hand_back(request, (request.stage or '') ~= '') then
     num_requeued = num_requeued + 1
   else
     num_failed = num_failed + 1
