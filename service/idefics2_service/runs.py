@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from idefics2_service.lifecycle import Means
+    from idefics2_service.requests import Stage
     from idefics2_service.settings import StoreSettings
     from idefics2_service.store.interface import RequestStore
 
@@ -91,19 +92,19 @@ class Run:
         store: RequestStore,
         means: Means,
         settings: StoreSettings,
-        on_begun: Callable[[], None],
+        on_stage: Callable[[Stage | None], None],
         on_lost: Callable[[], None],
     ) -> None:
         """Prepare to run `claim`.
 
-        `on_begun` hears when the model begins with it, or when it never will; `on_lost` that the backend was
+        `on_stage` hears of each stage that it enters, and of None at its end; `on_lost` that the backend was
         lost, before anybody else hears that the request waits again.
         """
         self.claim = claim
         self._store = store
         self._means = replace(means, is_accepted=True)
         self._settings = settings
-        self._on_begun = on_begun
+        self._on_stage = on_stage
         self._on_lost = on_lost
         self._recorder = Recorder(claim)
         self._work: asyncio.Task[GenerateOutput] | None = None
@@ -123,7 +124,7 @@ class Run:
             for care in (self._write(), self._keep(), self._listen()):
                 stack.push_async_callback(_end, asyncio.create_task(care))
             await asyncio.wait((self._work,))
-        self._on_begun()
+        self._on_stage(None)
         await self._conclude(self._work, started)
 
     async def _conclude(self, work: asyncio.Task[GenerateOutput], started: float) -> None:
@@ -162,8 +163,8 @@ class Run:
         self._cancel()
 
     def _publish(self, happening: Happening) -> None:
-        if isinstance(happening, StageEntered) and happening.stage.is_begun:
-            self._on_begun()
+        if isinstance(happening, StageEntered):
+            self._on_stage(happening.stage)
         if not isinstance(happening, QueuePosition):  # of this replica's line: true for a moment only
             self._recorder.add(happening)
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from idefics2_service.errors import StoreUnavailable
+from idefics2_service.requests import Stage
 from idefics2_service.runs import Run
+from idefics2_service.shares import Shares
 from idefics2_service.store.interface import WORK
 from idefics2_service.store.signals import wait_for
 from idefics2_service.tracing.spans import Kind, reason_of
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 _MAX_AHEAD = 16
-"""Requests that are claimed though the model has not begun with them: their images are read meanwhile."""
+"""Requests that are claimed and have their images, though the model has not begun with them."""
+_MAX_RESOLVING = 64
+"""Requests that are claimed and whose images are being read. Keys share it: slow hosts of one's images hold
+up nobody else's."""
 _LOOK_AGAIN_SECONDS = 1.0
 _PAUSE_AFTER_LOSS_SECONDS = 2.0
 """A backend that was just lost may still call itself healthy: do not feed it."""
@@ -42,8 +47,10 @@ class Workers:
         self._means = means
         self._settings = settings
         self._runs: dict[asyncio.Task[None], Run] = {}
+        self._resolving: set[Run] = set()
+        self._shares = Shares(_MAX_RESOLVING)
         self._ahead: set[Run] = set()
-        self._has_room = asyncio.Event()
+        self._told = asyncio.Event()  # of work, and of room for it
         self._stopping = asyncio.Event()
         self._paused_until = 0.0
 
@@ -54,13 +61,13 @@ class Workers:
 
     async def work(self) -> None:
         """Claim and run, for ever, until `leave`."""
-        with self._store.listen(WORK) as told:
+        with self._store.listen(WORK) as self._told:
             while not self._stopping.is_set():
-                told.clear()
+                self._told.clear()
                 await self._wait_until_ready()
                 claim = await asyncio.shield(self._claim())
                 if claim is None:
-                    await wait_for(told, _LOOK_AGAIN_SECONDS)
+                    await wait_for(self._told, _LOOK_AGAIN_SECONDS)
 
     async def tidy(self) -> None:
         """Take back what dead workers held, and forget what is over, for ever."""
@@ -101,23 +108,31 @@ class Workers:
         if pause > 0:
             await asyncio.sleep(pause)
         await self._means.backend.wait_until_healthy()
-        while len(self._ahead) >= _MAX_AHEAD:
-            self._has_room.clear()
-            await self._has_room.wait()
+        while len(self._ahead) >= _MAX_AHEAD or len(self._resolving) >= _MAX_RESOLVING:
+            self._told.clear()
+            await self._told.wait()
 
     async def _claim(self) -> Claim | None:
         """Claim a request and begin to run it. Shielded: what was claimed must not be forgotten."""
         try:
-            claim = await self._store.claim()
+            claim = await self._store.claim(self._keys_without_room())
         except StoreUnavailable:
             return None
         if claim is not None:
             self._begin(claim)
         return claim
 
+    def _keys_without_room(self) -> set[str]:
+        """Name the keys that read as many images as they may."""
+        keys = {run.claim.name.key_id for run in self._resolving}
+        return {key_id for key_id in keys if not self._shares.has_room(key_id)}
+
     def _begin(self, claim: Claim) -> None:
-        run = Run(claim, self._store, self._means, self._settings, lambda: self._make_room(run), self._pause)
-        self._ahead.add(run)
+        run = Run(
+            claim, self._store, self._means, self._settings, lambda stage: self._move(run, stage), self._pause
+        )
+        self._resolving.add(run)
+        self._shares.take(claim.name.key_id)
         task = asyncio.create_task(self._run(run))
         self._runs[task] = run
         task.add_done_callback(self._runs.pop)
@@ -135,9 +150,18 @@ class Workers:
         }
         return self._means.tracer.begin("attempt", Kind.CONSUMER, {"traceparent": claim.traceparent}, about)
 
-    def _make_room(self, run: Run) -> None:
-        self._ahead.discard(run)
-        self._has_room.set()
+    def _move(self, run: Run, stage: Stage | None) -> None:
+        """Count a run where it stands now; None: it is over."""
+        if stage is Stage.RESOLVING:
+            return
+        if run in self._resolving:
+            self._resolving.remove(run)
+            self._shares.give_back(run.claim.name.key_id)
+        if stage is Stage.QUEUED:
+            self._ahead.add(run)
+        else:
+            self._ahead.discard(run)
+        self._told.set()
 
     def _pause(self) -> None:
         """Claim nothing for a while."""
@@ -150,4 +174,4 @@ class Workers:
             except Exception as error:
                 logger.exception("a run failed", request_id=run.claim.name.request_id)
                 span.fail(reason_of(error))
-        self._make_room(run)
+        self._move(run, None)

@@ -208,6 +208,20 @@ async def test_low_priority_falls_behind_but_not_for_ever(store: RequestStore) -
     assert len(order) == 151
 
 
+async def test_keys_that_are_passed_over_keep_their_places(store: RequestStore) -> None:
+    await submit(store, *"123")
+    await submit(store, "low", key_id="bert", priority=Priority.LOW)
+    await submit(store, "1", "2", key_id="cleo")
+    names = []
+    while (claimed := await store.claim({"anna", "dora"})) is not None:
+        names.append(f"{claimed.name.key_id}/{claimed.name.request_id}")
+    assert names == ["cleo/1", "cleo/2", "bert/low"]
+    assert (await store.get(RequestName(KEY, "2"))).queue_position == 1
+    await store.release(await claim(store), "stopping", is_lost=False)
+    assert await store.claim({"anna"}) is None
+    assert await claim_all(store) == ["anna/1", "anna/2", "anna/3"]
+
+
 async def test_a_position_is_the_number_of_those_begun_before(store: RequestStore) -> None:
     await submit(store, "1", "2", "3")
     await submit(store, "1", "2", key_id="bert")

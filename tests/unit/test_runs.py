@@ -81,15 +81,20 @@ class Bench:
         self.backend, budget = FakeBackend(self.script), Budget(2**30)
         self.means = Means(self.backend, self.turns, make_files(), budget, LimitSettings(), Metrics())
 
-    async def begin(self, **submitted: Any) -> tuple[Claim, asyncio.Task[None]]:
-        """Submit, claim and run the request."""
+    async def submit(self, request_id: str = "one", key_id: str = ONE.key_id, **submitted: Any) -> None:
+        """Submit a question about a red circle."""
         request = make_request()
         image = ImageSource("images[0].data", data=red_circle())
         fields = {**vars(request), "images": (image,), "max_image_bytes": 10**6}
-        await self.store.submit(make_submission("one", request=type(request)(**fields), **submitted))
+        submission = make_submission(request_id, key_id, request=type(request)(**fields), **submitted)
+        await self.store.submit(submission)
+
+    async def begin(self, **submitted: Any) -> tuple[Claim, asyncio.Task[None]]:
+        """Submit, claim and run the request."""
+        await self.submit(**submitted)
         claim = await self.store.claim()
         assert claim is not None
-        run = Run(claim, self.store, self.means, self.settings, lambda: None, self._note_loss)
+        run = Run(claim, self.store, self.means, self.settings, lambda _: None, self._note_loss)
         return claim, asyncio.create_task(run.run())
 
     def _note_loss(self) -> None:
@@ -225,11 +230,8 @@ async def test_a_fault_of_ours_fails_the_request_and_says_no_more_than_its_name(
 async def test_workers_that_stop_hand_back_what_they_run(bench: Bench) -> None:
     bench.script.add(Answer(("x",), holds=True))
     workers = Workers(bench.store, bench.means, bench.settings)
-    request = make_request()
-    image = ImageSource("images[0].data", data=red_circle())
-    fields = {**vars(request), "images": (image,), "max_image_bytes": 10**6}
     working = asyncio.create_task(workers.work())
-    await bench.store.submit(make_submission("one", request=type(request)(**fields)))
+    await bench.submit()
     await bench.wait_for_text()
     assert workers.num_running == 1
     await workers.stop(0)
@@ -237,6 +239,37 @@ async def test_workers_that_stop_hand_back_what_they_run(bench: Bench) -> None:
     assert (record.state, record.attempt) == (State.QUEUED, 1)
     assert bench.measured("store_attempts_total", outcome="handed_back") == 1
     assert bench.script.num_cancelled == 1
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_slow_images_of_a_key_hold_up_nobody_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring = bench.means.files.bring
+
+    async def bring_nothing_to_anna(
+        sources: tuple[ImageSource, ...], key_id: str, most: int
+    ) -> tuple[ImageSource, ...]:
+        if key_id == ONE.key_id:
+            await asyncio.Event().wait()
+        return await bring(sources, key_id, most)
+
+    monkeypatch.setattr(bench.means.files, "bring", bring_nothing_to_anna)
+    bench.script.add(Answer(("x",)))
+    workers = Workers(bench.store, bench.means, bench.settings)
+    working = asyncio.create_task(workers.work())
+    for number in range(40):
+        await bench.submit(f"{number}")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while workers.num_running < 32:  # half of the places: a key alone has no more
+            await bench.store.statistics()
+        await bench.submit("one", "bert")
+        while not (await bench.store.get(RequestName("bert", "one"))).state.is_final:
+            pass
+    assert (await bench.store.get(RequestName("bert", "one"))).state is State.SUCCEEDED
+    assert (await bench.store.statistics()).num_queued == 8
+    await workers.stop(0)
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from contextlib import AbstractContextManager
 
     from idefics2_service.events import Event, Failed, Finished, Happening
@@ -125,8 +125,11 @@ class RequestStore(Protocol):
         """
         ...
 
-    async def claim(self) -> Claim | None:
-        """Begin the next request, if one waits; those whose time is over are ended instead."""
+    async def claim(self, but_of: Collection[str] = ()) -> Claim | None:
+        """Begin the next request, if one waits; those whose time is over are ended instead.
+
+        Those of the keys `but_of` are left waiting, and keep their places.
+        """
         ...
 
     async def renew(self, claim: Claim) -> Lease:

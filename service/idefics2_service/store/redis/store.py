@@ -23,7 +23,7 @@ from idefics2_service.store.signals import Signals
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from redis.asyncio import Redis
@@ -144,9 +144,10 @@ class RedisStore:
             raise not_found(name)
         return replies.read_record(view)
 
-    async def claim(self) -> Claim | None:
+    async def claim(self, but_of: Collection[str] = ()) -> Claim | None:
         """As RequestStore.claim."""
-        while (reply := await self._servers.write("claim")) is not None:
+        given = {"but_of": ",".join(but_of) or None}
+        while (reply := await self._servers.write("claim", given)) is not None:
             if reply == b"AGAIN":
                 continue
             claim = replies.read_claim(reply)

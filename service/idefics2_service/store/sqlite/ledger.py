@@ -22,7 +22,7 @@ from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
 from idefics2_service.store.sqlite.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import apsw
 
@@ -130,9 +130,9 @@ class Ledger:
             self.topics.add(cancelled(name))
         return self._views.get(name)
 
-    def claim(self) -> Claim | None:
+    def claim(self, but_of: Collection[str] = ()) -> Claim | None:
         """As RequestStore.claim."""
-        while (place := self._order.first) is not None:
+        while (place := self._views.find_first(but_of) if but_of else self._order.first) is not None:
             tag, seq = place
             now = time.time()
             request = self._read_request(seq, now)

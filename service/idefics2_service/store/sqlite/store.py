@@ -19,7 +19,7 @@ from idefics2_service.store.sqlite.thread import DatabaseThread
 from idefics2_service.store.sqlite.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -111,9 +111,9 @@ class SqliteStore:
         """As RequestStore.cancel."""
         return await self._writer.call(lambda: self._ledger.cancel(name), is_durable=True)
 
-    async def claim(self) -> Claim | None:
+    async def claim(self, but_of: Collection[str] = ()) -> Claim | None:
         """As RequestStore.claim."""
-        return await self._writer.call(self._ledger.claim)
+        return await self._writer.call(lambda: self._ledger.claim(but_of))
 
     async def renew(self, claim: Claim) -> Lease:
         """As RequestStore.renew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,35 @@ from idefics2_service.store.records import Page, Record, Statistics
 from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import apsw
 
     from idefics2_service.events import Failed, Finished
-    from idefics2_service.store.sqlite.order import Order
+    from idefics2_service.store.sqlite.order import Order, Place
     from idefics2_service.store.sqlite.rows import Row
 
 COLUMNS = (
     "seq, key_id, request_id, state, priority, tag, max_new_tokens, created_at, last_sequence, attempt, "
     "stage, num_generated_tokens, started_at, ended_at, expires_at"
 )
+_FIRST_OF_OTHERS = """
+WITH RECURSIVE keys (key_id) AS (
+    SELECT min(key_id) FROM requests WHERE state = 'QUEUED'
+    UNION ALL
+    SELECT (SELECT min(key_id) FROM requests WHERE state = 'QUEUED' AND key_id > keys.key_id)
+    FROM keys WHERE key_id IS NOT NULL
+)
+SELECT tag, seq FROM requests WHERE seq IN (
+    SELECT (
+        SELECT seq FROM requests WHERE state = 'QUEUED' AND key_id = keys.key_id AND priority = column1
+        ORDER BY tag, seq LIMIT 1
+    )
+    FROM keys, (VALUES ('NORMAL'), ('LOW')) WHERE key_id NOT IN (SELECT value FROM json_each(?))
+)
+ORDER BY tag, seq LIMIT 1
+"""
+"""Steps from key to key by the index `waiting_of_key`: however many of one wait, only its first is seen."""
 _NO_NUMBER = 2**62
 """Above that of any request."""
 
@@ -46,6 +66,11 @@ class Views:
         if found is None:
             raise refusals.not_found(name)
         return int(found[0])
+
+    def find_first(self, but_of: Collection[str]) -> Place | None:
+        """Return who is next among those that wait, but of some keys."""
+        found = find_row(self._connection, _FIRST_OF_OTHERS, json.dumps(list(but_of)))
+        return None if found is None else (found[0], found[1])
 
     def get(self, name: RequestName) -> Record:
         """As RequestStore.get."""

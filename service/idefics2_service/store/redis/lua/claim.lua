@@ -1,6 +1,22 @@
 -- Begin the next request; those whose time is over end instead.
 local MAX_ENDED = 100 -- in one call, for everybody else waits for it
 
+-- Return the first of those who wait, but of the keys that are named with commas between.
+local function next_number(but_of)
+  if not but_of then
+    return redis.call('ZRANGE', WAITING, 0, 0)[1]
+  end
+  for _, name in ipairs(redis.call('ZRANGE', HEADS, 0, -1)) do
+    local key_id, priority = name:match('^(.*):(.*)$')
+    local first = redis.call('ZRANGE', key('waiting', key_id, priority), 0, 0)[1]
+    if not first then -- a replica that knows no HEADS has begun it
+      redis.call('ZREM', HEADS, name)
+    elseif not (',' .. but_of .. ','):find(',' .. key_id .. ',', 1, true) then
+      return first
+    end
+  end
+end
+
 local function begin(request)
   dequeue(request)
   redis.call('ZADD', LEASED, now + given.lease_seconds, request.number)
@@ -26,7 +42,7 @@ end
 
 insist()
 for _ = 1, MAX_ENDED do
-  local number = redis.call('ZRANGE', WAITING, 0, 0)[1]
+  local number = next_number(given.but_of)
   if not number then
     return false
   end

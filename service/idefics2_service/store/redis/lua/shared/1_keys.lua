@@ -34,6 +34,9 @@ local END_BY = key('end_by') -- QUEUED, by when it is too late to end
 local LEASED = key('leased') -- RUNNING, by when the worker counts as lost
 local EXPIRING = key('expiring') -- ended, by when they are forgotten
 local DELIVERIES = key('deliveries') -- ended, by when somebody is to be told
+-- `<key_id>:<priority>` of which requests are QUEUED, by the tag of the first one. Older replicas know nothing
+-- of it: what only they queued is begun when no key is passed over.
+local HEADS = key('heads')
 -- And of each caller's key: waiting:<key_id>:<priority>, as WAITING; of_key:<key_id>[:<state>], by number.
 
 -- Return numbers whose time is over. All digits count: what is due here must be so by its own field, too.

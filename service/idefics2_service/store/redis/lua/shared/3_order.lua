@@ -6,9 +6,21 @@ local function own_queue(request)
   return key('waiting', request.key_id, request.priority)
 end
 
+-- Let HEADS know who is first of a caller's key now.
+local function note_head(request)
+  local name = request.key_id .. ':' .. request.priority
+  local tag = redis.call('ZRANGE', own_queue(request), 0, 0, 'WITHSCORES')[2]
+  if tag then
+    redis.call('ZADD', HEADS, tag, name)
+  else
+    redis.call('ZREM', HEADS, name)
+  end
+end
+
 local function enqueue(request)
   redis.call('ZADD', WAITING, request.tag, request.number)
   redis.call('ZADD', own_queue(request), request.tag, request.number)
+  note_head(request)
   redis.call('ZADD', OLDEST, request.created_at, request.number)
   redis.call('ZADD', END_BY, request.end_by, request.number)
   if request.start_by then
@@ -21,6 +33,7 @@ local function dequeue(request)
   for _, set in ipairs({WAITING, own_queue(request), OLDEST, END_BY, START_BY}) do
     redis.call('ZREM', set, request.number)
   end
+  note_head(request)
 end
 
 -- Let keys take turns: behind the key's own, or behind who was begun last.
