@@ -14,6 +14,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from idefics2_service.errors import AttemptsExhausted
 from idefics2_service.exposition import Registry
 from idefics2_service.key_labels import KeyLabels
 
@@ -58,6 +59,7 @@ class Metrics:
         self.requests = self._count(
             "idefics2_requests", "Requests that ended, by error reason or OK.", ["reason"]
         )
+        self.requests.labels(AttemptsExhausted.reason)  # from 0: else its first increase would not be seen
         self.running = self._gauge("idefics2_num_requests_running", "Requests on the model.")
         self.waiting = self._gauge("idefics2_num_requests_waiting", "Requests that wait for a turn.")
         self.max_running = self._gauge("idefics2_max_requests_running", "How many may be on the model.")
@@ -162,7 +164,8 @@ class Metrics:
         )
         self.reaped = self._count(
             "idefics2_store_reaped",
-            "Requests whose worker was not heard of any more: requeued, or failed after too many losses.",
+            "Requests whose worker was not heard of any more: requeued, exhausted by too many losses, or "
+            "cancelled; and overdue: those that waited too long.",
             ["outcome"],
         )
         self.late_renewals = self._count(

@@ -16,7 +16,8 @@ from idefics2_service.errors import BackendUnavailable, RequestCancelled, StoreU
 from idefics2_service.events import Failed, Finished, Happening, QueuePosition, StageEntered, TextDelta
 from idefics2_service.metrics import SUBMITTED
 from idefics2_service.requests import Deadlines, GenerateOutput
-from idefics2_service.store.interface import cancelled
+from idefics2_service.store import refusals
+from idefics2_service.store.interface import MAX_LOSSES, cancelled
 from idefics2_service.store.records import Claim, Lease
 from idefics2_service.store.signals import wait_for
 from idefics2_service.tracing.spans import current_span
@@ -140,22 +141,25 @@ class Run:
         if self._is_handed_back and work.cancelled():
             attempts.labels("handed_back").inc()
             span.fail("HANDED_BACK")
-            await self._release("this replica is shutting down", is_lost=False)
+            await self._release("this replica is shutting down", started, is_lost=False)
             return
         end = outcomes.end_of(work, name.request_id, RequestCancelled("the request was cancelled"))
         if isinstance(end, Failed) and isinstance(end.error, BackendUnavailable):
             attempts.labels("backend_lost").inc()
             span.fail(end.error.reason)
             self._on_lost()
-            await self._release(end.error.message, is_lost=end.error.was_sent)
+            await self._release(end.error.message, started, is_lost=end.error.was_sent)
             return
         attempts.labels("ended").inc()
         if isinstance(end, Failed):
             span.fail(end.error.reason)
         end = self._with_queue(end)
         await self._finish(end)
+        self._record(end, started)
+
+    def _record(self, end: Finished | Failed, started: float) -> None:
         seconds = time.monotonic() - started + self.claim.seconds_queued
-        outcomes.record(name, end, seconds, self._means.metrics, SUBMITTED)
+        outcomes.record(self.claim.name, end, seconds, self._means.metrics, SUBMITTED)
 
     def hand_back(self) -> None:
         """Stop, so that somebody else may run it."""
@@ -208,11 +212,15 @@ class Run:
         after, happenings = self._recorder.after, self._recorder.take()
         await self._try(partial(self._store.finish, self.claim, after, happenings, end))
 
-    async def _release(self, reason: str, *, is_lost: bool) -> None:
-        """Hand it back, with all that is known of how far it came."""
+    async def _release(self, reason: str, started: float, *, is_lost: bool) -> None:
+        """Hand it back, with all that is known of how far it came; that may be its end."""
         after, happenings = self._recorder.after, self._recorder.take()
         await self._try(partial(self._store.append, self.claim, after, happenings))
-        await self._try(partial(self._store.release, self.claim, reason, is_lost=is_lost))
+        lease = await self._try(partial(self._store.release, self.claim, reason, is_lost=is_lost))
+        if lease is Lease.EXHAUSTED:
+            self._record(Failed(refusals.attempts_exhausted(MAX_LOSSES, reason)), started)
+        elif lease is Lease.CANCELLED:
+            self._record(Failed(refusals.cancelled()), started)
 
     async def _try(self, write: Callable[[], Awaitable[Lease]]) -> Lease:
         """Write, and again while the store is away: it decides by the attempt whether it is still ours."""

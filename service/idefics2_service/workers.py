@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idefics2_service.errors import StoreUnavailable
+from idefics2_service import outcomes
+from idefics2_service.errors import AttemptsExhausted, RequestCancelled, StoreUnavailable
+from idefics2_service.metrics import SUBMITTED
 from idefics2_service.requests import Stage
 from idefics2_service.runs import Run
 from idefics2_service.shares import Shares
@@ -34,6 +36,8 @@ _LOOK_AGAIN_SECONDS = 1.0
 _PAUSE_AFTER_LOSS_SECONDS = 2.0
 """A backend that was just lost may still call itself healthy: do not feed it."""
 _REAP_SECONDS = 0.5
+_REAPED = {AttemptsExhausted.reason: "exhausted", RequestCancelled.reason: "cancelled"}
+"""What became of requests that end without a worker; all others waited too long."""
 _RELEASE_SECONDS = 5.0
 """How long handing back may take at the end."""
 
@@ -78,12 +82,15 @@ class Workers:
 
     async def _tidy(self) -> None:
         reaped, statistics = await self._store.reap(), await self._store.statistics()
-        if reaped.num_requeued or reaped.num_failed:
-            logger.warning("reaped", requeued=reaped.num_requeued, failed=reaped.num_failed)
-        self._means.metrics.reaped.labels("requeued").inc(reaped.num_requeued)
-        self._means.metrics.reaped.labels("failed").inc(reaped.num_failed)
-        self._means.metrics.queued.set(statistics.num_queued)
-        self._means.metrics.oldest_queued.set(statistics.oldest_queued_seconds)
+        metrics = self._means.metrics
+        if reaped.num_requeued:
+            logger.warning("requests whose worker was lost wait again", num=reaped.num_requeued)
+        metrics.reaped.labels("requeued").inc(reaped.num_requeued)
+        for ended in reaped.ended:
+            metrics.reaped.labels(_REAPED.get(ended.end.error.reason, "overdue")).inc()
+            outcomes.record(ended.name, ended.end, ended.seconds, metrics, SUBMITTED)
+        metrics.queued.set(statistics.num_queued)
+        metrics.oldest_queued.set(statistics.oldest_queued_seconds)
 
     def leave(self) -> None:
         """Claim nothing new; what runs goes on."""

@@ -397,11 +397,11 @@ async def test_a_fault_ends_neither_claiming_nor_tidying_nor_telling(
     store = lonely.service.app._store
     usual, begins_again, faults = getattr(store, operation), asyncio.Event(), [ArithmeticError("ours")]
 
-    async def fail_once() -> Any:
+    async def fail_once(*given: Any) -> Any:
         if faults:
             raise faults.pop()
         begins_again.set()
-        return await usual()
+        return await usual(*given)
 
     monkeypatch.setattr(app, "_PAUSE_AFTER_FAULT_SECONDS", 0)
     monkeypatch.setattr(store, operation, fail_once)

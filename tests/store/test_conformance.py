@@ -367,7 +367,7 @@ async def test_a_cancelled_request_that_is_handed_back_ends(store: RequestStore)
     await submit(store, "one")
     claimed = await claim(store)
     await store.cancel(ONE)
-    assert await store.release(claimed, "this replica is shutting down", is_lost=False) is Lease.HELD
+    assert await store.release(claimed, "this replica is shutting down", is_lost=False) is Lease.CANCELLED
     assert (await store.get(ONE)).state is State.CANCELLED
     assert await store.claim() is None
 
@@ -413,7 +413,8 @@ async def test_what_was_lost_too_often_fails_with_the_reason(store: RequestStore
     for attempt in range(1, MAX_LOSSES + 1):
         claimed = await claim(store)
         assert claimed.attempt == attempt
-        await store.release(claimed, "the model's server was lost", is_lost=True)
+        lease = await store.release(claimed, "the model's server was lost", is_lost=True)
+        assert lease is (Lease.EXHAUSTED if attempt == MAX_LOSSES else Lease.HELD)
     assert await store.claim() is None
     record = await store.get(ONE)
     assert record.state is State.FAILED
@@ -443,6 +444,33 @@ async def test_a_request_whose_workers_die_each_time_fails(open_store: OpenStore
     assert isinstance(record.end, Failed)
     assert isinstance(record.end.error, AttemptsExhausted)
     assert record.attempt == MAX_LOSSES
+
+
+async def test_who_tidies_hears_what_became_of_each_request(open_store: OpenStore) -> None:
+    store = await open_store(lease_seconds=0.02)
+    await submit(store, "lost", "cancelled", "requeued")
+    lost, _, _ = [await claim(store) for _ in range(3)]
+    for _ in range(MAX_LOSSES - 1):
+        await store.release(lost, "the model's server was lost", is_lost=True)
+        lost = await claim(store)
+    await store.append(lost, lost.last_sequence, [StageEntered(Stage.RESOLVING)])
+    await store.cancel(RequestName(KEY, "cancelled"))
+    await submit(store, "late", start_timeout_seconds=0.01)
+    num_requeued, reasons = 0, {}
+    async for _ in patience():
+        reaped = await store.reap()
+        num_requeued += reaped.num_requeued
+        for ended in reaped.ended:
+            reasons[ended.name] = ended.end.error.reason
+            assert 0 < ended.seconds < PATIENCE_SECONDS
+        if len(reasons) == 3 and num_requeued:
+            break
+    assert num_requeued == 1
+    assert {name.request_id: reason for name, reason in reasons.items()} == {
+        "lost": "ATTEMPTS_EXHAUSTED",
+        "cancelled": "REQUEST_CANCELLED",
+        "late": "START_TIMEOUT",
+    }
 
 
 async def test_a_claim_whose_worker_never_heard_of_it_is_no_loss(open_store: OpenStore) -> None:

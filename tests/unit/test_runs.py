@@ -27,6 +27,7 @@ from idefics2_service.store.sqlite.store import SqliteStore
 from idefics2_service.workers import Workers
 from pictures import red_circle
 from store.submissions import make_request, make_submission
+from structlog.testing import capture_logs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -292,6 +293,34 @@ async def test_a_lost_backend_is_told_of_before_the_request_waits_again(bench: B
     await running
     assert bench.num_released_before_loss == [0]
     assert (await bench.store.get(ONE)).state is State.QUEUED
+
+
+async def test_the_last_loss_is_counted_and_logged_as_the_end_that_it_is(bench: Bench) -> None:
+    assert bench.measured("requests_total", reason="ATTEMPTS_EXHAUSTED") == 0
+    bench.script.add(*[Answer(("x",), is_lost=True)] * MAX_LOSSES)
+    with capture_logs() as lines:
+        for _ in range(MAX_LOSSES):
+            _, running = await bench.begin()
+            await running
+    assert (await bench.store.get(ONE)).state is State.FAILED
+    assert bench.measured("requests_total", reason="ATTEMPTS_EXHAUSTED") == 1
+    (line,) = [line for line in lines if line["event"] == "request ended"]
+    assert (line["reason"], line["request_id"]) == ("ATTEMPTS_EXHAUSTED", "one")
+
+
+async def test_what_is_found_to_have_ended_while_tidying_is_counted_and_logged(bench: Bench) -> None:
+    workers = Workers(bench.store, bench.means, bench.settings)
+    await bench.submit(start_timeout_seconds=0.01)
+    with capture_logs() as lines:
+        tidying = asyncio.create_task(workers.tidy())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not bench.measured("store_reaped_total", outcome="overdue"):
+                await bench.store.statistics()
+        tidying.cancel()
+        await asyncio.gather(tidying, return_exceptions=True)
+    assert bench.measured("requests_total", reason="START_TIMEOUT") == 1
+    (line,) = [line for line in lines if line["event"] == "request ended"]
+    assert (line["reason"], line["request_id"]) == ("START_TIMEOUT", "one")
 
 
 async def test_to_wait_for_a_backend_that_is_lost_meanwhile_is_no_loss(bench: Bench) -> None:

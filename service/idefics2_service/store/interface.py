@@ -157,6 +157,8 @@ class RequestStore(Protocol):
             reason: why, for its log.
             is_lost: whether it counts as a loss; the last one that is allowed ends the request.
 
+        It has ended instead where the answer is CANCELLED or EXHAUSTED.
+
         """
         ...
 

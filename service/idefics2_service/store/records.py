@@ -92,11 +92,14 @@ class Claim:
 
 
 class Lease(enum.Enum):
-    """What a worker hears when it renews its lease."""
+    """What a worker hears when it renews its lease, writes, or hands back."""
 
     HELD = "HELD"
     CANCELLED = "CANCELLED"
-    """Somebody wants the request to stop; the lease is still held."""
+    """Somebody wants the request to stop; the lease is still held, unless the request was handed back: then
+    it has ended."""
+    EXHAUSTED = "EXHAUSTED"
+    """Handed back for a loss, which was the last one that is allowed: the request has ended."""
     LOST = "LOST"
     """The request is another's by now, or at its end."""
 
@@ -127,9 +130,19 @@ class Statistics:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """A request that ended without its worker's word."""
+
+    name: RequestName
+    end: Failed
+    seconds: float
+    """From its submission."""
+
+
+@dataclass(frozen=True)
 class Reaped:
     """What a round of tidying did."""
 
     num_requeued: int = 0
-    num_failed: int = 0
+    ended: tuple[Ended, ...] = ()
     num_forgotten: int = 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from idefics2_service.events import Event, Failed
 from idefics2_service.requests import Priority, RequestName, Stage, State
 from idefics2_service.store import codec
-from idefics2_service.store.records import Claim, Delivery, Page, Record, Statistics
+from idefics2_service.store.records import Claim, Delivery, Ended, Page, Reaped, Record, Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +86,20 @@ def read_delivery(reply: Sequence[Any]) -> Delivery:
     """Read what claim_delivery.lua made."""
     view, url, attempt, parent = reply
     return Delivery(read_record(view), url.decode(), attempt, parent.decode())
+
+
+def read_reaped(reply: Sequence[Any]) -> Reaped:
+    """Read what reap.lua made."""
+    num_requeued, ended, num_forgotten = reply
+    return Reaped(num_requeued, tuple(_read_ended(entry) for entry in ended), num_forgotten)
+
+
+def _read_ended(reply: Sequence[Any]) -> Ended:
+    key_id, request_id, data, seconds = reply
+    name = RequestName(key_id.decode(), request_id.decode())
+    end = codec.decode_end(data, name)
+    assert isinstance(end, Failed)  # noqa: S101  # nothing finishes without its worker
+    return Ended(name, end, float(seconds))
 
 
 def read_statistics(reply: Sequence[Any]) -> Statistics:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from idefics2_service.store.codec import encode_happening
 from idefics2_service.store.progress import LOST_WORKER, state_after
-from idefics2_service.store.records import Claim, Lease, Reaped
+from idefics2_service.store.records import Claim, Lease
 from idefics2_service.store.redis import replies
 from idefics2_service.store.redis.admission import describe, read_verdict
 from idefics2_service.store.redis.connection import address_of, connect
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from idefics2_service.events import Event, Failed, Finished, Happening
     from idefics2_service.requests import RequestName, State
     from idefics2_service.settings import StoreSettings
-    from idefics2_service.store.records import Delivery, Page, Record, Statistics, Submission
+    from idefics2_service.store.records import Delivery, Page, Reaped, Record, Statistics, Submission
     from idefics2_service.store.redis.replies import Unreadable
     from idefics2_service.store.redis.scripts import Value
 
@@ -199,7 +199,7 @@ class RedisStore:
 
     async def reap(self) -> Reaped:
         """As RequestStore.reap."""
-        return Reaped(*await self._servers.write("reap", hand_back(LOST_WORKER)))
+        return replies.read_reaped(await self._servers.write("reap", hand_back(LOST_WORKER)))
 
     async def claim_delivery(self) -> Delivery | None:
         """As RequestStore.claim_delivery."""

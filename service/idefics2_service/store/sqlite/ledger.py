@@ -17,7 +17,7 @@ from idefics2_service.store.interface import (
     grown,
 )
 from idefics2_service.store.progress import LOST_WORKER, progress_of, state_after
-from idefics2_service.store.records import Claim, Delivery, Lease, Reaped
+from idefics2_service.store.records import Claim, Delivery, Ended, Lease, Reaped
 from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
 from idefics2_service.store.sqlite.views import Views
 
@@ -214,27 +214,35 @@ class Ledger:
         held = self._held(claim)
         if held is None:
             return Lease.LOST
-        self._hand_back(held[0], reason, is_lost=is_lost)
-        return Lease.HELD
+        seq, is_cancelled = held
+        if self._hand_back(seq, reason, is_lost=is_lost) is None:
+            return Lease.HELD
+        return Lease.CANCELLED if is_cancelled else Lease.EXHAUSTED
 
     def reap(self) -> Reaped:
         """As RequestStore.reap."""
         now = time.time()
-        requeued = failed = 0
+        requeued, ended = 0, []
         for seq in self._numbers("state = 'RUNNING' AND lease_until < ?", now):
             (stage,) = self._row("stage", seq)
-            if self._hand_back(seq, LOST_WORKER, is_lost=stage is not None):
+            end = self._hand_back(seq, LOST_WORKER, is_lost=stage is not None)
+            if end is None:
                 requeued += 1
             else:
-                failed += 1
+                ended.append(self._describe(seq, end, now))
         for column in ("start_by", "end_by"):
             for seq in self._numbers(f"state = 'QUEUED' AND {column} < ?", now):
                 error = _overdue(now, *self._row("start_by, end_by", seq))
                 if error is not None:
-                    self._end(seq, (), Failed(error))
-                    failed += 1
+                    end = Failed(error)
+                    self._end(seq, (), end)
+                    ended.append(self._describe(seq, end, now))
         forgotten = [seq for seq in self._numbers("expires_at < ?", now) if self._forget(seq)]
-        return Reaped(requeued, failed, len(forgotten))
+        return Reaped(requeued, tuple(ended), len(forgotten))
+
+    def _describe(self, seq: int, end: Failed, now: float) -> Ended:
+        key_id, request_id, created_at = self._row("key_id, request_id, created_at", seq)
+        return Ended(RequestName(key_id, request_id), end, now - created_at)
 
     def claim_delivery(self) -> Delivery | None:
         """As RequestStore.claim_delivery."""
@@ -269,18 +277,17 @@ class Ledger:
         )
         return None if held is None else (held[0], bool(held[1]))
 
-    def _hand_back(self, seq: int, reason: str, *, is_lost: bool) -> bool:
-        """Queue a request again; False where it ended instead."""
+    def _hand_back(self, seq: int, reason: str, *, is_lost: bool) -> Failed | None:
+        """Queue a request again; return how it ended, if it did instead."""
         key_id, request_id, tag, losses, is_cancelled = self._row(
             "key_id, request_id, tag, num_losses, is_cancelled", seq
         )
         losses += is_lost
-        if is_cancelled:
-            self._end(seq, (), Failed(refusals.cancelled()))
-            return False
-        if losses >= MAX_LOSSES:
-            self._end(seq, (), Failed(refusals.attempts_exhausted(losses, reason)))
-            return False
+        if is_cancelled or losses >= MAX_LOSSES:
+            exhausted = refusals.attempts_exhausted(losses, reason)
+            end = Failed(refusals.cancelled() if is_cancelled else exhausted)
+            self._end(seq, (), end)
+            return end
         self._write(seq, RequestName(key_id, request_id), (LogLine(f"handed back: {reason}"),))
         self._execute(
             "UPDATE requests SET state = 'QUEUED', lease_until = NULL, stage = NULL, num_losses = ? "
@@ -289,7 +296,7 @@ class Ledger:
         )
         self._order.add((tag, seq))
         self.topics.add(WORK)
-        return True
+        return None
 
     def _end(self, seq: int, happenings: Sequence[Happening], end: Finished | Failed) -> None:
         """Write the last event, and let the request be kept for its time."""

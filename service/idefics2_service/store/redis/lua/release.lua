@@ -3,5 +3,7 @@ local request = held()
 if not request then
   return 'LOST'
 end
-hand_back(request, given.is_lost == '1')
-return 'HELD'
+if not hand_back(request, given.is_lost == '1') then
+  return 'HELD'
+end
+return request.is_cancelled == '1' and 'CANCELLED' or 'EXHAUSTED'

@@ -26,22 +26,21 @@ local function finish(request, happened, state)
   end
 end
 
--- Queue a request again under its old tag; return false where it ended instead.
+-- Queue a request again under its old tag; return how it ended, if it did instead.
 local function hand_back(request, is_lost)
   local num_losses = request.num_losses + (is_lost and 1 or 0)
   if request.is_cancelled == '1' then
     finish(request, {given.cancelled}, 'CANCELLED')
-    return false
+    return given.cancelled
   elseif num_losses >= tonumber(given.max_losses) then
     finish(request, {given.exhausted}, 'FAILED')
-    return false
+    return given.exhausted
   end
   redis.call('ZREM', LEASED, request.number)
   write(request, {given.handed_back})
   enter(request, 'QUEUED')
   save(request, {stage = '', num_losses = num_losses})
   enqueue(request)
-  return true
 end
 
 local function forget(request)
