@@ -563,7 +563,7 @@ async def test_a_request_whose_time_passed_fails_even_if_nobody_claims(
 
 async def test_a_request_is_forgotten_after_its_time_and_its_name_is_free(open_store: OpenStore) -> None:
     store = await open_store(keep_seconds=0.02)
-    await submit(store, "one", "two", webhook_url="https://example.org/hook")
+    await submit(store, "one", "two")
     await store.finish(await claim(store), 1, [], Finished(make_output()))
     async for _ in patience():
         await store.reap()
@@ -573,8 +573,35 @@ async def test_a_request_is_forgotten_after_its_time_and_its_name_is_free(open_s
         await store.get(ONE)
     with pytest.raises(RequestNotFound):
         await store.events(ONE, 0, 10)
-    assert await store.claim_delivery() is None
     assert (await store.submit(make_submission("one", prompt="Something else?"))).state is State.QUEUED
+
+
+async def test_a_request_is_not_forgotten_before_its_webhook_is_settled(open_store: OpenStore) -> None:
+    store = await open_store(keep_seconds=0.001, lease_seconds=0.01)
+    await submit(store, "one", "two", webhook_url="https://example.org/hook")
+    await submit(store, "untold")
+    for _ in range(3):
+        await store.finish(await claim(store), 1, [], Finished(make_output()))
+    delivery = await store.claim_delivery()
+    assert delivery is not None
+    async for _ in patience():
+        await store.reap()
+        if await ids_of(store) == ["two", "one"]:
+            break
+    async for _ in patience():
+        if (await store.reap()).num_forgotten == 0 and (await store.statistics()).num_deliveries == 2:
+            break
+    await store.settle_delivery(delivery, None)
+    async for _ in patience():
+        await store.reap()
+        if await ids_of(store) == ["two"]:
+            break
+    assert (await store.get(RequestName(KEY, "two"))).end == Finished(make_output())
+    async for _ in patience():
+        if (again := await store.claim_delivery()) is not None:
+            break
+    assert again is not None
+    assert again.record.end == Finished(make_output())
 
 
 async def test_a_request_is_kept_no_longer_than_was_asked_for_nor_than_the_store_keeps_others(

@@ -166,7 +166,8 @@ type SubmitRequest struct {
 	// service is set. VALUE_OUT_OF_RANGE.
 	MaxQueueLength *int32 `protobuf:"varint,7,opt,name=max_queue_length,json=maxQueueLength,proto3,oneof" json:"max_queue_length,omitempty"`
 	// How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-	// What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+	// What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+	// that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
 	Keep *durationpb.Duration `protobuf:"bytes,8,opt,name=keep,proto3" json:"keep,omitempty"`
 }
 
@@ -286,7 +287,8 @@ type Request struct {
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// When it ended; unset before.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// When it will be forgotten, with its images and its answer; unset before its end.
+	// When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+	// up; unset before its end.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Tokens of the answer so far.
 	NumGeneratedTokens int32 `protobuf:"varint,12,opt,name=num_generated_tokens,json=numGeneratedTokens,proto3" json:"num_generated_tokens,omitempty"`

@@ -28,7 +28,8 @@ class SubmitOptions(Options, total=False):
     webhook_url: str | None
     """A public http(s) address that is told of the end by a signed POST. Default: none."""
     keep_seconds: float | None
-    """Forget the request so long after its end. Above 0. Default and most: as the service keeps others."""
+    """Forget the request so long after its end, or once its webhook was told or given up, whatever is later.
+    Above 0. Default and most: as the service keeps others."""
     max_queue_length: int | None
     """Refuse the request if more than so many are before it, 0 or more. Default: as the service is set."""
 

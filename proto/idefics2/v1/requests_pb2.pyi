@@ -129,7 +129,8 @@ class SubmitRequest(_message.Message):
     @_builtins.property
     def keep(self) -> _duration_pb2.Duration:
         """How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-        What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+        What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+        that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
         """
 
     def __init__(
@@ -218,7 +219,9 @@ class Request(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it will be forgotten, with its images and its answer; unset before its end."""
+        """When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+        up; unset before its end.
+        """
 
     @_builtins.property
     def usage(self) -> _generation_pb2.Usage:

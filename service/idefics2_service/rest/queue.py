@@ -69,8 +69,8 @@ class SubmitOptions:
             Literal["0", "1"],
             Header(
                 alias="X-Fal-Store-IO",
-                description="0 keeps the answer just long enough to be fetched; what was sent is never kept "
-                "after the end.",
+                description="0 keeps the answer just long enough to be fetched, and until its webhook was "
+                "told or given up; what was sent is never kept after the end.",
             ),
         ] = "1",
         idempotency_key: Annotated[

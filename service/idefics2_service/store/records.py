@@ -26,7 +26,8 @@ class Submission:
     start_timeout_seconds: float | None = None
     time_budget_seconds: float = DAY_SECONDS
     keep_seconds: float | None = None
-    """Keep it no longer than this after its end, and no longer than the store keeps others."""
+    """Keep it no longer than this after its end, no longer than the store keeps others, and in any case until
+    its webhook was told or given up."""
     webhook_url: str = ""
     max_queue_length: int | None = None
     """Refuse it where more are before it."""

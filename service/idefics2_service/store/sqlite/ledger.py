@@ -237,7 +237,8 @@ class Ledger:
                     end = Failed(error)
                     self._end(seq, (), end)
                     ended.append(self._describe(seq, end, now))
-        forgotten = [seq for seq in self._numbers("expires_at < ?", now) if self._forget(seq)]
+        is_over = "expires_at < ? AND seq NOT IN (SELECT seq FROM deliveries)"
+        forgotten = [seq for seq in self._numbers(is_over, now) if self._forget(seq)]
         return Reaped(requeued, tuple(ended), len(forgotten))
 
     def _describe(self, seq: int, end: Failed, now: float) -> Ended:
@@ -334,7 +335,7 @@ class Ledger:
         self.topics.add(grown(name))
 
     def _forget(self, seq: int) -> bool:
-        for table in ("requests", "payloads", "ends", "events", "deliveries"):
+        for table in ("requests", "payloads", "ends", "events"):
             self._execute(f"DELETE FROM {table} WHERE seq = ?", seq)  # noqa: S608  # our own tables
         return True
 

@@ -25,7 +25,12 @@ for _, set in ipairs({START_BY, END_BY}) do
   end
 end
 for _, number in ipairs(due(EXPIRING, AT_ONCE)) do
-  forget(load(number))
-  num_forgotten = num_forgotten + 1
+  local told_at = redis.call('ZSCORE', DELIVERIES, number)
+  if told_at then
+    redis.call('ZADD', EXPIRING, math.max(told_at, now + given.lease_seconds), number)
+  else
+    forget(load(number))
+    num_forgotten = num_forgotten + 1
+  end
 end
 return {num_requeued, ended, num_forgotten}

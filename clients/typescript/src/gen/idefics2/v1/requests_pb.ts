@@ -78,7 +78,8 @@ export type SubmitRequest = Message<"idefics2.v1.SubmitRequest"> & {
 
   /**
    * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-   * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+   * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+   * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
    *
    * @generated from field: google.protobuf.Duration keep = 8;
    */
@@ -171,7 +172,8 @@ export type Request = Message<"idefics2.v1.Request"> & {
   endTime?: Timestamp | undefined;
 
   /**
-   * When it will be forgotten, with its images and its answer; unset before its end.
+   * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+   * up; unset before its end.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 11;
    */

@@ -32,7 +32,7 @@ local OLDEST = key('oldest') -- QUEUED, by created_at
 local START_BY = key('start_by') -- QUEUED, by when it is too late to begin
 local END_BY = key('end_by') -- QUEUED, by when it is too late to end
 local LEASED = key('leased') -- RUNNING, by when the worker counts as lost
-local EXPIRING = key('expiring') -- ended, by when they are forgotten
+local EXPIRING = key('expiring') -- ended, by when they are forgotten, or are looked at again: none of DELIVERIES is
 local DELIVERIES = key('deliveries') -- ended, by when somebody is to be told
 -- `<key_id>:<priority>` of which requests are QUEUED, by the tag of the first one. Older replicas know nothing
 -- of it: what only they queued is begun when no key is passed over.

@@ -48,7 +48,7 @@ local function forget(request)
     key('request', request.number), key('payload', request.number), key('events', request.number),
     key('end', request.number), key('number', request.key_id .. '/' .. request.request_id))
   local own = key('of_key', request.key_id)
-  for _, set in ipairs({EXPIRING, DELIVERIES, own, own .. ':' .. request.state}) do
+  for _, set in ipairs({EXPIRING, own, own .. ':' .. request.state}) do
     redis.call('ZREM', set, request.number)
   end
 end

@@ -533,7 +533,8 @@ public final class Requests {
     /**
      * <pre>
      * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-     * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+     * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+     * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -543,7 +544,8 @@ public final class Requests {
     /**
      * <pre>
      * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-     * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+     * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+     * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -553,7 +555,8 @@ public final class Requests {
     /**
      * <pre>
      * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-     * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+     * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+     * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -886,7 +889,8 @@ public final class Requests {
     /**
      * <pre>
      * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-     * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+     * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+     * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -899,7 +903,8 @@ public final class Requests {
     /**
      * <pre>
      * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-     * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+     * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+     * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -912,7 +917,8 @@ public final class Requests {
     /**
      * <pre>
      * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-     * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+     * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+     * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -2287,7 +2293,8 @@ public final class Requests {
       /**
        * <pre>
        * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-       * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+       * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+       * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -2299,7 +2306,8 @@ public final class Requests {
       /**
        * <pre>
        * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-       * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+       * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+       * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -2315,7 +2323,8 @@ public final class Requests {
       /**
        * <pre>
        * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-       * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+       * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+       * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -2336,7 +2345,8 @@ public final class Requests {
       /**
        * <pre>
        * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-       * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+       * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+       * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -2355,7 +2365,8 @@ public final class Requests {
       /**
        * <pre>
        * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-       * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+       * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+       * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -2379,7 +2390,8 @@ public final class Requests {
       /**
        * <pre>
        * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-       * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+       * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+       * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -2397,7 +2409,8 @@ public final class Requests {
       /**
        * <pre>
        * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-       * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+       * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+       * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -2410,7 +2423,8 @@ public final class Requests {
       /**
        * <pre>
        * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-       * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+       * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+       * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -2426,7 +2440,8 @@ public final class Requests {
       /**
        * <pre>
        * How long the request is kept after its end, with its answer, where that is less than the service keeps others.
-       * What was sent is never kept after the end. Above 0, up to a day. VALUE_OUT_OF_RANGE.
+       * What was sent is never kept after the end. A request with a webhook_url is kept, and can be asked for, until
+       * that was told or given up. Above 0, up to a day. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration keep = 8 [json_name = "keep"];</code>
@@ -2733,7 +2748,8 @@ public final class Requests {
 
     /**
      * <pre>
-     * When it will be forgotten, with its images and its answer; unset before its end.
+     * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+     * up; unset before its end.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -2742,7 +2758,8 @@ public final class Requests {
     boolean hasExpireTime();
     /**
      * <pre>
-     * When it will be forgotten, with its images and its answer; unset before its end.
+     * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+     * up; unset before its end.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -2751,7 +2768,8 @@ public final class Requests {
     com.google.protobuf.Timestamp getExpireTime();
     /**
      * <pre>
-     * When it will be forgotten, with its images and its answer; unset before its end.
+     * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+     * up; unset before its end.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -3291,7 +3309,8 @@ public final class Requests {
     private com.google.protobuf.Timestamp expireTime_;
     /**
      * <pre>
-     * When it will be forgotten, with its images and its answer; unset before its end.
+     * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+     * up; unset before its end.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -3303,7 +3322,8 @@ public final class Requests {
     }
     /**
      * <pre>
-     * When it will be forgotten, with its images and its answer; unset before its end.
+     * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+     * up; unset before its end.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -3315,7 +3335,8 @@ public final class Requests {
     }
     /**
      * <pre>
-     * When it will be forgotten, with its images and its answer; unset before its end.
+     * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+     * up; unset before its end.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -5472,7 +5493,8 @@ public final class Requests {
           com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> expireTimeBuilder_;
       /**
        * <pre>
-       * When it will be forgotten, with its images and its answer; unset before its end.
+       * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+       * up; unset before its end.
        * </pre>
        *
        * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -5483,7 +5505,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * When it will be forgotten, with its images and its answer; unset before its end.
+       * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+       * up; unset before its end.
        * </pre>
        *
        * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -5498,7 +5521,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * When it will be forgotten, with its images and its answer; unset before its end.
+       * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+       * up; unset before its end.
        * </pre>
        *
        * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -5518,7 +5542,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * When it will be forgotten, with its images and its answer; unset before its end.
+       * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+       * up; unset before its end.
        * </pre>
        *
        * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -5536,7 +5561,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * When it will be forgotten, with its images and its answer; unset before its end.
+       * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+       * up; unset before its end.
        * </pre>
        *
        * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -5559,7 +5585,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * When it will be forgotten, with its images and its answer; unset before its end.
+       * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+       * up; unset before its end.
        * </pre>
        *
        * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -5576,7 +5603,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * When it will be forgotten, with its images and its answer; unset before its end.
+       * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+       * up; unset before its end.
        * </pre>
        *
        * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -5588,7 +5616,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * When it will be forgotten, with its images and its answer; unset before its end.
+       * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+       * up; unset before its end.
        * </pre>
        *
        * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
@@ -5603,7 +5632,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * When it will be forgotten, with its images and its answer; unset before its end.
+       * When it will be forgotten, with its images and its answer, unless its webhook was not told by then, nor given
+       * up; unset before its end.
        * </pre>
        *
        * <code>.google.protobuf.Timestamp expire_time = 11 [json_name = "expireTime"];</code>
