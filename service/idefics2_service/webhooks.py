@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from idefics2_service.errors import StoreUnavailable, WebhookUrlInvalid
 from idefics2_service.fetcher import FetchFailed
+from idefics2_service.shares import Shares
 from idefics2_service.store.interface import DELIVERIES
 from idefics2_service.store.signals import wait_for
 from idefics2_service.tracing.spans import NO_TRACER, Kind, Tracer, current_span
@@ -27,7 +30,12 @@ logger = structlog.get_logger(__name__)
 WriteCall = Callable[["Record"], tuple[bytes, dict[str, str]]]
 """Writes body and headers of the call that tells of a request's end."""
 _LOOK_AGAIN_SECONDS = 1.0
-_MAX_AT_ONCE = 32
+_MAX_AT_ONCE = 256
+"""Calls of this replica. Keys share them: hosts of one that do not answer hold up nobody else's."""
+_CALL_SECONDS = 15.0
+"""About how long a host takes that does not answer."""
+_LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
+"""Of a delivery that is put off since its key has its share of calls."""
 
 
 class Webhooks:
@@ -50,6 +58,8 @@ class Webhooks:
         self._metrics = metrics
         self._tracer = tracer
         self._at_once = asyncio.Semaphore(_MAX_AT_ONCE)
+        self._shares = Shares(_MAX_AT_ONCE)
+        self._put_off_until: dict[str, float] = {}
         self._deliveries: set[asyncio.Task[None]] = set()
 
     async def check(self, key_id: str, url: str) -> None:
@@ -80,8 +90,11 @@ class Webhooks:
                     if delivery is None:
                         self._at_once.release()
                         await wait_for(told, _LOOK_AGAIN_SECONDS)
-                    else:
+                    elif self._shares.has_room(delivery.record.name.key_id):
                         self._begin(delivery)
+                    else:
+                        self._at_once.release()
+                        await self._put_off(delivery)
         finally:
             for task in self._deliveries:
                 task.cancel()
@@ -98,13 +111,25 @@ class Webhooks:
             logger.exception("no webhook can be claimed")
             return None
 
+    async def _put_off(self, delivery: Delivery) -> None:
+        """Let it come again when its turn may have come among its key's: not all of them at once, in vain."""
+        key_id, now = delivery.record.name.key_id, asyncio.get_running_loop().time()
+        until = max(now, self._put_off_until.get(key_id, now)) + 2 * _CALL_SECONDS / _MAX_AT_ONCE
+        self._put_off_until[key_id] = min(until, now + _LONGEST_PAUSE_SECONDS)
+        pause = max(self._put_off_until[key_id] - now, _LEAST_PAUSE_SECONDS)
+        with suppress(StoreUnavailable):  # then it comes again by itself
+            await self._store.settle_delivery(delivery, pause, is_tried=False)
+
     def _begin(self, delivery: Delivery) -> None:
+        key_id = delivery.record.name.key_id
+        self._shares.take(key_id)
         task = asyncio.create_task(self._deliver(delivery))
         self._deliveries.add(task)
-        task.add_done_callback(self._end)
+        task.add_done_callback(partial(self._end, key_id))
 
-    def _end(self, task: asyncio.Task[None]) -> None:
+    def _end(self, key_id: str, task: asyncio.Task[None]) -> None:
         self._deliveries.discard(task)
+        self._shares.give_back(key_id)
         self._at_once.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a webhook failed", exc_info=error)

@@ -730,6 +730,10 @@ async def test_a_webhook_is_due_at_the_end_and_comes_again_until_it_is_settled(s
     again = await store.claim_delivery()
     assert again is not None
     assert again.attempt == 2
+    await store.settle_delivery(again, 0, is_tried=False)
+    again = await store.claim_delivery()
+    assert again is not None
+    assert again.attempt == 2
     await store.settle_delivery(again, 3_600)
     assert await store.claim_delivery() is None
     await store.settle_delivery(again, None)

@@ -173,8 +173,13 @@ class RequestStore(Protocol):
         """Take the next webhook that is due; it comes again after a while unless it is settled."""
         ...
 
-    async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
-        """Forget a delivery that arrived or is given up (None), or let it come again after a while."""
+    async def settle_delivery(
+        self, delivery: Delivery, retry_after_seconds: float | None, *, is_tried: bool = True
+    ) -> None:
+        """Forget a delivery that arrived or is given up (None), or let it come again after a while.
+
+        One that was not tried comes again as the same attempt.
+        """
         ...
 
     async def statistics(self) -> Statistics:

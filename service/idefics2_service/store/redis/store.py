@@ -206,9 +206,15 @@ class RedisStore:
         reply = await self._servers.write("claim_delivery")
         return None if reply is None else replies.read_delivery(reply)
 
-    async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
+    async def settle_delivery(
+        self, delivery: Delivery, retry_after_seconds: float | None, *, is_tried: bool = True
+    ) -> None:
         """As RequestStore.settle_delivery."""
-        given = {**delivery.record.name._asdict(), "retry_after_seconds": retry_after_seconds}
+        given = {
+            **delivery.record.name._asdict(),
+            "retry_after_seconds": retry_after_seconds,
+            "num_deliveries": delivery.attempt - (not is_tried),
+        }
         await self._servers.write("settle_delivery", given)
 
     async def statistics(self) -> Statistics:

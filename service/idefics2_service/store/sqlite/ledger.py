@@ -257,7 +257,9 @@ class Ledger:
         key_id, request_id, url, parent = self._row("key_id, request_id, webhook_url, traceparent", seq)
         return Delivery(self._views.get(RequestName(key_id, request_id)), url, attempt, parent)
 
-    def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
+    def settle_delivery(
+        self, delivery: Delivery, retry_after_seconds: float | None, *, is_tried: bool = True
+    ) -> None:
         """As RequestStore.settle_delivery."""
         try:
             seq = self._views.find(delivery.record.name)
@@ -266,8 +268,8 @@ class Ledger:
         if retry_after_seconds is None:
             self._execute("DELETE FROM deliveries WHERE seq = ?", seq)
         else:
-            due = time.time() + retry_after_seconds
-            self._execute("UPDATE deliveries SET due_at = ? WHERE seq = ?", due, seq)
+            due, attempt = time.time() + retry_after_seconds, delivery.attempt - (not is_tried)
+            self._execute("UPDATE deliveries SET due_at = ?, attempt = ? WHERE seq = ?", due, attempt, seq)
 
     def _held(self, claim: Claim) -> tuple[int, bool] | None:
         """Return number and wish to cancel of a claim that is still held."""

@@ -143,9 +143,13 @@ class SqliteStore:
         """As RequestStore.claim_delivery."""
         return await self._writer.call(self._ledger.claim_delivery)
 
-    async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
+    async def settle_delivery(
+        self, delivery: Delivery, retry_after_seconds: float | None, *, is_tried: bool = True
+    ) -> None:
         """As RequestStore.settle_delivery."""
-        await self._writer.call(lambda: self._ledger.settle_delivery(delivery, retry_after_seconds))
+        await self._writer.call(
+            lambda: self._ledger.settle_delivery(delivery, retry_after_seconds, is_tried=is_tried)
+        )
 
     async def statistics(self) -> Statistics:
         """As RequestStore.statistics."""

@@ -4,6 +4,7 @@ insist()
 local number = find()
 if number and given.retry_after_seconds then
   redis.call('ZADD', DELIVERIES, 'XX', now + given.retry_after_seconds, number)
+  redis.call('HSET', key('request', number), 'num_deliveries', given.num_deliveries)
 elseif number then
   redis.call('ZREM', DELIVERIES, number)
   redis.call('ZADD', EXPIRING, 'XX', redis.call('HGET', key('request', number), 'expires_at'), number)
