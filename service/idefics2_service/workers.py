@@ -69,6 +69,8 @@ class Workers:
             while not self._stopping.is_set():
                 self._told.clear()
                 await self._wait_until_ready()
+                if self._stopping.is_set():
+                    return
                 claim = await asyncio.shield(self._claim())
                 if claim is None:
                     await wait_for(self._told, _LOOK_AGAIN_SECONDS)

@@ -244,6 +244,20 @@ async def test_workers_that_stop_hand_back_what_they_run(bench: Bench) -> None:
     await asyncio.gather(working, return_exceptions=True)
 
 
+async def test_workers_that_stopped_while_the_model_was_away_claim_nothing_when_it_is_back(
+    bench: Bench,
+) -> None:
+    await bench.backend.set_healthy(healthy=False)
+    workers = Workers(bench.store, bench.means, bench.settings)
+    working = asyncio.create_task(workers.work())
+    await bench.submit()
+    await workers.stop(0)
+    await bench.backend.set_healthy(healthy=True)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await working
+    assert bench.store.calls["claim"] == 0
+
+
 async def test_slow_images_of_a_key_hold_up_nobody_else(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
