@@ -37,7 +37,7 @@ from idefics2.v1 import generation_pb2, requests_pb2, requests_pb2_grpc
 from idefics2_service import app, workers
 from idefics2_service.app import App
 from idefics2_service.events import AttemptStarted, Finished, LogLine, QueuePosition, TextDelta
-from idefics2_service.requests import Priority, Stage, State
+from idefics2_service.requests import Priority, RequestName, Stage, State
 from pictures import RED_CIRCLE, RED_CIRCLE_PIECES
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from faces.face import Face, Question
     from idefics2_service.settings import Settings
+    from idefics2_service.store.records import Record
 
 Event = generation_pb2.Event
 PATIENCE_SECONDS = 30
@@ -449,6 +450,24 @@ async def test_operations_are_the_same_requests(lonely: Caller, script: Script) 
     assert (response.output, request.state) == (RED_CIRCLE, SUCCEEDED)
     listed = await lonely.operate("ListOperations", operations_pb2.ListOperationsRequest())
     assert list(listed.operations) == [operation]
+
+
+async def test_what_is_forgotten_while_operations_are_listed_is_left_out(
+    lonely: Caller, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.add(red_circle_answer(), red_circle_answer())
+    for request_id in ("forgotten", "kept"):
+        await lonely.submit(request_id)
+        await lonely.read(request_id)
+    store = lonely.service.app._store
+    usual = store.get
+
+    async def get(name: RequestName) -> Record:
+        return await usual(name if name.request_id == "kept" else RequestName(name.key_id, "nobody"))
+
+    monkeypatch.setattr(store, "get", get)
+    listed = await lonely.operate("ListOperations", operations_pb2.ListOperationsRequest())
+    assert [operation.name for operation in listed.operations] == ["operations/kept"]
 
 
 async def test_an_operation_that_runs_can_be_waited_for_a_while_and_cancelled(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 
-from idefics2_service.errors import MethodUnknown, RequestIdInvalid, ValueOutOfRange
+from idefics2_service.errors import MethodUnknown, RequestIdInvalid, RequestNotFound, ValueOutOfRange
 from idefics2_service.events import Failed, Finished
 from idefics2_service.rpc.convert import write_generate_response
 from idefics2_service.rpc.interceptor import current_caller
@@ -63,7 +63,10 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
         before = read_page_token(request.page_token, key_id, None)
         limit = request.page_size or DEFAULT_PAGE_SIZE
         page = await self._submissions.list_page(key_id, None, limit, before)
-        records = [await self._submissions.get(record.name) for record in page.records]
+        records = []
+        for record in page.records:
+            with suppress(RequestNotFound):  # it may have been forgotten meanwhile
+                records.append(await self._submissions.get(record.name))
         return operations_pb2.ListOperationsResponse(
             operations=[write_operation(record) for record in records],
             next_page_token=write_page_token(key_id, None, page.next_before),
