@@ -174,6 +174,25 @@ async def test_a_full_server_takes_no_new_requests_and_lets_the_others_end(open_
     await submit(store, "four")
 
 
+async def test_connections_to_a_server_that_was_demoted_are_given_up(
+    start_store: StartStore, server: Server
+) -> None:
+    store = await start_store(url=server.url)
+    await submit(store, "one")
+    async with talking_to(store) as client:
+        own = {(await client.client_info())["id"]}
+        before = {int(known["id"]) for known in await client.client_list("normal")} - own
+        await client.replicaof("127.0.0.1", 1)
+        with pytest.raises(StoreUnavailable):
+            await submit(store, "two")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while before & {int(known["id"]) for known in await client.client_list("normal")}:
+                pass
+        await client.replicaof("NO", "ONE")
+    await submit(store, "two")
+    assert await claim_all(store) == ["anna/one", "anna/two"]
+
+
 @on_servers
 async def test_a_payload_that_is_too_large_is_refused_unsent_unless_it_was_taken_before(
     open_store: OpenStore,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,9 @@ class Scripts:
         except FAULTS as error:
             if isinstance(error, ResponseError):
                 logger.exception("the store refused a script", script=name)
+            if "read only replica" in str(error):  # it was demoted: its name may lead to another server now
+                with suppress(*FAULTS):
+                    await self._client.connection_pool.disconnect(inuse_connections=False)
             raise unavailable(error) from error
 
     def _flatten(self, given: Mapping[str, Value], events: Sequence[bytes]) -> list[Argument]:
