@@ -83,14 +83,14 @@ class Workers:
             await asyncio.sleep(_REAP_SECONDS)
 
     async def _tidy(self) -> None:
-        reaped, statistics = await self._store.reap(), await self._store.statistics()
-        metrics = self._means.metrics
+        reaped, metrics = await self._store.reap(), self._means.metrics
         if reaped.num_requeued:
             logger.warning("requests whose worker was lost wait again", num=reaped.num_requeued)
         metrics.reaped.labels("requeued").inc(reaped.num_requeued)
         for ended in reaped.ended:
             metrics.reaped.labels(_REAPED.get(ended.end.error.reason, "overdue")).inc()
             outcomes.record(ended.name, ended.end, ended.seconds, metrics, SUBMITTED)
+        statistics = await self._store.statistics()
         metrics.queued.set(statistics.num_queued)
         metrics.oldest_queued.set(statistics.oldest_queued_seconds)
 
