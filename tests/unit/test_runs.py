@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idefics2_service.store.interface import RequestStore
+    from idefics2_service.uploads.records import StoredFile
 
 ONE = RequestName("anna", "one")
 PATIENCE_SECONDS = 20
@@ -261,16 +262,16 @@ async def test_workers_that_stopped_while_the_model_was_away_claim_nothing_when_
 async def test_slow_images_of_a_key_hold_up_nobody_else(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bring = bench.means.files.bring
+    find = bench.means.files.find
 
-    async def bring_nothing_to_anna(
+    async def find_nothing_for_anna(
         sources: tuple[ImageSource, ...], key_id: str, most: int
-    ) -> tuple[ImageSource, ...]:
+    ) -> tuple[StoredFile | None, ...]:
         if key_id == ONE.key_id:
             await asyncio.Event().wait()
-        return await bring(sources, key_id, most)
+        return await find(sources, key_id, most)
 
-    monkeypatch.setattr(bench.means.files, "bring", bring_nothing_to_anna)
+    monkeypatch.setattr(bench.means.files, "find", find_nothing_for_anna)
     bench.script.add(Answer(("x",)))
     workers = Workers(bench.store, bench.means, bench.settings)
     working = asyncio.create_task(workers.work())
