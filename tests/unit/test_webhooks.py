@@ -29,7 +29,7 @@ class Hosts:
         self.num_waiting = 0
         self.heard = asyncio.Event()
 
-    async def post(self, url: str, body: bytes, headers: Any) -> int:
+    async def post(self, key_id: str, url: str, body: bytes, headers: Any) -> int:
         """Take a call, or let it wait for ever."""
         if "dead" in url:
             self.num_waiting += 1
