@@ -25,6 +25,8 @@ from load.soak.visitors import KEEP_SECONDS, NUM_KINDS, Visitors
 from processes import Started, running_service
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from load.soak.judge import Level, Slope, Verdict
     from load.soak.record import Sample
 
@@ -34,6 +36,7 @@ RATE = 3.0
 """Visitors a second: what two cores answer without a growing line."""
 WARM_UP_SHARE, MOST_WARM_UP_SECONDS = 1 / 3, 900.0
 LOOK_SECONDS, QUIET_SECONDS, MOST_QUIET_SECONDS = 5.0, 10.0, 60.0
+TELL_SECONDS = 120.0
 CACHE_BYTES = 2**20
 
 
@@ -92,6 +95,7 @@ async def _look_at_all(visitors: Visitors, sampler: Sampler, record: Record) -> 
         coming = asyncio.create_task(visitors.come(RATE, record.seconds))
         while not coming.done():
             record.samples.append(await asyncio.to_thread(sampler.look, time.monotonic() - began))
+            _tell(record.samples)
             await asyncio.wait((coming,), timeout=LOOK_SECONDS)
         await coming
         record.visits = [visit._replace(at=visit.at - began) for visit in visitors.visits[num_before:]]
@@ -99,6 +103,14 @@ async def _look_at_all(visitors: Visitors, sampler: Sampler, record: Record) -> 
         record.quiet = [before, await _look_when_quiet(sampler, before)]
     finally:
         sampler.close()
+
+
+def _tell(samples: Sequence[Sample]) -> None:
+    """Say every so often what each program holds: whoever waits for an hour wants to see where it goes."""
+    *before, last = samples
+    if before and last.at // TELL_SECONDS > before[-1].at // TELL_SECONDS:
+        held = ", ".join(f"{role} {use.memory:.2f}" for role, use in last.roles.items())
+        _say(f"after {last.at / 60:.0f} min, MiB: {held}")
 
 
 async def _look_when_quiet(sampler: Sampler, before: Sample | None = None) -> Sample:
