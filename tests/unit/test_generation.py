@@ -99,7 +99,7 @@ class Core:
         """Count the requests that ended, by reason, when all did: each is counted after its last event."""
         await asyncio.gather(*self.generation._tasks, return_exceptions=True)
         (metric,) = self.metrics.requests.collect()
-        return {s.labels["reason"]: s.value for s in metric.samples if s.name.endswith("_total")}
+        return {s.labels["reason"]: s.value for s in metric.samples if s.name.endswith("_total") and s.value}
 
     def count_of(self, name: str, **labels: str) -> float | None:
         """Count what a histogram was told."""
