@@ -34,7 +34,7 @@ from idefics2_service.events import (
 )
 from idefics2_service.requests import Priority, RequestName, Stage, State
 from idefics2_service.store import codec
-from idefics2_service.store.interface import DELIVERIES, MAX_LOSSES, WORK, cancelled, grown
+from idefics2_service.store.interface import DELIVERIES, FIRST_SILENT_LOSS, MAX_LOSSES, WORK, cancelled, grown
 from idefics2_service.store.records import Lease
 from store.submissions import KEY, claim, claim_all, make_output, make_request, make_submission, submit
 
@@ -473,13 +473,19 @@ async def test_who_tidies_hears_what_became_of_each_request(open_store: OpenStor
     }
 
 
-async def test_a_claim_whose_worker_never_heard_of_it_is_no_loss(open_store: OpenStore) -> None:
+async def test_a_claim_whose_worker_never_heard_of_it_is_no_loss_but_not_for_ever(
+    open_store: OpenStore,
+) -> None:
     store = await open_store(lease_seconds=0.02)
     await submit(store, "one")
-    for _ in range(2 * MAX_LOSSES):
-        await claim(store)
+    attempts = []
+    while (claimed := await store.claim()) is not None:
+        attempts.append(claimed.attempt)
         await reap_until(store, lambda record: record.state is not State.RUNNING)
-    assert (await claim(store)).attempt == 2 * MAX_LOSSES + 1
+    assert attempts == list(range(1, FIRST_SILENT_LOSS + MAX_LOSSES))
+    end = (await store.get(ONE)).end
+    assert isinstance(end, Failed)
+    assert end.error.reason == "ATTEMPTS_EXHAUSTED"
 
 
 async def test_a_lease_that_is_renewed_is_kept(open_store: OpenStore) -> None:

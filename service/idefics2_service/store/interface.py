@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 LOW_PRIORITY_ROUNDS = 100
 MAX_LOSSES = 3
 """A request whose worker or backend was lost so many times fails."""
+FIRST_SILENT_LOSS = 6
+"""From this attempt on, one that wrote nothing is a loss, too. Before, most likely nobody heard of its claim;
+by then, something kills workers before they write."""
 WORK, DELIVERIES = "work", "deliveries"
 """Topics: something can be claimed; somebody can be told."""
 

@@ -117,6 +117,7 @@ def see(event: generation_pb2.Event) -> Seen:
         event.SerializeToString(deterministic=True),
         event.text_delta.text,
         event.attempt_started.attempt,
+        event.stage_entered.stage in {generation_pb2.STAGE_PREFILL, generation_pb2.STAGE_DECODE},
     )
 
 

@@ -141,14 +141,31 @@ def _last_text(watch: Sequence[Seen]) -> str:
 
 
 def _wrong_attempts(story: Story) -> Iterator[str]:
-    """Attempts are counted from 1 up to the bound, and only the last one that is allowed ends a request."""
+    """The model begins at most three times, and a request that is given up had as many attempts.
+
+    Others may be between: those that never came to the model.
+    """
     for watch in story.watches:
         attempts = [seen.attempt for seen in watch if seen.attempt]
-        if attempts != list(range(1, len(attempts) + 1)) or len(attempts) > MAX_ATTEMPTS:
+        if attempts != list(range(1, len(attempts) + 1)):
             yield f"attempts {attempts}"
+        num_begun = _count_begun(watch)
+        if num_begun > MAX_ATTEMPTS:
+            yield f"begun by the model {num_begun} times"
         is_failed = bool(story.ends) and story.ends[0].state == "FAILED"
-        if is_failed and watch and watch[-1].kind == "finished" and len(attempts) != MAX_ATTEMPTS:
+        if is_failed and watch and watch[-1].kind == "finished" and len(attempts) < MAX_ATTEMPTS:
             yield f"exhausted after attempts {attempts}"
+
+
+def _count_begun(watch: Sequence[Seen]) -> int:
+    """Count the attempts that came to the model."""
+    num_begun, attempt_is_begun = 0, True
+    for seen in watch:
+        if seen.attempt:
+            attempt_is_begun = False
+        elif seen.is_begun and not attempt_is_begun:
+            num_begun, attempt_is_begun = num_begun + 1, True
+    return num_begun
 
 
 def _strange_refusals(story: Story) -> Iterator[str]:

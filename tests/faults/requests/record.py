@@ -16,6 +16,8 @@ class Seen(NamedTuple):
     """The whole event, so that two watchers can be compared."""
     text: str = ""
     attempt: int = 0
+    is_begun: bool = False
+    """Whether it says that the model has begun."""
 
 
 class End(NamedTuple):

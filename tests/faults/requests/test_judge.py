@@ -36,10 +36,14 @@ def make_story() -> Story:
     )
 
 
-def make_exhausted(num_attempts: int) -> Story:
-    """A request that was lost again and again."""
-    watch = [Seen(n, "attempt_started", b"", attempt=n) for n in range(1, num_attempts + 1)]
-    watch.append(Seen(num_attempts + 1, "finished", b""))
+def make_exhausted(num_attempts: int, num_unbegun: int = 0) -> Story:
+    """A request that was lost again and again, before the model had begun with it or after."""
+    watch: list[Seen] = []
+    for attempt in range(1, num_unbegun + num_attempts + 1):
+        watch.append(Seen(len(watch) + 1, "attempt_started", b"", attempt=attempt))
+        if attempt > num_unbegun:
+            watch += [Seen(len(watch) + n, "stage_entered", b"", is_begun=True) for n in (1, 2)]
+    watch.append(Seen(len(watch) + 1, "finished", b""))
     ends = [End("FAILED", "ATTEMPTS_EXHAUSTED")]
     return Story("request", "ab", acknowledged_at=0.2, ended_at=0.9, watches=[watch], ends=ends)
 
@@ -52,6 +56,7 @@ def judge_story(story: Story) -> list[Kind]:
 def test_nothing_is_found_where_all_is_well() -> None:
     assert judge_story(make_story()) == []
     assert judge_story(make_exhausted(3)) == []
+    assert judge_story(make_exhausted(3, num_unbegun=2)) == []
 
 
 def replace_seen(place: int, **changes: object) -> Spoil:

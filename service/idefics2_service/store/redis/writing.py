@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from idefics2_service.events import Failed, LogLine
 from idefics2_service.store import refusals
 from idefics2_service.store.codec import encode_happening
-from idefics2_service.store.interface import MAX_LOSSES
+from idefics2_service.store.interface import FIRST_SILENT_LOSS, MAX_LOSSES
 from idefics2_service.store.progress import progress_of
 
 if TYPE_CHECKING:
@@ -40,4 +40,5 @@ def hand_back(reason: str) -> dict[str, Value]:
         "handed_back": encode_happening(LogLine(f"handed back: {reason}")),
         "exhausted": encode_happening(Failed(refusals.attempts_exhausted(MAX_LOSSES, reason))),
         "max_losses": MAX_LOSSES,
+        "first_silent_loss": FIRST_SILENT_LOSS,
     }

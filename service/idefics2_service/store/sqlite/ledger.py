@@ -10,6 +10,7 @@ from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.store import codec, refusals
 from idefics2_service.store.interface import (
     DELIVERIES,
+    FIRST_SILENT_LOSS,
     LOW_PRIORITY_ROUNDS,
     MAX_LOSSES,
     WORK,
@@ -224,8 +225,9 @@ class Ledger:
         now = time.time()
         requeued, ended = 0, []
         for seq in self._numbers("state = 'RUNNING' AND lease_until < ?", now):
-            (stage,) = self._row("stage", seq)
-            end = self._hand_back(seq, LOST_WORKER, is_lost=stage is not None)
+            stage, attempt = self._row("stage, attempt", seq)
+            is_silent = stage is None and attempt < FIRST_SILENT_LOSS
+            end = self._hand_back(seq, LOST_WORKER, is_lost=not is_silent)
             if end is None:
                 requeued += 1
             else:

@@ -9,7 +9,8 @@ end
 insist()
 for _, number in ipairs(due(LEASED, AT_ONCE)) do
   local request = load(number)
-  local how = hand_back(request, (request.stage or '') ~= '')
+  local is_silent = (request.stage or '') == '' and tonumber(request.attempt) < tonumber(given.first_silent_loss)
+  local how = hand_back(request, not is_silent)
   if how then
     note(request, how)
   else
