@@ -168,7 +168,7 @@ class RequestStore(Protocol):
     async def reap(self) -> Reaped:
         """Take back what dead workers held, end what waited too long, forget what is over; a part a time.
 
-        It is a loss where the worker had told of a stage: else it may never have heard of its claim.
+        It is a loss where the worker had told of a stage, and from attempt FIRST_SILENT_LOSS on in any case.
         """
         ...
 
