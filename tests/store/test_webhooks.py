@@ -1,22 +1,20 @@
-"""Whoever is to be told is told, whatever the hosts of others do."""
+"""Whoever is to be told is told, whatever the hosts of others do, over every store."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from idefics2_service import webhooks
 from idefics2_service.metrics import Metrics
 from idefics2_service.requests import RequestName
-from idefics2_service.settings import StoreSettings, WebhookSettings
-from idefics2_service.store.sqlite.store import SqliteStore
+from idefics2_service.settings import WebhookSettings
 from idefics2_service.webhooks import Webhooks
 from store.submissions import submit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    import pytest
+    from idefics2_service.store.interface import RequestStore
 
 PATIENCE_SECONDS = 20
 NUM_PLACES = 8
@@ -38,17 +36,8 @@ class Hosts:
         return 200
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """One with usual settings."""
-    opened = SqliteStore(tmp_path, StoreSettings())
-    await opened.start()
-    yield opened
-    await opened.stop()
-
-
 async def test_a_host_that_does_not_answer_holds_up_no_other_keys_webhooks(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    store: RequestStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhooks, "_MAX_AT_ONCE", NUM_PLACES)
     hosts: Any = Hosts()
