@@ -37,7 +37,7 @@ demo: $(INSTALLED) ## start everything, ask about the pictures that ship, stop
 serve: $(INSTALLED) ## serve on this machine until Ctrl-C
 	$(BIN)/idefics2-service serve
 
-test: $(INSTALLED) $(K8S)/.installed ## run all tests
+test: $(INSTALLED) $(K8S)/.installed $(PAGE)/.installed ## run all tests
 	$(RUN_FAST_TESTS)
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m fal.node
 	$(BIN)/python -m pytest $(FAST_TESTS:%=--ignore %)
