@@ -57,10 +57,10 @@ def check_nothing_is_left(engine: Engine) -> None:
     assert engine.prefixes.num_bytes <= engine.runner.memory.prefix_cache
 
 
-def make_used_cache(shape: KVShape, num_slots: int, max_tokens: int) -> KVCache:
+def make_used_cache(shape: KVShape, num_slots: int, max_tokens: int, *, by_token: bool = False) -> KVCache:
     """Make a cache full of what sequences left, all of it different."""
     torch.manual_seed(1)
-    made = KVCache(shape, num_slots, max_tokens, torch.device("cpu"))
+    made = KVCache(shape, num_slots, max_tokens, torch.device("cpu"), by_token=by_token)
     for layer in (*made.keys, *made.values):
         layer.normal_()
     return made

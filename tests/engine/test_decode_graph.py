@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from engine.answers import make_used_cache, run_tokens
+from engine import plain_flash
+from engine.answers import check_nothing_is_left, make_used_cache, run_tokens
 from idefics2_engine.decode_graph import DecodeGraph, DecodeGraphs
 from idefics2_engine.kv_cache import KVCache, KVShape
-from idefics2_engine.requests import Failed, Request, SamplingParams
+from idefics2_engine.model import flash
+from idefics2_engine.requests import Request, SamplingParams, TextDelta
 from idefics2_engine.sequence import Sequence
 from pictures import draw_red_circle, encode, red_circle
 
@@ -20,28 +22,45 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from idefics2_engine.engine import Engine
-    from idefics2_engine.requests import Event
 
-CPU = torch.device("cpu")
 NUM_SLOTS, MAX_TOKENS = 11, 600
 GREEDY = SamplingParams(max_new_tokens=24, repetition_penalty=1.0, temperature=0.0)
 TALL = encode(draw_red_circle((60, 180)))
 
 
+@pytest.fixture(autouse=True)
+def _flash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU, plain steps stand for the flash kernels."""
+    monkeypatch.setattr(flash, "attend", plain_flash.attend)
+
+
+def use_cache(engine: Engine, monkeypatch: pytest.MonkeyPatch, num_slots: int, max_tokens: int) -> KVCache:
+    """Give the runner a small cache that is kept by token, full of what sequences left."""
+    num_layers = len(engine.runner.cache.keys)
+    _, num_heads, _, head_dim = engine.runner.cache.keys[0].shape
+    shape = KVShape(num_layers, num_heads, head_dim, torch.float32)
+    made = make_used_cache(shape, num_slots, max_tokens, by_token=True)
+    monkeypatch.setattr(engine.runner, "cache", made)
+    return made
+
+
 @pytest.fixture
 def cache(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> KVCache:
     """A small one in place of the runner's, full of what sequences left."""
-    num_layers = len(engine.runner.cache.keys)
-    _, num_heads, _, head_dim = engine.runner.cache.keys[0].shape
-    made = make_used_cache(KVShape(num_layers, num_heads, head_dim, torch.float32), NUM_SLOTS, MAX_TOKENS)
-    monkeypatch.setattr(engine.runner, "cache", made)
-    return made
+    return use_cache(engine, monkeypatch, NUM_SLOTS, MAX_TOKENS)
 
 
 @pytest.fixture
 def graphs(engine: Engine, cache: KVCache) -> DecodeGraphs:
     """Nothing is recorded: without a GPU they compute what they would replay."""
     return DecodeGraphs(engine.runner._text, cache)
+
+
+@pytest.fixture
+def _graphs_run(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine works as on a GPU."""
+    made = use_cache(engine, monkeypatch, 64, 600)
+    monkeypatch.setattr(engine.runner, "_graphs", DecodeGraphs(engine.runner._text, made))
 
 
 @pytest.fixture
@@ -60,7 +79,7 @@ def _window(engine: Engine, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
 def make_sequence(template: Sequence, slot: int, token_ids: list[int]) -> Sequence:
     """Make a sequence that is about to read the last of its tokens."""
     made = object.__new__(Sequence)
-    made.__dict__.update(template.__dict__, slot=slot, token_ids=token_ids)
+    made.__dict__.update(template.__dict__, slot=slot, token_ids=token_ids, number=slot)
     made.num_prompt_tokens = made.num_read_tokens = len(token_ids) - 1
     return made
 
@@ -87,65 +106,96 @@ def test_logits_and_what_is_written_are_those_of_a_step_without_graphs(
     for number in (1, 2, 3, 5, 8, NUM_SLOTS):
         lengths = [longest, *(draw.randint(1, longest) for _ in range(number - 1))]
         draw.shuffle(lengths)
+        slots = sorted(draw.sample(range(NUM_SLOTS), number))  # those between read their prompts, say
         sequences = [
             make_sequence(template, slot, draw.choices(range(engine.runner.vocab_size), k=length))
-            for slot, length in enumerate(lengths)
+            for slot, length in zip(slots, lengths, strict=True)
         ]
         write_all(cache, before)
         expected = engine.runner.forward(sequences, [])
         expected_cache = read_all(cache)
         write_all(cache, before)
-        logits = graphs.replay(sequences)
+        logits = graphs.take(sequences)
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
         after = read_all(cache)
-        torch.testing.assert_close(after[:number], expected_cache[:number], atol=1e-4, rtol=0)
-        for slot, length in enumerate(lengths):
+        torch.testing.assert_close(after, expected_cache, atol=1e-4, rtol=0)
+        for slot, length in zip(slots, lengths, strict=True):
             after[slot, :, :, :, length - 1] = before[slot, :, :, :, length - 1]
-        after[number:, :, :, :, 0] = before[number:, :, :, :, 0]  # rows that belong to nobody
         assert torch.equal(after, before)
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("number", [1, 2, 4, 8, NUM_SLOTS])
-def test_where_all_rows_belong_to_somebody_no_other_slot_is_touched(
-    graphs: DecodeGraphs, cache: KVCache, template: Sequence, number: int
+@pytest.mark.usefixtures("_window")
+def test_parts_of_prompts_are_read_as_without_flash_kernels(
+    engine: Engine, cache: KVCache, template: Sequence
 ) -> None:
+    draw = random.Random(5)  # noqa: S311  # not a secret
     before = read_all(cache)
-    graphs.replay([make_sequence(template, slot, [7] * 5) for slot in range(number)])
-    assert torch.equal(read_all(cache)[number:], before[number:])
+    reading = []
+    for slot, (start, count) in {0: (0, 1), 3: (0, 40), 4: (17, 30), 9: (320, 200)}.items():
+        sequence = make_sequence(template, slot, draw.choices(range(3, engine.runner.vocab_size), k=600))
+        sequence.num_prompt_tokens, sequence.num_read_tokens, sequence.spans = 600, start, ()
+        reading.append((sequence, count))
+    expected = engine.runner._pack([], reading)
+    expected_cache = read_all(cache)
+    write_all(cache, before)
+    torch.testing.assert_close(engine.runner._read(reading), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(read_all(cache), expected_cache, atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+def test_what_was_launched_is_taken_by_those_who_are_left_wherever_they_are_now(
+    engine: Engine, graphs: DecodeGraphs, template: Sequence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequences = [make_sequence(template, slot, [7 + slot] * (5 + slot)) for slot in range(5)]
+    expected = engine.runner.forward(sequences, [])
+    graphs.launch(sequences)
+    sequences[3].slot = 1  # who had it left
+    monkeypatch.setattr(DecodeGraph, "run", None)  # nothing is computed again
+    logits = graphs.take([sequences[n] for n in (0, 3, 4)])
+    torch.testing.assert_close(logits, expected[[0, 3, 4]], atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("change", ["another token", "somebody else"])
+def test_what_was_launched_for_another_step_is_not_taken(
+    engine: Engine, graphs: DecodeGraphs, template: Sequence, change: str
+) -> None:
+    sequences = [make_sequence(template, slot, [7 + slot] * (5 + slot)) for slot in range(3)]
+    graphs.launch(sequences)
+    if change == "another token":
+        sequences[1].token_ids.append(9)
+    else:
+        sequences[1] = make_sequence(template, 1, [5] * 6)
+        sequences[1].number = 9
+    expected = engine.runner.forward(sequences, [])
+    torch.testing.assert_close(graphs.take(sequences), expected, atol=1e-4, rtol=0)
 
 
 @torch.inference_mode()
 def test_logits_stay_when_the_next_step_is_done(graphs: DecodeGraphs, template: Sequence) -> None:
-    logits = graphs.replay([make_sequence(template, 0, [7] * 5)])
+    logits = graphs.take([make_sequence(template, 0, [7] * 5)])
     copied = logits.clone()
-    graphs.replay([make_sequence(template, 0, [9] * 6)])
+    graphs.launch([make_sequence(template, 0, [9] * 6)])
     assert torch.equal(logits, copied)
 
 
 @pytest.mark.parametrize("num_slots", [1, 2, 3, 64, 100, 300])
-@pytest.mark.parametrize("max_tokens", [1, 255, 256, 257, 2048, 3000, 8192])
-def test_there_is_a_graph_for_every_number_of_sequences_and_every_length(
-    engine: Engine, num_slots: int, max_tokens: int
-) -> None:
-    cache = KVCache(KVShape(1, 1, 1, torch.float32), num_slots, max_tokens, CPU)
+def test_there_is_a_graph_for_every_number_of_sequences(engine: Engine, num_slots: int) -> None:
+    cache = KVCache(KVShape(1, 1, 1, torch.float32), num_slots, 9, torch.device("cpu"), by_token=True)
     graphs = DecodeGraphs(engine.runner._text, cache)
-    sizes = sorted(graphs._graphs)
-    batches, lengths = graphs._batches, graphs._lengths
-    assert sizes == [(batch, length) for batch in batches for length in lengths]
-    assert (batches[0], batches[-1], lengths[-1]) == (1, num_slots, max_tokens)
-    assert lengths[0] <= 256
-    for steps in (batches, lengths):
-        assert steps == sorted(set(steps))
-        assert all(2 * small >= large for small, large in itertools.pairwise(steps)), steps
-    for (batch, _), graph in graphs._graphs.items():
-        assert len(graph.ids) == len(graph.positions) == batch
+    batches = sorted(graphs._graphs)
+    assert batches == graphs._batches == sorted(set(batches))
+    assert (batches[0], batches[-1]) == (1, num_slots)
+    assert all(2 * small >= large for small, large in itertools.pairwise(batches)), batches
+    for batch, graph in graphs._graphs.items():
+        assert graph.inputs.shape == (3, batch)
 
 
 def test_graphs_are_recorded_on_the_device_that_has_the_cache(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = KVCache(KVShape(1, 1, 1, torch.float32), 2, 300, torch.device("meta"))
+    cache = KVCache(KVShape(1, 1, 1, torch.float32), 2, 300, torch.device("meta"), by_token=True)
     current: list[torch.device | None] = [None]
 
     @contextlib.contextmanager
@@ -163,49 +213,55 @@ def test_graphs_are_recorded_on_the_device_that_has_the_cache(
     assert current == [None]
 
 
-def test_answers_with_graphs_are_those_without(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests = [
-        Request(f"{number}", "What is this? " * number, (image,), GREEDY)
-        for number in range(1, 6)
-        for image in (red_circle(), TALL)[: 1 + number % 2]
-    ]
-    expected = run_tokens(engine, *requests)
+REQUESTS = [
+    Request(f"{number}", "What is this? " * number, (image,), GREEDY)
+    for number in range(1, 6)
+    for image in (red_circle(), TALL)[: 1 + number % 2]
+]
+
+
+def test_answers_with_graphs_are_those_without(engine: Engine, request: pytest.FixtureRequest) -> None:
+    expected = run_tokens(engine, *REQUESTS)
     engine.prefixes.clear()
-    monkeypatch.setattr(engine.runner, "_graphs", DecodeGraphs(engine.runner._text, engine.runner.cache))
-    assert run_tokens(engine, *requests) == expected
+    request.getfixturevalue("_graphs_run")
+    assert run_tokens(engine, *REQUESTS) == expected
+    check_nothing_is_left(engine)
 
 
-def test_rows_that_belong_to_nobody_never_write_into_the_slot_of_who_waits_for_his_prompt(
+@pytest.mark.usefixtures("_graphs_run")
+def test_a_step_is_begun_before_anybody_is_told_of_the_last_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[int] = []
+    launch = DecodeGraphs.launch
+
+    def count(graphs: DecodeGraphs, sequences: list[Sequence]) -> None:
+        launch(graphs, sequences)
+        launched.append(len(sequences))
+
+    monkeypatch.setattr(DecodeGraphs, "launch", count)
+    for request in REQUESTS[:3]:
+        engine.add(engine.processor.prepare(request))
+    num_steps = num_told = 0
+    while not engine.is_idle:
+        for _, event in engine.step():
+            if isinstance(event, TextDelta):
+                num_told += 1
+                is_over = all(sequence.is_full for sequence in engine.scheduler.running)
+                assert is_over or launched, num_told
+        num_steps += bool(launched)
+        launched.clear()
+    assert num_told
+    assert num_steps >= GREEDY.max_new_tokens - 1
+
+
+def test_a_step_that_cannot_be_begun_ahead_is_done_in_its_turn(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Who reads fails at his image; the next, whose prompt is known in part, moves down; others decode."""
     caplog.set_level("CRITICAL", "idefics2_engine.engine")
-    endless = SamplingParams(max_new_tokens=200, min_new_tokens=200)
-    monkeypatch.setattr(engine.runner, "_graphs", DecodeGraphs(engine.runner._text, engine.runner.cache))
-    run_tokens(engine, Request("before", "What is this?", (red_circle(),), GREEDY))  # so that it is known
-    names = ("0", "1", "2")
-    for name in names:
-        engine.add(engine.processor.prepare(Request(name, "Hello", (red_circle(),), endless)))
-    list(engine.step())
-    assert all(sequence.is_decoding for sequence in engine.scheduler.running)
-
-    monkeypatch.setattr(engine.scheduler, "_max_step_tokens", 1 + engine.processor._num_latents)
-    monkeypatch.setattr(engine.runner, "encode", fail)
-    for request in (
-        Request("fails", "What is this?", (TALL,), GREEDY),
-        Request("waits", "What is this? " * 9, (red_circle(),), GREEDY),
-    ):
-        engine.add(engine.processor.prepare(request))
-    told: list[tuple[str, Event]] = []
-    while not any(isinstance(event, Failed) for _, event in told):
-        told = list(engine.step())
-    waits = engine.scheduler.running[3]
-    assert (waits.request_id, waits.slot) == ("waits", 3)
-    assert waits.num_read_tokens == waits.num_cached_tokens > 0
-    known = engine.prefixes._blocks[waits.prefix_keys[0]]
-    assert torch.equal(engine.runner.cache.read(3, 0, known.shape[3]), known)
-    for name in (*names, "waits"):
-        engine.cancel(name)
+    expected = run_tokens(engine, *REQUESTS)
+    monkeypatch.setattr(engine.runner, "launch", fail)
+    assert run_tokens(engine, *REQUESTS) == expected
 
 
 def fail(*_: Any) -> None:

@@ -11,10 +11,10 @@ SHAPE = KVShape(num_layers=3, num_heads=2, head_dim=4, dtype=torch.float32)
 NUM_SLOTS, MAX_TOKENS = 4, 20
 
 
-@pytest.fixture
-def cache() -> KVCache:
+@pytest.fixture(params=[False, True], ids=["by head", "by token"])
+def cache(request: pytest.FixtureRequest) -> KVCache:
     """One that is full of what nobody wrote."""
-    return make_used_cache(SHAPE, NUM_SLOTS, MAX_TOKENS)
+    return make_used_cache(SHAPE, NUM_SLOTS, MAX_TOKENS, by_token=request.param)
 
 
 def read_all(cache: KVCache) -> torch.Tensor:
@@ -22,10 +22,11 @@ def read_all(cache: KVCache) -> torch.Tensor:
     return torch.stack([cache.read(slot, 0, MAX_TOKENS) for slot in range(NUM_SLOTS)])
 
 
+@pytest.mark.parametrize("by_token", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_it_begins_with_zeros_of_the_size_that_its_shape_says(dtype: torch.dtype) -> None:
+def test_it_begins_with_zeros_of_the_size_that_its_shape_says(dtype: torch.dtype, *, by_token: bool) -> None:
     shape = KVShape(3, 2, 4, dtype)
-    cache = KVCache(shape, NUM_SLOTS, MAX_TOKENS, torch.device("cpu"))
+    cache = KVCache(shape, NUM_SLOTS, MAX_TOKENS, torch.device("cpu"), by_token=by_token)
     parts = [*cache.keys, *cache.values]
     assert {part.shape for part in parts} == {(NUM_SLOTS, 2, MAX_TOKENS, 4)}
     assert {part.dtype for part in parts} == {dtype}
@@ -65,3 +66,11 @@ def test_clearing_leaves_zeros_even_where_there_was_no_number(cache: KVCache, nu
     cache.write(2, 0, torch.full((3, 2, 2, num_tokens, 4), float("nan")))
     cache.clear(2, num_tokens)
     assert torch.equal(read_all(cache), expected)
+
+
+def test_what_a_token_leaves_stands_in_one_row_where_it_is_kept_by_token() -> None:
+    cache = make_used_cache(SHAPE, NUM_SLOTS, MAX_TOKENS, by_token=True)
+    for layer in range(SHAPE.num_layers):
+        assert cache.rows[layer].is_contiguous()
+        row = cache.rows[layer][2 * MAX_TOKENS + 7]
+        assert torch.equal(row, torch.cat([cache.keys[layer][2, :, 7], cache.values[layer][2, :, 7]]))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from idefics2_engine.model.text import attend_decoding, see
+from idefics2_engine.model.flash import look_back_from_one
+from idefics2_engine.transfer import send
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,20 +17,17 @@ if TYPE_CHECKING:
     from idefics2_engine.sequence import Sequence
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_SHORTEST = 256
-"""Tokens that the shortest graph looks back; each further one looks back twice as far."""
 _NUM_WARM_UPS = 2
 
 
 class DecodeGraph:
-    """The step of the first `batch` slots, none of which is longer than `length`."""
+    """The step of up to `batch` sequences, wherever their slots are."""
 
-    def __init__(self, text: TextModel, cache: KVCache, batch: int, length: int) -> None:
+    def __init__(self, text: TextModel, cache: KVCache, batch: int) -> None:
         """Make the buffers that a recorded graph reads and writes."""
-        device = cache.keys[0].device
-        self._text, self._cache, self._length = text, cache, length
-        self.ids, self.positions = torch.zeros(2, batch, dtype=torch.int64, device=device)
-        self._slots = torch.arange(batch, device=device)
+        self._text, self._cache = text, cache
+        self.inputs = torch.zeros(3, batch, dtype=torch.int64, device=cache.keys[0].device)
+        """[3, batch]: the last token of each, its position and its slot."""
         self._graph: torch.cuda.CUDAGraph | None = None
         self._logits: Tensor | None = None
 
@@ -47,7 +45,7 @@ class DecodeGraph:
         return self._graph.pool()
 
     def run(self) -> Tensor:
-        """Do the step for `ids` at `positions`; return [batch, vocab_size], good until the next run."""
+        """Do the step of `inputs`; return [batch, vocab_size], good until any graph runs."""
         if self._graph is None or self._logits is None:
             return self.compute()
         self._graph.replay()
@@ -55,32 +53,22 @@ class DecodeGraph:
 
     def compute(self) -> Tensor:
         """Do the step without a graph."""
-        mask = see(self.positions, self._length, self._text.sliding_window)[:, None, None]
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys, values = self._cache.keys[layer], self._cache.values[layer]
-            keys[self._slots, :, self.positions] = k
-            values[self._slots, :, self.positions] = v
-            batch = len(q)
-            return attend_decoding(
-                q, keys[:batch, :, : self._length], values[:batch, :, : self._length], mask
-            )
-
-        return self._text(self._text.embed(self.ids), self.positions, attend, None)
+        ids, positions, slots = self.inputs
+        attention = look_back_from_one(self._cache, slots, positions, self._text.sliding_window)
+        return self._text(self._text.embed(ids), positions, attention, None)
 
 
 class DecodeGraphs:
-    """One graph for each of a few batch sizes and lengths."""
+    """One graph for each of a few batch sizes, and the step that one of them does ahead of time."""
 
     def __init__(self, text: TextModel, cache: KVCache) -> None:
         """Choose sizes up to what the cache holds."""
-        batches = [*(b for b in _BATCHES if b < cache.num_slots), cache.num_slots]
-        lengths = [cache.max_tokens]
-        while lengths[0] > _SHORTEST:
-            lengths.insert(0, -(-lengths[0] // 2))
-        self._graphs = {(b, n): DecodeGraph(text, cache, b, n) for b in batches for n in lengths}
-        self._batches, self._lengths = batches, lengths
+        self._batches = [*(b for b in _BATCHES if b < cache.num_slots), cache.num_slots]
+        self._graphs = {batch: DecodeGraph(text, cache, batch) for batch in self._batches}
         self._device = cache.keys[0].device
+        self._rows: dict[tuple[int, int], int] = {}
+        """Row of each sequence, by its number and how many tokens it had, in what was launched last."""
+        self._logits: Tensor | None = None
 
     @torch.inference_mode()
     def capture(self) -> None:
@@ -90,18 +78,33 @@ class DecodeGraphs:
             for _, graph in sorted(self._graphs.items(), reverse=True):
                 pool = graph.record(pool)
 
-    def replay(self, sequences: list[Sequence]) -> Tensor:
-        """Decode all who run, in the order of their slots; return [num_sequences, vocab_size] float32.
+    def launch(self, sequences: list[Sequence]) -> None:
+        """Begin to decode, without waiting for it.
 
-        Rows beyond the last sequence write into slots that belong to nobody, at their first token, which
-        whoever comes to own them writes anew before it is read.
+        Rows beyond the last sequence do what the first one does. Whatever comes of it can be thrown away:
+        whoever decodes the same token again writes the same keys and values.
         """
-        longest = max(len(sequence.token_ids) for sequence in sequences)
         batch = next(size for size in self._batches if size >= len(sequences))
-        graph = self._graphs[batch, next(size for size in self._lengths if size >= longest)]
-        rows = [(sequence.token_ids[-1], len(sequence.token_ids) - 1) for sequence in sequences]
-        rows += [(0, 0)] * (batch - len(rows))
-        ids, positions = torch.tensor(rows).T
-        graph.ids.copy_(ids)
-        graph.positions.copy_(positions)
-        return graph.run()[: len(sequences)].clone()
+        rows = [(s.token_ids[-1], len(s.token_ids) - 1, s.slot) for s in sequences]
+        rows += rows[:1] * (batch - len(rows))
+        graph = self._graphs[batch]
+        self._rows = {}  # should it fail
+        graph.inputs.copy_(send([list(row) for row in zip(*rows, strict=True)], torch.int64, self._device))
+        self._logits = graph.run()
+        self._rows = {_name(sequence): row for row, sequence in enumerate(sequences)}
+
+    def take(self, sequences: list[Sequence]) -> Tensor:
+        """Return [num_sequences, vocab_size] float32, of what was launched if that was their step."""
+        if any(_name(sequence) not in self._rows for sequence in sequences):
+            self.launch(sequences)
+        rows = [self._rows[_name(sequence)] for sequence in sequences]
+        logits, self._logits, self._rows = self._logits, None, {}
+        if logits is None:
+            raise LookupError("nothing was launched")
+        if rows == list(range(len(rows))):
+            return logits[: len(rows)].clone()
+        return logits[send(rows, torch.int64, self._device)]
+
+
+def _name(sequence: Sequence) -> tuple[int, int]:
+    return sequence.number, len(sequence.token_ids)

@@ -164,10 +164,8 @@ class Engine:
     def _admit(self) -> Iterator[Told]:
         while sequence := self.scheduler.admit():
             self.sampler.begin(sequence.slot, sequence.token_ids)
-            known = self.prefixes.load(sequence.prefix_keys, self.runner.cache, sequence.slot)
-            sequence.num_read_tokens = sequence.num_cached_tokens = known
             self.meters.add("prefix_cache_queries_total", sequence.num_prompt_tokens)
-            self.meters.add("prefix_cache_hits_total", known)
+            self._load_prefix(sequence)
             sequence.clock.enter("queue")
             yield sequence.request_id, StageEntered("PREFILL")
 
@@ -217,6 +215,7 @@ class Engine:
             made, broken = self._compute_one_by_one(decoding, reading)
         for sequence in broken:
             yield self._fail(sequence, "step", "the engine failed in a step")
+        self._launch(made)
         any_right = False
         for sequence, token_id in made:
             if token_id is None:
@@ -245,10 +244,7 @@ class Engine:
 
     def _compute(self, decoding: list[Sequence], reading: Step) -> list[tuple[Sequence, int | None]]:
         """Run the model and choose tokens; nothing is counted as done before all of it is."""
-        # A graph's spare rows write into the slots above: nobody may run there, not even one who waits for
-        # his turn to read.
-        is_all = not reading and len(decoding) == len(self.scheduler.running)
-        logits = self.runner.decode(decoding) if is_all else self.runner.forward(decoding, reading)
+        logits = self.runner.forward(decoding, reading)
         is_done = [True] * len(decoding)
         is_done += [s.num_read_tokens + count == s.num_prompt_tokens for s, count in reading]
         members = [*decoding, *(sequence for sequence, _ in reading)]
@@ -258,7 +254,27 @@ class Engine:
         tokens = self.sampler.choose(logits, [sequence.row for sequence in choosing]) if choosing else []
         for sequence, count in [*((sequence, 1) for sequence in decoding), *reading]:
             sequence.num_read_tokens += count
-        return list(zip(choosing, tokens, strict=True))
+        made = list(zip(choosing, tokens, strict=True))
+        for sequence, token_id in made:
+            if token_id is not None:
+                sequence.token_ids.append(token_id)
+        return made
+
+    def _launch(self, made: list[tuple[Sequence, int | None]]) -> None:
+        """Begin the next step of those who go on, as far as is known yet: the device need not wait for us.
+
+        Who ends by a stop string, or is cancelled now, was decoded once too often, which nobody sees.
+        """
+        going_on = [
+            sequence
+            for sequence, token_id in made
+            if not (token_id is None or token_id in self._eos_token_ids or sequence.is_full)
+        ]
+        if going_on:
+            try:
+                self.runner.launch(going_on)
+            except Exception:
+                logger.exception("a step could not be begun ahead of time; it is done in its turn")
 
     def _tell_safely(self, sequence: Sequence, token_id: int) -> Iterator[Told]:
         try:
@@ -269,14 +285,12 @@ class Engine:
                 yield self._fail(sequence, "token", "the engine failed at a token")
 
     def _tell(self, sequence: Sequence, token_id: int) -> Iterator[Told]:
-        """Add a token to an answer; yield what there is to show."""
-        is_first = not sequence.num_generated_tokens
+        """Add the last token's text to an answer; yield what there is to show."""
+        is_first = sequence.num_generated_tokens == 1
         if is_first:
             self._keep_prefix(sequence)
             sequence.spans = ()
             sequence.clock.enter("prefill")
-        sequence.token_ids.append(token_id)
-        if is_first:
             yield sequence.request_id, StageEntered("DECODE")
         text = sequence.detokenizer.add(token_id)
         finish_reason = self._finish_reason(sequence, token_id)
@@ -296,6 +310,17 @@ class Engine:
         except torch.OutOfMemoryError as error:
             logger.warning("no memory to keep the prompt of request %s: %s", sequence.request_id, error)
             self._make_room(error)
+        for other in self.scheduler.running:
+            if not other.is_decoding and other.prefix_keys[:1] == sequence.prefix_keys[:1]:
+                self._load_prefix(other)  # he came too early to find it
+
+    def _load_prefix(self, sequence: Sequence) -> None:
+        """Take over what is known of a prompt, if that is more than was read of it."""
+        if self.prefixes.count(sequence.prefix_keys) > sequence.num_read_tokens:
+            known = self.prefixes.load(sequence.prefix_keys, self.runner.cache, sequence.slot)
+            self.meters.add("prefix_cache_hits_total", known - sequence.num_read_tokens)
+            sequence.num_cached_tokens += known - sequence.num_read_tokens
+            sequence.num_read_tokens = known
 
     def _fail(self, sequence: Sequence, why: str, message: str) -> Told:
         """End a request that broke something, and forget what it may have spoilt."""
@@ -316,7 +341,8 @@ class Engine:
         if sequence.slot >= 0:  # it had one
             self.runner.cache.clear(sequence.slot, len(sequence.token_ids))
         if moved is not None:
-            self.runner.cache.move(moved.slot, sequence.slot, moved.num_read_tokens)
+            # All: one more than is counted as read may be on its way there.
+            self.runner.cache.move(moved.slot, sequence.slot, len(moved.token_ids))
             self.runner.cache.clear(moved.slot, len(moved.token_ids))
             self.sampler.move(moved.slot, sequence.slot)
             moved.slot = sequence.slot

@@ -27,11 +27,30 @@ class KVShape:
 class KVCache:
     """Slots that hold no hole: who leaves is replaced by the last one."""
 
-    def __init__(self, shape: KVShape, num_slots: int, max_tokens: int, device: torch.device) -> None:
-        """Reserve the memory: num_slots * max_tokens * bytes_per_token."""
+    def __init__(
+        self, shape: KVShape, num_slots: int, max_tokens: int, device: torch.device, *, by_token: bool = False
+    ) -> None:
+        """Reserve the memory: num_slots * max_tokens * bytes_per_token.
+
+        Args:
+            shape: what a token takes.
+            num_slots: how many sequences there may be.
+            max_tokens: how long each may be.
+            device: where.
+            by_token: keep together what a token leaves, which flash kernels read; or else what a head has.
+
+        """
         self.num_slots, self.max_tokens = num_slots, max_tokens
-        size = (shape.num_layers, 2, num_slots, shape.num_heads, max_tokens, shape.head_dim)
-        self._data = _make_zeros(size, shape.dtype, device)
+        self.rows: list[Tensor] = []
+        """By token, one for each layer: [num_slots * max_tokens, 2 * kv_heads, head_dim], first the keys."""
+        if by_token:
+            size = (shape.num_layers, num_slots, max_tokens, 2, shape.num_heads, shape.head_dim)
+            data = _make_zeros(size, shape.dtype, device)
+            self.rows = list(data.flatten(3, 4).flatten(1, 2))
+            self._data = data.permute(0, 3, 1, 4, 2, 5)
+        else:
+            size = (shape.num_layers, 2, num_slots, shape.num_heads, max_tokens, shape.head_dim)
+            self._data = _make_zeros(size, shape.dtype, device)
         self.keys: list[Tensor] = list(self._data[:, 0])
         """One for each layer: [num_slots, kv_heads, max_tokens, head_dim]."""
         self.values: list[Tensor] = list(self._data[:, 1])

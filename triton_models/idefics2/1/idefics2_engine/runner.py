@@ -15,15 +15,18 @@ from idefics2_engine.decode_graph import DecodeGraphs
 from idefics2_engine.image_cache import split_states
 from idefics2_engine.kv_cache import KVCache, KVShape
 from idefics2_engine.memory import measure_free, plan_memory
+from idefics2_engine.model import flash
 from idefics2_engine.model.connector import Connector
 from idefics2_engine.model.text import PackedAttention, Stretch, TextModel
 from idefics2_engine.model.vision import Normalization, VisionTower
+from idefics2_engine.transfer import send
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from idefics2_engine.config import EngineConfig
     from idefics2_engine.images import Crop
+    from idefics2_engine.model.text import Attention
     from idefics2_engine.sequence import CropSpan, Sequence
 
 _MAX_DEFAULT_CONTEXT_TOKENS = 8192
@@ -62,8 +65,11 @@ class Runner:
         slot_bytes = shape.bytes_per_token * self.max_context_tokens
         self.memory = plan_memory(config, measure_free(self.device), slot_bytes)
         logger.info("memory: %s", self.memory)
-        self.cache = KVCache(shape, self.memory.num_slots, self.max_context_tokens, self.device)
-        self._graphs = DecodeGraphs(self._text, self.cache) if self.device.type == "cuda" else None
+        flashes = flash.can_run(self.device, dtype, self._text.head_dim)
+        self.cache = KVCache(
+            shape, self.memory.num_slots, self.max_context_tokens, self.device, by_token=flashes
+        )
+        self._graphs = DecodeGraphs(self._text, self.cache) if flashes else None
 
     def prepare_vision(self, image_processor: object) -> None:
         """Take the checkpoint's way to turn bytes into numbers; before the first `encode`."""
@@ -71,8 +77,9 @@ class Runner:
         self._vision = VisionTower(self.model.model.vision_model, normalization)
 
     def capture(self) -> None:
-        """Record what can be replayed, before anybody waits for it."""
+        """Compile what can be compiled and record what can be replayed, before anybody waits for it."""
         if self._graphs is not None:
+            self._text.compile()
             self._graphs.capture()
 
     @torch.inference_mode()
@@ -89,9 +96,15 @@ class Runner:
         return self._connector(self._vision(crops), [len(crop.patches) for crop in crops])
 
     @torch.inference_mode()
-    def decode(self, sequences: list[Sequence]) -> Tensor:
-        """Read the last token of each who runs; return [num_sequences, vocab_size] float32."""
-        return self.forward(sequences, []) if self._graphs is None else self._graphs.replay(sequences)
+    def launch(self, sequences: list[Sequence]) -> None:
+        """Let a GPU begin to decode, while others are told what it made before; `forward` then takes that.
+
+        Args:
+            sequences: those that will very likely decode next, one or more.
+
+        """
+        if self._graphs is not None:
+            self._graphs.launch(sequences)
 
     @torch.inference_mode()
     def forward(self, decoding: list[Sequence], reading: list[tuple[Sequence, int]]) -> Tensor:
@@ -105,21 +118,42 @@ class Runner:
             [num_sequences, vocab_size] float32: for each, the logits after the last token read.
 
         """
+        if self._graphs is None:
+            return self._pack(decoding, reading)
+        parts = [self._graphs.take(decoding)] if decoding else []
+        parts += [self._read(reading)] if reading else []
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _pack(self, decoding: list[Sequence], reading: list[tuple[Sequence, int]]) -> Tensor:
+        """Do all in one pass."""
         ids = [sequence.token_ids[-1] for sequence in decoding]
-        for sequence, count in reading:
-            ids += sequence.token_ids[sequence.num_read_tokens : sequence.num_read_tokens + count]
         stretches = [Stretch(s.slot, s.num_read_tokens, count) for s, count in reading]
         places = [(s.slot, len(s.token_ids) - 1) for s in decoding]
         attention = PackedAttention(self.cache, places, stretches, self._text.sliding_window)
-        x = self._text.embed(torch.tensor(ids, device=self.device))
-        begins = list(itertools.accumulate((count for _, count in reading), initial=len(decoding)))
-        for (sequence, count), begin in zip(reading, begins, strict=False):
-            self._show(sequence, x[begin : begin + count])
+        return self._read_all(ids, reading, attention.positions, attention)
+
+    def _read(self, reading: list[tuple[Sequence, int]]) -> Tensor:
+        """Read parts of prompts alone."""
+        stretches = [Stretch(s.slot, s.num_read_tokens, count) for s, count in reading]
+        attention, positions = flash.look_back_from_stretches(
+            self.cache, stretches, self._text.sliding_window
+        )
+        return self._read_all([], reading, positions, attention)
+
+    def _read_all(
+        self, ids: list[int], reading: list[tuple[Sequence, int]], positions: Tensor, attention: Attention
+    ) -> Tensor:
+        """Return the logits of single tokens, and after the last one of each part of a prompt."""
+        begins = list(itertools.accumulate((count for _, count in reading), initial=len(ids)))
         wanted = None
         if reading:
-            lasts = [*range(len(decoding)), *(end - 1 for end in begins[1:])]
-            wanted = torch.tensor(lasts, device=self.device)
-        return self._text(x, attention.positions, attention, wanted)
+            wanted = send([*range(len(ids)), *(end - 1 for end in begins[1:])], torch.int64, self.device)
+        for sequence, count in reading:
+            ids += sequence.token_ids[sequence.num_read_tokens : sequence.num_read_tokens + count]
+        x = self._text.embed(send(ids, torch.int64, self.device))
+        for (sequence, count), begin in zip(reading, begins, strict=False):
+            self._show(sequence, x[begin : begin + count])
+        return self._text(x, positions, attention, wanted)
 
     def _show(self, sequence: Sequence, x: Tensor) -> None:
         """Put what was seen where the prompt has its image tokens; `x` begins with the first unread one."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from idefics2_engine.transfer import send
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -68,58 +70,130 @@ class Sampler:
             The tokens; None where logits are not finite.
 
         """
-        scores = self.process(logits, rows)
+        settings = _Settings.send(rows, self._has.device)
+        scores = self._process(logits, settings)
         chosen = scores.argmax(-1)
-        drawing = [n for n, row in enumerate(rows) if row.params.temperature > 0]
-        if drawing:
-            chosen[drawing] = _draw(scores[drawing], [rows[n] for n in drawing])
+        if settings.any_draws:
+            chosen = torch.where(settings.draws, _draw(scores, settings.numbers), chosen)
         is_finite = logits.isfinite().all(-1)
         told = torch.where(is_finite, chosen, -1).tolist()  # one wait for the device
         # Last: where a step fails it is done again, and a first try must not count.
-        self._has[[row.slot for row in rows], chosen] = True
+        self._has[settings.slots, chosen] = True
         return [token_id if token_id >= 0 else None for token_id in told]
 
     def process(self, logits: Tensor, rows: list[Row]) -> Tensor:
         """Turn logits into scores: [num_rows, vocab_size] float32, -inf where a token is ruled out."""
+        return self._process(logits, _Settings.send(rows, self._has.device))
+
+    def _process(self, logits: Tensor, settings: _Settings) -> Tensor:
         scores = logits.clone()
-        if any(row.params.repetition_penalty != 1 for row in rows):
-            penalty = _column(scores, [row.params.repetition_penalty for row in rows])
+        if settings.any_penalizes:
+            penalty = settings.penalties.to(scores.dtype)
             lowered = torch.where(scores > 0, scores / penalty, scores * penalty)
-            scores = torch.where(self._has[[row.slot for row in rows]], lowered, scores)
-        scores[:, self._banned] = NEVER
-        short = [n for n, row in enumerate(rows) if row.num_generated_tokens < row.params.min_new_tokens]
-        if short:
-            scores[torch.tensor(short, device=scores.device)[:, None], self._eos] = NEVER
-        drawing = [n for n, row in enumerate(rows) if row.params.temperature > 0]
-        if drawing:
-            scores[drawing] = _warp(scores[drawing], [rows[n].params for n in drawing])
-        return scores
+            scores = torch.where(self._has[settings.slots], lowered, scores)
+        scores.index_fill_(1, self._banned, NEVER)
+        if settings.any_short:
+            scores[:, self._eos] = scores[:, self._eos].masked_fill(settings.is_short[:, None], NEVER)
+        return _warp(scores, settings) if settings.any_draws else scores
 
 
-def _warp(scores: Tensor, params: list[SamplingParams]) -> Tensor:
+@dataclass(frozen=True)
+class _Settings:
+    """What rows ask for, in one tensor on the device, and what any of them asks for."""
+
+    columns: Tensor
+    """[num_rows, 7] float64."""
+    any_penalizes: bool
+    any_short: bool
+    any_draws: bool
+    any_top_p: bool
+    most_top_k: int
+
+    @classmethod
+    def send(cls, rows: list[Row], device: torch.device) -> _Settings:
+        """Do not wait for what the device still does."""
+        params = [row.params for row in rows]
+        is_short = [row.num_generated_tokens < row.params.min_new_tokens for row in rows]
+        draws = [p.temperature > 0 for p in params]
+        table = [
+            (row.slot, p.repetition_penalty, short, p.temperature, p.top_k, p.top_p,
+             _random_number(p.seed, row.position) if p.temperature > 0 else 0.0)
+            for row, p, short in zip(rows, params, is_short, strict=True)
+        ]  # fmt: skip
+        return cls(
+            send(table, torch.float64, device),
+            any(p.repetition_penalty != 1 for p in params),
+            any(is_short),
+            any(draws),
+            any(p.temperature > 0 and p.top_p < 1 for p in params),
+            max((p.top_k for p in params if p.temperature > 0), default=0),
+        )
+
+    @property
+    def slots(self) -> Tensor:
+        """[num_rows] int64."""
+        return self.columns[:, 0].long()
+
+    @property
+    def penalties(self) -> Tensor:
+        """[num_rows, 1]."""
+        return self.columns[:, 1:2]
+
+    @property
+    def is_short(self) -> Tensor:
+        """[num_rows] bool: whether the answer must not end yet."""
+        return self.columns[:, 2] > 0
+
+    @property
+    def draws(self) -> Tensor:
+        """[num_rows] bool: whether the token is drawn; or else the best one is taken."""
+        return self.columns[:, 3] > 0
+
+    @property
+    def temperatures(self) -> Tensor:
+        """[num_rows, 1]; 1 where none is asked for."""
+        return torch.where(self.columns[:, 3:4] > 0, self.columns[:, 3:4], 1)
+
+    @property
+    def top_k(self) -> Tensor:
+        """[num_rows, 1] int64; 0 for all."""
+        return self.columns[:, 4:5].long()
+
+    @property
+    def top_p(self) -> Tensor:
+        """[num_rows, 1]."""
+        return self.columns[:, 5:6]
+
+    @property
+    def numbers(self) -> Tensor:
+        """[num_rows, 1], of [0, 1): what decides about a row that draws."""
+        return self.columns[:, 6:7]
+
+
+def _warp(scores: Tensor, settings: _Settings) -> Tensor:
     """Apply temperature, top k and top p, each where it is asked for."""
-    scores = scores / _column(scores, [p.temperature for p in params])
-    most = min(max(p.top_k for p in params), scores.shape[-1])
+    scores = scores / settings.temperatures.to(scores.dtype)
+    draws = settings.draws[:, None]
+    most = min(settings.most_top_k, scores.shape[-1])
     if most:
         best = scores.topk(most).values
-        last = torch.tensor([(p.top_k or most) - 1 for p in params], device=scores.device).clamp(max=most - 1)
-        least = best.gather(1, last[:, None])
-        limited = _column(scores, [p.top_k for p in params]) > 0
-        scores = scores.masked_fill(limited & (scores < least), NEVER)
-    if any(p.top_p < 1 for p in params):
+        last = torch.where(settings.top_k > 0, settings.top_k, most).clamp(max=most) - 1
+        least = best.gather(1, last)
+        scores = scores.masked_fill(draws & (settings.top_k > 0) & (scores < least), NEVER)
+    if settings.any_top_p:
         ordered, places = scores.sort()
-        below = ordered.softmax(-1).cumsum(-1) <= 1 - _column(scores, [p.top_p for p in params])
-        below &= _column(scores, [p.top_p for p in params]) < 1
+        top_p = settings.top_p.to(scores.dtype)
+        below = ordered.softmax(-1).cumsum(-1) <= 1 - top_p
+        below &= draws & (top_p < 1)
         below[:, -1] = False  # the likeliest token always stays
         scores = scores.masked_fill(torch.zeros_like(below).scatter_(1, places, below), NEVER)
     return scores
 
 
-def _draw(scores: Tensor, rows: list[Row]) -> Tensor:
+def _draw(scores: Tensor, numbers: Tensor) -> Tensor:
     """Draw by the scores' probabilities: the token at which their running sum passes a random number."""
     sums = scores.double().softmax(-1).cumsum(-1)
-    numbers = [_random_number(row.params.seed, row.position) for row in rows]
-    wanted = torch.tensor(numbers, dtype=torch.float64, device=scores.device)[:, None] * sums[:, -1:]
+    wanted = numbers * sums[:, -1:]
     return torch.searchsorted(sums, wanted, right=True).squeeze(1).clamp(max=scores.shape[-1] - 1)
 
 
@@ -127,7 +201,3 @@ def _random_number(seed: int, position: int) -> float:
     """Mix seed and position into a number of [0, 1), so that each token has one of its own."""
     digest = hashlib.blake2b(struct.pack("<QQ", seed, position), digest_size=8).digest()
     return (int.from_bytes(digest, "little") >> 16) / 2**48
-
-
-def _column(like: Tensor, values: list[float] | list[int]) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]

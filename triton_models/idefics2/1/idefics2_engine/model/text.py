@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,12 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
+from idefics2_engine.model.fused import Fused
 from idefics2_engine.model.linear import fuse
 
 if TYPE_CHECKING:
     from torch import nn
 
     from idefics2_engine.kv_cache import KVCache
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,18 @@ Turn = tuple[Tensor, Tensor]
 class Attention(Protocol):
     """Stores keys and values of one layer, and lets the queries look at what they may see."""
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Take [num_tokens, (kv_)heads, head_dim]; return [num_tokens, heads * head_dim]."""
+    def __call__(self, layer: int, q: Tensor, kv: Tensor) -> Tensor:
+        """Look back.
+
+        Args:
+            layer: its number.
+            q: [num_tokens, heads, head_dim].
+            kv: [num_tokens, 2 * kv_heads, head_dim], first the keys.
+
+        Returns:
+            [num_tokens, heads * head_dim].
+
+        """
 
 
 class TextModel:
@@ -47,7 +62,9 @@ class TextModel:
         self.embed: nn.Embedding = model.embed_tokens
         self._rotary: nn.Module = model.rotary_emb
         self._layers = [TextLayer(layer, number) for number, layer in enumerate(model.layers)]
-        self._norm: nn.Module = model.norm
+        self._activate = model.layers[0].mlp.act_fn
+        self.fused = Fused(self._activate)
+        self._norm: Any = model.norm
         self._lm_head = lm_head
         self.num_heads: int = config.num_attention_heads
         self.num_kv_heads: int = config.num_key_value_heads
@@ -67,14 +84,35 @@ class TextModel:
             [num_wanted, vocab_size] float32 logits.
 
         """
+        x, change = self._read(x, positions, attention)
+        if wanted is not None:
+            x, change = x[wanted], change[wanted]
+        _, normed = self.fused.add_norm(x, change, self._norm.weight, self._norm.variance_epsilon)
+        logits: Tensor = self._lm_head(normed)
+        return logits.float()
+
+    def compile(self) -> None:
+        """Let one kernel do what stands between two products, where there is a compiler for it."""
+        plain, self.fused = self.fused, Fused(self._activate, compiles=True)
+        size = self.num_heads * self.head_dim
+        try:
+            # One is made for the first number of tokens, one for all others, and one for a single token.
+            for count in (2, 3, 1):
+                ids = torch.zeros(count, dtype=torch.int64, device=self.embed.weight.device)
+                with torch.inference_mode():
+                    self(self.embed(ids), ids, lambda _, q, __: q.reshape(len(q), size), None)
+        except Exception as error:  # noqa: BLE001  # whatever a compiler may lack
+            logger.warning("steps are slower than they could be: kernels cannot be compiled: %s", error)
+            self.fused = plain
+
+    def _read(self, x: Tensor, positions: Tensor, attention: Attention) -> tuple[Tensor, Tensor]:
+        """Return what the layers make of embeddings, as two parts of a sum: both [num_tokens, hidden]."""
         cos, sin = self._rotary(x, positions[None])
         turn = cos[0, :, None], sin[0, :, None]  # [num_tokens, 1, head_dim]
+        change = torch.zeros_like(x)
         for layer in self._layers:
-            x = layer(x, turn, attention, self)
-        if wanted is not None:
-            x = x[wanted]
-        logits: Tensor = self._lm_head(_normed(self._norm, x))
-        return logits.float()
+            x, change = layer(x, change, turn, attention, self)
+        return x, change
 
 
 class TextLayer:
@@ -84,24 +122,28 @@ class TextLayer:
         """Join what reads the same input."""
         attention, mlp = layer.self_attn, layer.mlp
         self._number = number
-        self._norm: nn.Module = layer.input_layernorm
+        self._norm: Any = layer.input_layernorm
         self._project = fuse([attention.q_proj, attention.k_proj, attention.v_proj])
         self._out: nn.Module = attention.o_proj
-        self._mlp_norm: nn.Module = layer.post_attention_layernorm
+        self._mlp_norm: Any = layer.post_attention_layernorm
         self._up = fuse([mlp.gate_proj, mlp.up_proj])
-        self._activate = mlp.act_fn
         self._down: nn.Module = mlp.down_proj
 
-    def __call__(self, x: Tensor, turn: Turn, attention: Attention, model: TextModel) -> Tensor:
-        """Read [num_tokens, hidden] and return the same shape."""
-        heads = model.num_heads, model.num_kv_heads, model.num_kv_heads
-        qkv = self._project(_normed(self._norm, x)).view(len(x), -1, model.head_dim)
-        q, k, v = qkv.split(heads, 1)
-        q, k = _rotate(qkv[:, : heads[0] + heads[1]], *turn).split(heads[:2], 1)
-        x = x + self._out(attention(self._number, q, k, v))
-        gate, up = self._up(_normed(self._mlp_norm, x)).chunk(2, -1)
-        changed: Tensor = x + self._down(self._activate(gate) * up)
-        return changed
+    def __call__(
+        self, x: Tensor, change: Tensor, turn: Turn, attention: Attention, model: TextModel
+    ) -> tuple[Tensor, Tensor]:
+        """Read [num_tokens, hidden], the sum of x and change; return the same as such a sum.
+
+        Whoever reads it adds and norms at once.
+        """
+        fused, num_heads, num_kv_heads = model.fused, model.num_heads, model.num_kv_heads
+        x, normed = fused.add_norm(x, change, self._norm.weight, self._norm.variance_epsilon)
+        qkv = self._project(normed).view(len(x), num_heads + 2 * num_kv_heads, -1)
+        q, kv = fused.turn(qkv, *turn, num_heads + num_kv_heads).split((num_heads, 2 * num_kv_heads), 1)
+        change = self._out(attention(self._number, q, kv))
+        x, normed = fused.add_norm(x, change, self._mlp_norm.weight, self._mlp_norm.variance_epsilon)
+        changed: Tensor = self._down(fused.gate(self._up(normed)))
+        return x, changed
 
 
 class PackedAttention:
@@ -129,7 +171,7 @@ class PackedAttention:
             places += range(stretch.start, stretch.start + stretch.length)
         self._slots = torch.tensor(slots, device=device)
         self.positions = torch.tensor(places, device=device)
-        self._masks = [see(self.positions[rows], s.start + s.length, window)
+        self._masks = [_see(self.positions[rows], s.start + s.length, window)
                        for s, rows in zip(stretches, self._rows(), strict=True)]  # fmt: skip
         # Slots are filled from the first on; those between that only read their prompt answer for nobody.
         self._num_slots = max(slots[: len(decoding)], default=-1) + 1
@@ -138,11 +180,12 @@ class PackedAttention:
             self._length = max(places[: len(decoding)]) + 1
             last = torch.zeros(self._num_slots, dtype=torch.int64, device=device)
             last[self._slots[: len(decoding)]] = self.positions[: len(decoding)]
-            self._mask = see(last, self._length, window)[:, None, None]  # [num_slots, 1, 1, length]
+            self._mask = _see(last, self._length, window)[:, None, None]  # [num_slots, 1, 1, length]
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def __call__(self, layer: int, q: Tensor, kv: Tensor) -> Tensor:
         """As Attention."""
         keys, values = self._cache.keys[layer], self._cache.values[layer]
+        k, v = kv.chunk(2, 1)
         keys[self._slots, :, self.positions] = k
         values[self._slots, :, self.positions] = v
         parts = [self._decode(q[: self._num_decoding], keys, values)] if self._num_decoding else []
@@ -162,15 +205,15 @@ class PackedAttention:
 
     def _decode(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         if self._is_dense:
-            return attend_decoding(q, keys[: len(q), :, : self._length], values[: len(q), :, : self._length],
+            return _attend_decoding(q, keys[: len(q), :, : self._length], values[: len(q), :, : self._length],
                                    self._mask)  # fmt: skip
         slots = self._slots[: len(q)]
         spread = q.new_zeros(self._num_slots, *q.shape[1:]).index_copy_(0, slots, q)
         seen = slice(self._num_slots), slice(None), slice(self._length)
-        return attend_decoding(spread, keys[seen], values[seen], self._mask)[slots]
+        return _attend_decoding(spread, keys[seen], values[seen], self._mask)[slots]
 
 
-def attend_decoding(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+def _attend_decoding(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """Let one token of each slot look back.
 
     Args:
@@ -199,17 +242,7 @@ def _attend_stretch(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Te
     return attended[0].view(-1, groups, length, size).permute(2, 0, 1, 3).flatten(1)
 
 
-def see(positions: Tensor, length: int, window: int | None) -> Tensor:
+def _see(positions: Tensor, length: int, window: int | None) -> Tensor:
     """Return [num_tokens, length]: which of a sequence's first tokens those at `positions` may look at."""
     back = positions[:, None] - torch.arange(length, device=positions.device)
     return (back >= 0) & (back < window) if window else back >= 0
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat([-second, first], -1) * sin
-
-
-def _normed(norm: Any, x: Tensor) -> Tensor:
-    """Do what transformers' RMSNorm modules do, by one kernel."""
-    return F.rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)
