@@ -6,43 +6,38 @@ an environment of its own, which `make bench-peers` installs; without it its fig
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from bench.calls import WrongAnswer
+from bench.rates import CHECKPOINT, Rate, serve
 from bench.results import NO_GOAL, Goal, Row, make_row, write
 from bench.tables import render
 from bench.workloads import NUM_MIXED, ask_alike, ask_mixed, draw_pictures, open_pictures
 from idefics2_engine.config import EngineConfig, count_cores
 from idefics2_engine.engine import Engine
-from idefics2_engine.loop import EngineLoop
-from idefics2_engine.requests import StageEntered, is_last
 from pictures import RED_CIRCLE, red_circle
 from reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from idefics2_engine.requests import Event, Request
+    from idefics2_engine.requests import Request
 
 Measured = TypeVar("Measured")
 
 TITLE = "The engine on the embedded checkpoint"
 ROOT = Path(__file__).parents[2]
-CHECKPOINT = ROOT / "triton_models/idefics2/checkpoints/tiny"
 PEER_PYTHON = ROOT / ".cache/peers/vllm/bin/python"
 PEER_PROGRAM = Path(__file__).parent / "peers/vllm_steps.py"
 PEER_ENVIRONMENT = {
@@ -59,15 +54,6 @@ NUM_STEPS = 64
 NUM_RUNS = 3
 STATIC_BATCHES = (8, 16, 64)
 """What a dynamic batcher might form; the best of them counts."""
-
-
-@dataclass(frozen=True)
-class Rate:
-    """How a load of requests went."""
-
-    requests_per_second: float
-    first_token_seconds: float
-    """Median, from the beginning of the load."""
 
 
 def main() -> int:
@@ -188,31 +174,6 @@ def measure_rates() -> list[Row]:
                  middle["repeated"].requests_per_second, "requests/s",
                  peer=middle["unique"].requests_per_second, goal=Goal(least_ratio=2)),
     ]  # fmt: skip
-
-
-def serve(engine: Engine, requests: list[Request]) -> Rate:
-    """Answer a load that arrives at once, as the model's process does, nothing of it known before."""
-    engine.images.clear()
-    engine.prefixes.clear()
-    gc.collect()
-    firsts: dict[str, float] = {}
-    lasts: dict[str, float] = {}
-    all_done = threading.Event()
-
-    def tell(request_id: str, event: Event) -> None:
-        if not isinstance(event, StageEntered):
-            times = lasts if is_last(event) else firsts
-            times.setdefault(request_id, time.perf_counter() - started)
-        if len(lasts) == len(requests):
-            all_done.set()
-
-    loop = EngineLoop(engine, tell)
-    started = time.perf_counter()
-    for request in requests:
-        loop.submit(request)
-    all_done.wait()
-    loop.close()
-    return Rate(len(requests) / max(lasts.values()), statistics.median(firsts.values()))
 
 
 def generate(reference: Reference, requests: list[Request], size: int) -> Rate:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from bench.engine import CHECKPOINT, serve
+from bench.rates import CHECKPOINT, serve
 from bench.results import Goal, Row, make_row, write
 from bench.tables import render
 from bench.workloads import ask_alike, draw_pictures

@@ -179,5 +179,7 @@ def _find_cpu() -> str:
 
 
 def _find_commit() -> str:
+    if told := os.environ.get("BENCH_COMMIT"):  # where the tree came without git
+        return told
     command = ("git", "describe", "--always", "--dirty", "--exclude=*")
     return subprocess.check_output(command, cwd=FOLDER.parent, text=True).strip()

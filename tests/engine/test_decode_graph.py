@@ -240,19 +240,18 @@ def test_a_step_is_begun_before_anybody_is_told_of_the_last_one(
         launched.append(len(sequences))
 
     monkeypatch.setattr(DecodeGraphs, "launch", count)
-    for request in REQUESTS[:3]:
-        engine.add(engine.processor.prepare(request))
-    num_steps = num_told = 0
+    sampling = SamplingParams(max_new_tokens=9, min_new_tokens=9, temperature=0.0)
+    engine.add(engine.processor.prepare(Request("any", "Hello", (red_circle(),), sampling)))
+    told: list[tuple[int, int]] = []
     while not engine.is_idle:
-        for _, event in engine.step():
-            if isinstance(event, TextDelta):
-                num_told += 1
-                is_over = all(sequence.is_full for sequence in engine.scheduler.running)
-                assert is_over or launched, num_told
-        num_steps += bool(launched)
-        launched.clear()
-    assert num_told
-    assert num_steps >= GREEDY.max_new_tokens - 1
+        told += [
+            (event.num_generated_tokens, len(launched))
+            for _, event in engine.step()
+            if isinstance(event, TextDelta)
+        ]
+    assert told
+    # By the time that a token is told, one step more was begun; none for the last token.
+    assert all(num_launched == min(number, 8) for number, num_launched in told)
 
 
 def test_a_step_that_cannot_be_begun_ahead_is_done_in_its_turn(

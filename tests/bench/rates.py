@@ -1,0 +1,54 @@
+"""Whole loads on a bare engine, and how they go."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from idefics2_engine.loop import EngineLoop
+from idefics2_engine.requests import StageEntered, is_last
+
+if TYPE_CHECKING:
+    from idefics2_engine.engine import Engine
+    from idefics2_engine.requests import Event, Request
+
+CHECKPOINT = Path(__file__).parents[2] / "triton_models/idefics2/checkpoints/tiny"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How a load of requests went."""
+
+    requests_per_second: float
+    first_token_seconds: float
+    """Median, from the beginning of the load."""
+
+
+def serve(engine: Engine, requests: list[Request]) -> Rate:
+    """Answer a load that arrives at once, as the model's process does, nothing of it known before."""
+    engine.images.clear()
+    engine.prefixes.clear()
+    gc.collect()
+    firsts: dict[str, float] = {}
+    lasts: dict[str, float] = {}
+    all_done = threading.Event()
+
+    def tell(request_id: str, event: Event) -> None:
+        if not isinstance(event, StageEntered):
+            times = lasts if is_last(event) else firsts
+            times.setdefault(request_id, time.perf_counter() - started)
+        if len(lasts) == len(requests):
+            all_done.set()
+
+    loop = EngineLoop(engine, tell)
+    started = time.perf_counter()
+    for request in requests:
+        loop.submit(request)
+    all_done.wait()
+    loop.close()
+    return Rate(len(requests) / max(lasts.values()), statistics.median(firsts.values()))
