@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from idefics2_engine.requests import SamplingParams
 
 NEVER = -torch.inf
+_NUM_LIKELY = 64
+"""Mostly enough to find who is likely: to sort all tokens takes longer than a small model's step."""
 
 
 @dataclass(frozen=True)
@@ -181,13 +183,29 @@ def _warp(scores: Tensor, settings: _Settings) -> Tensor:
         least = best.gather(1, last)
         scores = scores.masked_fill(draws & (settings.top_k > 0) & (scores < least), NEVER)
     if settings.any_top_p:
-        ordered, places = scores.sort()
-        top_p = settings.top_p.to(scores.dtype)
-        below = ordered.softmax(-1).cumsum(-1) <= 1 - top_p
-        below &= draws & (top_p < 1)
-        below[:, -1] = False  # the likeliest token always stays
-        scores = scores.masked_fill(torch.zeros_like(below).scatter_(1, places, below), NEVER)
+        asks = draws & (settings.top_p < 1)
+        least = _find_least(scores, torch.where(asks, settings.top_p, 0).to(scores.dtype))
+        scores = scores.masked_fill(asks & (scores < least), NEVER)
     return scores
+
+
+def _find_least(scores: Tensor, top_p: Tensor) -> Tensor:
+    """Return [num_rows, 1]: the score of the last token that is likely enough.
+
+    Args:
+        scores: [num_rows, vocab_size].
+        top_p: [num_rows, 1], or 0; a token stays if those that are likelier have less than that together.
+
+    """
+    total = scores.logsumexp(-1, keepdim=True)
+    for number in (min(_NUM_LIKELY, scores.shape[-1]), scores.shape[-1]):
+        best = scores.topk(number).values
+        shares = (best - total).exp()
+        likelier = shares.cumsum(-1) - shares
+        if bool((likelier[:, -1:] >= top_p).all()):
+            break  # whoever follows stays out
+    stays = (likelier < top_p).sum(-1, keepdim=True).clamp(min=1)  # the likeliest token always does
+    return best.gather(1, stays - 1)
 
 
 def _draw(scores: Tensor, numbers: Tensor) -> Tensor:
