@@ -107,7 +107,7 @@ _SAMPLERS = {
 
 def make_example(rng: np.random.Generator) -> Example:
     """Draw one picture with its labels."""
-    kind = str(rng.choice(list(_MIX), p=list(_MIX.values())))
+    kind = scenes.choose_by_weight(rng, tuple(_MIX), tuple(_MIX.values()))
     scene, digit = sample_scene(rng, kind)
     drawn = drawing.draw(scene, rng, digit=digit)
     pixels = np.asarray(resized(drawn.picture))
@@ -177,11 +177,11 @@ def make_split(rng: np.random.Generator) -> tuple[Scene, NDArray[np.uint8]] | No
         The scene, and [5, height, width, 3].
 
     """
-    scene, digit = sample_scene(rng, str(rng.choice(["shapes", "shapes", "shapes", "number", "handwritten"])))
-    ratio = [(256, 256), (256, 192), (384, 256), (256, 128), (192, 256)][rng.integers(5)]
-    scene = replace(scene, width=ratio[0], height=ratio[1])
+    kind = scenes.choose(rng, ("shapes", "shapes", "shapes", "number", "handwritten"))
+    scene, digit = sample_scene(rng, kind)
+    width, height = scenes.choose(rng, ((256, 256), (256, 192), (384, 256), (256, 128), (192, 256)))
+    scene = replace(scene, width=width, height=height)
     picture = drawing.draw(scene, rng, digit=digit).picture
-    width, height = picture.size
     x, y = width // 2, height // 2
     corners = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
     crops = [np.asarray(resized(crop)) for crop in (*(picture.crop(corner) for corner in corners), picture)]

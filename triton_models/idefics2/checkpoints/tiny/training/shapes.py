@@ -60,7 +60,7 @@ def _triangle(rng: np.random.Generator) -> list[NDArray[np.float64]]:
 
 
 def _star(rng: np.random.Generator) -> list[NDArray[np.float64]]:
-    tips = int(rng.choice([5, 5, 5, 5, 6, 4]))
+    tips = (5, 5, 5, 5, 6, 4)[rng.integers(6)]
     inner = rng.uniform(0.33, 0.52) if tips > 4 else rng.uniform(0.28, 0.38)
     turns = np.arange(2 * tips) * math.pi / tips
     radii = np.where(np.arange(2 * tips) % 2 == 0, 1, inner)
