@@ -35,6 +35,8 @@ SHARD = 2_000
 Split = tuple[Scene, "NDArray[np.uint8]"]
 _FARTHEST = 4
 """Patches: no thing reaches farther from its center, and offsets beyond are clipped."""
+_MIDDLES = np.stack(np.meshgrid(*[np.arange(SIDE) + 0.5] * 2), -1)
+"""[8, 8, 2]: x and y of the middle of each patch, in patches."""
 _OFFSET_STEPS = 127
 """On either side of 0."""
 _LARGE = 0.2
@@ -148,11 +150,12 @@ def _label_patches(
 
     """
     rows, columns = (side // PATCH for side in labels.shape)
-    cells = labels.reshape(rows, PATCH, columns, PATCH)
-    shares = np.stack([(cells == number).mean((1, 3)) for number in range(1, len(looks) + 1)])
-    best, is_something = shares.argmax(0), shares.max(0) > 0.12
-    column, row = np.meshgrid(np.arange(columns), np.arange(rows))
-    offsets = centers[best] - (np.stack([column, row], -1) + 0.5)  # [rows, columns, 2]
+    numbers = np.arange(1, len(looks) + 1, dtype=np.uint8)[:, None, None, None]
+    shown = labels.reshape(rows, PATCH, columns * PATCH) == numbers
+    in_columns = shown.view(np.uint8).sum(2, dtype=np.uint8)  # bytes, since these are added many at once
+    covered = in_columns.reshape(len(looks), rows, columns, PATCH).sum(-1)  # pixels
+    best, is_something = covered.argmax(0), covered.max(0) > 0.12 * PATCH**2
+    offsets = centers[best] - _MIDDLES[:rows, :columns]  # [rows, columns, 2]
     found: NDArray[np.uint8] = np.concatenate([np.array(looks, np.uint8)[best], encode_offsets(offsets)], -1)
     found[~is_something] = 0
     return found

@@ -190,9 +190,7 @@ def choose(rng: np.random.Generator, options: Sequence[Option]) -> Option:
     return options[rng.integers(len(options))]
 
 
-def choose_by_weight(
-    rng: np.random.Generator, options: Sequence[Option], weights: Sequence[float]
-) -> Option:
+def choose_by_weight(rng: np.random.Generator, options: Sequence[Option], weights: Sequence[float]) -> Option:
     """Draw one of the options, as often as its weight says; also as `rng.choice` does."""
     edges = list(accumulate(weights))
     return options[bisect([edge / edges[-1] for edge in edges], rng.random())]
