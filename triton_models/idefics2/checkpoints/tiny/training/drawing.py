@@ -136,7 +136,8 @@ def _draw_thing(
     side = math.ceil(2 * radius) + 3
     outlines = [outline * radius + (center - (left, top)) for outline in sample_outlines(thing.shape, rng)]
     mask = _fill(outlines, side, smooth=style.smooth)
-    labels.paste(number, (left, top), mask.point(_IS_INSIDE))
+    is_inside = mask.convert("1", dither=Image.Dither.NONE)  # what is above 127
+    labels.paste(number, (left, top), is_inside)
     color = palette.sample(thing.color, rng)
     if style.mixed:
         style = _Style(rng)
@@ -159,21 +160,18 @@ def _draw_thing(
             )
 
 
-_IS_INSIDE = [255 if level > 127 else 0 for level in range(256)]
-
-
 def _fill(outlines: list[NDArray[np.float64]], side: int, *, smooth: bool) -> Image.Image:
     scale = _SMOOTH if smooth else 1
     mask = Image.new("L", (side * scale, side * scale))
     pen = ImageDraw.Draw(mask)
     for level, outline in zip((255, 0), outlines, strict=False):
-        pen.polygon([tuple(point) for point in outline * scale], fill=level)
+        pen.polygon((outline * scale).ravel().tolist(), fill=level)
     return mask.reduce(scale) if smooth else mask
 
 
 def _stroke(outline: NDArray[np.float64], side: int, width: float) -> Image.Image:
     mask = Image.new("L", (side * _SMOOTH, side * _SMOOTH))
-    points = [tuple(point) for point in outline * _SMOOTH]
+    points = [(x, y) for x, y in (outline * _SMOOTH).tolist()]
     ImageDraw.Draw(mask).line([*points, *points[:2]], 255, round(width * _SMOOTH), "curve")
     return mask.reduce(_SMOOTH)
 
@@ -232,7 +230,7 @@ def _draw_text(
         round(min(max(y, 0), max(0, picture.height - mask.height))),
     )
     picture.paste(palette.sample(scene.text_color, rng), corner, mask)
-    labels.paste(boxes, corner, boxes.point(lambda level: 255 if level else 0))
+    labels.paste(boxes, corner)
     places = []
     for start, end in extents:
         off = ((start + end) / 2 - 0.5) * width
@@ -287,9 +285,10 @@ def _wear(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 0.006 * max(picture.size) + 0.4)))
     if rng.random() < 0.15:
         noise = rng.normal(0, rng.uniform(2, 10), (picture.height, picture.width, 3))
-        picture = Image.fromarray((np.asarray(picture) + noise).clip(0, 255).astype(np.uint8))
+        noise += np.asarray(picture)
+        picture = Image.fromarray(noise.clip(0, 255, out=noise).astype(np.uint8))
     if rng.random() < 0.35:
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=int(rng.integers(45, 96)))
-        picture = Image.open(file).convert("RGB")
+        picture = Image.open(file, formats=["JPEG"]).convert("RGB")
     return picture

@@ -28,6 +28,7 @@ _FONT_FILES = {
     "font_fredoka_one": ("**/*.ttf",),
     "font_roboto": ("**/Roboto-*.ttf",),
 }
+_SIZE = 64
 _UNFIT = ("Display", "ExtraLight", "Thin", "cmsy", "cmmi", "cmex")
 
 
@@ -45,9 +46,14 @@ def font_files() -> tuple[str, ...]:
     return tuple(found)
 
 
-@functools.lru_cache(maxsize=512)
-def _load_font(file: str, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(file, size) if file else ImageFont.load_default(size)  # type: ignore[return-value]
+@functools.cache
+def _load_font(file: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, _SIZE) if file else ImageFont.load_default(_SIZE)  # type: ignore[return-value]
+
+
+@functools.cache
+def _measure(file: str, character: str) -> float:
+    return _load_font(file).getlength(character)
 
 
 def draw_text(text: str, rng: np.random.Generator) -> tuple[Image.Image, list[tuple[float, float]]]:
@@ -62,7 +68,7 @@ def draw_text(text: str, rng: np.random.Generator) -> tuple[Image.Image, list[tu
     if rng.random() < 0.25:  # what most people have
         usual = [name for name in files if "DejaVuSans" in name and "Oblique" not in name]
         file = usual[rng.integers(len(usual))]
-    font = _load_font(file, 64)
+    font = _load_font(file)
     spacing = rng.uniform(0, 22) if rng.random() < 0.2 else 0.0
     mask = Image.new("L", (int(font.getlength(text) + spacing * len(text)) + 60, 110))
     pen = ImageDraw.Draw(mask)
@@ -70,7 +76,7 @@ def draw_text(text: str, rng: np.random.Generator) -> tuple[Image.Image, list[tu
     stroke = int(rng.integers(1, 3)) if rng.random() < 0.12 else 0
     for character in text:
         pen.text((x, 15), character, 255, font, stroke_width=stroke)
-        width = font.getlength(character)
+        width = _measure(file, character)
         extents.append((x, x + width))
         x += width + spacing
     left, top, right, bottom = mask.getbbox() or (0, 0, *mask.size)

@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_TURNS = np.arange(48) * math.pi / 24
+_CIRCLE = np.stack([np.cos(_TURNS), np.sin(_TURNS)], 1)
 Outline = "NDArray[np.float64]"
 
 
@@ -81,8 +83,7 @@ def _turn_quarters(point: tuple[float, float], quarters: int) -> tuple[float, fl
 
 
 def _ellipse(a: float, b: float) -> NDArray[np.float64]:
-    turns = np.arange(48) * math.pi / 24
-    return np.stack([a * np.cos(turns), b * np.sin(turns)], 1)
+    return _CIRCLE * (a, b)
 
 
 def _sample_turn(shape: str, rng: np.random.Generator) -> float:
@@ -104,7 +105,8 @@ def _wobble(outline: NDArray[np.float64], rng: np.random.Generator) -> NDArray[n
     parts = np.arange(steps)[:, None, None] / steps
     points = (outline + parts * (ends - outline)).transpose(1, 0, 2).reshape(-1, 2)
     noise = rng.normal(0, 1, points.shape)
-    smooth = sum(np.roll(noise, shift, 0) for shift in (-2, -1, 0, 1, 2)) / 5
+    around = np.concatenate([noise[-2:], noise, noise[:2]])
+    smooth = sum(around[4 - back : len(around) - back] for back in range(5)) / 5
     return points * 0.97 + smooth * rng.uniform(0.02, 0.07)
 
 
