@@ -101,7 +101,7 @@ def _draw_background(scene: Scene, rng: np.random.Generator) -> Image.Image:
         y = np.arange(scene.height)[:, None] / scene.height - 0.5
         part = (x * math.cos(angle) + y * math.sin(angle) + 0.71) / 1.42  # 0 to 1
         rest = 1 - part
-        return _join([a * rest + b * part for a, b in zip(first, near, strict=True)])
+        return photographs.join([a * rest + b * part for a, b in zip(first, near, strict=True)])
     picture = Image.new("RGB", size, first)
     pen = ImageDraw.Draw(picture)
     line = tuple(int(v) for v in np.array(first) * 0.82 + (0.18 * (255 if max(first) < 90 else 40)))
@@ -114,12 +114,7 @@ def _draw_background(scene: Scene, rng: np.random.Generator) -> Image.Image:
                 pen.line((place, 0, place, scene.height), line)
         return picture
     grain = rng.normal(0, rng.uniform(2, 9), (scene.height, scene.width))
-    return _join([(level + grain).clip(0, 255) for level in first])
-
-
-def _join(channels: list[NDArray[np.float64]]) -> Image.Image:
-    """Make a picture of its red, green and blue, 0 to 255; numpy is slow where a last axis is 3 long."""
-    return Image.merge("RGB", [Image.fromarray(channel.astype(np.uint8)) for channel in channels])
+    return photographs.join([(level + grain).clip(0, 255) for level in first])
 
 
 def _draw_thing(

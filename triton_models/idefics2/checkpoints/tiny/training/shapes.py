@@ -83,7 +83,8 @@ def _turn_quarters(point: tuple[float, float], quarters: int) -> tuple[float, fl
 
 
 def _ellipse(a: float, b: float) -> NDArray[np.float64]:
-    return _CIRCLE * (a, b)
+    ellipse: NDArray[np.float64] = _CIRCLE * (a, b)
+    return ellipse
 
 
 def _sample_turn(shape: str, rng: np.random.Generator) -> float:
@@ -106,7 +107,7 @@ def _wobble(outline: NDArray[np.float64], rng: np.random.Generator) -> NDArray[n
     points = (outline + parts * (ends - outline)).transpose(1, 0, 2).reshape(-1, 2)
     noise = rng.normal(0, 1, points.shape)
     around = np.concatenate([noise[-2:], noise, noise[:2]])
-    smooth = sum(around[4 - back : len(around) - back] for back in range(5)) / 5
+    smooth: NDArray[np.float64] = sum(around[4 - back : len(around) - back] for back in range(5)) / 5
     return points * 0.97 + smooth * rng.uniform(0.02, 0.07)
 
 
