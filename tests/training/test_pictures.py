@@ -100,6 +100,16 @@ def test_no_digit_of_the_evaluation_is_learned() -> None:
     assert not learned & kept
 
 
+def test_handwritten_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits  # noqa: PLC0415  # slow
+
+    theirs = load_digits()
+    for index in (0, 700, 1399):
+        image, label = lettering.handwritten(index, held_out=False)
+        assert (np.asarray(image) == (theirs.images[index] * 15.9375).astype(np.uint8)).all()
+        assert label == theirs.target[index]
+
+
 def test_no_photograph_of_the_evaluation_is_learned() -> None:
     learned, kept = (photographs.photographs(held_out=held_out) for held_out in (False, True))
     assert len(learned) >= 10

@@ -86,10 +86,13 @@ def draw_text(text: str, rng: np.random.Generator) -> tuple[Image.Image, list[tu
 
 @functools.cache
 def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    from sklearn.datasets import load_digits  # noqa: PLC0415  # slow to import
-
-    digits = load_digits()
-    return (digits.images * 15.9375).astype(np.uint8), digits.target
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        msg = "the handwritten digits come with scikit-learn, which is not installed"
+        raise ModuleNotFoundError(msg, name="sklearn")
+    # Not with load_digits: each process that draws would import all of scipy for it.
+    table = np.loadtxt(Path(spec.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
+    return (table[:, :-1].reshape(-1, 8, 8) * 15.9375).astype(np.uint8), table[:, -1].astype(np.int64)
 
 
 def num_digits(*, held_out: bool) -> int:
