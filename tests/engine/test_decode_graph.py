@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 NUM_SLOTS, MAX_TOKENS = 11, 600
 GREEDY = SamplingParams(max_new_tokens=24, repetition_penalty=1.0, temperature=0.0)
+LONG = SamplingParams(max_new_tokens=24, min_new_tokens=24, repetition_penalty=1.0, temperature=0.0)
 TALL = encode(draw_red_circle((60, 180)))
 
 
@@ -225,6 +227,32 @@ def test_answers_with_graphs_are_those_without(engine: Engine, request: pytest.F
     engine.prefixes.clear()
     request.getfixturevalue("_graphs_run")
     assert run_tokens(engine, *REQUESTS) == expected
+    check_nothing_is_left(engine)
+
+
+def test_who_ends_by_a_stop_string_or_is_cancelled_leaves_nothing_of_a_step_that_was_begun(
+    engine: Engine, request: pytest.FixtureRequest
+) -> None:
+    """Each time the last one, whose next token is on its way, moves into the slot of who leaves."""
+    asked = [replace(one, sampling=LONG) for one in REQUESTS]
+    expected = run_tokens(engine, *asked)
+    engine.prefixes.clear()
+    request.getfixturevalue("_graphs_run")
+    for one in asked:
+        number = int(one.request_id)
+        stops = replace(LONG, stop=(engine.processor.tokenizer.decode(expected[one.request_id][3:5]),))
+        engine.add(engine.processor.prepare(replace(one, sampling=stops) if number in (1, 3) else one))
+    sequences = {sequence.request_id: sequence for sequence in engine.scheduler.waiting}
+    num_steps = 0
+    while not engine.is_idle:
+        list(engine.step())
+        num_steps += 1
+        if num_steps == 12:
+            engine.cancel("2")
+    for name in ("4", "5"):
+        sequence = sequences[name]
+        assert sequence.token_ids[sequence.num_prompt_tokens :] == expected[name]
+    assert len(sequences["1"].token_ids) < sequences["1"].num_prompt_tokens + LONG.max_new_tokens
     check_nothing_is_left(engine)
 
 

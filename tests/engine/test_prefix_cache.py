@@ -252,6 +252,28 @@ def test_answers_are_the_same_with_what_is_known_of_their_prompts(
     assert all(count_cached(engine, request) >= 2 * BLOCK_TOKENS for request in requests)
 
 
+def test_who_waits_for_his_turn_to_read_takes_over_what_another_has_read_meanwhile(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.scheduler, "_max_step_tokens", 40)  # one reads, and a part of the next
+    first = ask("one", WIDE, split=True)[2]
+    others = [replace(first, request_id=f"again {number}") for number in range(4)]
+    different = ask("different", GREEN, split=True)[2]
+    alone = answer_alone(engine, [first, different])
+    events = run(engine, first, *others, different)
+    lasts = {name: told[-1] for name, told in events.items()}
+    cached = {name: last.num_cached_tokens for name, last in lasts.items() if isinstance(last, Finished)}
+    assert cached.pop(first.request_id) == cached.pop(different.request_id) == 0
+    known = BLOCK_TOKENS * len(make_keys(engine.processor.prepare(first).token_ids, []))
+    part, *whole = sorted(cached.values())
+    assert known - 40 < part < known  # read in the same step
+    assert whole == [known] * 3
+    forget(engine)
+    tokens = run_tokens(engine, first, *others, different)
+    assert tokens.pop(different.request_id) == alone[different.request_id]
+    assert set(map(tuple, tokens.values())) == {tuple(alone[first.request_id])}
+
+
 def test_the_same_question_about_another_image_finds_nothing_known(engine: Engine) -> None:
     known, other = ask("known", red_circle())[2], ask("other", GREEN)[2]
     alone = answer_alone(engine, [other])

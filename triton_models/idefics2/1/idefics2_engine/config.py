@@ -40,7 +40,7 @@ class EngineConfig:
     """Requests that run together, if memory has room for so many; the others wait."""
     max_step_tokens: int = 512
     """Tokens of prompts that one step reads, beside the one that it makes for each who runs."""
-    max_step_patches: int = 4_900
+    max_step_patches: int = 9_800
     """Patches of images that one step looks at; a single crop may have more."""
     max_context_tokens: int = 0
     """Prompt and answer together; 0 is what the checkpoint was trained for, up to 8,192."""

@@ -68,8 +68,8 @@ class VisionLayer:
     def __call__(self, x: Tensor, lengths: Lengths, num_heads: int) -> Tensor:
         """Read [num_patches, hidden] and return the same shape."""
         qkv = self._project(self._norm(x)).view(len(x), 3, num_heads, -1)
-        attended = torch.cat([_attend(part, count) for part, count in split_equal(qkv, lengths)])
-        x = x + self._out(attended)
+        parts = [_attend(part, count) for part, count in split_equal(qkv, lengths)]
+        x = x + self._out(torch.cat(parts) if len(parts) > 1 else parts[0])
         changed: Tensor = x + self._mlp(self._mlp_norm(x))
         return changed
 
