@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from training import pool, tokens
+from training import pool, questions, tokens
 from training.pairs import ask_of_two
 from training.palette import COLORS
 from training.questions import Asker, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
     from transformers import LlamaTokenizer
@@ -28,13 +28,39 @@ MAX_PAIR_TOKENS = 160
 MAX_SPLIT_TOKENS = 256
 _PAIRS_SHARE, _CONVERSATIONS_SHARE = 1 / 6, 1 / 8
 """How many more rows there are, for each of one picture."""
-_NUM_TOGETHER = 64
-"""Of one grid, that are gathered together where all are."""
 _NUM_SPLIT_GROUPS, _NUM_SPLITS = 4, 4
+_LENGTHS, _TOKENS, _ANSWERS = 32, 256, 64
+"""Rows, tokens that are learned and answers are filled up to multiples of these: few shapes occur, so that
+each kernel is chosen, and each graph recorded, for few."""
+KINDS = (*questions.KINDS, "two pictures")
 
 
 @dataclass
-class Seen:
+class _Tensors:
+    """Tensors that go together."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the same with each tensor changed."""
+        changed: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            is_list = isinstance(value, list)
+            changed[each.name] = [part.map(change) for part in value] if is_list else change(value)
+        return replace(self, **changed)
+
+    def tensors(self) -> list[Tensor]:
+        """List them, always in the same order."""
+        found: list[Tensor] = []
+        self.map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        return found
+
+    def pin_memory(self) -> Self:
+        """Return the same where a GPU can fetch it by itself; torch's loader calls this."""
+        return self.map(lambda tensor: tensor.pin_memory() if tensor.numel() else tensor)
+
+
+@dataclass
+class Seen(_Tensors):
     """Pictures of one grid."""
 
     pixels: Tensor
@@ -48,14 +74,14 @@ class Seen:
     backgrounds: Tensor
     """[num_images] int64."""
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        return self.pixels.shape[2] // pool.PATCH, self.pixels.shape[3] // pool.PATCH
+    @staticmethod
+    def count_patches(pixels: Tensor) -> tuple[int, int]:
+        """Count the rows and columns of patches of `pixels`."""
+        return pixels.shape[2] // pool.PATCH, pixels.shape[3] // pool.PATCH
 
 
 @dataclass
-class Batch:
+class Batch(_Tensors):
     """What one step learns from."""
 
     pictures: Tensor
@@ -66,14 +92,28 @@ class Batch:
     """[num_rows, num_tokens] int64."""
     positions: Tensor
     """[num_rows, num_tokens] int64."""
-    mask: Tensor
-    """[num_rows, 1, num_tokens, num_tokens] bool, true where a token may look."""
+    segments: Tensor
+    """[num_rows, num_tokens] int64: 0 where every later token looks, or only those of the same number do;
+    -1 behind the end."""
     images: Tensor
     """[num_image_blocks] int64: which of `pictures` stands in each block of image tokens, in their order."""
+    places: Tensor
+    """[num_image_blocks * 36] int64: the image tokens, counted through all rows."""
     answers: Tensor
-    """[num_answer_tokens, 3] int64: row, place, and number of the answer of each token that is learned."""
-    kinds: list[str]
-    """The kind of each answer's question."""
+    """[num_tokens, 3] int64: row, place, and number of the answer of each token that is learned; filled
+    up with some that belong to an answer of no kind."""
+    weights: Tensor
+    """[num_tokens] float32: those of an answer weigh together as the root of their number."""
+    kinds: Tensor
+    """[num_answers] int64: which of `KINDS` each answer's question is of; filled up with len(KINDS)."""
+
+    @property
+    def mask(self) -> Tensor:
+        """[num_rows, 1, num_tokens, num_tokens] bool, true where a token may look."""
+        here, there = self.segments[:, :, None], self.segments[:, None, :]
+        length = self.segments.shape[1]
+        before = torch.ones(length, length, dtype=torch.bool, device=here.device).tril()
+        return (((there == 0) | (there == here)) & before)[:, None]
 
 
 @dataclass
@@ -110,15 +150,9 @@ class Writer:
         """Gather the pictures of chunks, each a little brighter or darker than it was drawn."""
         return [self._gather([self._pool.examples[i] for i in chunk], rng) for chunk in chunks]
 
-    def show_all(self, rng: np.random.Generator) -> Iterator[tuple[NDArray[np.int64], Seen]]:
-        """Gather every picture of the pool once, with their numbers."""
-        for chunk in self._pool.group(_NUM_TOGETHER):
-            yield chunk, self._gather([self._pool.examples[i] for i in chunk], rng)
-        for group in self._pool.split_groups:
-            for start in range(0, len(group), _NUM_SPLITS):
-                chosen = group[start : start + _NUM_SPLITS]
-                crops = np.concatenate([self._pool.splits[i][1] for i in chosen])
-                yield self._pool.number_crops(chosen), self._as_seen(crops, rng)
+    def see_splits(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> Seen:
+        """Gather the quarters and wholes of split pictures of one size; `numbers` are those of the splits."""
+        return self._as_seen(np.concatenate([self._pool.splits[i][1] for i in numbers]), rng)
 
     def write(
         self, chunks: list[NDArray[np.int64]], rng: np.random.Generator, *, shows: bool = True
@@ -157,10 +191,9 @@ class Writer:
             group = groups[rng.choice(len(groups), p=chances)]
             numbers = rng.choice(group, _NUM_SPLITS, replace=False)
             pictures.append(self._pool.number_crops(numbers))
-            chosen = [self._pool.splits[i] for i in numbers]
             if shows:
-                seen.append(self._as_seen(np.concatenate([crops for _, crops in chosen]), rng))
-            for scene, _ in chosen:
+                seen.append(self.see_splits(numbers, rng))
+            for scene in (self._pool.splits[i][0] for i in numbers):
                 rows.append(self._write_single(scene, 5 * len(rows), rng, kinds, num_images=5))
         return self._collate(np.concatenate(pictures), seen, rows, kinds, MAX_SPLIT_TOKENS)
 
@@ -281,27 +314,34 @@ class Writer:
             self._answer(row, question, 0, kinds)
         return row
 
-    @staticmethod
     def _collate(
-        pictures: NDArray[np.int64], seen: list[Seen], rows: list[_Row], kinds: list[str], length: int
+        self, pictures: NDArray[np.int64], seen: list[Seen], rows: list[_Row], kinds: list[str], length: int
     ) -> Batch:
-        # Mostly the same length: the kernels of a CPU are made for one size.
         length = max(length, *(len(row.ids) for row in rows))
+        length += -length % _LENGTHS
         ids, positions = (np.zeros((len(rows), length), np.int64) for _ in range(2))
         segments = np.full((len(rows), length), -1)
         for number, row in enumerate(rows):
             ids[number, : len(row.ids)] = row.ids
             positions[number, : len(row.ids)] = row.positions
             segments[number, : len(row.ids)] = row.segments
-        here, there = torch.from_numpy(segments)[:, :, None], torch.from_numpy(segments)[:, None, :]
-        mask = ((there == 0) | (there == here)) & torch.ones(length, length, dtype=torch.bool).tril()
+        learned = np.array([(n, *answer) for n, row in enumerate(rows) for answer in row.answers])
+        counts = np.bincount(learned[:, 2])[learned[:, 2]]  # tokens of the same answer
+        num_answers = len(kinds) + 1  # at least one is of no kind
+        num_answers += -num_answers % _ANSWERS
+        filling = -len(learned) % _TOKENS
+        nobody = np.tile((0, 1, num_answers - 1), (filling, 1))
+        of_kinds = np.full(num_answers, len(KINDS))
+        of_kinds[: len(kinds)] = [KINDS.index(kind) for kind in kinds]
         return Batch(
             pictures=torch.from_numpy(pictures),
             seen=seen,
             input_ids=torch.from_numpy(ids),
             positions=torch.from_numpy(positions),
-            mask=mask[:, None],
+            segments=torch.from_numpy(segments),
             images=torch.tensor([image for row in rows for image in row.images]),
-            answers=torch.tensor([(n, *answer) for n, row in enumerate(rows) for answer in row.answers]),
-            kinds=kinds,
+            places=torch.from_numpy(np.flatnonzero(ids == self._block[0])),
+            answers=torch.from_numpy(np.concatenate([learned, nobody])),
+            weights=torch.from_numpy(np.pad(counts**-0.5, (0, filling)).astype(np.float32)),
+            kinds=torch.from_numpy(of_kinds),
         )

@@ -18,6 +18,7 @@ from transformers import (
 from transformers.masking_utils import sdpa_mask
 
 from training import pool, tokens
+from training.losses import cross_entropy, judge, judge_offsets, judge_places
 from training.palette import COLORS
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ _HIDDEN = 128
 _VISION_HIDDEN = 192
 _OFFSETS_WEIGHT, _PLACES_WEIGHT = 0.25, 0.2
 """Of x or y, and of row or column, in the heads' losses: what is seen weighs 1 each."""
-_CELLS = torch.cartesian_prod(torch.arange(pool.SLOTS), torch.arange(pool.SLOTS))  # [36, 2]
 
 
 def configure() -> Idefics2Config:
@@ -154,6 +154,9 @@ class AuxiliaryHeads(nn.Module):
         self._of_slot = (*self.classes, self.classes[-1], len(COLORS) + 1, pool.SLOTS, pool.SLOTS)
         self.of_patches = nn.Linear(_HIDDEN, sum(self._of_patch))
         self.of_slots = nn.Linear(_HIDDEN, sum(self._of_slot))
+        self._cells: Tensor
+        cells = torch.cartesian_prod(torch.arange(pool.SLOTS), torch.arange(pool.SLOTS))  # [36, 2]
+        self.register_buffer("_cells", cells, persistent=False)
 
     def patch_loss(self, context: Tensor, labels: Tensor, offsets: Tensor, positions: Tensor) -> Tensor:
         """Judge how well each patch tells what covers it, where that has its center, and its own place.
@@ -168,7 +171,7 @@ class AuxiliaryHeads(nn.Module):
         *looks, row, column, offset = self.of_patches(context.float()).split(self._of_patch, -1)
         losses = [judge(r, labels[..., n]) for n, r in enumerate(looks)]
         losses.append(_OFFSETS_WEIGHT * judge_offsets(offset, offsets, labels[..., 0] > 0))
-        losses.append(_PLACES_WEIGHT * _judge_places((row, column), positions))
+        losses.append(_PLACES_WEIGHT * judge_places((row, column), positions))
         return torch.stack(losses).sum()
 
     def slot_loss(self, latents: Tensor, labels: Tensor, backgrounds: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,53 +183,15 @@ class AuxiliaryHeads(nn.Module):
             backgrounds: [num_images], 0 for none.
 
         Returns:
-            The loss; and [num_things] bool, of each cell where something is whether all four are read right.
+            The loss; and [num_images, num_slots] bool, of each cell whether all four are read right.
 
         """
         *looks, background, row, column = self.of_slots(latents.float()).split(self._of_slot, -1)
         losses = [judge(r, labels[..., n]) for n, r in enumerate(looks)]
-        losses.append(_cross_entropy(background, backgrounds[:, None].expand(labels.shape[:2])).mean())
-        losses.append(_PLACES_WEIGHT * _judge_places((row, column), _CELLS.to(labels.device)))
+        losses.append(cross_entropy(background, backgrounds[:, None].expand(labels.shape[:2])).mean())
+        losses.append(_PLACES_WEIGHT * judge_places((row, column), self._cells))
         is_right = (torch.stack([r.argmax(-1) for r in looks], -1) == labels).all(-1)
-        return torch.stack(losses).sum(), is_right[labels[..., 0] > 0]
-
-
-def judge(read: Tensor, wanted: Tensor) -> Tensor:
-    """Return the cross-entropy where something is, and half of that where nothing is.
-
-    Taken together, the many places where nothing is would drown the others.
-    """
-    each, is_something = _cross_entropy(read, wanted), wanted > 0
-    loss = 0.5 * each[~is_something].mean()
-    return loss + each[is_something].mean() if is_something.any() else loss
-
-
-def judge_offsets(read: Tensor, wanted: Tensor, is_something: Tensor) -> Tensor:
-    """Return how far off x and y are where something is, added up; 0 where nothing is at all.
-
-    Args:
-        read: [num_images, num_patches, 2], in patches.
-        wanted: [num_images, num_patches, 2].
-        is_something: [num_images, num_patches] bool.
-
-    """
-    # Linear beyond a quarter of a patch: with squares, the few that are far from their centers would rule.
-    read, wanted = read[is_something].float(), wanted[is_something]  # [num_somethings, 2]
-    each = F.smooth_l1_loss(read, wanted, reduction="none", beta=0.25)
-    return each.mean(0).sum() if len(each) else each.sum()
-
-
-def _judge_places(read: tuple[Tensor, Tensor], positions: Tensor) -> Tensor:
-    """Return the cross-entropy of rows and columns, added up; positions are [num_places, 2]."""
-    judged = [
-        _cross_entropy(r, wanted.expand(len(r), -1)).mean()
-        for r, wanted in zip(read, positions.T, strict=True)
-    ]
-    return torch.stack(judged).sum()
-
-
-def _cross_entropy(read: Tensor, wanted: Tensor) -> Tensor:
-    return F.cross_entropy(read.flatten(0, 1), wanted.flatten(), reduction="none").view(wanted.shape)
+        return torch.stack(losses).sum(), is_right
 
 
 def grid_positions(rows: int, columns: int) -> Tensor:
@@ -235,6 +200,39 @@ def grid_positions(rows: int, columns: int) -> Tensor:
         ((torch.arange(n) / n * pool.SIDE + 1e-4).long()).clamp(max=pool.SIDE - 1) for n in (rows, columns)
     )
     return torch.stack(torch.meshgrid(row, column, indexing="ij"), -1).flatten(0, 1)
+
+
+def look(model: Idefics2ForConditionalGeneration, pixels: Tensor, positions: Tensor) -> Tensor:
+    """Return [num_images, rows * columns, hidden]: what the perceiver is shown of whole pictures.
+
+    What transformers' vision tower computes, without asking the device what each picture's mask covers.
+
+    Args:
+        model: the model.
+        pixels: [num_images, 3, rows * 16, columns * 16], -1 to 1.
+        positions: [rows * columns, 2], as of `grid_positions`.
+
+    """
+    tower = model.model.vision_model
+    embeddings = tower.embeddings
+    placed = embeddings.position_embedding(positions[:, 0] * pool.SIDE + positions[:, 1])
+    embedded = embeddings.patch_embedding(pixels).flatten(2).mT + placed
+    seen = tower.post_layernorm(tower.encoder(inputs_embeds=embedded).last_hidden_state)
+    projected: Tensor = model.model.connector.modality_projection(seen)
+    return projected
+
+
+def resample(model: Idefics2ForConditionalGeneration, context: Tensor) -> Tensor:
+    """Return [num_images, num_slots, hidden]: what the text model reads of what `look` returned.
+
+    What transformers' perceiver computes, without asking the device whether its mask hides anything.
+    """
+    resampler = model.model.connector.perceiver_resampler
+    latents: Tensor = resampler.latents.expand(len(context), -1, -1)
+    for layer in resampler.layers:
+        latents = layer(latents, context)
+    normed: Tensor = resampler.norm(latents)
+    return normed
 
 
 @torch.no_grad()
@@ -246,7 +244,8 @@ def point_latents(model: Idefics2ForConditionalGeneration, contexts: list[tuple[
 
     Args:
         model: the model, whose vision tower has learned already.
-        contexts: pairs of [num_images, num_patches, hidden] and [num_patches, 2], rows and columns.
+        contexts: pairs of [num_images, num_patches, hidden] and [num_patches, 2], rows and columns, on the
+            CPU.
 
     Returns:
         Which part of the position's variance the keys explain.
@@ -266,12 +265,12 @@ def point_latents(model: Idefics2ForConditionalGeneration, contexts: list[tuple[
     asked = torch.cat(
         [nearness[:, None].expand(-1, num_slots, -1), nearness[None].expand(num_slots, -1, -1)], -1
     ).reshape(num_slots**2, 2 * side)
-    latents = F.rms_norm(resampler.latents, resampler.latents.shape[-1:], eps=1e-5)
+    latents = F.rms_norm(resampler.latents.cpu(), resampler.latents.shape[-1:], eps=1e-5)
     queries = (torch.linalg.pinv(latents) @ asked).T * math.sqrt(32)  # [2 * side, hidden]
     for layer, num_heads in zip(resampler.layers, (3, 1), strict=True):
         for head in range(num_heads):
-            layer.self_attn.k_proj.weight[32 * head : 32 * head + 2 * side] = keys
-            layer.self_attn.q_proj.weight[32 * head : 32 * head + 2 * side] = queries
+            layer.self_attn.k_proj.weight[32 * head : 32 * head + 2 * side].copy_(keys)
+            layer.self_attn.q_proj.weight[32 * head : 32 * head + 2 * side].copy_(queries)
             layer.self_attn.q_proj.weight[32 * head + 2 * side : 32 * (head + 1)] = 0
     return float(explained)
 
@@ -279,13 +278,16 @@ def point_latents(model: Idefics2ForConditionalGeneration, contexts: list[tuple[
 def _attend(
     _: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: float
 ) -> tuple[Tensor, None]:
-    """Attend in float32 even where all else is in bfloat16: on a CPU that is four times as fast."""
+    """Attend; on a CPU in float32 even where all else is in bfloat16: that is four times as fast."""
+    groups, scale = query.shape[1] // key.shape[1], options.get("scaling")
+    if groups > 1:
+        key, value = (part[:, :, None].expand(-1, -1, groups, -1, -1).flatten(1, 2) for part in (key, value))
+    if query.is_cuda:
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+        return attended.transpose(1, 2), None
     with torch.autocast(query.device.type, enabled=False):
-        groups = query.shape[1] // key.shape[1]
-        if groups > 1:
-            key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
         attended = F.scaled_dot_product_attention(
-            query.float(), key.float(), value.float(), attn_mask=mask, scale=options.get("scaling")
+            query.float(), key.float(), value.float(), attn_mask=mask, scale=scale
         )
     return attended.transpose(1, 2).to(query.dtype), None
 

@@ -27,7 +27,7 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], momentum: float) -> None:
-        """Take matrices; the rate `lr` is set in each group before the first step."""
+        """Take matrices; the rate `lr` is set in each group before the first step, a number or a tensor."""
         super().__init__(parameters, {"lr": 0.0, "momentum": momentum})
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # nothing here needs a closure
@@ -43,20 +43,20 @@ class Muon(torch.optim.Optimizer):
             if parameter.grad is not None:
                 alike[parameter.shape].append(parameter)
         for (rows, columns), parameters in alike.items():
-            pushes = torch.stack([self._push(parameter, group["momentum"]) for parameter in parameters])
+            pushes = self._push(parameters, group["momentum"])
             rate = group["lr"] * max(1, rows / columns) ** 0.5
-            for parameter, update in zip(parameters, orthogonalize(pushes), strict=True):
-                parameter.add_(update, alpha=-rate)
+            torch._foreach_sub_(list[Tensor](parameters), list(orthogonalize(pushes).mul_(rate)))
 
-    def _push(self, parameter: nn.Parameter, momentum: float) -> Tensor:
-        """Return where Nesterov's momentum leads, and keep it."""
-        gradient = parameter.grad
-        assert gradient is not None  # noqa: S101  # only those that have one come here
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(gradient, 1 - momentum)
-        return gradient.lerp(state["momentum"], momentum)
+    def _push(self, parameters: list[nn.Parameter], momentum: float) -> Tensor:
+        """Return where Nesterov's momentum leads, [num_matrices, rows, columns], and keep it."""
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        gradients = torch.stack([parameter.grad for parameter in parameters if parameter.grad is not None])
+        kept = [self.state[parameter]["momentum"] for parameter in parameters]
+        pushed = torch.stack(kept).lerp_(gradients, 1 - momentum)
+        torch._foreach_copy_(kept, list(pushed))
+        return gradients.lerp_(pushed, momentum)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:

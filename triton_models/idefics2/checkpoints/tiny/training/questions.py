@@ -318,6 +318,7 @@ _ASKERS: dict[str, Callable[[Asker], Asked]] = {
     "ink": _ink,
     "off-topic": _off_topic,
 }
+KINDS = tuple(_ASKERS)
 # How often each kind of question is asked of each kind of scene.
 _ABOUT_PRINT: dict[str, float] = {
     "read": 60,
