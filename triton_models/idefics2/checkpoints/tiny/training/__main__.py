@@ -52,7 +52,9 @@ def _train(arguments: argparse.Namespace) -> int:
     examples = Pool(folder / "pool", arguments.shards)
     gc.collect()
     gc.freeze()  # or each collection would look at a million things that stay
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would warn of each process that writes
     trainer = Trainer(plan, examples, run)
+    print(f"trains on {trainer.describe_device()}", flush=True)
     for report in trainer.run():
         left = (plan.num_steps - trainer.step) * report["seconds"] / REPORT_STEPS / 60
         print(

@@ -53,7 +53,7 @@ def cross_entropy(read: Tensor, wanted: Tensor) -> Tensor:
 
 def average(each: Tensor, counts: Tensor) -> Tensor:
     """Average those that count; 0 where none does. Both are [...], `counts` is bool."""
-    return torch.where(counts, each, 0).sum() / counts.sum().clamp(min=1)
+    return (each * counts).sum() / counts.sum().clamp(min=1)
 
 
 def penalize(logits: Tensor, ids: Tensor, looks: Tensor) -> Tensor:

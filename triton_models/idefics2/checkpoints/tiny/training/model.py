@@ -205,7 +205,8 @@ def grid_positions(rows: int, columns: int) -> Tensor:
 def look(model: Idefics2ForConditionalGeneration, pixels: Tensor, positions: Tensor) -> Tensor:
     """Return [num_images, rows * columns, hidden]: what the perceiver is shown of whole pictures.
 
-    What transformers' vision tower computes, without asking the device what each picture's mask covers.
+    What transformers' vision tower computes, without asking the device what each picture's mask covers, and
+    without a convolution, whose kernel a GPU would have to choose for each grid.
 
     Args:
         model: the model.
@@ -213,10 +214,13 @@ def look(model: Idefics2ForConditionalGeneration, pixels: Tensor, positions: Ten
         positions: [rows * columns, 2], as of `grid_positions`.
 
     """
-    tower = model.model.vision_model
-    embeddings = tower.embeddings
-    placed = embeddings.position_embedding(positions[:, 0] * pool.SIDE + positions[:, 1])
-    embedded = embeddings.patch_embedding(pixels).flatten(2).mT + placed
+    tower, (rows, columns) = model.model.vision_model, (side // pool.PATCH for side in pixels.shape[2:])
+    patches = pixels.view(-1, 3, rows, pool.PATCH, columns, pool.PATCH).permute(0, 2, 4, 1, 3, 5)
+    embedding = tower.embeddings.patch_embedding
+    embedded = F.linear(
+        patches.reshape(-1, rows * columns, 3 * pool.PATCH**2), embedding.weight.flatten(1), embedding.bias
+    )
+    embedded = embedded + tower.embeddings.position_embedding(positions[:, 0] * pool.SIDE + positions[:, 1])
     seen = tower.post_layernorm(tower.encoder(inputs_embeds=embedded).last_hidden_state)
     projected: Tensor = model.model.connector.modality_projection(seen)
     return projected

@@ -63,6 +63,12 @@ class Trainer:
             self.learner.heads.load_state_dict(state["heads"])
             self.descent.load_state_dict(state["optimizers"])
 
+    def describe_device(self) -> str:
+        """Tell where it trains."""
+        if self.device.type == "cpu":
+            return f"the CPU, in {torch.get_num_threads()} threads"
+        return f"{torch.cuda.get_device_name()}, for which {self.workers} processes write"
+
     def run(self) -> Iterator[dict[str, float]]:
         """Train to the end; yield a report every so many steps."""
         told: list[Tensor] = []
