@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from training import pool, tokens
+from training import batches, pool, tokens
 from training.batches import Writer
 from training.descent import Descent, GraphedDescent, Recorder, Work
 from training.learner import Kind, Learner, describe
@@ -36,10 +36,12 @@ def steps(tokenizer_folder: Path, examples: pool.Pool) -> list[Step]:
     for kind in (Kind.PATCHES, Kind.PLACES):
         made += [(kind, [*writer.see(chunks[:2], rng)]), (kind, [*writer.see(chunks[2:3], rng)])]
     made += [(Kind.REMEMBERED, [writer.write(chunks[:1], rng, shows=False)]) for _ in range(2)]
-    made += [
-        (kind, [writer.write_splits(rng) if kind is Kind.SPLIT else writer.write(chunks[:1], rng)])
-        for kind in (Kind.ASKED, Kind.SPLIT) * 2
-    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "_NUM_SPLIT_GROUPS", 2)
+        made += [
+            (kind, [writer.write_splits(rng) if kind is Kind.SPLIT else writer.write(chunks[:1], rng)])
+            for kind in (Kind.ASKED, Kind.SPLIT) * 2
+        ]
     return made
 
 

@@ -317,7 +317,9 @@ def test_one_command_makes_a_checkpoint_from_nothing(
         warnings.simplefilter("ignore")
         options = ("--folder", str(tmp_path), "--checkpoint", str(tmp_path / "made"), "--shards", "1")
         assert main(["train", *options, "--share", "0.0001"]) == 0
-    assert "drawn" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "drawn" in told
+    assert "trains on the CPU, in 1 threads" in told or torch.cuda.is_available()
     assert {file.name for file in (tmp_path / "made").iterdir()} == {*FILES, "curve.png"}
 
 

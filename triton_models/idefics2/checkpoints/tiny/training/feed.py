@@ -108,6 +108,8 @@ def feed(source: Dataset[Any], numbers: range, workers: int) -> Iterator[Any]:
     """
     if not workers:
         return map(source.__getitem__, numbers)
+    # By name: to ask a busy process for the descriptor of each tensor takes longer than a step.
+    torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
     return iter(
         DataLoader(
             source,
