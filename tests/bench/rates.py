@@ -39,9 +39,10 @@ def serve(engine: Engine, requests: list[Request]) -> Rate:
     all_done = threading.Event()
 
     def tell(request_id: str, event: Event) -> None:
-        if not isinstance(event, StageEntered):
-            times = lasts if is_last(event) else firsts
-            times.setdefault(request_id, time.perf_counter() - started)
+        if is_last(event):
+            lasts[request_id] = time.perf_counter() - started
+        elif isinstance(event, StageEntered) and event.stage == "DECODE":  # by its first token
+            firsts[request_id] = time.perf_counter() - started
         if len(lasts) == len(requests):
             all_done.set()
 

@@ -79,8 +79,26 @@ class Runner:
     def capture(self) -> None:
         """Compile what can be compiled and record what can be replayed, before anybody waits for it."""
         if self._graphs is not None:
-            self._text.compile()
+            self._text.fused.compile(self._try_text)
+            self._vision.fused.compile(self._try_vision)
+            self._connector.fused.compile(self._try_vision)
             self._graphs.capture()
+
+    @torch.inference_mode()
+    def _try_text(self) -> None:
+        """Read as many tokens as there are kernels for: the first number, all others, and a single one."""
+        for count in (2, 3, 1):
+            ids = torch.zeros(count, dtype=torch.int64, device=self.device)
+            self._text(self._text.embed(ids), ids, lambda _, q, __: q.flatten(1), None)
+
+    @torch.inference_mode()
+    def _try_vision(self) -> None:
+        """Look at as many patches as there are kernels for."""
+        for count in (2, 3):
+            x = torch.zeros(
+                count, self._vision.hidden_size, device=self.device, dtype=self.cache.keys[0].dtype
+            )
+            self._vision.read(x, [count])
 
     @torch.inference_mode()
     def encode(self, spans: list[CropSpan]) -> None:

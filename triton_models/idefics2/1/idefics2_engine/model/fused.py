@@ -1,7 +1,8 @@
-"""What a layer computes between its products."""
+"""What layers compute between their products: each a few kernels of torch's, or a single one."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,24 +12,45 @@ from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+logger = logging.getLogger(__name__)
+
 
 class Fused:
-    """The steps between two products: each a few kernels of torch's, or a single one that was compiled."""
+    """The steps between two products; compiled ones are made when they are used first."""
 
-    def __init__(self, activate: Callable[[Tensor], Tensor], *, compiles: bool = False) -> None:
-        """Take the activation of the layers' gates, and whether to compile at the first use."""
+    def __init__(self, activate: Callable[[Tensor], Tensor]) -> None:
+        """Take the activation of the layers' gates."""
+        self._activate = activate
+        self._use(lambda function: function)
+
+    def compile(self, run: Callable[[], object]) -> None:
+        """Make single kernels, where there is a compiler for them.
+
+        Args:
+            run: uses all that will be used, for all that kernels depend on.
+
+        """
+        self._use(torch.compile)
+        try:
+            run()
+        except Exception as error:  # noqa: BLE001  # whatever a compiler may lack
+            logger.warning("steps are slower than they could be: kernels cannot be compiled: %s", error)
+            self._use(lambda function: function)
+
+    def _use(self, make: Callable[..., Callable[..., Tensor]]) -> None:
+        activate = self._activate
 
         def gate(x: Tensor) -> Tensor:
             opened, up = x.chunk(2, -1)
             return activate(opened) * up
 
-        make = torch.compile if compiles else lambda function: function
-        self.add_norm = make(add_norm)
+        self.add_rms_norm: Callable[..., tuple[Tensor, Tensor]] = make(add_rms_norm)  # type: ignore[assignment]
+        self.add_layer_norm: Callable[..., tuple[Tensor, Tensor]] = make(add_layer_norm)  # type: ignore[assignment]
         self.turn = make(turn)
         self.gate: Callable[[Tensor], Tensor] = make(gate)
 
 
-def add_norm(x: Tensor, change: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+def add_rms_norm(x: Tensor, change: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """Add, and do what transformers' RMSNorm modules do.
 
     Returns:
@@ -39,19 +61,27 @@ def add_norm(x: Tensor, change: Tensor, weight: Tensor, epsilon: float) -> tuple
     return x, F.rms_norm(x, x.shape[-1:], weight, epsilon)
 
 
+def add_layer_norm(
+    x: Tensor, change: Tensor, weight: Tensor, bias: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Add, and do what torch's LayerNorm does; returns as `add_rms_norm`."""
+    x = x + change
+    return x, F.layer_norm(x, x.shape[-1:], weight, bias, epsilon)
+
+
 def turn(heads: Tensor, cos: Tensor, sin: Tensor, num_turned: int) -> Tensor:
     """Turn queries and keys by their positions.
 
     Args:
         heads: [num_tokens, num_heads, head_dim], those of queries, keys and values.
         cos: [num_tokens, 1, head_dim].
-        sin: as cos.
+        sin: as cos, its first half negative.
         num_turned: how many heads there are of queries and keys.
 
     Returns:
         The same shape, values as they were.
 
     """
-    turned = heads[:, :num_turned]
-    first, second = turned.chunk(2, -1)
-    return torch.cat([turned * cos + torch.cat([-second, first], -1) * sin, heads[:, num_turned:]], 1)
+    swapped = heads.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+    is_turned = torch.arange(heads.shape[1], device=heads.device)[:, None] < num_turned
+    return torch.where(is_turned, heads * cos + swapped * sin, heads)

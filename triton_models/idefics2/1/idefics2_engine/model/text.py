@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,15 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
 from idefics2_engine.model.fused import Fused
-from idefics2_engine.model.linear import fuse
+from idefics2_engine.model.linear import fuse, pad_rows
 
 if TYPE_CHECKING:
     from torch import nn
 
     from idefics2_engine.kv_cache import KVCache
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Stretch:
 
 
 Turn = tuple[Tensor, Tensor]
-"""Cosine and sine of each token's position, [num_tokens, 1, head_dim]."""
+"""Cosine and sine of each token's position, [num_tokens, 1, head_dim]; the sine's first half is negative."""
 
 
 class Attention(Protocol):
@@ -62,10 +58,9 @@ class TextModel:
         self.embed: nn.Embedding = model.embed_tokens
         self._rotary: nn.Module = model.rotary_emb
         self._layers = [TextLayer(layer, number) for number, layer in enumerate(model.layers)]
-        self._activate = model.layers[0].mlp.act_fn
-        self.fused = Fused(self._activate)
+        self.fused = Fused(model.layers[0].mlp.act_fn)
         self._norm: Any = model.norm
-        self._lm_head = lm_head
+        self._lm_head = pad_rows(lm_head)
         self.num_heads: int = config.num_attention_heads
         self.num_kv_heads: int = config.num_key_value_heads
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.num_heads
@@ -87,28 +82,15 @@ class TextModel:
         x, change = self._read(x, positions, attention)
         if wanted is not None:
             x, change = x[wanted], change[wanted]
-        _, normed = self.fused.add_norm(x, change, self._norm.weight, self._norm.variance_epsilon)
+        _, normed = self.fused.add_rms_norm(x, change, self._norm.weight, self._norm.variance_epsilon)
         logits: Tensor = self._lm_head(normed)
         return logits.float()
 
-    def compile(self) -> None:
-        """Let one kernel do what stands between two products, where there is a compiler for it."""
-        plain, self.fused = self.fused, Fused(self._activate, compiles=True)
-        size = self.num_heads * self.head_dim
-        try:
-            # One is made for the first number of tokens, one for all others, and one for a single token.
-            for count in (2, 3, 1):
-                ids = torch.zeros(count, dtype=torch.int64, device=self.embed.weight.device)
-                with torch.inference_mode():
-                    self(self.embed(ids), ids, lambda _, q, __: q.reshape(len(q), size), None)
-        except Exception as error:  # noqa: BLE001  # whatever a compiler may lack
-            logger.warning("steps are slower than they could be: kernels cannot be compiled: %s", error)
-            self.fused = plain
-
     def _read(self, x: Tensor, positions: Tensor, attention: Attention) -> tuple[Tensor, Tensor]:
         """Return what the layers make of embeddings, as two parts of a sum: both [num_tokens, hidden]."""
-        cos, sin = self._rotary(x, positions[None])
-        turn = cos[0, :, None], sin[0, :, None]  # [num_tokens, 1, head_dim]
+        cos, sin = self._rotary(x, positions[None])  # [1, num_tokens, head_dim]
+        first, second = sin.chunk(2, -1)
+        turn = cos[0, :, None], torch.cat([-first, second], -1)[0, :, None]
         change = torch.zeros_like(x)
         for layer in self._layers:
             x, change = layer(x, change, turn, attention, self)
@@ -137,11 +119,11 @@ class TextLayer:
         Whoever reads it adds and norms at once.
         """
         fused, num_heads, num_kv_heads = model.fused, model.num_heads, model.num_kv_heads
-        x, normed = fused.add_norm(x, change, self._norm.weight, self._norm.variance_epsilon)
+        x, normed = fused.add_rms_norm(x, change, self._norm.weight, self._norm.variance_epsilon)
         qkv = self._project(normed).view(len(x), num_heads + 2 * num_kv_heads, -1)
         q, kv = fused.turn(qkv, *turn, num_heads + num_kv_heads).split((num_heads, 2 * num_kv_heads), 1)
         change = self._out(attention(self._number, q, kv))
-        x, normed = fused.add_norm(x, change, self._mlp_norm.weight, self._mlp_norm.variance_epsilon)
+        x, normed = fused.add_rms_norm(x, change, self._mlp_norm.weight, self._mlp_norm.variance_epsilon)
         changed: Tensor = self._down(fused.gate(self._up(normed)))
         return x, changed
 

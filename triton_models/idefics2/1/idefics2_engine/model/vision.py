@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
-from idefics2_engine.model.linear import fuse
+from idefics2_engine.model.fused import Fused
+from idefics2_engine.model.linear import fuse, join_activation
+from idefics2_engine.transfer import send_joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +35,11 @@ class VisionTower:
         self._bias: Tensor = embeddings.patch_embedding.bias
         self._positions: nn.Embedding = embeddings.position_embedding
         self._side: int = embeddings.num_patches_per_side
-        self._num_heads: int = config.num_attention_heads
+        self.num_heads: int = config.num_attention_heads
+        self.hidden_size: int = config.hidden_size
         self._layers = [VisionLayer(layer) for layer in vision.encoder.layers]
         self._last_norm: nn.LayerNorm = vision.post_layernorm
+        self.fused = Fused(F.silu)  # there are no gates here
 
     def __call__(self, crops: Sequence[Crop]) -> Tensor:
         """Return [num_patches, hidden]: what is in each patch of all crops.
@@ -42,15 +47,19 @@ class VisionTower:
         Crops of equal size attend together if they are neighbours: sort them.
         """
         device = self._kernel.device
-        pixels = torch.cat([torch.from_numpy(crop.patches) for crop in crops]).to(device)
+        pixels = send_joined([torch.from_numpy(crop.patches) for crop in crops], device)
+        positions = send_joined([find_positions(*crop.grid, self._side) for crop in crops], device)
         x = F.linear(self._normalization(pixels).to(self._kernel.dtype), self._kernel, self._bias)
-        positions = torch.cat([find_positions(*crop.grid, self._side) for crop in crops]).to(device)
         x = x + self._positions(positions)  # [num_patches, hidden]
-        lengths = [len(crop.patches) for crop in crops]
+        return self.read(x, [len(crop.patches) for crop in crops])
+
+    def read(self, x: Tensor, lengths: Lengths) -> Tensor:
+        """Let the patches of each crop look at each other: [num_patches, hidden], embedded before."""
+        change = torch.zeros_like(x)
         for layer in self._layers:
-            x = layer(x, lengths, self._num_heads)
-        normed: Tensor = self._last_norm(x)
-        return normed
+            x, change = layer(x, change, lengths, self)
+        norm = self._last_norm
+        return self.fused.add_layer_norm(x, change, norm.weight, norm.bias, norm.eps)[1]
 
 
 class VisionLayer:
@@ -63,15 +72,21 @@ class VisionLayer:
         self._project = fuse([attention.q_proj, attention.k_proj, attention.v_proj])
         self._out: nn.Module = attention.out_proj
         self._mlp_norm: nn.LayerNorm = layer.layer_norm2
-        self._mlp: nn.Module = layer.mlp
+        self._mlp = join_activation(layer.mlp.fc1, layer.mlp.activation_fn)
+        self._last: nn.Module = layer.mlp.fc2
 
-    def __call__(self, x: Tensor, lengths: Lengths, num_heads: int) -> Tensor:
-        """Read [num_patches, hidden] and return the same shape."""
-        qkv = self._project(self._norm(x)).view(len(x), 3, num_heads, -1)
+    def __call__(
+        self, x: Tensor, change: Tensor, lengths: Lengths, tower: VisionTower
+    ) -> tuple[Tensor, Tensor]:
+        """Read [num_patches, hidden], the sum of x and change; return the same as such a sum."""
+        norm, mlp_norm, add_norm = self._norm, self._mlp_norm, tower.fused.add_layer_norm
+        x, normed = add_norm(x, change, norm.weight, norm.bias, norm.eps)
+        qkv = self._project(normed).view(len(x), 3, tower.num_heads, -1)
         parts = [_attend(part, count) for part, count in split_equal(qkv, lengths)]
-        x = x + self._out(torch.cat(parts) if len(parts) > 1 else parts[0])
-        changed: Tensor = x + self._mlp(self._mlp_norm(x))
-        return changed
+        change = self._out(torch.cat(parts) if len(parts) > 1 else parts[0])
+        x, normed = add_norm(x, change, mlp_norm.weight, mlp_norm.bias, mlp_norm.eps)
+        changed: Tensor = self._last(self._mlp(normed))
+        return x, changed
 
 
 class Normalization:
@@ -91,6 +106,7 @@ class Normalization:
         return ((scaled - self._mean) / self._std).flatten(1)
 
 
+@lru_cache(maxsize=256)
 def find_positions(rows: int, columns: int, side: int) -> Tensor:
     """Return [rows * columns]: which of the tower's side * side learned positions each patch has.
 
