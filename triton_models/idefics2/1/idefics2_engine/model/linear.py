@@ -34,8 +34,8 @@ def join_activation(layer: nn.Module, activate: Callable[[Tensor], Tensor]) -> C
 
     cuBLAS has one for GELU by tanh, which is what SigLIP has; torch has no public name for it.
     """
-    is_known = type(layer) is nn.Linear and type(activate) is type(ACT2FN["gelu_pytorch_tanh"])
-    if not is_known or not layer.weight.is_cuda or layer.bias is None:
+    is_known = type(activate) is type(ACT2FN["gelu_pytorch_tanh"])
+    if type(layer) is not nn.Linear or layer.bias is None or not (is_known and layer.weight.is_cuda):
         return lambda x: activate(layer(x))
     weight, bias = layer.weight.data.mT, layer.bias.data
     return lambda x: torch._addmm_activation(bias, x, weight, use_gelu=True)  # noqa: SLF001

@@ -187,8 +187,9 @@ class Writer:
         seen: list[Seen] = []
         rows: list[_Row] = []
         kinds: list[str] = []
-        for _ in range(_NUM_SPLIT_GROUPS):
-            group = groups[rng.choice(len(groups), p=chances)]
+        # In their order: so few mixes of sizes occur, each of which is another shape to a GPU.
+        for chosen in np.sort(rng.choice(len(groups), _NUM_SPLIT_GROUPS, p=chances)):
+            group = groups[chosen]
             numbers = rng.choice(group, _NUM_SPLITS, replace=False)
             pictures.append(self._pool.number_crops(numbers))
             if shows:

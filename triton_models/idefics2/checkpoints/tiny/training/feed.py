@@ -41,7 +41,7 @@ class Steps(Dataset["Batch | list[Seen]"]):
     def __init__(self, plan: Plan, examples: Pool, writer: Writer) -> None:
         """Take from `examples`, which `writer` writes about."""
         self._plan, self._pool, self._writer = plan, examples, writer
-        self._chunks: dict[tuple[Level, int], list[NDArray[np.int64]]] = {}
+        self._chunks: dict[tuple[Level, int, int], list[NDArray[np.int64]]] = {}
 
     def __getitem__(self, step: int) -> Batch | list[Seen]:
         """Write it: a batch, or the chunks of a step that only sees."""
@@ -50,12 +50,12 @@ class Steps(Dataset["Batch | list[Seen]"]):
         shows = lesson is not Lesson.ANSWERS
         if lesson.asks and number % SPLIT_STEPS == SPLIT_STEPS - 1:
             return self._writer.write_splits(rng, shows=shows)
-        level, size, num_chunks = lesson.level, self._plan.chunk, 1 if lesson.asks else self._plan.chunks
+        level, (size, num_chunks) = lesson.level, self._plan.chunks_of(lesson)
         epoch, first = divmod(number * num_chunks, self._pool.count_chunks(size, level))
-        if (level, epoch) not in self._chunks:
+        if (level, size, epoch) not in self._chunks:
             shuffle = np.random.default_rng([self._plan.seed, 1, level, epoch])
-            self._chunks = {(level, epoch): self._pool.epoch(shuffle, size, level)}
-        chosen = self._chunks[level, epoch][first : first + num_chunks]
+            self._chunks = {(level, size, epoch): self._pool.epoch(shuffle, size, level)}
+        chosen = self._chunks[level, size, epoch][first : first + num_chunks]
         return self._writer.write(chosen, rng, shows=shows) if lesson.asks else self._writer.see(chosen, rng)
 
 

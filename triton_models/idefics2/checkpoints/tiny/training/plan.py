@@ -17,11 +17,12 @@ class Lesson(StrEnum):
     PLACES = "sees what is where"
     ANSWERS = "answers, from memory of what it saw"
     TOGETHER = "sees and answers"
+    LONGER = "sees and answers, for long and more at a time"
 
     @property
     def asks(self) -> bool:
         """Whether there are questions."""
-        return self in {Lesson.ANSWERS, Lesson.TOGETHER}
+        return self in {Lesson.ANSWERS, Lesson.TOGETHER, Lesson.LONGER}
 
     @property
     def level(self) -> Level:
@@ -40,12 +41,19 @@ class Plan:
         (Lesson.PLACES, 5_000),
         (Lesson.ANSWERS, 10_000),
         (Lesson.TOGETHER, 2_500),
+        (Lesson.LONGER, 15_000),
     )
     chunk: int = 32
     """Pictures of one grid, that go through the vision tower together."""
     chunks: int = 2
-    """In each step that only sees; one that asks has one, and several questions about each picture."""
+    """In each step that only sees; one that asks has one, of several questions about each picture."""
     seed: int = 0
+
+    def chunks_of(self, lesson: Lesson) -> tuple[int, int]:
+        """Return how many pictures of one grid a step of a lesson shows, and of how many grids."""
+        if lesson is Lesson.LONGER:
+            return 2 * self.chunk, 1
+        return self.chunk, 1 if lesson.asks else self.chunks
 
     @property
     def num_steps(self) -> int:

@@ -30,9 +30,14 @@ _NUM_POINTING = 400
 """Pictures by which the latents learn where to look."""
 # Muon's for matrices, AdamW's for all else.
 _SEEING_RATES = (0.016, 1e-3)
-_RATES = {Lesson.ANSWERS: (0.01, 1e-3), Lesson.TOGETHER: (0.004, 4e-4)}
+_RATES = {Lesson.ANSWERS: (0.01, 1e-3), Lesson.TOGETHER: (0.004, 4e-4), Lesson.LONGER: (0.006, 6e-4)}
 _WARM_UP_STEPS = 50
-_DECAYS = {Lesson.PLACES: (0.4, 0.1), Lesson.ANSWERS: (0.4, 0.4), Lesson.TOGETHER: (1.0, 0.0)}
+_DECAYS = {
+    Lesson.PLACES: (0.4, 0.1),
+    Lesson.ANSWERS: (0.4, 0.4),
+    Lesson.TOGETHER: (1.0, 0.0),
+    Lesson.LONGER: (1.0, 0.0),
+}
 """Over which last part of a lesson the rates sink, and to what: it is worth more than longer learning."""
 
 
