@@ -37,7 +37,7 @@ CROWD = [
     ask(3, WHOLE, 2, 3, 64, 5),
     ask(4, SPLIT, 4, 4, 300, 12),
     ask(5, WHOLE, 2, 2, 30, 7),
-    ask(6, SPLIT, 1, 5, 90, 3),
+    ask(6, SPLIT, 6, 5, 90, 3),
 ]
 AGAIN = [
     ask(7, SPLIT, 1, 1, 200, 4),
@@ -46,7 +46,7 @@ AGAIN = [
 ]
 
 
-@pytest.mark.parametrize("max_patches", [4_900, 100])
+@pytest.mark.parametrize("max_patches", [9_800, 100])
 def test_each_step_looks_at_reads_and_makes_as_much(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, max_patches: int
 ) -> None:

@@ -237,7 +237,7 @@ def test_the_autoscaler_follows_the_manifest_up_and_down(profile: Profile) -> No
     rules = read_rules()
     fleet = make_fleet(profile, rules.least)
     Autoscaler(fleet, rules, start_seconds=120)
-    run = fleet.go(draw_traffic(bursts(0.2, 16, 10_000, 400), DOCUMENTS, 500, 1), 3_600)
+    run = fleet.go(draw_traffic(bursts(0.2, 24, 10_000, 400), DOCUMENTS, 500, 1), 3_600)
     wanted = [sample.num_wanted for sample in run.samples]
     assert max(wanted) > rules.least
     assert max(wanted) <= rules.most

@@ -143,12 +143,11 @@ class Engine:
         self._step += stretch.num_steps
         self._context += len(self._decoding) * stretch.num_steps
         ended = self._end_answers()
-        begun = []
         for sequence, count in self._parts:
             sequence.num_read += count
-            if sequence.is_read:
-                begun.append(sequence)
-                ended += self._begin_answer(sequence)
+        begun = [sequence for sequence, _ in self._parts if sequence.is_read]
+        for sequence in begun:
+            ended += self._begin_answer(sequence)
         self._parts = []
         return Progress(begun, ended)
 
@@ -156,11 +155,15 @@ class Engine:
         admitted = []
         while self.waiting and self.num_running < self._profile.num_slots:
             sequence = self.waiting.popleft()
-            known = self._prefixes.count(sequence.ask, sequence.num_image_tokens, sequence.num_prompt_tokens)
-            sequence.num_read = known
+            self._take_over(sequence)
             self._reading.append(sequence)
             admitted.append(sequence)
         return admitted
+
+    def _take_over(self, sequence: Sequence) -> None:
+        """Count as read what is known of a prompt."""
+        known = self._prefixes.count(sequence.ask, sequence.num_image_tokens, sequence.num_prompt_tokens)
+        sequence.num_read = max(sequence.num_read, known)
 
     def _plan_reading(self) -> list[int]:
         """Share out the step's budgets, first come, first served; return the patches of crops to look at."""
@@ -189,6 +192,8 @@ class Engine:
         """Count the first token; return the sequence if it is the last one, too."""
         self._prefixes.store(sequence.ask, sequence.num_image_tokens, sequence.num_prompt_tokens)
         self._reading.remove(sequence)
+        for other in self._reading:
+            self._take_over(other)
         if sequence.ask.num_new_tokens == 1:
             return [sequence]
         last_step = self._step + sequence.ask.num_new_tokens - 1
