@@ -118,9 +118,9 @@ def test_logits_and_what_is_written_are_those_of_a_step_without_graphs(
         expected_cache = read_all(cache)
         write_all(cache, before)
         logits = graphs.take(sequences)
-        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(logits, expected, atol=5e-4, rtol=0)
         after = read_all(cache)
-        torch.testing.assert_close(after, expected_cache, atol=1e-4, rtol=0)
+        torch.testing.assert_close(after, expected_cache, atol=5e-4, rtol=0)
         for slot, length in zip(slots, lengths, strict=True):
             after[slot, :, :, :, length - 1] = before[slot, :, :, :, length - 1]
         assert torch.equal(after, before)
@@ -141,8 +141,8 @@ def test_parts_of_prompts_are_read_as_without_flash_kernels(
     expected = engine.runner._pack([], reading)
     expected_cache = read_all(cache)
     write_all(cache, before)
-    torch.testing.assert_close(engine.runner._read(reading), expected, atol=1e-4, rtol=0)
-    torch.testing.assert_close(read_all(cache), expected_cache, atol=1e-4, rtol=0)
+    torch.testing.assert_close(engine.runner._read(reading), expected, atol=5e-4, rtol=0)
+    torch.testing.assert_close(read_all(cache), expected_cache, atol=5e-4, rtol=0)
 
 
 @torch.inference_mode()
@@ -155,7 +155,7 @@ def test_what_was_launched_is_taken_by_those_who_are_left_wherever_they_are_now(
     sequences[3].slot = 1  # who had it left
     monkeypatch.setattr(DecodeGraph, "run", None)  # nothing is computed again
     logits = graphs.take([sequences[n] for n in (0, 3, 4)])
-    torch.testing.assert_close(logits, expected[[0, 3, 4]], atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits, expected[[0, 3, 4]], atol=5e-4, rtol=0)
 
 
 @torch.inference_mode()
@@ -171,7 +171,7 @@ def test_what_was_launched_for_another_step_is_not_taken(
         sequences[1] = make_sequence(template, 1, [5] * 6)
         sequences[1].number = 9
     expected = engine.runner.forward(sequences, [])
-    torch.testing.assert_close(graphs.take(sequences), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(graphs.take(sequences), expected, atol=5e-4, rtol=0)
 
 
 @torch.inference_mode()

@@ -270,7 +270,7 @@ def test_the_plan_finds_the_lesson_of_a_step() -> None:
     assert [PLAN.find(step)[0] for step in range(7)] == [lesson for lesson, n in PLAN.steps for _ in range(n)]
     with pytest.raises(IndexError):
         PLAN.find(7)
-    assert Plan().shorten(0.0001).num_steps == len(Lesson)
+    assert Plan().shorten(0.00001).num_steps == len(Lesson)
 
 
 def test_rates_rise_stay_and_sink_to_where_the_next_lesson_begins() -> None:
