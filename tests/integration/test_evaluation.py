@@ -8,8 +8,6 @@ from training.cases import KINDS
 from training.evaluate import Score, evaluate, read
 
 NUM_CASES = 500
-MARGIN = 0.03
-"""How far below the card's figure the interval of a kind of question may end: other cases, other machines."""
 
 
 @pytest.fixture(scope="module")
@@ -34,4 +32,5 @@ def test_every_case_is_counted_once_by_kind_and_once_by_wording(scores: dict[str
 @pytest.mark.parametrize("kind", [*KINDS, "all"])
 def test_no_kind_of_question_falls_below_what_the_card_says(kind: str, scores: dict[str, Score]) -> None:
     of_card = {score.kind: score for score in read(EVALUATION)}[kind]
-    assert scores[kind].high >= of_card.share - MARGIN, scores[kind].mistakes
+    # Both are samples, of other cases: what both could be has to overlap.
+    assert scores[kind].high >= of_card.low, scores[kind].mistakes
