@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -131,7 +132,7 @@ class _Settings:
             max((p.top_k for p in params if p.temperature > 0), default=0),
         )
 
-    @property
+    @cached_property
     def slots(self) -> Tensor:
         """[num_rows] int64."""
         return self.columns[:, 0].long()
