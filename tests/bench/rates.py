@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from idefics2_engine.engine_program import MAX_SECONDS_TO_WAIT_FOR_PYTHON
 from idefics2_engine.loop import EngineLoop
-from idefics2_engine.requests import StageEntered, is_last
+from idefics2_engine.requests import Failed, StageEntered, is_last
 
 if TYPE_CHECKING:
     from idefics2_engine.engine import Engine
@@ -32,15 +32,23 @@ class Rate:
 
 
 def serve(engine: Engine, requests: list[Request]) -> Rate:
-    """Answer a load that arrives at once, as the model's process does, nothing of it known before."""
+    """Answer a load that arrives at once, as the model's process does, nothing of it known before.
+
+    Raises:
+        RuntimeError: a request failed.
+
+    """
     engine.images.clear()
     engine.prefixes.clear()
     gc.collect()
     firsts: dict[str, float] = {}
     lasts: dict[str, float] = {}
+    failed: list[Failed] = []
     all_done = threading.Event()
 
     def tell(request_id: str, event: Event) -> None:
+        if isinstance(event, Failed):
+            failed.append(event)
         if is_last(event):
             lasts[request_id] = time.perf_counter() - started
         elif isinstance(event, StageEntered) and event.stage == "DECODE":  # by its first token
@@ -57,4 +65,6 @@ def serve(engine: Engine, requests: list[Request]) -> Rate:
     all_done.wait()
     loop.close()
     sys.setswitchinterval(waited)
+    if failed:  # a rate of failures would be no rate
+        raise RuntimeError(f"{len(failed)} of {len(requests)} requests failed, the first one so: {failed[0]}")
     return Rate(len(requests) / max(lasts.values()), statistics.median(firsts.values()))
