@@ -60,10 +60,10 @@ class Spoken:
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """Started once; without one, `make test-page` gets one."""
+    """Started once; without one, `make test` gets one."""
     program = find_program()
     if program is None:
-        pytest.skip("there is no browser: `make test-page` gets one")
+        pytest.skip("there is no browser: `make test` gets one")
     async with run_browser(program) as started:
         yield started
 
@@ -120,4 +120,4 @@ def picture(tmp_path: Path) -> Path:
 def axe() -> None:
     """Skip where the check of accessibility was not installed."""
     if not AXE.exists():
-        pytest.skip("there is no axe-core: `make test-page` gets it")
+        pytest.skip("there is no axe-core: `make test` gets it")

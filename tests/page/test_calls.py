@@ -35,7 +35,7 @@ def make_command(language: str, code: str, folder: Path) -> tuple[str, ...]:
             return ("bash", "-c", code)
         case "javascript":
             if not (MODULES / "@fal-ai/client").exists() or not shutil.which("node"):
-                pytest.skip("there is no @fal-ai/client: `make test-page` gets it")
+                pytest.skip("there is no @fal-ai/client: `make test` gets it")
             (folder / "node_modules").symlink_to(MODULES)
             (folder / "call.mjs").write_text(code)
             return ("node", "call.mjs")
