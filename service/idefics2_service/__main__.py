@@ -5,29 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import os
-import signal
 import sys
-import tempfile
 from pathlib import Path
-from typing import cast
 
-import structlog
 import uvloop
 
 from idefics2_service import allocator, key_commands, logs
-from idefics2_service.app import App
 from idefics2_service.errors import SettingInvalid, StartFailed
-from idefics2_service.exposure import is_loopback
 from idefics2_service.key_arguments import add_arguments
 from idefics2_service.keys.changes import ChangeRefused
 from idefics2_service.settings import Settings, describe
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-
-logger = structlog.get_logger(__name__)
 
 
 def main() -> int:
@@ -39,16 +30,24 @@ def main() -> int:
     try:
         if arguments.command == "keys":
             key_commands.run(arguments, Settings.read(os.environ))
-            return 0
-        settings = Settings.read(os.environ, _overrides(arguments))
-        logs.configure(settings.log)
-        allocator.tame()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, arguments.ready_file))
+        else:
+            _serve(Settings.read(os.environ, _overrides(arguments)), arguments.ready_file)
     except (SettingInvalid, StartFailed, ChangeRefused) as error:
         print(f"idefics2-service: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, SettingInvalid) else EXIT_FAILED
     return 0
+
+
+def _serve(settings: Settings, ready_file: Path | None) -> None:
+    logs.configure(settings.log)
+    allocator.tame()
+    gc.disable()  # importing makes hardly any garbage, and looking for it takes a tenth of the time
+    from idefics2_service.serving import serve  # noqa: PLC0415  # it takes a second, which no other command needs
+
+    gc.freeze()
+    gc.enable()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, ready_file))
 
 
 def settings_table() -> str:
@@ -57,61 +56,6 @@ def settings_table() -> str:
         f"| `{name}` | {default and f'`{default}`'} | {meaning} |" for name, default, meaning in describe()
     ]
     return "\n".join(("| variable | default | meaning |", "|---|---|---|", *rows))
-
-
-async def _serve(settings: Settings, ready_file: Path | None) -> None:
-    """Serve until SIGINT or SIGTERM, which cancel this task wherever it stands."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(
-            number, cast("asyncio.Task[None]", asyncio.current_task()).cancel
-        )
-    if ready_file is not None:
-        _forget(ready_file)
-    try:
-        async with App(settings) as app:
-            await app.wait_until_serving()
-            gc.collect()
-            gc.freeze()  # or each full collection would look at all modules again, for a tenth of a second
-            logger.info("serving")
-            _announce(app, ready_file)
-            if ready_file is None and sys.stdout.isatty() and is_loopback(settings.http.host):
-                print(f"page {_page_url(app, settings)}", flush=True)
-            await asyncio.Event().wait()
-    except asyncio.CancelledError:
-        logger.info("stopped")
-    finally:
-        if ready_file is not None:
-            _forget(ready_file)
-
-
-def _forget(ready_file: Path) -> None:
-    """Remove what an earlier start, or this one, said: nothing is ready."""
-    try:
-        ready_file.unlink(missing_ok=True)
-    except OSError as error:
-        raise StartFailed(f"--ready-file {ready_file}: {error.strerror}") from error
-    if not ready_file.parent.is_dir():
-        raise StartFailed(f"--ready-file {ready_file}: there is no folder {ready_file.parent}")
-
-
-def _announce(app: App, ready_file: Path | None) -> None:
-    """Tell a program by the ready file, which is whole or not there, and a person how to call."""
-    facts = {"grpc": app.grpc_address, "http": app.http_address, "api_key": app.api_key}
-    if ready_file is None:
-        key = facts.pop("api_key")
-        call = f"export IDEFICS2_API_KEY={key}" if key else "keys: see idefics2-service keys"
-        print(f"ready: {json.dumps(facts)}\n{call}", flush=True)
-        return
-    with tempfile.NamedTemporaryFile("w", dir=ready_file.parent, delete=False) as file:
-        json.dump(facts, file)
-    Path(file.name).replace(ready_file)
-
-
-def _page_url(app: App, settings: Settings) -> str:
-    """Write where the page is; a browser keeps to itself what follows the `#`, and the page forgets it."""
-    scheme = "https" if settings.http.has_tls else "http"
-    key = f"#key={app.api_key}" if app.api_key else ""
-    return f"{scheme}://{app.http_address}/{key}"
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, str | int]:

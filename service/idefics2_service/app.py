@@ -39,7 +39,6 @@ from idefics2_service.rest.webhooks import make_write_call
 from idefics2_service.rpc.server import Cores, GrpcServer
 from idefics2_service.shares import Shares
 from idefics2_service.signatures import Signer
-from idefics2_service.store.redis.store import RedisStore
 from idefics2_service.store.sqlite.store import SqliteStore
 from idefics2_service.submissions import Submissions
 from idefics2_service.tls import Certificates
@@ -285,6 +284,8 @@ async def _keep_running(work: Callable[[], Coroutine[None, None, None]]) -> None
 def _make_store(settings: Settings, metrics: Metrics) -> RequestStore:
     if not settings.store.url:
         return SqliteStore(settings.data.folder.expanduser(), settings.store)
+    from idefics2_service.store.redis.store import RedisStore  # noqa: PLC0415  # it costs a fifth of a second
+
     store = RedisStore(settings.store, metrics.record_replica_read)
     metrics.replica_behind.set_function(lambda: store.is_replica_behind)
     return store
