@@ -104,12 +104,12 @@ class Gate:
                 place.enter_context(self._quotas.open(key))
             self._places.take(key_id)
             place.callback(self._places.give_back, key_id)
-            place.enter_context(self.hold(key, num_bytes))
+            place.enter_context(self.hold(key_id, num_bytes))
             yield
 
     @contextmanager
-    def hold(self, key: Key, num_bytes: int) -> Iterator[None]:
-        """Hold the bytes of what a call sends: at best before they are read.
+    def hold(self, key_id: str, num_bytes: int) -> Iterator[None]:
+        """Hold the bytes of what a call of a key sends: at best before they are read.
 
         Raises:
             MemoryFull: there is no room for them now.
@@ -117,7 +117,7 @@ class Gate:
         """
         with ExitStack() as held:
             with self._counting_refusals():
-                held.enter_context(self._budget.hold(key.id, num_bytes))
+                held.enter_context(self._budget.hold(key_id, num_bytes))
             yield
 
     def open_room(self, key_id: str) -> AbstractContextManager[Reservation]:

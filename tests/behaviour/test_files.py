@@ -634,6 +634,30 @@ async def test_an_upload_of_90_mb_takes_less_than_32_mb_of_memory(
     assert peak < 32 * 10**6  # the caller's included
 
 
+async def test_what_is_held_of_an_upload_counts_for_its_key(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # so that all of the picture may be held
+    least = {"grpc__max_receive_bytes": 1_000, "limits__max_images": 1, "limits__max_image_bytes": 50_000}
+    app, script = App(make_settings(gate__max_held_bytes=150_000, **least), FakeBackend(Script())), Script()
+    async with run_harness(app, script, is_real=False) as harness:
+        uploader = Uploader(harness)
+        waiting = uploader.stub.Upload(metadata=uploader.metadata)
+        first, *others = messages(PICTURE)
+        await waiting.write(first)
+        async for _ in patience():
+            if app.metrics.registry.get_sample_value("idefics2_held_bytes") == len(PICTURE):
+                break
+        refusal = await refuse(uploader.upload())
+        assert (refusal.code, refusal.reason) == (EXHAUSTED, "MEMORY_FULL")
+        for message in others:
+            await waiting.write(message)
+        await waiting.done_writing()
+        assert (await waiting).size_bytes == len(PICTURE)
+        assert (await uploader.upload(PICTURE + b"more")).size_bytes == len(PICTURE) + 4
+        assert app.metrics.registry.get_sample_value("idefics2_held_bytes") == 0
+
+
 async def test_a_disk_that_is_full_is_said_and_what_is_kept_can_be_gone_on_with(
     uploader: Uploader, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,7 +76,7 @@ async def upload(
     request: Request, cores: CurrentCores, key: CurrentKey, file: NewFile, size_bytes: ContentLength = None
 ) -> FileAddress:
     """Take a file in as a whole."""
-    hold = partial(cores.gate.hold, key, cores.announcements.count_held(size_bytes))
+    hold = partial(cores.gate.hold, key.id, cores.announcements.count_held(size_bytes))
     async with _bring(request, hold) as chunks:
         await cores.announcements.receive(key.id, file.upload_id, size_bytes, chunks)
     return FileAddress(access_url=file.access_url)

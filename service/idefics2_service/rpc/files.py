@@ -46,8 +46,9 @@ class FileServicer(files_pb2_grpc.FileServiceServicer):
         self, request_iterator: AsyncIterator[files_pb2.UploadRequest | memoryview], context: ServicerContext
     ) -> files_pb2.File:
         """Take a file."""
-        start = await read_start(request_iterator)
-        return write_file(await self._uploads.receive(_key_id(), start, read_chunks(request_iterator)))
+        start, key_id = await read_start(request_iterator), _key_id()
+        with self._gate.hold(key_id, self._uploads.count_held(start)):
+            return write_file(await self._uploads.receive(key_id, start, read_chunks(request_iterator)))
 
     async def GetUpload(
         self, request: files_pb2.GetUploadRequest, context: ServicerContext

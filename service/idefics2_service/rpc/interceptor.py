@@ -136,7 +136,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
     async def _answer_once(self, call: _Call, key: Key) -> Any:
         """Answer one message by another."""
         data = await receive_one(call.context)
-        with self._gate.hold(key, len(data)):
+        with self._gate.hold(key.id, len(data)):
             answering = call.handler.unary_unary(parse_message(call.handler, data), call.context)
             del data  # for as long as the answer takes, its bytes are held once, parsed
             message = await answering
@@ -147,7 +147,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
     async def _send(self, call: _Call, key: Key) -> None:
         """Answer one message by a stream, as long as the caller reads it and its key is in force."""
         data = await receive_one(call.context)
-        with self._gate.hold(key, len(data)):
+        with self._gate.hold(key.id, len(data)):
             answers = call.handler.unary_stream(parse_message(call.handler, data), call.context)
             del data
             async with sending(call.context, self._stall_seconds) as sender, aclosing(answers):

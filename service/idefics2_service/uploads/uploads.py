@@ -16,7 +16,7 @@ from idefics2_service.errors import (
 from idefics2_service.uploads import names
 from idefics2_service.uploads.drafts import Draft, check_start, check_upload_id, kept_until
 from idefics2_service.uploads.meters import Meter
-from idefics2_service.uploads.pieces import read_ahead
+from idefics2_service.uploads.pieces import count_held, read_ahead
 from idefics2_service.uploads.records import Piece, StoredFile, UploadProgress
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class Uploads:
         self._library = library
         self._settings = settings
         self._quotas = quotas
+
+    def count_held(self, start: UploadStart) -> int:
+        """Return how many bytes of an upload are held at a time, at most."""
+        return count_held(self._blobs, start.size_bytes or None)
 
     async def receive(self, key_id: str, start: UploadStart, chunks: AsyncIterator[Data]) -> StoredFile:
         """Take a file in, and return it when it is complete and safe.
