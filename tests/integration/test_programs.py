@@ -128,16 +128,18 @@ def test_a_plain_triton_client_is_told_what_is_wrong(started: Started, tmp_path:
         ({"IDEFICS2_MODEL_MAX_RUNNING": "many"}, "'max_running' must be a whole number"),
     ],
 )
-def test_a_bad_setting_ends_the_start_and_is_named(
+def test_a_bad_setting_ends_the_start_is_named_and_leaves_nothing(
     tmp_path: Path, variables: dict[str, str], named: str
 ) -> None:
-    variables = {"IDEFICS2_DATA_FOLDER": str(tmp_path), **variables}
+    (temporary := tmp_path / "temporary").mkdir()
+    variables = {"IDEFICS2_DATA_FOLDER": str(tmp_path / "data"), "TMPDIR": str(temporary), **variables}
     serve = (sys.executable, "-m", "idefics2_service", "serve", "--http-port", "0")
     options = () if "IDEFICS2_GRPC_PORT" in variables else ("--grpc-port", "0")
     done = run(*serve, *options, variables=variables)
     assert done.returncode in {1, 2}
     assert named in done.stderr
     assert "Traceback" not in done.stderr
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_taken_port_is_named(started: Started, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class TritonServer:
         self._guard: subprocess.Popen[bytes] | None = None
         self._folder = Path()
         self._prefix = ""
+        """Of the regions of shared memory; empty: neither they nor the folder are there."""
 
     async def start(self) -> str:
         """Start it, wait until the model answers, and return `host:port` of its gRPC endpoint.
@@ -61,6 +62,7 @@ class TritonServer:
         """
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="idefics2-triton-"))
+            self._prefix = f"idefics2_{os.getpid()}_{secrets.token_hex(4)}_"
             grpc_port, http_port, free_port = _free_ports(3)
             metrics_port = self._settings.metrics_port or free_port
             url = f"127.0.0.1:{grpc_port}"
@@ -91,10 +93,9 @@ class TritonServer:
 
     def _launch(self, folder: Path, options: list[str]) -> None:
         """Start the processes."""
-        self._prefix = prefix = f"idefics2_{os.getpid()}_{secrets.token_hex(4)}_"
         guard = [
             *(sys.executable, "-m", "idefics2_service.triton.guard", "--folder", str(folder)),
-            *("--shared-memory-prefix", prefix),
+            *("--shared-memory-prefix", self._prefix),
         ]
         server = [
             str(_wheel() / "bin/tritonserver"),
@@ -104,7 +105,7 @@ class TritonServer:
             f"--load-model={self._settings.model_name}",
             *("--grpc-address=127.0.0.1", "--http-address=127.0.0.1", "--metrics-address=127.0.0.1"),
             *options,
-            f"--backend-config=python,shm-region-prefix-name={prefix}",
+            f"--backend-config=python,shm-region-prefix-name={self._prefix}",
             f"--backend-config=python,stub-timeout-seconds={int(self._settings.start_timeout_seconds)}",
             *([] if NVIDIA_DEVICE.exists() else OPTIONS_WITHOUT_GPU),
         ]
@@ -122,10 +123,12 @@ class TritonServer:
     async def stop(self) -> None:
         """End it at once, with all its processes, shared memory and files."""
         guard, self._guard = self._guard, None
+        prefix, self._prefix = self._prefix, ""
         if guard is not None and guard.stdin is not None:
             guard.stdin.close()
             await asyncio.to_thread(guard.wait)
-            clean_up(self._folder, self._prefix)
+        if prefix:
+            clean_up(self._folder, prefix)
 
     async def _wait_until_ready(self, url: str) -> None:
         try:
