@@ -141,8 +141,13 @@ class App:
         face = make_face(rest_cores, gate, self.metrics, settings.http, facts, self._tracer)
         http_certificates = Certificates.find("http", settings.http)
         self._http = HttpServer(settings.http, face, http_certificates)
-        self._connect = _make_connect(settings, self._http)
-        ports = {"grpc": certificates, "http": http_certificates}
+        connect_certificates = _find_connect_certificates(settings)
+        self._connect = (
+            ConnectServer(settings.connect, self._http, connect_certificates)
+            if connect_certificates is not None
+            else None
+        )
+        ports = {"grpc": certificates, "http": http_certificates, "connect": connect_certificates}
         vitals.watch(
             self.metrics,
             settings.data.folder.expanduser(),
@@ -324,8 +329,8 @@ def _make_facts(settings: Settings, grpc: GrpcServer) -> PageFacts:
     )
 
 
-def _make_connect(settings: Settings, http: HttpServer) -> ConnectServer | None:
-    """Make the proxy, where it is asked for; without a certificate given, by one of our authority."""
+def _find_connect_certificates(settings: Settings) -> Certificates | None:
+    """Read those of the proxy, where it is asked for; where none is given, one of our authority."""
     given, folder = settings.connect, settings.data.folder.expanduser() / "connect"
     if given.port is None:
         return None
@@ -333,7 +338,7 @@ def _make_connect(settings: Settings, http: HttpServer) -> ConnectServer | None:
         hosts = sorted(FAL_HOSTS)
         certificate, key = Authority.load_or_make(folder, hosts).issue(folder, hosts)
         given = given.model_copy(update={"tls_certificate_file": certificate, "tls_key_file": key})
-    return ConnectServer(given, http, Certificates("connect", given))
+    return Certificates("connect", given)
 
 
 def _api_key(settings: Settings) -> str | None:

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import socket
 import ssl
+import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -132,6 +134,12 @@ async def test_a_connection_through_the_proxy_on_which_no_call_comes_is_closed(
         async with asyncio.timeout(30):
             assert await reader.read() == b""
         writer.close()
+
+
+async def test_operators_see_when_the_certificate_of_the_proxy_ends(service: Harness) -> None:
+    of_proxy = partial(service.app.metrics.registry.get_sample_value, labels={"port": "connect"})
+    assert of_proxy("idefics2_certificates_current") == 1
+    assert (of_proxy("idefics2_certificate_expires_timestamp_seconds") or 0) > time.time() + 86_400
 
 
 async def test_connections_whose_machine_is_gone_are_found_out(service: Harness) -> None:
