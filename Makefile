@@ -13,7 +13,8 @@ SOURCE_ROOTS := proto:service:clients/python:triton_models/idefics2/1:$(TINY):te
 # Two files at a time. All others start a Triton, or measure: they have both cores to themselves.
 FAST_TESTS := $(addprefix tests/,unit store blobs clients training engine \
   k8s/test_alerts.py k8s/test_faults.py k8s/test_overlays.py k8s/test_weights.py)
-RUN_FAST_TESTS = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(FAST_TESTS)
+PAIRED_TESTS := $(FAST_TESTS) $(addprefix tests/,behaviour documents golden)
+RUN_IN_PAIRS = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 CLIENTS = CLIENT_LANGUAGES=$(or $(CLIENT_LANGUAGES),all)
 TRAINING = PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m training
 
@@ -37,13 +38,13 @@ demo: $(INSTALLED) ## start everything, ask about the pictures that ship, stop
 serve: $(INSTALLED) ## serve on this machine until Ctrl-C
 	$(BIN)/idefics2-service serve
 
-test: $(INSTALLED) $(K8S)/.installed $(PAGE)/.installed ## run all tests
-	$(RUN_FAST_TESTS)
+test: $(INSTALLED) $(K8S)/.installed $(PAGE)/.installed ## run all tests, two files at a time where no time is measured
+	$(RUN_IN_PAIRS) $(PAIRED_TESTS)
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m fal.node
-	$(BIN)/python -m pytest $(FAST_TESTS:%=--ignore %)
+	$(BIN)/python -m pytest $(PAIRED_TESTS:%=--ignore %)
 
 test-fast: $(INSTALLED) $(K8S)/.installed ## run the tests that need no Triton
-	$(RUN_FAST_TESTS)
+	$(RUN_IN_PAIRS) $(FAST_TESTS)
 
 test-fal: $(INSTALLED) ## let fal's own clients call the service, pointed in every way there is
 	$(BIN)/python -m pytest tests/fal --long
