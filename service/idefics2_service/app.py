@@ -102,7 +102,7 @@ class App:
         self._library = Library(self._blobs, settings.file, tell=self.metrics.record_upload)
         downloads = Downloads(self._image_fetcher, self.metrics.record_download)
         files = Files(settings.limits, downloads, self._library)
-        budget = Budget(settings.gate.max_held_bytes)
+        budget = Budget(settings.gate.max_held_bytes, tell_refusal=self.metrics.record_refusal)
         means = Means(self._backend, turns, files, budget, settings.limits, self.metrics, tracer=self._tracer)
         signer = _make_signer(settings)
         self._webhooks = Webhooks(

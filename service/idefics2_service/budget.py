@@ -35,10 +35,16 @@ class _Waiter:
 class Budget:
     """Bytes that keys share. What is held is given back when its context is left."""
 
-    def __init__(self, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with nothing held. `clock` tells seconds."""
+    def __init__(
+        self,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+        tell_refusal: Callable[[MemoryFull], None] = lambda _: None,
+    ) -> None:
+        """Begin with nothing held. `clock` tells seconds; `tell_refusal` hears of each refusal."""
         self._shares = Shares(max_bytes)
         self._clock = clock
+        self._tell_refusal = tell_refusal
         self._line: list[_Waiter] = []
 
     @property
@@ -91,7 +97,9 @@ class Budget:
     def _check_room(self, key_id: str, num_bytes: int) -> None:
         if not self._is_free(key_id, num_bytes):
             message = f"{num_bytes} bytes of files are too many now: {self._shares.describe(key_id)}"
-            raise MemoryFull(message, bound=str(self._shares.capacity), value=str(num_bytes))
+            error = MemoryFull(message, bound=str(self._shares.capacity), value=str(num_bytes))
+            self._tell_refusal(error)
+            raise error
 
     def _take_more(self, key_id: str, num_bytes: int) -> bool:
         is_free = self._is_free(key_id, num_bytes)

@@ -115,9 +115,7 @@ class Gate:
             MemoryFull: there is no room for them now.
 
         """
-        with ExitStack() as held:
-            with self._counting_refusals():
-                held.enter_context(self._budget.hold(key_id, num_bytes))
+        with self._budget.hold(key_id, num_bytes):
             yield
 
     def open_room(self, key_id: str) -> AbstractContextManager[Reservation]:
@@ -152,5 +150,5 @@ class Gate:
         try:
             yield
         except ServiceError as error:
-            self._metrics.refused.labels(error.reason).inc()
+            self._metrics.record_refusal(error)
             raise

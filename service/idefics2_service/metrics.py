@@ -19,6 +19,7 @@ from idefics2_service.exposition import Registry
 from idefics2_service.key_labels import KeyLabels
 
 if TYPE_CHECKING:
+    from idefics2_service.errors import ServiceError
     from idefics2_service.requests import GenerateOutput, ImageFile, Usage
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # when each series began: as many lines again, and nobody asks
@@ -199,7 +200,7 @@ class Metrics:
     def _declare_calls(self) -> None:
         self.refused = self._count(
             "idefics2_refused_calls",
-            "Calls that were refused for their key or its limits, by error reason.",
+            "Calls that were refused for their key or its limits, or for want of room, by error reason.",
             ["reason"],
         )
         self.open_calls = self._gauge("idefics2_open_calls", "Calls of all keys that are being answered.")
@@ -279,6 +280,10 @@ class Metrics:
         if usage is not None:
             self.key_tokens.labels(key, "prompt").inc(usage.num_prompt_tokens)
             self.key_tokens.labels(key, "generation").inc(usage.num_generated_tokens)
+
+    def record_refusal(self, error: ServiceError) -> None:
+        """Record that a call was refused for its key or its limits, or for want of room."""
+        self.refused.labels(error.reason).inc()
 
     def record_image(self, image: ImageFile) -> None:
         """Record an image of a request."""

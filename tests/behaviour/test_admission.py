@@ -235,6 +235,7 @@ async def test_files_that_do_not_fit_are_refused_until_others_are_given_back(
         async with httpx.AsyncClient() as web:
             refused = await web.post(url, content=bytes(200_000), headers=dict(hall.anna))
             assert (refused.status_code, refused.json()["reason"]) == (429, "MEMORY_FULL")
+        assert hall.metric("idefics2_refused_calls_total", reason="MEMORY_FULL") == 2
         others = [hall.ask(hall.bert, large), hall.ask(hall.anna)]  # another key's, and a small one
         hall.service.script.add(*[red_circle_answer()] * 6)
         hall.backend.gate.set()

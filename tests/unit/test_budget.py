@@ -82,16 +82,18 @@ def test_bytes_are_held_in_the_context_however_it_ends() -> None:
     assert budget.num_bytes == 0
 
 
-def test_what_is_here_is_refused_at_once_where_there_is_no_room() -> None:
-    budget = Budget(10 * MEGABYTE)
+def test_what_is_here_is_refused_at_once_where_there_is_no_room_and_that_is_told() -> None:
+    refusals: list[MemoryFull] = []
+    budget = Budget(10 * MEGABYTE, tell_refusal=refusals.append)
     with budget.hold("anna", 5 * MEGABYTE):
         with pytest.raises(MemoryFull, match="this key has 5000000 and 5000000 are free") as caught:
             budget.hold("anna", MEGABYTE).__enter__()
         assert caught.value.metadata == {"bound": "10000000", "value": "1000000"}
         assert caught.value.retry_after_seconds == 1
-        with budget.hold("bert", 5 * MEGABYTE), pytest.raises(MemoryFull):
+        with budget.hold("bert", 5 * MEGABYTE), pytest.raises(MemoryFull) as other:
             budget.hold("zoe", MEGABYTE).__enter__()
     assert budget.num_bytes == 0
+    assert refusals == [caught.value, other.value]
 
 
 def test_a_call_without_a_file_is_never_refused() -> None:
