@@ -27,8 +27,10 @@ from training.train import Trainer, scale_rates
 from transformers import RepetitionPenaltyLogitsProcessor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 CHUNK = 8
 PLAN = Plan(
@@ -109,6 +111,26 @@ def test_answers_are_learned_and_questions_are_not(tokenizer_folder: Path, examp
         mine = batch.answers[batch.answers[:, 2] == number]
         text = tokenizer.decode(batch.input_ids[mine[:, 0], mine[:, 1]])
         assert text.endswith(".<end_of_utterance>"), text
+
+
+def test_a_topic_is_asked_about_where_a_picture_allows_it(
+    tokenizer_folder: Path, examples: pool.Pool
+) -> None:
+    writer, rng = Writer(examples, tokens.load(tokenizer_folder)), np.random.default_rng(1)
+    chunk = max(examples.epoch(rng, CHUNK, pool.Level.SHAPES), key=count_things_of(examples))
+    batch = writer.write([chunk], rng, shows=False, topic="relation")
+    answers = batch.answers[batch.kinds[batch.answers[:, 2]] < len(KINDS)]
+    for row, picture in enumerate(chunk):
+        mine = {KINDS[batch.kinds[n]] for n in answers[answers[:, 0] == row, 2].tolist()}
+        if len({(thing.shape, thing.color) for thing in examples.examples[picture].scene.things}) > 1:
+            assert "relation" in mine
+        else:
+            assert "relation" not in mine
+
+
+def count_things_of(examples: pool.Pool) -> Callable[[NDArray[np.int64]], int]:
+    """Count the things in the pictures of a chunk."""
+    return lambda chunk: sum(len(examples.examples[n].scene.things) for n in chunk)
 
 
 def write(tokenizer_folder: Path, examples: pool.Pool) -> Batch:
@@ -213,12 +235,13 @@ def test_nothing_is_asked_while_it_learns_to_see(
         next(batches)
 
 
+@pytest.mark.parametrize("lesson", [Lesson.ANSWERS, Lesson.AGAIN])
 def test_while_answers_are_learned_from_memory_nothing_changes_in_what_it_sees(
-    tmp_path: Path, tokenizer_folder: Path, examples: pool.Pool
+    lesson: Lesson, tmp_path: Path, tokenizer_folder: Path, examples: pool.Pool
 ) -> None:
     (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
     trainer = Trainer(
-        Plan(steps=((Lesson.ANSWERS, 2), (Lesson.TOGETHER, 1)), chunks=1, chunk=CHUNK), examples, tmp_path
+        Plan(steps=((lesson, 2), (Lesson.TOGETHER, 1)), chunks=1, chunk=CHUNK), examples, tmp_path
     )
     kept = [{name: p.detach().clone() for name, p in trainer.learner.model.named_parameters()}]
     for batch in trainer.batches():
@@ -255,6 +278,22 @@ def test_what_is_remembered_of_each_picture_is_what_the_latents_say_of_it(
         assert (batch.pictures[nearest] == batch.pictures).float().mean() > 0.8
 
 
+def test_a_lesson_from_memory_looks_at_everything_anew_unless_nothing_has_changed(
+    tmp_path: Path, tokenizer_folder: Path, examples: pool.Pool
+) -> None:
+    (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
+    steps = ((Lesson.ANSWERS, 2), (Lesson.TOGETHER, 2), (Lesson.RELATIONS, 1), (Lesson.AGAIN, 1))
+    trainer = Trainer(Plan(steps=steps, chunks=1, chunk=CHUNK), examples, tmp_path)
+    remembered = []
+    for batch in trainer.batches():
+        trainer.learn(batch)
+        assert trainer.learner.memory is not None
+        remembered.append((trainer.learner.memory.data_ptr(), trainer.learner.memory.clone()))
+    assert len({place for place, _ in remembered}) == 1  # where recorded steps look for it
+    is_kept = [torch.equal(first, second) for (_, first), (_, second) in pairwise(remembered)]
+    assert is_kept == [True, True, True, False, True]
+
+
 def test_seeing_is_reported_as_things_read_right(
     tmp_path: Path, tokenizer_folder: Path, examples: pool.Pool
 ) -> None:
@@ -280,7 +319,7 @@ def test_rates_rise_stay_and_sink_to_where_the_next_lesson_begins() -> None:
     assert scale_rates(Lesson.PLACES, 800, 1000) == pytest.approx(0.55)
     assert scale_rates(Lesson.ANSWERS, 1000, 1000) == pytest.approx(0.4)
     assert scale_rates(Lesson.TOGETHER, 500, 1000) == 0.5
-    assert scale_rates(Lesson.TOGETHER, 1000, 1000) == 0
+    assert scale_rates(Lesson.TOGETHER, 1000, 1000) == scale_rates(Lesson.AGAIN, 1000, 1000) == 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -155,7 +156,12 @@ class Writer:
         return self._as_seen(np.concatenate([self._pool.splits[i][1] for i in numbers]), rng)
 
     def write(
-        self, chunks: list[NDArray[np.int64]], rng: np.random.Generator, *, shows: bool = True
+        self,
+        chunks: list[NDArray[np.int64]],
+        rng: np.random.Generator,
+        *,
+        shows: bool = True,
+        topic: str | None = None,
     ) -> Batch:
         """Make a batch that asks about the pictures of chunks, alone and together.
 
@@ -163,12 +169,15 @@ class Writer:
             chunks: numbers of examples.
             rng: decides what is asked.
             shows: whether the pictures come with it; or else they are only named.
+            topic: which kind of question is asked about a picture by itself, if it can be; None: any.
 
         """
         seen = self.see(chunks, rng) if shows else []
         scenes = [self._pool.examples[i].scene for chunk in chunks for i in chunk]
         kinds: list[str] = []
-        rows = [self._write_single(scene, index, rng, kinds) for index, scene in enumerate(scenes)]
+        rows = [
+            self._write_single(scene, index, rng, kinds, topic=topic) for index, scene in enumerate(scenes)
+        ]
         num_pairs, num_conversations = (
             round(len(scenes) * share) for share in (_PAIRS_SHARE, _CONVERSATIONS_SHARE)
         )
@@ -250,7 +259,13 @@ class Writer:
         row.add([self._fake], 0)
 
     def _write_single(
-        self, scene: Scene, index: int, rng: np.random.Generator, kinds: list[str], num_images: int = 1
+        self,
+        scene: Scene,
+        index: int,
+        rng: np.random.Generator,
+        kinds: list[str],
+        num_images: int = 1,
+        topic: str | None = None,
     ) -> _Row:
         """Ask several questions about a picture; none sees another, each stands where the first would."""
         row = _Row()
@@ -260,7 +275,7 @@ class Writer:
         budget = MAX_TOKENS if num_images == 1 else MAX_SPLIT_TOKENS
         asker = Asker(scene, rng)
         while True:
-            question = asker.ask()
+            question = _ask(asker, topic)
             asked = self._question(question.text)
             if (
                 len(row.ids) + len(asked) + len(self._after(" " + question.answer)) + 1 > budget
@@ -346,3 +361,10 @@ class Writer:
             weights=torch.from_numpy(np.pad(counts**-0.5, (0, filling)).astype(np.float32)),
             kinds=torch.from_numpy(of_kinds),
         )
+
+
+def _ask(asker: Asker, topic: str | None) -> Question:
+    """Ask a question of a kind, or any other where the picture allows none."""
+    with suppress(LookupError):
+        return asker.ask(topic)
+    return asker.ask()

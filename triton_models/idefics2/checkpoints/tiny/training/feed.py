@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from training.plan import Lesson
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -47,7 +45,7 @@ class Steps(Dataset["Batch | list[Seen]"]):
         """Write it: a batch, or the chunks of a step that only sees."""
         lesson, number, _ = self._plan.find(step)
         rng = np.random.default_rng([self._plan.seed, 2, step])
-        shows = lesson is not Lesson.ANSWERS
+        shows = not lesson.remembers
         if lesson.asks and number % SPLIT_STEPS == SPLIT_STEPS - 1:
             return self._writer.write_splits(rng, shows=shows)
         level, (size, num_chunks) = lesson.level, self._plan.chunks_of(lesson)
@@ -56,7 +54,9 @@ class Steps(Dataset["Batch | list[Seen]"]):
             shuffle = np.random.default_rng([self._plan.seed, 1, level, epoch])
             self._chunks = {(level, size, epoch): self._pool.epoch(shuffle, size, level)}
         chosen = self._chunks[level, size, epoch][first : first + num_chunks]
-        return self._writer.write(chosen, rng, shows=shows) if lesson.asks else self._writer.see(chosen, rng)
+        if not lesson.asks:
+            return self._writer.see(chosen, rng)
+        return self._writer.write(chosen, rng, shows=shows, topic=lesson.topic)
 
 
 class Looks(Dataset["tuple[Tensor, Tensor]"]):

@@ -18,16 +18,29 @@ class Lesson(StrEnum):
     ANSWERS = "answers, from memory of what it saw"
     TOGETHER = "sees and answers"
     LONGER = "sees and answers, for long and more at a time"
+    RELATIONS = "answers what stands where to what, from memory"
+    AGAIN = "answers everything again, from memory"
 
     @property
     def asks(self) -> bool:
         """Whether there are questions."""
-        return self in {Lesson.ANSWERS, Lesson.TOGETHER, Lesson.LONGER}
+        return self.remembers or self in {Lesson.TOGETHER, Lesson.LONGER}
+
+    @property
+    def remembers(self) -> bool:
+        """Whether pictures are not shown: what the latents said of each is kept when the lesson begins."""
+        return self in {Lesson.ANSWERS, Lesson.RELATIONS, Lesson.AGAIN}
+
+    @property
+    def topic(self) -> str | None:
+        """What is asked where a picture allows it; None: everything."""
+        return "relation" if self is Lesson.RELATIONS else None
 
     @property
     def level(self) -> Level:
         """Which pictures are shown."""
-        return {Lesson.LARGE: Level.LARGE, Lesson.SHAPES: Level.SHAPES}.get(self, Level.ALL)
+        of_lessons = {Lesson.LARGE: Level.LARGE, Lesson.SHAPES: Level.SHAPES, Lesson.RELATIONS: Level.SHAPES}
+        return of_lessons.get(self, Level.ALL)
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,8 @@ class Plan:
         (Lesson.ANSWERS, 10_000),
         (Lesson.TOGETHER, 2_500),
         (Lesson.LONGER, 15_000),
+        (Lesson.RELATIONS, 600),
+        (Lesson.AGAIN, 2_600),
     )
     chunk: int = 32
     """Pictures of one grid, that go through the vision tower together."""

@@ -340,7 +340,7 @@ _KINDS: dict[str, dict[str, float]] = {
         "background": 5,
         "caption": 16,
         "quadrant": 10,
-        "relation": 13,
+        "relation": 60,
         "read": 1.5,
         "off-topic": 5,
     },

@@ -30,13 +30,20 @@ _NUM_POINTING = 400
 """Pictures by which the latents learn where to look."""
 # Muon's for matrices, AdamW's for all else.
 _SEEING_RATES = (0.016, 1e-3)
-_RATES = {Lesson.ANSWERS: (0.01, 1e-3), Lesson.TOGETHER: (0.004, 4e-4), Lesson.LONGER: (0.006, 6e-4)}
+_RATES = {
+    Lesson.ANSWERS: (0.01, 1e-3),
+    Lesson.TOGETHER: (0.004, 4e-4),
+    Lesson.LONGER: (0.006, 6e-4),
+    Lesson.RELATIONS: (0.006, 6e-4),
+    Lesson.AGAIN: (0.006, 6e-4),
+}
 _WARM_UP_STEPS = 50
 _DECAYS = {
     Lesson.PLACES: (0.4, 0.1),
     Lesson.ANSWERS: (0.4, 0.4),
     Lesson.TOGETHER: (1.0, 0.0),
     Lesson.LONGER: (1.0, 0.0),
+    Lesson.AGAIN: (0.8, 0.0),
 }
 """Over which last part of a lesson the rates sink, and to what: it is worth more than longer learning."""
 
@@ -113,8 +120,9 @@ class Trainer:
         lesson, number, steps = self.plan.find(self.step)
         if lesson is Lesson.PLACES and number == 0:
             self._point_latents()
-        if lesson is Lesson.ANSWERS and (number == 0 or self.learner.memory is None):
-            self.learner.memory = self._remember(again=number == 0)
+        if lesson.remembers and (number == 0 or self.learner.memory is None):
+            looks_anew = number == 0 and not (self.step and self.plan.find(self.step - 1)[0].remembers)
+            self._remember(again=looks_anew)
         factor = scale_rates(lesson, number, steps)
         self.descent.set_rates([rate * factor for rate in _RATES.get(lesson, _SEEING_RATES)])
         parts = batch if isinstance(batch, list) else [batch]
@@ -122,16 +130,24 @@ class Trainer:
         self.step += 1
         return figures
 
-    def _remember(self, *, again: bool) -> Tensor:
-        """Return [num_pictures, num_slots, hidden] float16: what the latents say of each picture of the pool.
+    def _remember(self, *, again: bool) -> None:
+        """Keep what the latents say of each picture of the pool, as the learner's memory.
 
         Args:
             again: look at them, though there is a file that was kept.
 
         """
         file = self.folder / "memory.npy"
-        if not again and file.exists():
-            return torch.from_numpy(np.load(file)).to(self.device)
+        if again or not file.exists():
+            self._look_at_all(file)
+        kept = torch.from_numpy(np.load(file))
+        if self.learner.memory is None:
+            self.learner.memory = kept.to(self.device)
+        else:
+            self.learner.memory.copy_(kept)  # in its place: recorded steps know no other
+
+    def _look_at_all(self, file: Path) -> None:
+        """Write [num_pictures, num_slots, hidden] float16."""
         size = (self._pool.num_pictures, pool.SLOTS**2, self.learner.heads.of_slots.in_features)
         kept = torch.zeros(size, dtype=torch.float16, device=self.device)
         looks = Looks(self.plan.seed, self._pool, self.writer)
@@ -142,7 +158,6 @@ class Trainer:
         unfinished = file.with_suffix(".new.npy")
         np.save(unfinished, kept.cpu().numpy())
         unfinished.rename(file)
-        return kept
 
     def _point_latents(self) -> None:
         """Let the latents look at their cells, by what the vision tower tells of some pictures."""
