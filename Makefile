@@ -10,7 +10,8 @@ TINY := triton_models/idefics2/checkpoints/tiny
 PAGE := .cache/page
 K8S := .cache/k8s
 SOURCE_ROOTS := proto:service:clients/python:triton_models/idefics2/1:$(TINY):tests
-# Two files at a time. All others start a Triton, or measure: they have both cores to themselves.
+# What needs no Triton, and what runs two files at a time. All others measure, or kill what they started:
+# they have both cores to themselves.
 FAST_TESTS := $(addprefix tests/,unit store blobs clients training engine \
   k8s/test_alerts.py k8s/test_faults.py k8s/test_overlays.py k8s/test_weights.py)
 PAIRED_TESTS := $(FAST_TESTS) $(addprefix tests/,behaviour documents golden)

@@ -41,7 +41,7 @@ async def serve(settings: Settings, ready_file: Path | None) -> None:
         async with App(settings) as app:
             await app.wait_until_serving()
             gc.collect()
-            gc.freeze()  # or each full collection would look at all modules again, for a tenth of a second
+            gc.freeze()  # or each full collection would look again at all that was built
             logger.info("serving")
             _announce(app, ready_file)
             if ready_file is None and sys.stdout.isatty() and is_loopback(settings.http.host):
