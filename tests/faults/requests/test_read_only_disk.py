@@ -7,6 +7,7 @@ import io
 import random
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from faults.requests.caller import Caller
     from faults.requests.cluster import Cluster, Front
     from idefics2.v1.files_pb2 import File
+    from idefics2_client import TransferUpdate
 
 DISK_BYTES = 32 * 2**20
 MAX_SECONDS = 120
@@ -60,6 +62,26 @@ class Uploader:
         loss = await self.losses.get()
         bringing.cancel()
         assert loss.reason == "FILE_STORE_UNAVAILABLE"
+
+
+class Pause:
+    """Holds an upload back after its first bytes, until it is told to go on."""
+
+    def __init__(self) -> None:
+        """Hold back nothing yet."""
+        self.is_reached = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._may_go_on = threading.Event()
+
+    def wait(self, update: TransferUpdate) -> None:
+        """Wait in the thread that reads what is uploaded, which reads no further meanwhile."""
+        if update.num_bytes:
+            self._loop.call_soon_threadsafe(self.is_reached.set)
+            assert self._may_go_on.wait(MAX_SECONDS)
+
+    def end(self) -> None:
+        """Let the upload go on."""
+        self._may_go_on.set()
 
 
 async def read_back(files: AsyncClient, file: File) -> bytes:
@@ -131,25 +153,25 @@ async def test_an_upload_goes_on_when_its_disk_can_be_written_again(tmp_path: Pa
                 uploader.client,
                 connect(cluster.addresses, random.Random(0)) as caller,  # noqa: S311  # no secret
             ):
-                await _upload_through(disk, uploader, caller)
+                await _upload_through(disk, uploader, cluster.fronts[0], caller)
 
 
-async def _upload_through(disk: Path, uploader: Uploader, caller: Caller) -> None:
+async def _upload_through(disk: Path, uploader: Uploader, front: Front, caller: Caller) -> None:
     """Let a disk be read only for a while in the middle of an upload; requests are kept on another one."""
-    files = uploader.client
-    kept, has_begun = await files.upload(PICTURE), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    uploading = asyncio.create_task(
-        files.upload(LARGE, on_progress=lambda _: loop.call_soon_threadsafe(has_begun.set))
-    )
-    await has_begun.wait()
+    files, pause, other = uploader.client, Pause(), Uploader(front)
+    kept = await files.upload(PICTURE)
+    uploading = asyncio.create_task(files.upload(LARGE, on_progress=pause.wait))
+    await pause.is_reached.wait()
     with read_only(disk):
-        await uploader.be_refused(PICTURE + b"another")
+        pause.end()
+        assert (await uploader.losses.get()).reason == "FILE_STORE_UNAVAILABLE"
+        async with other.client:
+            await other.be_refused(PICTURE + b"another")
         with pytest.raises(ServiceUnavailable) as caught:
             await files.delete_file(kept)
         assert caught.value.reason == "FILE_STORE_UNAVAILABLE"
         assert await read_back(files, kept) == PICTURE
-        client = Client(0, caller, loop.time, Wish())
+        client = Client(0, caller, asyncio.get_running_loop().time, Wish())
         await client.live()
         assert not uploading.done()
     assert await read_back(files, await uploading) == LARGE
