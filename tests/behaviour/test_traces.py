@@ -26,7 +26,8 @@ from idefics2_service.events import StageEntered
 from idefics2_service.requests import Stage
 from idefics2_service.tracing import otlp
 from pictures import DESCRIBE, RED_CIRCLE, red_circle
-from store.servers import Server, free_port
+from ports import free_port
+from store.servers import Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
+from ports import HOST, free_port
 from processes import PATIENCE_SECONDS, patience
-from store.servers import HOST, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ import pytest
 from idefics2_service.blobs.s3 import S3Blobs
 from idefics2_service.errors import FileStoreUnavailable, StartFailed
 from idefics2_service.uploads.names import content_name, file_folder, make_id, record_name
+from ports import HOST, free_port
 from security.canaries import find
-from store.servers import HOST, free_port
 from structlog.testing import capture_logs
 
 if TYPE_CHECKING:

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from clients.languages import ROOT, Language, find_selected
-from faults.requests.ports import free_port, wait_for_port
 from faults.requests.programs import Program
 from harness import Harness, red_circle_answer, run_on_fake_backend
 from pictures import RED_CIRCLE, red_circle
+from ports import HOST, free_port, wait_for_port
 from processes import clean_environment
-from store.servers import HOST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from harness import Harness, run_harness
 from idefics2_service.app import App
 from idefics2_service.backend import BackendFinished
 from idefics2_service.requests import State
+from ports import free_port
 from processes import PATIENCE_SECONDS, Started, running_service
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Real:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder = folder
         self._stack = stack
-        self._connect_port = find_free_port()
+        self._connect_port = free_port()
         (folder / "plain").mkdir()
         self._plain = self._start("plain", IDEFICS2_CONNECT_PORT=str(self._connect_port))
         self._doors = {HTTP: Door(self._plain.ready.http, self._plain.ready.api_key)}
@@ -156,10 +156,3 @@ def write_certificate(folder: Path) -> dict[str, str]:
     certificate, key = Identity.make("gateway", root).write(folder)
     (folder / "ca.pem").write_bytes(root.certificate_pem)
     return {"tls_certificate_file": str(certificate), "tls_key_file": str(key)}
-
-
-def find_free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port

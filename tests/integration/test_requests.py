@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import pytest
 from idefics2_client import AsyncClient, Client, NotFinished, NotFound, Retry
 from idefics2_client.errors import Cancelled
 from pictures import DESCRIBE, RED_CIRCLE
+from ports import free_port
 from processes import PATIENCE_SECONDS, running_service
 
 if TYPE_CHECKING:
@@ -42,13 +42,6 @@ def run(started: Started, *command: str) -> subprocess.CompletedProcess[str]:
         timeout=PATIENCE_SECONDS,
         check=False,
     )
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def test_subscribing_tells_of_the_way_and_returns_the_answer(client: Client, picture: Path) -> None:

@@ -20,6 +20,7 @@ from idefics2.v1 import files_pb2, requests_pb2
 from idefics2_service.keys.changes import create
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.settings import ApiSettings
+from ports import HOST
 from processes import Ready, running_service
 from security.callers import (
     DESCRIPTORS,
@@ -33,7 +34,7 @@ from security.callers import (
 from security.canaries import Canaries, find
 from security.canary import OUTSIDE, Speaker
 from security.web import WebCaller, use_web
-from store.servers import HOST, Server
+from store.servers import Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

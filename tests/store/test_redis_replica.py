@@ -11,8 +11,9 @@ from idefics2_service.errors import RequestNotFound, StartFailed, StoreUnavailab
 from idefics2_service.events import AttemptStarted, Finished, LogLine
 from idefics2_service.requests import RequestName, State
 from idefics2_service.store.records import Lease
+from ports import free_port
 from redis.asyncio import Redis
-from store.servers import BINARIES, Server, catch_up, cut_off, free_port, make_replica
+from store.servers import BINARIES, Server, catch_up, cut_off, make_replica
 from store.submissions import (
     KEY,
     claim,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from idefics2_service.errors import StartFailed
+from ports import HOST, free_port
 from redis.asyncio import Redis
-from store.servers import BINARIES, HOST, Server, free_port
+from store.servers import BINARIES, Server
 
 if TYPE_CHECKING:
     from store.conftest import StartServer, StartStore

@@ -11,7 +11,7 @@ from idefics2_service.settings import TraceSettings
 from idefics2_service.tracing import otlp
 from idefics2_service.tracing.otlp import OtlpTracer
 from idefics2_service.tracing.spans import NO_TRACER, Kind, current_span
-from store.servers import free_port
+from ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from clients.vectors.contents import Expansion
 from clients.vectors.outcomes import check_outcome
 from fakes.script import Answer
+from ports import HOST, free_port
 
 if TYPE_CHECKING:
     from clients.vectors.book import Vector
@@ -46,7 +46,7 @@ class Stage:
         """Make all calls, and compare what comes of them."""
         for call in self._calls:
             told = {name: value for name, value in call.items() if name != "expect"}
-            told["target"] = _find_nobody() if call.get("target") == "nobody" else target
+            told["target"] = f"{HOST}:{free_port()}" if call.get("target") == "nobody" else target
             told["api_key"] = _choose_key(call, api_key)
             outcome = await self._runner.perform(told)
             check_outcome(call, outcome)
@@ -69,10 +69,3 @@ def _choose_key(call: dict[str, Any], api_key: str) -> str:
 
 def _read_answer(answer: dict[str, Any]) -> Answer:
     return Answer(**{**answer, "pieces": tuple(answer.get("pieces", ()))})
-
-
-def _find_nobody() -> str:
-    """Find an address where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faults.requests.ports import free_port, wait_for_grpc, wait_for_store
 from faults.requests.programs import Program
-from store.servers import BINARIES, HOST, SAFE
+from ports import HOST, free_port, wait_for_grpc, wait_for_store
+from store.servers import BINARIES, SAFE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

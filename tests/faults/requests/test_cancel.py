@@ -14,8 +14,8 @@ from faults.requests.journal import read_notes
 from faults.requests.recoveries import cancel, measure_cancel
 from faults.requests.triton import HOLD, HOLD_PREFILL
 from idefics2.v1 import generation_pb2, requests_pb2
+from ports import HOST
 from processes import PATIENCE_SECONDS
-from store.servers import HOST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from faults.requests.ports import free_port, wait_for_port
 from faults.requests.programs import Program
-from store.servers import HOST
+from ports import HOST, free_port, wait_for_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from contextlib import suppress
 
 import grpc
-from store.servers import HOST
 
+HOST = "127.0.0.1"
+_PORTS = range(20_000, 32_768)
+"""Below those that Linux gives to outgoing connections."""
+_choices = iter(random.SystemRandom().sample(_PORTS, len(_PORTS)))
 _LOOK_SECONDS = 0.02
 
 
@@ -57,8 +61,12 @@ async def _pings(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Find a port that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Find a port that nobody uses, for a server that may be killed and started again.
+
+    None is found twice, and none that an outgoing connection might take while its server is away.
+    """
+    for port in _choices:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise RuntimeError("every port is in use, or was given away")
