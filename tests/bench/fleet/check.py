@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FIRST, TINY = "tiny_guess", "tiny"
 COMMAND = "make bench-fleet"
-NUM_ROUNDS = 3
+NUM_ROUNDS = 5
 NUM_ENDED = 500
 NUM_APPENDS = 5
 ANSWER = "x" * 400
