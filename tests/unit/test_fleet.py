@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import random
 import statistics
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from bench.fleet.profile import Profile, read_profile
 from bench.fleet.rollout import lose_gpu, lose_gpus, roll_out
 from bench.fleet.sizing import CannotBeKept, Setting, Wish, find_gpus, try_out
 from bench.fleet.store import StoreTimes
+from bench.fleet.surroundings import ALONE, PaceMeter, Surroundings, find_usual
 from bench.fleet.traffic import Ask, bursts, diurnal, draw_traffic, make_dice, on_off, steady
 from bench.fleet.trials import Observed, Trial, simulate
 from idefics2_engine.config import _MESSAGES_PER_CORE, EngineConfig
@@ -35,6 +37,7 @@ from idefics2_service import runs, workers
 from idefics2_service.settings import Settings
 from pictures import NUM_IMAGE_TOKENS, NUM_PATCHES, NUM_SPLIT_IMAGE_TOKENS
 from PIL import Image
+from processes import patience
 
 if TYPE_CHECKING:
     from bench.fleet.clock import Process
@@ -316,10 +319,10 @@ def test_what_a_gpu_was_measured_to_do_takes_the_place_of_what_was_guessed(profi
     assert replaced.step_seconds(1_024, 0) == pytest.approx(profile.step_seconds(1_024, 0))
 
 
-def make_trial(profile: Profile, load: Load, others: float = 0.0) -> Trial:
+def make_trial(profile: Profile, load: Load, around: Surroundings = ALONE) -> Trial:
     """Make what would have been observed, if the real service were as the profile says."""
     nothing = Observed(0, 0, 0, 0, 0, 0)
-    trial = Trial(load.name, load.asks, 0.0, others, nothing)
+    trial = Trial(load.name, load.asks, 0.0, around, nothing)
     return dataclasses.replace(trial, observed=simulate(profile, trial))
 
 
@@ -328,7 +331,7 @@ def test_a_fit_finds_what_was_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = read_profile("tiny_guess").profile
     loads = [load for load in make_calibration_loads() if load.name in {"8 at once, split", "8 at once"}]
     # On a machine that others use the second time.
-    trials = [make_trial(hidden, load, others) for others in (0.0, 1.5) for load in loads]
+    trials = [make_trial(hidden, load, Surroundings(others)) for others in (0.0, 1.5) for load in loads]
     begun = calibration.move(dataclasses.replace(hidden, patch_seconds=3 * hidden.patch_seconds), 1, 0.5)
     found = fit(begun, trials)
     assert found.patch_seconds == pytest.approx(hidden.patch_seconds, rel=0.1)
@@ -338,7 +341,7 @@ def test_a_fit_finds_what_was_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_machine_that_others_use_answers_as_much_slower_as_they_take_of_it() -> None:
     profile = dataclasses.replace(read_profile("tiny_guess").profile, way_seconds=0.0, message_seconds=0.0)
     (load,) = (load for load in make_calibration_loads() if load.name == "one by one, first tokens")
-    alone, beside = (make_trial(profile, load, others).observed for others in (1.0, 3.0))
+    alone, beside = (make_trial(profile, load, Surroundings(others)).observed for others in (1.0, 3.0))
     assert beside.end_p50 == pytest.approx(2 * alone.end_p50)
 
 
@@ -357,6 +360,28 @@ def test_cores_are_shared_evenly_and_nobody_has_more_than_one() -> None:
     clock.run()
     # From 0.5 s on three share two cores, until the second one ends at 1.25 s.
     assert ends == pytest.approx({"short": 1.25, "late": 1.75, "long": 3.25})
+
+
+def test_work_takes_longer_while_the_machine_is_slow() -> None:
+    clock = simpy.Environment()
+    cores = SharedCores(clock, 1, Surroundings(paces=[(0.0, 1.0), (1.0, 2.0), (3.0, 0.5)]))
+    ended = cores.begin(3.0).done
+    clock.run(until=ended)
+    # One second of it in the first second, one in the next two, and the last in half of one.
+    assert clock.now == pytest.approx(3.5)
+
+
+def test_a_pace_is_what_the_same_work_costs_in_each_second() -> None:
+    with PaceMeter() as meter:
+        begun = time.perf_counter()
+        for _ in patience("a piece of work to be done"):
+            if meter.read(begun):
+                break
+    (at, cost), *_ = costs = meter.read(begun)
+    assert at == 0
+    assert 0 < cost < 1
+    paces = Surroundings(paces=costs).relative_to(find_usual([costs])).paces
+    assert statistics.median(pace for _, pace in paces) == pytest.approx(1)
 
 
 def test_who_waits_in_a_line_comes_in_its_order() -> None:

@@ -51,6 +51,8 @@ class Callers:
         }
         self._files: dict[tuple[int, int], bytes] = {}
         self._num_rounds = 0
+        self.begun = 0.0
+        """When the time of the last requests began, as `time.perf_counter` counts."""
 
     async def ask_all(self, asks: Sequence[Ask]) -> list[Answered]:
         """Send each request at its time; return how they went, in their order.
@@ -59,8 +61,8 @@ class Callers:
         """
         self._num_rounds += 1
         messages = [self._write(ask) for ask in asks]
-        begun = time.perf_counter() + 0.1
-        calls = (self._ask(ask, message, begun) for ask, message in zip(asks, messages, strict=True))
+        self.begun = time.perf_counter() + 0.1
+        calls = (self._ask(ask, message, self.begun) for ask, message in zip(asks, messages, strict=True))
         return list(await asyncio.gather(*calls))
 
     async def _ask(self, ask: Ask, message: Any, begun: float) -> Answered:

@@ -75,10 +75,12 @@ def calibrate(trials: Sequence[Trial]) -> Profile:
 
 def make_check_rows(profile: Profile, trials: Sequence[Trial]) -> list[Row]:
     """Make rows of each load that the profile was not fitted to, and of how far the machine was ours."""
-    others = statistics.mean(trial.others for trial in trials) / len(os.sched_getaffinity(0))
+    others = statistics.mean(trial.around.others for trial in trials) / len(os.sched_getaffinity(0))
+    slowest = max(pace for trial in trials for _, pace in trial.around.paces)
     left = find_error(profile, _pick_calibration(trials)) ** 0.5
     rows = [
         make_row("cores' time that other programs took meanwhile", 100 * others, "%", goal=QUIET),
+        make_row("the machine's slowest second, beside its usual ones", slowest, "x"),
         make_row("how late the load generator was at worst", 1000 * max(t.latest for t in trials), "ms"),
         make_row("what the fit leaves of the loads it was made from, typically", 100 * left, "%"),
     ]

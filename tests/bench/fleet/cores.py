@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.fleet.clock import after, follow
+from bench.fleet.surroundings import ALONE, Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,14 +55,16 @@ class Cores:
 class SharedCores(Cores):
     """A few: whoever works gets as much of one as everybody else, and one of them at most."""
 
-    def __init__(self, clock: Environment, number: int, others: float = 0.0) -> None:
-        """Share so many cores with other programs, which want `others` of them all the time."""
+    def __init__(self, clock: Environment, number: int, around: Surroundings = ALONE) -> None:
+        """Share so many cores with other programs; times of paces are those of the clock."""
         super().__init__(clock)
-        self._number, self._others = number, others
+        self._number, self._others, self._pace = number, around.others, 1.0
         self._works: list[Work] = []
         self._had = self._had_at = 0.0
         """Seconds that somebody who works since the beginning has had by then."""
         self._num_plans = 0
+        for at, pace in around.paces:
+            after(clock, max(0.0, at - clock.now), partial(self._set_pace, pace))
 
     def begin(self, seconds: float) -> Work:
         """Begin so many seconds of work."""
@@ -88,10 +91,16 @@ class SharedCores(Cores):
         self._others = others
         self._plan()
 
+    def _set_pace(self, pace: float) -> None:
+        """Let work take so many times as long as usual from now on."""
+        self._catch_up()
+        self._pace = pace
+        self._plan()
+
     @property
     def _share(self) -> float:
-        """Of a core, for each who works."""
-        return min(1.0, self._number / (len(self._works) + self._others))
+        """Seconds of work that each who works gets done in one."""
+        return min(1.0, self._number / (len(self._works) + self._others)) / self._pace
 
     def _catch_up(self) -> None:
         now = self._clock.now

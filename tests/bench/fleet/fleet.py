@@ -9,6 +9,7 @@ import simpy
 from bench.fleet.clock import after
 from bench.fleet.replica import Job, Replica, Told
 from bench.fleet.store import LEASE_SECONDS, Store, StoreTimes, count_writes
+from bench.fleet.surroundings import ALONE, Surroundings
 from bench.fleet.traffic import make_dice
 
 if TYPE_CHECKING:
@@ -60,16 +61,16 @@ class Fleet:
         profile: Profile,
         store_times: StoreTimes | None = None,
         seed: int = 0,
-        others: float = 0.0,
+        around: Surroundings = ALONE,
     ) -> None:
-        """Begin without replicas; other programs want `others` of each one's cores all the time."""
+        """Begin without replicas; each machine is one's own but for what is `around`."""
         self.clock = simpy.Environment()
         self.replicas: list[Replica] = []
         """All that have a GPU: those that load their weights and those that end, too."""
         self.num_open = 0
         self.run = Run()
         self.store = Store(self.clock, store_times, self._dispatch) if store_times else None
-        self._profile, self._others = profile, others
+        self._profile, self._around = profile, around
         self._told = Told(self._begun, self._ended)
         self._dice = make_dice(seed)
         self._num_made = self._num_sent = 0
@@ -77,7 +78,7 @@ class Fleet:
 
     def add(self, start_seconds: float = 0.0) -> Replica:
         """Add a replica, which loads its weights for so long."""
-        replica = Replica(self.clock, self._profile, self._num_made, self._told, self._others)
+        replica = Replica(self.clock, self._profile, self._num_made, self._told, self._around)
         self._num_made += 1
         self.replicas.append(replica)
         self.run.gpu_seconds -= self.clock.now

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bench.fleet.clock import Process, after, follow
 from bench.fleet.cores import Cores, Line, SharedCores
 from bench.fleet.engine import Engine
+from bench.fleet.surroundings import ALONE, Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -52,9 +53,9 @@ class Replica:
     """Runs jobs until it is stopped or lost."""
 
     def __init__(
-        self, clock: Environment, profile: Profile, number: int, told: Told, others: float = 0.0
+        self, clock: Environment, profile: Profile, number: int, told: Told, around: Surroundings = ALONE
     ) -> None:
-        """Begin without a model; `start` loads it. Other programs want `others` of its cores all the time."""
+        """Begin without a model; `start` loads it. Its machine is its own but for what is `around`."""
         self.number = number
         self.is_taking = False
         """Whether it has a model, and claims."""
@@ -66,7 +67,7 @@ class Replica:
         """Jobs that were claimed and have not begun."""
         self.busy_seconds = 0.0
         """Of the GPU."""
-        self._clock, self._profile, self._told, self._others = clock, profile, told, others
+        self._clock, self._profile, self._told, self._around = clock, profile, told, around
         self._life = 0
         """Changes when all it had is lost."""
         self._wake: Event = clock.event()
@@ -85,7 +86,7 @@ class Replica:
 
     def _make_cores(self) -> Cores:
         num_cores = self._profile.num_cores
-        return SharedCores(self._clock, num_cores, self._others) if num_cores else Cores(self._clock)
+        return SharedCores(self._clock, num_cores, self._around) if num_cores else Cores(self._clock)
 
     def lose(self) -> list[Job]:
         """Stop at once; return the jobs that are to be run elsewhere."""
@@ -161,14 +162,14 @@ class Replica:
         """Step after step, for as long as nothing is lost."""
         while life == self._life:
             if self._engine.is_idle:
-                self._cores.set_others(self._others)
+                self._cores.set_others(self._around.others)
                 self._wake = self._clock.event()
                 yield self._wake
                 continue
             stretch, admitted = self._engine.plan()
             for sequence in admitted:
                 self._begin(self.jobs[sequence.ask.number])
-            self._cores.set_others(self._others + self._count_tellers(stretch))
+            self._cores.set_others(self._around.others + self._count_tellers(stretch))
             begun_at = self._clock.now
             stretch = yield from self._wait(stretch)
             if life == self._life:

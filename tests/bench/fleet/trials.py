@@ -1,7 +1,7 @@
 """Loads on the real service, and the same on the simulation.
 
-Both see the same requests at the same times, the load generator's lateness included, and other programs that
-take as much of the machine.
+Both see the same requests at the same times, the load generator's lateness included, other programs that take
+as much of the machine, and the same pace of its cores from second to second.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench.fleet.fleet import Fleet
 from bench.fleet.neighbours import Neighbours
+from bench.fleet.surroundings import PaceMeter, Surroundings, find_usual
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +45,8 @@ class Trial:
     """As they were sent."""
     latest: float
     """Seconds that one of them was sent after its time."""
-    others: float
-    """Cores that other programs had meanwhile."""
+    around: Surroundings
+    """What else went on."""
     observed: Observed
 
 
@@ -70,23 +71,26 @@ def _find_percentile(seconds: Sequence[float], percent: int) -> float:
 
 async def try_all(callers: Callers, loads: Sequence[Load], num_rounds: int) -> list[Trial]:
     """Run loads on the real service, all of them in turns, so that what drifts drifts for all."""
-    return [await _try(callers, load) for _ in range(num_rounds) for load in loads]
+    trials = [await _try(callers, load) for _ in range(num_rounds) for load in loads]
+    usual = find_usual([trial.around.paces for trial in trials])
+    return [dataclasses.replace(trial, around=trial.around.relative_to(usual)) for trial in trials]
 
 
 async def _try(callers: Callers, load: Load) -> Trial:
     neighbours = Neighbours(callers.pid)
-    answers = await callers.ask_all(load.asks)
-    others = neighbours.measure()
+    with PaceMeter() as meter:
+        answers = await callers.ask_all(load.asks)
+    around = Surroundings(neighbours.measure(), meter.read(callers.begun))
     sent = sorted(answers, key=lambda answer: answer.sent)
     asks = [dataclasses.replace(answer.ask, time=answer.sent) for answer in sent]
     observed = observe(asks, [answer.first_token for answer in sent], [answer.end for answer in sent])
     latest = max(answer.sent - answer.ask.time for answer in answers)
-    return Trial(load.name, asks, latest, others, observed)
+    return Trial(load.name, asks, latest, around, observed)
 
 
 def simulate(profile: Profile, trial: Trial) -> Observed:
-    """Run what was sent on one simulated replica, on a machine that others use as much."""
-    fleet = Fleet(profile, others=trial.others)
+    """Run what was sent on one simulated replica, around which the same goes on."""
+    fleet = Fleet(profile, around=trial.around)
     fleet.add()
     jobs = fleet.go(trial.asks).jobs
     return observe(trial.asks, [job.first_token_at for job in jobs], [job.ended_at for job in jobs])
