@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -442,3 +443,23 @@ async def test_a_call_whose_deadline_passes_in_the_line_never_reaches_the_model(
         hall.backend.gate.set()
         assert await running == RED_CIRCLE
         assert hall.backend.num_begun == 1
+
+
+async def test_of_a_call_that_is_read_when_nobody_waits_any_more_nothing_else_is_read(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    async with open_hall(make_settings, tmp_path) as hall:
+
+        def ask() -> None:
+            with grpc.insecure_channel(hall.service.app.grpc_address) as channel:
+                stub: Any = requests_pb2_grpc.RequestServiceStub(channel)
+                with suppress(grpc.RpcError):
+                    stub.GetRequest(requests_pb2.GetRequestRequest(), metadata=hall.anna, timeout=0.3)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        asking.join()  # in the service's own thread, which reads no call until its caller has left
+        told = {"grpc_service": "idefics2.v1.RequestService", "grpc_method": "GetRequest"}
+        handled = "grpc_server_handled_total"
+        await hall.wait_for_metric(handled, 1, grpc_code="DEADLINE_EXCEEDED", **told)
+        assert not hall.metric("grpc_server_handling_seconds_count", **told)

@@ -113,6 +113,9 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
             make, work = grpc.stream_stream_rpc_method_handler, self._send
 
         async def answer(messages: AsyncIterator[bytes], context: ServicerContext) -> Any:
+            if _is_too_late(context):
+                self._metrics.handled.labels(service, name, "DEADLINE_EXCEEDED").inc()
+                raise asyncio.CancelledError
             metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
             call = _Call(service, name, handler, messages, context, _request_id(metadata))
             with self._begin_span(call):
@@ -216,6 +219,12 @@ async def _refuse_unknown(_: AsyncIterator[bytes], context: ServicerContext) -> 
     Its message is not waited for: it may never come.
     """
     await abort(context, MethodUnknown("this server has no such method"))
+
+
+def _is_too_late(context: ServicerContext) -> bool:
+    """Tell whether nobody waits any more; of the calls that are read first after an outage, most are such."""
+    seconds_left = context.time_remaining()
+    return seconds_left is not None and seconds_left <= 0
 
 
 def _request_id(metadata: dict[str, str]) -> str:
