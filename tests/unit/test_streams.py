@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+import gc
+from typing import TYPE_CHECKING, Any, cast
 
+import grpc
 import pytest
 from idefics2_service.rpc.streams import sending
 
@@ -18,12 +20,15 @@ class SlowCall:
     def __init__(self) -> None:
         self.began, self.may_end, self.ended = (asyncio.Event() for _ in range(3))
         self.written: list[str] = []
+        self.failure: Exception | None = None
 
     async def write(self, message: str) -> None:
         self.began.set()
         await self.may_end.wait()
-        self.written.append(message)
         self.ended.set()
+        if self.failure is not None:
+            raise self.failure
+        self.written.append(message)
 
 
 async def test_a_message_that_is_on_its_way_when_the_caller_leaves_is_written_to_its_end() -> None:
@@ -38,3 +43,20 @@ async def test_a_message_that_is_on_its_way_when_the_caller_leaves_is_written_to
     call.may_end.set()
     await call.ended.wait()
     assert call.written == ["a message"]
+
+
+async def test_nobody_is_told_that_a_message_failed_whose_caller_had_left() -> None:
+    call, told = SlowCall(), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: told.append(fault))
+    call.failure = grpc.aio.UsageError("the call has ended")
+    async with sending(cast("ServicerContext", call), 60) as sender:
+        writing = asyncio.create_task(sender.write("a message"))
+        await call.began.wait()
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+    call.may_end.set()
+    await call.ended.wait()
+    await asyncio.sleep(0)  # the write ends in this turn of the loop, and is forgotten in the next
+    gc.collect()
+    assert told == []

@@ -55,6 +55,9 @@ class Sender:
             await asyncio.shield(writing)
         except grpc.aio.BaseError as error:
             raise asyncio.CancelledError from error
+        except asyncio.CancelledError:
+            writing.add_done_callback(_expect_failure)
+            raise
         self._began = math.inf
 
     def stop(self) -> None:
@@ -88,6 +91,12 @@ async def sending(context: ServicerContext, stall_seconds: float) -> AsyncIterat
         raise ReaderStalled(f"nothing of the stream was read for {stall_seconds:g} s") from error
     finally:
         sender.stop()
+
+
+def _expect_failure(writing: asyncio.Future[None]) -> None:
+    """Let nobody be told that a message failed whose caller has left, or was given up."""
+    if not writing.cancelled():
+        writing.exception()
 
 
 async def receive_one(context: ServicerContext) -> bytes:
