@@ -31,14 +31,19 @@ class SlowCall:
         self.written.append(message)
 
 
-async def test_a_message_that_is_on_its_way_when_the_caller_leaves_is_written_to_its_end() -> None:
-    call = SlowCall()
+async def leave_while_it_is_sent(call: SlowCall) -> None:
+    """Begin to send a message, whose caller leaves."""
     async with sending(cast("ServicerContext", call), 60) as sender:
         writing = asyncio.create_task(sender.write("a message"))
         await call.began.wait()
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await writing
+
+
+async def test_a_message_that_is_on_its_way_when_the_caller_leaves_is_written_to_its_end() -> None:
+    call = SlowCall()
+    await leave_while_it_is_sent(call)
     assert call.written == []
     call.may_end.set()
     await call.ended.wait()
@@ -49,12 +54,7 @@ async def test_nobody_is_told_that_a_message_failed_whose_caller_had_left() -> N
     call, told = SlowCall(), list[dict[str, Any]]()
     asyncio.get_running_loop().set_exception_handler(lambda _, fault: told.append(fault))
     call.failure = grpc.aio.UsageError("the call has ended")
-    async with sending(cast("ServicerContext", call), 60) as sender:
-        writing = asyncio.create_task(sender.write("a message"))
-        await call.began.wait()
-        writing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await writing
+    await leave_while_it_is_sent(call)
     call.may_end.set()
     await call.ended.wait()
     await asyncio.sleep(0)  # the write ends in this turn of the loop, and is forgotten in the next
