@@ -19,7 +19,7 @@ from training.__main__ import main
 from training.batches import KINDS, Batch, Writer
 from training.evaluate import Score, render, score, wilson
 from training.export import FILES, export
-from training.learner import describe
+from training.learner import Kind, describe
 from training.losses import judge, judge_offsets, penalize
 from training.model import AuxiliaryHeads, make_model, point_latents
 from training.plan import Lesson, Plan
@@ -253,6 +253,25 @@ def test_while_answers_are_learned_from_memory_nothing_changes_in_what_it_sees(
     ]
     assert changed[:2] == [{"text_model", "weight"}] * 2  # and of the head, the weight
     assert changed[2] == {"vision_model", "connector", "text_model", "weight"}
+
+
+@pytest.mark.parametrize("lesson", [Lesson.PLACES, Lesson.ANSWERS, Lesson.TOGETHER])
+def test_a_processor_that_multiplies_in_bfloat16_learns_as_others_do(
+    lesson: Lesson,
+    tmp_path: Path,
+    tokenizer_folder: Path,
+    examples: pool.Pool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
+    trainer = Trainer(Plan(steps=((lesson, 2),), chunks=1, chunk=CHUNK), examples, tmp_path)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    batch = next(trainer.batches())
+    assert describe([trainer.learn(batch)])["norm"] > 0
+    part = batch[0] if isinstance(batch, list) else batch
+    loss = trainer.learner.judge(Kind.of(lesson, part), part).item()
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    assert trainer.learner.judge(Kind.of(lesson, part), part).item() == pytest.approx(loss, rel=0.02)
 
 
 def test_what_is_remembered_of_each_picture_is_what_the_latents_say_of_it(

@@ -146,7 +146,7 @@ class Learner(nn.Module):
             latents = [self.latents(context) for context in contexts]
         else:
             assert self.memory is not None  # noqa: S101  # it was filled when the lesson began
-            contexts, latents = [], [self.memory.index_select(0, batch.pictures)]
+            contexts, latents = [], [self.memory.index_select(0, batch.pictures).float()]
         logits, wanted = self._predict(batch, torch.cat(latents))
         each = F.cross_entropy(logits, wanted, reduction="none")
         loss = (each * batch.weights).sum() / batch.weights.sum()
