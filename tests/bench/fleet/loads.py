@@ -51,6 +51,7 @@ def make_warm_up_loads() -> list[Load]:
 
 def make_calibration_loads() -> list[Load]:
     """Make what a profile is fitted to: each kind of work alone, in a crowd, and in traffic."""
+    seconds = 10.0
     return [
         one_by_one("one by one, first tokens", WHOLE, SHORT, FEW),
         one_by_one("one by one, answers", WHOLE, SHORT, MANY),
@@ -60,10 +61,11 @@ def make_calibration_loads() -> list[Load]:
         together("8 at once", WHOLE, 8, MANY),
         together("32 at once", WHOLE, 32, MANY),
         together("8 at once, split", SPLIT, 8, FEW),
-        arriving("8 a second, whole", steady(8.0), Mix(((1.0, WHOLE),), SHORT, SOME), 5.0, 21),
-        arriving("16 a second, whole", steady(16.0), Mix(((1.0, WHOLE),), SHORT, SOME), 5.0, 22),
-        arriving("4 a second, split", steady(4.0), Mix(((1.0, SPLIT),), LONG, SOME), 5.0, 23),
-        arriving("16 a second, one image", steady(16.0), _repeated(SHORT, SOME), 5.0, 24),
+        arriving("8 a second, whole", steady(8.0), Mix(((1.0, WHOLE),), SHORT, SOME), seconds, 21),
+        arriving("16 a second, whole", steady(16.0), Mix(((1.0, WHOLE),), SHORT, SOME), seconds, 22),
+        arriving("4 a second, split", steady(4.0), Mix(((1.0, SPLIT),), LONG, SOME), seconds, 23),
+        arriving("16 a second, one image", steady(16.0), _repeated(SHORT, SOME), seconds, 24),
+        arriving("12 a second, half of them repeated", steady(12.0), _repeated(SHORT, SOME, 0.5), seconds, 25),
     ]
 
 
@@ -71,7 +73,7 @@ def make_checked_loads() -> list[Load]:
     """Make what a profile is judged by: other rates and other mixes, drawn anew."""
     often = _repeated(SHORT, SOME, 0.7)
     mixed = Mix(((0.6, WHOLE), (0.2, WIDE), (0.2, SPLIT)), Lengths(30, 0.5, 200), SOME)
-    seconds = 10.0
+    seconds = 20.0
     return [
         arriving("6 a second, whole pictures", steady(6.0), Mix(((1.0, WHOLE),), SHORT, MANY), seconds, 31),
         arriving("12 a second, whole pictures", steady(12.0), Mix(((1.0, WHOLE),), SHORT, SOME), seconds, 32),
