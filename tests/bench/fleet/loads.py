@@ -65,7 +65,7 @@ def make_calibration_loads() -> list[Load]:
         arriving("16 a second, whole", steady(16.0), Mix(((1.0, WHOLE),), SHORT, SOME), seconds, 22),
         arriving("4 a second, split", steady(4.0), Mix(((1.0, SPLIT),), LONG, SOME), seconds, 23),
         arriving("16 a second, one image", steady(16.0), _repeated(SHORT, SOME), seconds, 24),
-        arriving("12 a second, half of them repeated", steady(12.0), _repeated(SHORT, SOME, 0.5), seconds, 25),
+        arriving("12 a second, half repeated", steady(12.0), _repeated(SHORT, SOME, 0.5), seconds, 25),
     ]
 
 
