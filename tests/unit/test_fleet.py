@@ -321,8 +321,7 @@ def test_what_a_gpu_was_measured_to_do_takes_the_place_of_what_was_guessed(profi
 
 def make_trial(profile: Profile, load: Load, around: Surroundings = ALONE) -> Trial:
     """Make what would have been observed, if the real service were as the profile says."""
-    nothing = Observed(0, 0, 0, 0, 0, 0)
-    trial = Trial(load.name, load.asks, 0.0, around, nothing)
+    trial = Trial(load.name, load.asks, 0.0, around, Observed(0))
     return dataclasses.replace(trial, observed=simulate(profile, trial))
 
 
@@ -371,7 +370,7 @@ def test_work_takes_longer_while_the_machine_is_slow() -> None:
     assert clock.now == pytest.approx(3.5)
 
 
-def test_a_pace_is_what_the_same_work_costs_in_each_second() -> None:
+def test_a_pace_is_what_the_same_work_costs_from_time_to_time() -> None:
     with PaceMeter() as meter:
         begun = time.perf_counter()
         for _ in patience("a piece of work to be done"):

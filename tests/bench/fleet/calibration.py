@@ -1,7 +1,7 @@
 """A profile of this machine with the embedded checkpoint, fitted to the real service.
 
 A figure alone cannot be measured through the whole service, whose processes share the machine's cores. So the
-simulation gets the same loads, and its figures are moved, one at a time, until it agrees best.
+simulation gets the same loads, and its figures are moved until it agrees best.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from bench.fleet.trials import simulate
+from scipy.optimize import least_squares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,47 +29,54 @@ FITTED: tuple[Figure, ...] = (
 )  # fmt: skip
 COMPARED = (("first_p50", 2.0), ("end_p50", 2.0), ("first_p90", 1.0), ("end_p90", 1.0))
 """What the fit looks at, and how much it weighs: a p99 of a short load is chance."""
-STEPS = (1.6, 1.25, 1.1, 1.04)
-"""By how much a figure is moved: first far, then less and less."""
 FARTHEST = 10.0
-"""By how much it may move in all: what has no influence on any load must not vanish."""
+"""By how much a figure may move in all: what has no influence on any load must not vanish."""
+TRIED = 0.04
+"""By which part a figure is moved to see what that changes: below, a whole step more or less of one request
+would pass for a slope."""
+MAX_ROUNDS = 20
 
 
 def find_error(profile: Profile, trials: Sequence[Trial]) -> float:
-    """Return how far the simulation is from what was measured: the mean square of the ratios' logarithms.
+    """Return how far the simulation is from what was measured, typically: the ratios' logarithm."""
+    return math.sqrt(statistics.mean(miss**2 for miss in find_misses(profile, trials)))
+
+
+def find_misses(profile: Profile, trials: Sequence[Trial]) -> list[float]:
+    """Return the logarithm of simulated over measured for each compared figure of each load, weighted.
 
     Of the trials of one load, the median counts.
     """
     pairs: defaultdict[str, list[tuple[Observed, Observed]]] = defaultdict(list)
     for trial in trials:
         pairs[trial.load].append((simulate(profile, trial), trial.observed))
-    squares = [
-        weight
-        * math.log(statistics.median(getattr(here, name) / getattr(there, name) for here, there in some)) ** 2
+    return [
+        math.sqrt(weight)
+        * math.log(statistics.median(getattr(here, name) / getattr(there, name) for here, there in some))
         for some in pairs.values()
         for name, weight in COMPARED
     ]
-    return sum(squares) / len(squares)
 
 
 def fit(profile: Profile, trials: Sequence[Trial]) -> Profile:
-    """Move each figure up and down, for as long as that helps."""
-    best, error = profile, find_error(profile, trials)
-    for step in STEPS:
-        for figure in FITTED * 2:
-            for factor in (step, 1 / step):
-                moved = move(best, figure, factor)
-                while is_near(moved, profile) and (found := find_error(moved, trials)) < error:
-                    best, error = moved, found
-                    moved = move(best, figure, factor)
-        print(f"fit: steps of {step:g}, typical error {100 * math.sqrt(error):.0f} %", flush=True)
-    return best
+    """Move all figures at once, by least squares, for as long as that helps."""
 
+    def move_all(factors: Sequence[float]) -> Profile:
+        moved = profile
+        for figure, factor in zip(FITTED, factors, strict=True):
+            moved = move(moved, figure, factor)
+        return moved
 
-def is_near(moved: Profile, profile: Profile) -> bool:
-    """Tell whether no figure went too far."""
-    ratios = (read_figure(moved, figure) / read_figure(profile, figure) for figure in FITTED)
-    return all(1 / FARTHEST <= ratio <= FARTHEST for ratio in ratios)
+    found = least_squares(
+        lambda factors: find_misses(move_all(factors), trials),
+        [1.0] * len(FITTED),
+        bounds=(1 / FARTHEST, FARTHEST),
+        diff_step=TRIED,
+        max_nfev=MAX_ROUNDS,
+    )
+    fitted = move_all(found.x)
+    print(f"fit: typical error {100 * find_error(fitted, trials):.1f} %", flush=True)
+    return fitted
 
 
 def read_figure(profile: Profile, figure: Figure) -> float:

@@ -18,8 +18,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PAUSE_SECONDS = 0.1
-_STRETCH_SECONDS = 1.0
+_PAUSE_SECONDS = 0.06
+_STRETCH_SECONDS = 0.25
 """A pace is that of so long: one piece of work says little."""
 _NUM_PRODUCTS = 40
 _ROWS, _MATRIX = np.ones((4, 128), np.float32), np.ones((128, 384), np.float32)

@@ -26,14 +26,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observed:
-    """How a load went, in seconds and requests a second."""
+    """How a load went."""
 
     rate: float
-    first_p50: float
-    first_p90: float
-    end_p50: float
-    end_p90: float
-    end_p99: float
+    """Answers a second."""
+    to_first: Sequence[float] = ()
+    """Seconds from when each request was sent to its first token."""
+    to_end: Sequence[float] = ()
+    """And to its end."""
+
+    @property
+    def first_p50(self) -> float:
+        """Half of the requests had their first token in so many seconds."""
+        return find_percentile(self.to_first, 50)
+
+    @property
+    def first_p90(self) -> float:
+        """And 90 of a hundred in so many."""
+        return find_percentile(self.to_first, 90)
+
+    @property
+    def end_p50(self) -> float:
+        """Half of the requests ended in so many seconds."""
+        return find_percentile(self.to_end, 50)
+
+    @property
+    def end_p90(self) -> float:
+        """And 90 of a hundred in so many."""
+        return find_percentile(self.to_end, 90)
 
 
 @dataclass(frozen=True)
@@ -52,19 +72,14 @@ class Trial:
 
 def observe(asks: Sequence[Ask], firsts: Sequence[float], ends: Sequence[float]) -> Observed:
     """Sum up a load: when each request had its first token and its end."""
-    to_first = [first - ask.time for ask, first in zip(asks, firsts, strict=True)]
-    to_end = [end - ask.time for ask, end in zip(asks, ends, strict=True)]
     return Observed(
-        rate=len(asks) / max(ends),
-        first_p50=_find_percentile(to_first, 50),
-        first_p90=_find_percentile(to_first, 90),
-        end_p50=_find_percentile(to_end, 50),
-        end_p90=_find_percentile(to_end, 90),
-        end_p99=_find_percentile(to_end, 99),
+        len(asks) / max(ends),
+        [first - ask.time for ask, first in zip(asks, firsts, strict=True)],
+        [end - ask.time for ask, end in zip(asks, ends, strict=True)],
     )
 
 
-def _find_percentile(seconds: Sequence[float], percent: int) -> float:
+def find_percentile(seconds: Sequence[float], percent: int) -> float:
     """Return what so many of a hundred do not exceed; of fewer than a hundred, nothing beyond the longest."""
     return statistics.quantiles(seconds, n=100, method="inclusive")[percent - 1]
 
