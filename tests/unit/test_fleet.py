@@ -334,6 +334,7 @@ def test_a_fit_finds_what_was_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = calibration.move(dataclasses.replace(hidden, patch_seconds=3 * hidden.patch_seconds), 1, 0.5)
     found = fit(begun, trials)
     assert found.patch_seconds == pytest.approx(hidden.patch_seconds, rel=0.1)
+    assert type(found.patch_seconds) is float  # and not numpy's, which no file takes
     assert found.step_seconds(8, 0) == pytest.approx(hidden.step_seconds(8, 0), rel=0.1)
 
 

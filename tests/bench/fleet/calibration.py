@@ -74,7 +74,7 @@ def fit(profile: Profile, trials: Sequence[Trial]) -> Profile:
         diff_step=TRIED,
         max_nfev=MAX_ROUNDS,
     )
-    fitted = move_all(found.x)
+    fitted = move_all(found.x.tolist())
     print(f"fit: typical error {100 * find_error(fitted, trials):.1f} %", flush=True)
     return fitted
 
