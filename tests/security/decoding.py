@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Decoder:
         worker = self._worker()
         _forget_peak(worker)
         before, begun = _cpu_seconds(worker), time.monotonic()
-        reason, problem = self._refuse(data)
+        reason, problem = await asyncio.to_thread(self._refuse, data)
         clock_seconds = time.monotonic() - begun
         if not worker.is_running():
             self.check_known()  # by a new one
