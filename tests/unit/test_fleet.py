@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import simpy
-from bench.fleet import calibration, gpus, parts, rollout, sizing, store
+from bench.fleet import calibration, check, gpus, parts, rollout, sizing, store
 from bench.fleet.autoscaler import Autoscaler, read_rules
 from bench.fleet.calibration import fit
 from bench.fleet.cores import Cores, Line, SharedCores
@@ -336,6 +336,16 @@ def test_a_fit_finds_what_was_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.patch_seconds == pytest.approx(hidden.patch_seconds, rel=0.1)
     assert type(found.patch_seconds) is float  # and not numpy's, which no file takes
     assert found.step_seconds(8, 0) == pytest.approx(hidden.step_seconds(8, 0), rel=0.1)
+
+
+def test_the_slowest_answers_are_those_of_all_runs() -> None:
+    profile = read_profile("tiny_guess").profile
+    (load,) = (load for load in make_calibration_loads() if load.name == "32 at once")
+    runs = [make_trial(profile, load, Surroundings(others)) for others in (0.0, 0.0, 6.0)]
+    *_, slowest = check._make_load_rows(profile, runs)
+    longest = [max(run.observed.to_end) for run in runs]
+    assert slowest.ratio == pytest.approx(1)
+    assert longest[1] < slowest.value / 1000 <= longest[2]  # of the run that was disturbed
 
 
 def test_a_machine_that_others_use_answers_as_much_slower_as_they_take_of_it() -> None:
