@@ -115,6 +115,13 @@ async def stream(data: bytes, chunk_bytes: int = 700) -> AsyncIterator[bytes]:
         yield data[start : start + chunk_bytes]
 
 
+async def stream_after(barrier: asyncio.Barrier, data: bytes) -> AsyncIterator[bytes]:
+    """Let bytes come once all whom the barrier counts wait for theirs."""
+    await barrier.wait()
+    async for chunk in stream(data):
+        yield chunk
+
+
 async def break_off(data: bytes) -> AsyncIterator[bytes]:
     """Let bytes come, and break."""
     async for chunk in stream(data):
@@ -379,8 +386,14 @@ async def test_parts_that_are_too_large_together_are_refused(desk: Desk) -> None
     for size in (10_000, None):
         error = await refuse(FileTooLarge, desk.bring_part(file_id, 2, PICTURE[:10_000], size))
         assert "100000" in error.message
-    first, second = await asyncio.gather(*(desk.bring_part(file_id, n, OTHER) for n in (2, 3)))
-    named = [(1, etag), (2, first), (3, second)]
+    both_begun = asyncio.Barrier(2)  # so that neither knows of the other
+
+    async def bring_beside(number: int) -> str:
+        chunks = stream_after(both_begun, OTHER)
+        return await desk.announcements.receive_part(KEY, file_id, number, None, chunks)
+
+    second, third = await asyncio.gather(bring_beside(2), bring_beside(3))
+    named = [(1, etag), (2, second), (3, third)]
     assert (await refuse(FileTooLarge, desk.complete(file_id, named))).field == "parts"
     assert (await desk.complete(file_id, [(1, etag)])).sha256 == SHA256
 
