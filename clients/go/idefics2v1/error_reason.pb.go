@@ -129,8 +129,8 @@ const (
 	// RESOURCE_EXHAUSTED, with RetryInfo. Too many calls are open at this replica, or too many of this API key: it may
 	// not have more than are free for all others.
 	ErrorReason_CALLS_FULL ErrorReason = 65
-	// RESOURCE_EXHAUSTED, with RetryInfo. The files of all requests at this replica are as many bytes as it holds at a
-	// time, or those of this API key are: they may not be more than are free for all others.
+	// RESOURCE_EXHAUSTED, with RetryInfo. The files of calls and requests at this replica are as many bytes as it holds
+	// at a time, or those of this API key are: they may not be more than are free for all others.
 	ErrorReason_MEMORY_FULL ErrorReason = 66
 	// CANCELLED. The caller cancelled the request.
 	ErrorReason_REQUEST_CANCELLED ErrorReason = 70

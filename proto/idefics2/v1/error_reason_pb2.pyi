@@ -137,8 +137,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     not have more than are free for all others.
     """
     MEMORY_FULL: _ErrorReason.ValueType  # 66
-    """RESOURCE_EXHAUSTED, with RetryInfo. The files of all requests at this replica are as many bytes as it holds at a
-    time, or those of this API key are: they may not be more than are free for all others.
+    """RESOURCE_EXHAUSTED, with RetryInfo. The files of calls and requests at this replica are as many bytes as it holds
+    at a time, or those of this API key are: they may not be more than are free for all others.
     """
     REQUEST_CANCELLED: _ErrorReason.ValueType  # 70
     """CANCELLED. The caller cancelled the request."""
@@ -288,8 +288,8 @@ CALLS_FULL: ErrorReason.ValueType  # 65
 not have more than are free for all others.
 """
 MEMORY_FULL: ErrorReason.ValueType  # 66
-"""RESOURCE_EXHAUSTED, with RetryInfo. The files of all requests at this replica are as many bytes as it holds at a
-time, or those of this API key are: they may not be more than are free for all others.
+"""RESOURCE_EXHAUSTED, with RetryInfo. The files of calls and requests at this replica are as many bytes as it holds
+at a time, or those of this API key are: they may not be more than are free for all others.
 """
 REQUEST_CANCELLED: ErrorReason.ValueType  # 70
 """CANCELLED. The caller cancelled the request."""

@@ -353,8 +353,8 @@ export enum ErrorReason {
   CALLS_FULL = 65,
 
   /**
-   * RESOURCE_EXHAUSTED, with RetryInfo. The files of all requests at this replica are as many bytes as it holds at a
-   * time, or those of this API key are: they may not be more than are free for all others.
+   * RESOURCE_EXHAUSTED, with RetryInfo. The files of calls and requests at this replica are as many bytes as it holds
+   * at a time, or those of this API key are: they may not be more than are free for all others.
    *
    * @generated from enum value: MEMORY_FULL = 66;
    */

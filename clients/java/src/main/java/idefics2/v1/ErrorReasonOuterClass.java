@@ -406,8 +406,8 @@ public final class ErrorReasonOuterClass {
     CALLS_FULL(65),
     /**
      * <pre>
-     * RESOURCE_EXHAUSTED, with RetryInfo. The files of all requests at this replica are as many bytes as it holds at a
-     * time, or those of this API key are: they may not be more than are free for all others.
+     * RESOURCE_EXHAUSTED, with RetryInfo. The files of calls and requests at this replica are as many bytes as it holds
+     * at a time, or those of this API key are: they may not be more than are free for all others.
      * </pre>
      *
      * <code>MEMORY_FULL = 66;</code>
@@ -901,8 +901,8 @@ public final class ErrorReasonOuterClass {
     public static final int CALLS_FULL_VALUE = 65;
     /**
      * <pre>
-     * RESOURCE_EXHAUSTED, with RetryInfo. The files of all requests at this replica are as many bytes as it holds at a
-     * time, or those of this API key are: they may not be more than are free for all others.
+     * RESOURCE_EXHAUSTED, with RetryInfo. The files of calls and requests at this replica are as many bytes as it holds
+     * at a time, or those of this API key are: they may not be more than are free for all others.
      * </pre>
      *
      * <code>MEMORY_FULL = 66;</code>
