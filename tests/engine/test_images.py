@@ -120,6 +120,8 @@ def test_a_palette_with_transparent_colours_is_seen_on_white() -> None:
     assert pixels(decode(png(3, 2, 8, 3, rows, PLTE=palette))) == [[RED, GREEN, BLUE]] * 2
     clear = png(3, 2, 8, 3, rows, PLTE=palette, tRNS=bytes([255, 0]))
     assert pixels(decode(clear)) == [[RED, WHITE, BLUE]] * 2
+    half_clear = png(3, 2, 8, 3, rows, PLTE=palette, tRNS=bytes([0, 255, 127]))
+    assert pixels(decode(half_clear)) == [[WHITE, GREEN, (128, 128, 255)]] * 2
 
 
 @pytest.mark.parametrize(
