@@ -77,7 +77,8 @@ def _unpack() -> Program:
         UNPACKED.mkdir(exist_ok=True)
         for name in ("al2023.tar", "swiftshader.tar", "fonts.tar"):
             archive = _decompress(f"{name}.br", UNPACKED / name)
-            shutil.unpack_archive(archive, UNPACKED, filter="data")
+            # Not by `tarfile`, whose filters some Pythons of 3.11 lack, and whose absence others warn of.
+            subprocess.run(["tar", "--extract", f"--file={archive}", f"--directory={UNPACKED}"], check=True)
         (UNPACKED / "fonts.conf").write_text(_FONTS.format(folder=UNPACKED))
         unfinished = _decompress("chromium.br", UNPACKED / "unfinished")
         unfinished.chmod(0o755)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -31,7 +30,8 @@ def _fetch() -> None:
         wanted.write_text(f"pillow=={VERSION} --hash=sha256:{_SHA256}\n")
         options = ("--quiet", "--no-deps", "--no-binary", "pillow", "--dest", name)
         subprocess.run([sys.executable, "-m", "pip", "download", *options, "-r", str(wanted)], check=True)
-        with tarfile.open(Path(name, f"pillow-{VERSION}.tar.gz")) as archive:
-            members = [member for member in archive if member.name.startswith(f"{_PICTURES}/")]
-            archive.extractall(name, members, filter="data")
+        archive = Path(name, f"pillow-{VERSION}.tar.gz")
+        subprocess.run(
+            ["tar", "--extract", f"--file={archive}", f"--directory={name}", _PICTURES], check=True
+        )
         shutil.move(Path(name, f"pillow-{VERSION}"), _CACHE)
