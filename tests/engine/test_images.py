@@ -12,6 +12,7 @@ from idefics2_engine.images import InvalidImage, Sizing
 from idefics2_engine.pictures import FORMATS, Bounds, decode_picture
 from pictures import draw_red_circle, encode
 from PIL import Image
+from plain import decode_plainly
 
 MAX_PIXELS, MAX_BYTES = 40_000_000, 200_000_000
 SIZING = Sizing(shortest_edge=378, longest_edge=980, patch_size=14, resample=2)
@@ -122,6 +123,15 @@ def test_a_palette_with_transparent_colours_is_seen_on_white() -> None:
     assert pixels(decode(clear)) == [[RED, WHITE, BLUE]] * 2
     half_clear = png(3, 2, 8, 3, rows, PLTE=palette, tRNS=bytes([0, 255, 127]))
     assert pixels(decode(half_clear)) == [[WHITE, GREEN, (128, 128, 255)]] * 2
+
+
+@pytest.mark.parametrize("num_colours", [3, 256])
+@pytest.mark.parametrize("alphas", [b"\0", bytes([0, 255, 127]), bytes(range(256))], ids=len)
+def test_a_palette_is_seen_as_each_of_its_pixels_would_be(num_colours: int, alphas: bytes) -> None:
+    rows = (b"\0" + bytes(range(256))) * 2  # colours that the palette lacks, too
+    palette = bytes(41 * n % 256 for n in range(3 * num_colours))
+    picture = png(256, 2, 8, 3, rows, PLTE=palette, tRNS=alphas)
+    assert pixels(decode(picture)) == pixels(decode_plainly(picture))
 
 
 @pytest.mark.parametrize(
