@@ -23,12 +23,14 @@ from idefics2_service import logs
 from idefics2_service.settings import LogSettings
 
 if TYPE_CHECKING:
+    from idefics2_engine.engine import Engine
     from idefics2_engine.requests import Event, Request
 
 TITLE = "The whole service under load"
 NUM_STREAMS = 64
 NUM_TOKENS = 128
-NUM_RUNS = 3
+NUM_RUNS = 5
+NUM_WARM_UPS = 2
 MAX_CALL_SECONDS = 120.0
 _CHANNEL_OPTIONS = (("grpc.max_receive_message_length", -1),)
 
@@ -38,9 +40,7 @@ def main() -> int:
     logs.configure(LogSettings(level="warning"))
     # Ended from outside, we end what we started, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    load = ask_alike(draw_pictures(NUM_STREAMS), NUM_TOKENS)
-    bare = statistics.median(measure_engine(load))
-    whole = statistics.median(asyncio.run(measure_service(load)))
+    bare, whole = asyncio.run(measure(ask_alike(draw_pictures(NUM_STREAMS), NUM_TOKENS)))
     name = f"{NUM_STREAMS} streams of {NUM_TOKENS} tokens through the whole service, beside the bare engine"
     row = make_row(name, whole, "tokens/s", peer=bare, goal=Goal(least_ratio=0.9))
     rows: tuple[Row, ...] = (row,)
@@ -48,16 +48,21 @@ def main() -> int:
     return 0
 
 
-def measure_engine(load: list[Request]) -> list[float]:
-    """Return tokens a second of some runs, told to nobody."""
+async def measure(load: list[Request]) -> tuple[float, float]:
+    """Return the usual tokens a second of the bare engine and of the service, which take turns."""
     engine = make_engine()
-    rates = []
-    for _ in range(NUM_RUNS + 1):
-        engine.images.clear()
-        engine.prefixes.clear()
-        rates.append(run_engine(EngineLoop(engine, (told := Counter(len(load))).tell), load, told))
+    bare, whole = [], []
+    async with run_service() as started:
+        metadata = (("authorization", f"Key {started.ready.api_key}"),)
+        async with grpc.aio.insecure_channel(started.ready.grpc, options=_CHANNEL_OPTIONS) as channel:
+            stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
+            for run in range(NUM_WARM_UPS + NUM_RUNS):
+                engine.images.clear()
+                engine.prefixes.clear()
+                bare.append(await asyncio.to_thread(run_engine, engine, load))
+                whole.append(await read_all(stub, metadata, load, run))
     engine.close()
-    return rates[1:]
+    return statistics.median(bare[NUM_WARM_UPS:]), statistics.median(whole[NUM_WARM_UPS:])
 
 
 class Counter:
@@ -74,8 +79,10 @@ class Counter:
             self.is_done.set()
 
 
-def run_engine(loop: EngineLoop, load: list[Request], told: Counter) -> float:
-    """Return tokens a second of a load that arrives at once."""
+def run_engine(engine: Engine, load: list[Request]) -> float:
+    """Return tokens a second of a load that arrives at once, told to nobody."""
+    told = Counter(len(load))
+    loop = EngineLoop(engine, told.tell)
     started = time.perf_counter()
     for request in load:
         loop.submit(request)
@@ -85,21 +92,12 @@ def run_engine(loop: EngineLoop, load: list[Request], told: Counter) -> float:
     return len(load) * NUM_TOKENS / seconds
 
 
-async def measure_service(load: list[Request]) -> list[float]:
-    """Return tokens a second of some runs, each stream read to its end by this process."""
-    async with (
-        run_service() as started,
-        grpc.aio.insecure_channel(started.ready.grpc, options=_CHANNEL_OPTIONS) as channel,
-    ):
-        stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
-        metadata = (("authorization", f"Key {started.ready.api_key}"),)
-        rates = []
-        for run in range(NUM_RUNS + 1):
-            begun = time.perf_counter()
-            # Other files and words each time, so that nothing is known of them, as in the peer.
-            await asyncio.gather(*(read(stub, metadata, request, run) for request in load))
-            rates.append(len(load) * NUM_TOKENS / (time.perf_counter() - begun))
-        return rates[1:]
+async def read_all(stub: Any, metadata: tuple[tuple[str, str], ...], load: list[Request], run: int) -> float:
+    """Return tokens a second of a load that arrives at once, each stream read to its end."""
+    begun = time.perf_counter()
+    # Other files and words each time, so that nothing is known of them, as in the peer.
+    await asyncio.gather(*(read(stub, metadata, request, run) for request in load))
+    return len(load) * NUM_TOKENS / (time.perf_counter() - begun)
 
 
 async def read(stub: Any, metadata: tuple[tuple[str, str], ...], request: Request, run: int) -> None:
