@@ -60,7 +60,7 @@ class Client(RequestWatch):
         """
         patience = self._patience(timeout_seconds)
         request = self._compose(make_request, image, prompt, options, patience)
-        return self._follow(self._generation.GenerateStream, request, patience)
+        return self._follow(self._generation_streams.GenerateStream, request, patience)
 
     def count_tokens(
         self,

@@ -26,7 +26,7 @@ _Answer = TypeVar("_Answer")
 
 
 class Connection(Caller):
-    """One channel; threads may share it."""
+    """One channel for calls with one answer, and one for streams; threads may share them."""
 
     def __init__(
         self, target: str | None = None, api_key: str | None = None, **options: Unpack[ClientOptions]
@@ -37,6 +37,12 @@ class Connection(Caller):
         self._generation = GenerationServiceStub(self._channel)
         self._requests = RequestServiceStub(self._channel)
         self._files = FileServiceStub(self._channel)
+        # Where grpc itself may make calls again, a stream that is cut as it begins may never end: grpcio 1.81
+        # to 1.85 lose what was to be received of it.
+        self._stream_channel = make_channel(self._endpoint, self._retry, ("grpc.enable_retries", 0))
+        self._generation_streams = GenerationServiceStub(self._stream_channel)
+        self._request_streams = RequestServiceStub(self._stream_channel)
+        self._file_streams = FileServiceStub(self._stream_channel)
 
     def __enter__(self) -> Self:
         """Return the client, to be closed at the end of the block."""
@@ -47,9 +53,10 @@ class Connection(Caller):
         self.close()
 
     def close(self) -> None:
-        """End the connection, and with it every call that still runs."""
+        """End the connections, and with them every call that still runs."""
         self._is_closed = True
         self._channel.close()
+        self._stream_channel.close()
 
     def _ask(
         self,
@@ -101,8 +108,9 @@ class Connection(Caller):
             call.cancel()  # type: ignore[no-untyped-call]  # untyped in the stubs
 
 
-def make_channel(endpoint: Endpoint, retry: Retry) -> grpc.Channel:
-    """Make a blocking channel; it connects at its first call."""
+def make_channel(endpoint: Endpoint, retry: Retry, *more: tuple[str, int]) -> grpc.Channel:
+    """Make a blocking channel, with some more options; it connects at its first call."""
+    options = (*retry.channel_options, *more)
     if endpoint.credentials:
-        return grpc.secure_channel(endpoint.target, endpoint.credentials, retry.channel_options)
-    return grpc.insecure_channel(endpoint.target, retry.channel_options)
+        return grpc.secure_channel(endpoint.target, endpoint.credentials, options)
+    return grpc.insecure_channel(endpoint.target, options)

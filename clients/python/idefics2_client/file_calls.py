@@ -171,7 +171,8 @@ class FileCalls(Connection):
     def _read_file(self, download: Download, patience: Patience) -> bool:
         """Read what is new on one connection; return whether it is all."""
         try:
-            with closing(self._follow(self._files.DownloadFile, download.question, patience)) as messages:
+            messages = self._follow(self._file_streams.DownloadFile, download.question, patience)
+            with closing(messages):
                 for message in messages:
                     download.take(message)
                     patience.restore()

@@ -124,7 +124,7 @@ class RequestWatch(RequestCalls):
 
     def _read_on(self, cursor: Cursor, patience: Patience) -> Generator[Event, None, None]:
         """Yield what is new on one connection."""
-        with closing(self._follow(self._requests.WatchRequest, cursor.question, patience)) as events:
+        with closing(self._follow(self._request_streams.WatchRequest, cursor.question, patience)) as events:
             for event in events:
                 patience.restore()
                 if cursor.take(event):
