@@ -33,7 +33,7 @@ from idefics2_service.uploads.uploads import Uploads
 from pictures import draw_red_circle, encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from idefics2_service.blobs.interface import BlobStore
 
@@ -45,6 +45,7 @@ PIECE_BYTES = 10_000
 PART_BYTES = 25_000
 """So that a part has several pieces, and a file several parts."""
 CLOCK_SKEW_SECONDS = 5
+PATIENCE_SECONDS = 30
 NOBODY = "0" * 32
 SETTINGS = FileSettings(max_file_bytes=100_000, max_key_bytes=300_000, max_key_files=3)
 
@@ -98,6 +99,12 @@ class Desk:
         """List all that is kept."""
         return [blob.name for blob in await self.blobs.list_blobs(KEY)]
 
+    async def wait_for_a_piece(self) -> None:
+        """Wait until some of a file is kept."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not any(names.is_piece(name) for name in await self.names()):
+                await asyncio.sleep(0.002)
+
     def _limits_of(self, key_id: str) -> Limits:
         if self.is_revoked:
             raise ApiKeyRevoked("the API key was revoked")
@@ -129,6 +136,29 @@ async def break_off(data: bytes) -> AsyncIterator[bytes]:
     raise ConnectionError
 
 
+class Slow:
+    """Bytes that come when the test says so."""
+
+    def __init__(self, data: bytes) -> None:
+        """Hold `data` back until `go_on` is set."""
+        self._data = data
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Let them come, once the test has seen that they are waited for."""
+        self.begun.set()
+        await self.go_on.wait()
+        async for chunk in stream(self._data):
+            yield chunk
+
+    async def stream_behind(self, first: bytes) -> AsyncIterator[bytes]:
+        """Let them come behind others, which come at once."""
+        async for chunk in stream(first):
+            yield chunk
+        async for chunk in self.stream():
+            yield chunk
+
+
 def cut(data: bytes, part_bytes: int = PART_BYTES) -> list[bytes]:
     """Make parts of a file."""
     return [data[start : start + part_bytes] for start in range(0, len(data), part_bytes)]
@@ -139,7 +169,7 @@ def is_of(prefix: str, name: str) -> bool:
     return name.rpartition("/")[2].startswith(prefix)
 
 
-async def refuse(kind: type[ServiceError], call: Coroutine[Any, Any, Any]) -> ServiceError:
+async def refuse(kind: type[ServiceError], call: Awaitable[Any]) -> ServiceError:
     """Make a call that must fail, and return how it does."""
     with pytest.raises(kind) as caught:
         await call
@@ -292,6 +322,58 @@ async def test_of_two_who_bring_something_else_at_once_one_is_refused(desk: Desk
     (file,) = [answer for answer in answers if isinstance(answer, StoredFile)]
     assert await desk.read(file_id) in {PICTURE, OTHER}
     assert len([name for name in await desk.names() if "/files/" in name]) == 1 + len(file.pieces)
+
+
+async def test_of_two_who_join_other_parts_at_once_one_is_refused_and_the_file_stays_whole(
+    desk: Desk,
+) -> None:
+    file_id = await desk.announce()
+    named = await desk.bring_all(file_id, cut(PICTURE))
+    answers = await asyncio.gather(
+        desk.complete(file_id, named), desk.complete(file_id, sorted(named)[:1]), return_exceptions=True
+    )
+    assert sorted(type(answer).__name__ for answer in answers) == ["FileAlreadyComplete", "StoredFile"]
+    assert PICTURE.startswith(await desk.read(file_id))
+
+
+async def test_who_is_refused_takes_nothing_from_who_completed_the_same_upload(desk: Desk) -> None:
+    with pytest.raises(ConnectionError):
+        await desk.uploads.receive(
+            KEY, UploadStart(len(PICTURE), upload_id="mine"), break_off(PICTURE[:20_500])
+        )
+    kept = (await desk.uploads.get_progress(KEY, "mine")).num_kept_bytes
+    start = UploadStart(len(PICTURE), upload_id="mine", offset=kept, sha256=SHA256)
+    rest = Slow(b"x" * (len(PICTURE) - kept))
+    refused = asyncio.create_task(desk.uploads.receive(KEY, start, rest.stream()))
+    await rest.begun.wait()
+    file = await desk.uploads.receive(KEY, start, stream(PICTURE[kept:]))
+    rest.go_on.set()
+    await refuse(FileMismatch, refused)
+    assert await desk.read(file.id) == PICTURE
+    assert len([name for name in await desk.names() if "/files/" in name]) == 1 + len(file.pieces)
+
+
+@pytest.mark.parametrize("is_announced", [False, True])
+async def test_a_file_of_which_a_piece_was_forgotten_while_it_came_is_not_acknowledged(
+    desk: Desk, is_announced: bool
+) -> None:
+    first, rest = PICTURE[:20_500], Slow(PICTURE[20_500:])
+    if is_announced:
+        file_id = await desk.announce()
+        call = desk.announcements.receive(KEY, file_id, None, rest.stream_behind(first))
+    else:
+        call = desk.uploads.receive(KEY, UploadStart(len(PICTURE)), rest.stream_behind(first))
+    coming = asyncio.create_task(call)
+    await rest.begun.wait()
+    await desk.wait_for_a_piece()
+    desk.let_pass(SETTINGS.keep_unfinished_seconds + CLOCK_SKEW_SECONDS)
+    await desk.library.sweep()
+    rest.go_on.set()
+    assert "begin anew" in (await refuse(UploadNotFound, coming)).message
+    assert not await desk.library.find_content(KEY, SHA256)
+    desk.let_pass(SETTINGS.keep_seconds)
+    await desk.library.sweep()
+    assert await desk.names() == []
 
 
 async def test_what_breaks_off_leaves_the_announcement_alone(desk: Desk) -> None:

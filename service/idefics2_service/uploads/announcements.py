@@ -248,10 +248,10 @@ class Announcements:
         try:
             kept = await self._library.keep_announced(file)
         except FileAlreadyComplete:
-            await self._forget(file.pieces)
+            await self._library.discard(file.key_id, file.id, file.pieces)
             raise
         if kept is not file:  # somebody else brought the same meanwhile
-            await self._forget(piece for piece in file.pieces if piece not in kept.pieces)
+            await self._library.discard(file.key_id, file.id, file.pieces)
         return kept
 
     @asynccontextmanager

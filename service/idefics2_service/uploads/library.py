@@ -13,19 +13,24 @@ from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
-from idefics2_service.errors import FileAlreadyComplete, FileNotUploaded, FileStoreUnavailable
+from idefics2_service.errors import (
+    FileAlreadyComplete,
+    FileNotUploaded,
+    FileStoreUnavailable,
+    UploadNotFound,
+)
 from idefics2_service.uploads import names
 from idefics2_service.uploads.pace import Pace
 from idefics2_service.uploads.pieces import read_ahead
 from idefics2_service.uploads.records import decode_file, encode_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from idefics2_service.blobs.interface import Blob, BlobStore
     from idefics2_service.settings import FileSettings
     from idefics2_service.uploads.pace import Room
-    from idefics2_service.uploads.records import StoredFile
+    from idefics2_service.uploads.records import Piece, StoredFile
 
 logger = structlog.get_logger(__name__)
 
@@ -107,11 +112,16 @@ class Library:
         """Keep a file whose pieces are all there, or let the one of the same content last as long.
 
         Returns what is kept: where the content was known, that is the file of before.
+
+        Raises:
+            UploadNotFound: they are not: one was forgotten before the last of them came.
+
         """
         async with self._locks[file.key_id]:
             known = await self.find_content(file.key_id, file.sha256)
             self._tell("new" if known is None else "known", file.size_bytes)
             if known is None:
+                await self._check_pieces(file)
                 await self._put(file)
                 return file
             kept = replace(known, expires_at=max(known.expires_at, file.expires_at))
@@ -127,17 +137,35 @@ class Library:
 
         Raises:
             FileAlreadyComplete: another one has come before.
+            UploadNotFound: a piece of it was forgotten before the last of them came.
 
         """
         async with self._locks[file.key_id]:
             known = await self.find(file.key_id, file.id)
             if known is None:
+                await self._check_pieces(file)
                 await self._put(file)
                 self._tell("new", file.size_bytes)
                 with suppress(FileStoreUnavailable):  # then it is forgotten with the file
                     await self._clear(file)
                 return file
         return check_same(known, file.sha256)
+
+    async def discard(self, key_id: str, file_id: str, pieces: Iterable[Piece]) -> None:
+        """Forget what came of a file: all of it, or where it is complete, these pieces but none of its own.
+
+        What cannot be forgotten now is forgotten with time.
+        """
+        with suppress(FileStoreUnavailable):
+            async with self._locks[key_id]:
+                known = await self.find(key_id, file_id)
+                unused = {piece.name for piece in pieces}
+                if known is None:
+                    blobs = await self._blobs.list_blobs(names.file_folder(key_id, file_id))
+                    unused |= {blob.name for blob in blobs}
+                else:
+                    unused -= {piece.name for piece in known.pieces}
+                await self._blobs.delete(*unused)
 
     async def delete(self, file: StoredFile) -> None:
         """Forget a file."""
@@ -199,6 +227,12 @@ class Library:
         """Forget a file of which a piece is gone: the same upload would find its record, and add nothing."""
         await self._blobs.delete(names.record_name(file.key_id, file.id))
         raise FileNotUploaded.of(file.id)
+
+    async def _check_pieces(self, file: StoredFile) -> None:
+        """Check that all pieces are there: of an upload that paused for too long, some were forgotten."""
+        blobs = await self._blobs.list_blobs(names.file_folder(file.key_id, file.id))
+        if not {blob.name for blob in blobs}.issuperset(piece.name for piece in file.pieces):
+            raise UploadNotFound("a piece of the file was forgotten before all had come: begin anew")
 
     async def _put(self, file: StoredFile) -> None:
         """Keep what is known of a file; its record last, for it makes the file one."""

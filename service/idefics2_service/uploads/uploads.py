@@ -53,7 +53,7 @@ class Uploads:
 
         Raises:
             InvalidInput: something is out of bounds, or not as announced; or it is no picture.
-            UploadNotFound: there is nothing to go on with.
+            UploadNotFound: there is nothing to go on with, or some of it was forgotten meanwhile.
             FileQuotaExceeded: the key may not have so much.
             FileStoreUnavailable: it cannot be kept now.
 
@@ -117,10 +117,10 @@ class Uploads:
         return kept
 
     async def _discard(self, draft: Draft) -> None:
-        """Forget what came; what cannot be forgotten now is forgotten with time."""
+        """Forget what came, unless it was completed by another call; and what leads to it."""
+        await self._library.discard(draft.key_id, draft.id, draft.intake.pieces)
         with suppress(FileStoreUnavailable):
-            blobs = await self._blobs.list_blobs(names.file_folder(draft.key_id, draft.id))
-            await self._blobs.delete(*(blob.name for blob in blobs), *_pointers(draft))
+            await self._blobs.delete(*_pointers(draft))
 
     async def _find_pieces(self, key_id: str, upload_id: str) -> list[Blob]:
         """List what is kept of an unfinished upload, never nothing.
