@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -115,6 +116,21 @@ async def test_a_file_of_an_earlier_version_is_brought_to_this_one_with_all_that
     assert (await store.get(ONE)).state is State.QUEUED
     assert (await store.get(RequestName(KEY, "two"))).state is State.QUEUED
     await store.stop()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_nobody_else_may_read_what_is_kept(tmp_path: Path, is_there: bool) -> None:
+    database = tmp_path / "requests.sqlite"
+    if is_there:  # as an earlier version left it
+        database.touch()
+        database.chmod(0o644)
+    opened = SqliteStore(tmp_path, StoreSettings())
+    await opened.start()
+    await submit(opened, "one")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    await opened.stop()
+    kept = {"requests.sqlite", "requests.sqlite-wal", "requests.sqlite-shm", "requests.lock"}
+    assert modes == dict.fromkeys(kept, 0o600)
 
 
 async def test_a_file_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> None:

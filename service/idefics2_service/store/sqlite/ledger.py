@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from idefics2_service.errors import RequestNotFound
 from idefics2_service.events import AttemptStarted, Failed, Finished, Happening, LogLine
 from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.store import codec, refusals
@@ -265,7 +266,7 @@ class Ledger:
         """As RequestStore.settle_delivery."""
         try:
             seq = self._views.find(delivery.record.name)
-        except LookupError:
+        except RequestNotFound:  # who settles late may find nothing
             return
         if retry_after_seconds is None:
             self._execute("DELETE FROM deliveries WHERE seq = ?", seq)

@@ -61,6 +61,7 @@ class SqliteStore:
             with ExitStack() as opened:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 opened.callback(os.close, _lock(self._folder / "requests.lock"))
+                _hide(path)
                 self._open(connect(path), connect(path), opened)
                 self._opened = opened.pop_all()
         except (OSError, apsw.Error) as error:
@@ -154,6 +155,17 @@ class SqliteStore:
     async def statistics(self) -> Statistics:
         """As RequestStore.statistics."""
         return await self._reader.call(self._views.statistics)
+
+
+def _hide(path: Path) -> None:
+    """Let nobody else read what is in a database: prompts, pictures, answers. SQLite's other files follow it.
+
+    Raises:
+        OSError: it is not ours.
+
+    """
+    path.touch(mode=0o600)
+    path.chmod(0o600)
 
 
 def _lock(path: Path) -> int:
