@@ -142,6 +142,31 @@ def test_a_request_that_breaks_a_step_fails_alone(
     check_nothing_is_left(engine)
 
 
+@pytest.mark.parametrize("num_failures", [1, 2])
+def test_a_lack_of_memory_as_a_request_begins_ends_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, num_failures: int
+) -> None:
+    caplog.set_level(logging.CRITICAL, "idefics2_engine.engine")
+    requests = [Request(f"{n}", *case[:2], GREEDY, case[2]) for n, case in enumerate(CASES[:3])]
+    alone = {request.request_id: run(engine, request)[request.request_id] for request in requests}
+    begin, calls = engine.sampler.begin, iter(range(100))
+
+    def lack_memory(slot: int, token_ids: list[int]) -> None:
+        if 1 <= next(calls) <= num_failures:  # of the second request
+            raise torch.OutOfMemoryError("there is none left")
+        begin(slot, token_ids)
+
+    monkeypatch.setattr(engine.sampler, "begin", lack_memory)
+    events = run(engine, *requests)
+    if num_failures > 1:  # also after room was made
+        last = events.pop("1")[-1]
+        assert isinstance(last, Failed)
+        assert last.reason == "INTERNAL_ERROR"
+        del alone["1"]
+    assert events == alone
+    check_nothing_is_left(engine)
+
+
 def spoil_requests(engine: Engine, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Let whatever is read of `names` leave keys and values that are not numbers, and such logits."""
     forward, cache = engine.runner.forward, engine.runner.cache

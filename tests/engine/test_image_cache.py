@@ -155,6 +155,16 @@ def test_keeping_what_is_kept_counts_it_once() -> None:
     assert (len(cache), cache.num_bytes) == (1, 10)
 
 
+def test_what_was_dropped_is_not_kept_and_in_nobodys_way() -> None:
+    cache = ImageCache(30)
+    held = cache.find(b"a", 1)
+    cache.drop(held)
+    cache.keep(encode(held))  # by somebody who shows it still
+    assert (len(cache), cache.num_bytes) == (0, 0)
+    keep(cache, "a")
+    assert cache.find(b"a", 1).is_encoded
+
+
 @pytest.mark.parametrize("how", ["displaced", "cleared"])
 def test_what_is_not_kept_any_more_stays_whole_for_those_who_hold_it(how: str) -> None:
     cache = ImageCache(10)

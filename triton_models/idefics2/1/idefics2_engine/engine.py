@@ -163,11 +163,24 @@ class Engine:
 
     def _admit(self) -> Iterator[Told]:
         while sequence := self.scheduler.admit():
-            self.sampler.begin(sequence.slot, sequence.token_ids)
-            self.meters.add("prefix_cache_queries_total", sequence.num_prompt_tokens)
-            self._load_prefix(sequence)
+            try:
+                self._begin(sequence)
+            except torch.OutOfMemoryError:  # whoever runs already goes on
+                logger.exception("could not begin a request")
+                yield self._fail(sequence, "step", "the engine has no memory left to begin the request")
+                continue
             sequence.clock.enter("queue")
             yield sequence.request_id, StageEntered("PREFILL")
+
+    def _begin(self, sequence: Sequence) -> None:
+        """Make ready what a sequence needs on the device; where there is no room, again after making some."""
+        try:
+            self.sampler.begin(sequence.slot, sequence.token_ids)
+        except torch.OutOfMemoryError as error:
+            self._make_room(error)
+            self.sampler.begin(sequence.slot, sequence.token_ids)
+        self.meters.add("prefix_cache_queries_total", sequence.num_prompt_tokens)
+        self._load_prefix(sequence)
 
     def _look(self, plan: Plan) -> Iterator[Told]:
         """Encode crops; where that fails, those who show the one at fault fail."""

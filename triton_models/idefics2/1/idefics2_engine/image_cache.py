@@ -95,9 +95,10 @@ class ImageCache:
             return image
 
     def keep(self, image: SeenImage) -> None:
-        """Keep an image that is encoded; those that were not asked for longest make room."""
+        """Keep an image that is encoded, unless it was dropped; those not asked for longest make room."""
         with self._lock:
-            if image.key in self._kept or image.num_bytes > self._max_bytes:
+            is_dropped = self._shown.get(image.key) is not image
+            if is_dropped or image.key in self._kept or image.num_bytes > self._max_bytes:
                 return
             self._kept[image.key] = image
             self.num_bytes += image.num_bytes
