@@ -118,19 +118,22 @@ async def test_a_file_of_an_earlier_version_is_brought_to_this_one_with_all_that
     await store.stop()
 
 
-@pytest.mark.parametrize("is_there", [False, True])
-async def test_nobody_else_may_read_what_is_kept(tmp_path: Path, is_there: bool) -> None:
-    database = tmp_path / "requests.sqlite"
-    if is_there:  # as an earlier version left it
-        database.touch()
-        database.chmod(0o644)
+@pytest.mark.parametrize("mode", [None, 0o644])
+async def test_nobody_else_may_read_what_is_kept(tmp_path: Path, mode: int | None) -> None:
+    if mode is not None:  # as an earlier version left it
+        (tmp_path / "requests.sqlite").touch(mode)
     opened = SqliteStore(tmp_path, StoreSettings())
     await opened.start()
     await submit(opened, "one")
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    modes = read_modes(tmp_path)
     await opened.stop()
     kept = {"requests.sqlite", "requests.sqlite-wal", "requests.sqlite-shm", "requests.lock"}
     assert modes == dict.fromkeys(kept, 0o600)
+
+
+def read_modes(folder: Path) -> dict[str, int]:
+    """Read who may do what with the files of a folder."""
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
 async def test_a_file_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> None:
