@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from idefics2_service.errors import AppNotAllowed, CallsFull, FaceNotAllowed, ServiceError
+from idefics2_service.shares import Shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from idefics2_service.keys.records import Face, Key
     from idefics2_service.keys.ring import KeyRing
     from idefics2_service.metrics import Metrics
-    from idefics2_service.shares import Shares
+
+_MAX_STRANGERS = 1_024
+"""Calls with a body and without a key that may be open: they take no places of those who have one."""
 
 
 class Gate:
@@ -49,6 +52,7 @@ class Gate:
         self._budget = budget
         self._metrics = metrics
         self._app_id = app_id
+        self._strangers = Shares(_MAX_STRANGERS)
         metrics.keys_current.set_function(lambda: ring.is_current)
         metrics.open_calls.set_function(lambda: places.num_taken)
         metrics.held_bytes.set_function(lambda: budget.num_bytes)
@@ -106,6 +110,30 @@ class Gate:
             place.callback(self._places.give_back, key_id)
             place.enter_context(self.hold(key_id, num_bytes))
             yield
+
+    @contextmanager
+    def admit_stranger(self, address: str, num_bytes: int) -> Iterator[None]:
+        """Hold place and bytes of a call that shows no key, for the address it comes from.
+
+        Raises:
+            QuotaExceeded: others, or calls from there, leave no room.
+
+        """
+        if not self._strangers.has_room(address):
+            held = self._strangers.describe(address, "address")
+            error = CallsFull(
+                f"too many calls without a key are open: {held}",
+                bound=str(_MAX_STRANGERS),
+                value=str(self._strangers.num_taken),
+            )
+            self._metrics.record_refusal(error)
+            raise error
+        self._strangers.take(address)
+        try:
+            with self.hold(address, num_bytes):
+                yield
+        finally:
+            self._strangers.give_back(address)
 
     @contextmanager
     def hold(self, key_id: str, num_bytes: int) -> Iterator[None]:

@@ -224,6 +224,51 @@ async def test_what_is_held_of_a_file_on_its_way_counts_for_the_key(make_setting
         assert "idefics2_held_bytes 0.0" in (await client.http.get(f"{client.base}/metrics")).text
 
 
+async def test_parts_are_joined_within_what_the_key_that_announced_them_may_hold(
+    make_settings: MakeSettings,
+) -> None:
+    least = {"grpc__max_receive_bytes": 1_000, "limits__max_images": 1, "limits__max_image_bytes": 50_000}
+    async with serve(make_settings, gate__max_held_bytes=6 * 2**20, **least) as client:
+        ids = [await client.initiate() for _ in range(2)]
+        etag = (await client.http.put(f"{ids[0]['upload_url']}/1", content=LARGE)).json()["etag"]
+        parts, to_join = {"parts": [{"partNumber": 1, "etag": etag}]}, f"{ids[0]['upload_url']}/complete"
+        sign = f"idefics2_held_bytes {float(len(LARGE))}"
+        async with bringing(client, ids[1]["upload_url"], sign=sign):
+            refused = await client.http.post(to_join, json=parts)  # reads two pieces of 4 MiB
+            assert (refused.status_code, refused.json()["reason"]) == (429, "MEMORY_FULL")
+        assert (await client.http.post(to_join, json=parts)).status_code == 200
+        assert (await client.http.post(to_join, json=parts)).status_code == 200  # which holds nothing
+
+
+async def test_a_body_without_a_key_counts_for_the_address_it_comes_from(
+    make_settings: MakeSettings,
+) -> None:
+    least = {"grpc__max_receive_bytes": 1_000, "limits__max_images": 1, "limits__max_image_bytes": 50_000}
+    async with serve(make_settings, gate__max_held_bytes=30 * 2**20, **least) as client:
+        to_join, most = f"{client.base}/cdn/uploads/test/{'0' * 32}/complete", 2**20
+        port = int(client.base.rpartition(":")[2])
+        slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(15)]
+        head = f"POST /cdn/uploads/test/{'0' * 32}/complete HTTP/1.1\r\nhost: a\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {most}\r\n\r\n"
+        for _, writer in slow:
+            writer.write(head.encode() + b"{")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            sign = f"idefics2_held_bytes {float(15 * most)}"
+            while sign not in (await client.http.get(f"{client.base}/metrics")).text.splitlines():
+                pass
+        refused = await client.http.post(to_join, content=b"x" * most)
+        assert (refused.status_code, refused.json()["reason"]) == (429, "MEMORY_FULL")
+        picture = await client.http.post(
+            f"{client.base}/cdn/files/upload", content=LARGE, headers={**client.key, "x-fal-file-name": "a"}
+        )
+        assert picture.status_code == 200  # those who have a key find room
+        for _, writer in slow:
+            writer.close()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "idefics2_held_bytes 0.0" not in (await client.http.get(f"{client.base}/metrics")).text:
+                pass
+
+
 async def test_a_file_is_brought_once(client: Client) -> None:
     addresses = await client.initiate()
     await client.http.put(addresses["upload_url"], content=PICTURE)

@@ -118,6 +118,9 @@ class Calls:
                 num_bytes = self._expect(scope)
                 if call.key is not None:
                     place.enter_context(self._gate.hold(call.key.id, num_bytes))
+                elif num_bytes:
+                    address = (scope["client"] or ("",))[0]
+                    place.enter_context(self._gate.admit_stranger(address, num_bytes))
                 await self._app(scope, self._bound(scope, presence.receive), send)
         except asyncio.CancelledError:  # the port closes, and this was not at its end in time
             await self._end(ServiceStopping("this replica is shutting down"), call, scope, presence)

@@ -123,7 +123,8 @@ async def receive_part(
 async def complete(key_id: str, file_id: str, body: PartsBody, cores: CurrentCores) -> Response:
     """Join the parts of an announced file by their numbers."""
     named = [(part.number, part.etag) for part in body.parts]
-    file = await cores.announcements.complete(key_id, file_id, named)
+    hold = partial(cores.gate.admit_bearer, key_id, cores.announcements.count_held(None))
+    file = await cores.announcements.complete(key_id, file_id, named, hold)
     return JSONResponse({"sha256": file.sha256, "size_bytes": file.size_bytes})
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from idefics2_service.errors import (
@@ -33,7 +33,8 @@ from idefics2_service.uploads.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     from idefics2_service.blobs.interface import Blob, BlobStore, Data
     from idefics2_service.settings import FileSettings
@@ -203,7 +204,13 @@ class Announcements:
         await self._blobs.delete(*before)
         return parts.make_etag(intake.hexdigest)
 
-    async def complete(self, key_id: str, file_id: str, named: Sequence[tuple[int, str]]) -> StoredFile:
+    async def complete(
+        self,
+        key_id: str,
+        file_id: str,
+        named: Sequence[tuple[int, str]],
+        hold: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> StoredFile:
         """Join parts by their numbers, and return the file when it is safe.
 
         Asking again, as after a lost answer, gives the same file. Parts that are not named are forgotten.
@@ -212,6 +219,7 @@ class Announcements:
             key_id: whose file it is.
             file_id: what `announce` returned.
             named: number and etag of each part, in any order; the etag with or without quotation marks.
+            hold: what it returns is entered once all parts are known to be there, and left when the file is.
 
         Raises:
             UploadNotFound: no such file was announced, or its time is over.
@@ -229,8 +237,9 @@ class Announcements:
         announcement, blobs = await self._find(key_id, file_id)
         chosen = parts.choose(parts.read_parts(blobs), named)
         check_size("parts", sum(part.size_bytes for part in chosen), self._settings.max_file_bytes)
-        async with self._quotas.hold(key_id, file_id):
-            return await self._finish(await self._join(key_id, file_id, announcement, chosen))
+        with hold():
+            async with self._quotas.hold(key_id, file_id):
+                return await self._finish(await self._join(key_id, file_id, announcement, chosen))
 
     async def _join(
         self, key_id: str, file_id: str, announcement: Announcement, chosen: Sequence[KeptPart]
