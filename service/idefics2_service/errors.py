@@ -400,6 +400,13 @@ class ReaderStalled(ServiceError):
     reason = "READER_STALLED"
 
 
+class SenderStalled(ServiceError):
+    """The caller did not send what has to come."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "SENDER_STALLED"
+
+
 class RequestNotFound(ServiceError):
     """The key has no such request: there is none, it is another's, or it was forgotten."""
 

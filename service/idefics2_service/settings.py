@@ -78,6 +78,14 @@ class GrpcSettings(PortSettings):
     stall_timeout_seconds: Seconds = Field(
         30.0, description="a caller who reads nothing of a stream for so long is given up"
     )
+    message_timeout_seconds: Seconds = Field(
+        120.0, description="a caller of whom a message is awaited, and not whole after so long, is given up"
+    )
+    keepalive_seconds: Seconds = Field(
+        60.0,
+        description="a connection on which nothing came for so long is asked whether it lives, and closed "
+        "with its calls if it does not answer in 20 s",
+    )
 
 
 class HttpSettings(PortSettings):

@@ -15,6 +15,7 @@ import grpc
 import httpx
 import pytest
 from fakes.backend import FakeBackend
+from fakes.cable import lay_cable
 from fakes.script import Answer, Script
 from harness import (
     Harness,
@@ -39,6 +40,7 @@ from idefics2_service.app import App
 from idefics2_service.keys.changes import create
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.requests import GenerateInput, ValidRequest
+from idefics2_service.rpc import server, streams
 from pictures import RED_CIRCLE, red_circle
 
 if TYPE_CHECKING:
@@ -340,6 +342,79 @@ async def test_a_call_without_a_message_is_malformed(
             await call.write(b"\xff")
         await call.done_writing()
         assert (await refusal_of(call)).reason == "REQUEST_MALFORMED"
+
+
+@pytest.mark.parametrize("method", ["Generate", "GenerateStream"])
+async def test_a_caller_of_whom_no_message_comes_is_given_up(
+    make_settings: MakeSettings, tmp_path: Path, method: str
+) -> None:
+    async with open_hall(make_settings, tmp_path, grpc__message_timeout_seconds=STALL_SECONDS) as hall:
+        channel: Any = hall.service.channel
+        silent = channel.stream_stream(f"/idefics2.v1.GenerationService/{method}")(metadata=hall.anna)
+        refusal = await refusal_of(silent.read())
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "SENDER_STALLED")
+        await hall.wait_for_metric("idefics2_open_calls", 0)
+
+
+async def test_who_stops_in_the_middle_of_an_upload_is_given_up_and_holds_nothing(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    async with open_hall(make_settings, tmp_path, grpc__message_timeout_seconds=STALL_SECONDS) as hall:
+        files: Any = files_pb2_grpc.FileServiceStub(hall.service.channel)
+        call = files.Upload(metadata=hall.anna)
+        await call.write(files_pb2.UploadRequest(start=files_pb2.UploadStart(size_bytes=10_000)))
+        await call.write(files_pb2.UploadRequest(chunk=red_circle()[:100]))
+        assert (await refusal_of(call)).reason == "SENDER_STALLED"
+        await hall.wait_for_metric("idefics2_open_calls", 0)
+        assert hall.metric("idefics2_held_bytes") == 0
+
+
+async def test_a_message_that_is_slow_to_come_counts_as_the_largest(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_AT_ONCE_SECONDS", STALL_SECONDS)
+    largest = 6 * 2**20
+    least = {"limits__max_images": 1, "limits__max_image_bytes": 100_000, "gate__max_held_bytes": 14 * 2**20}
+    async with (
+        open_hall(make_settings, tmp_path, grpc__max_receive_bytes=largest, **least) as hall,
+        lay_cable(hall.service.app.grpc_address) as (cable, address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        cable.choke(5 * 2**20)
+        stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
+        large = Request(prompt="x" * (largest - 1_000))
+        slow = stub.Generate(large, metadata=hall.anna)
+        await hall.wait_for_metric("idefics2_held_bytes", largest)
+        path = "/idefics2.v1.GenerationService/Generate"
+        other: Any = hall.service.channel
+        assert (await refusal_of(other.stream_unary(path)(metadata=hall.anna))).reason == "MEMORY_FULL"
+        hall.service.script.add(red_circle_answer())
+        hall.backend.gate.set()
+        assert await hall.ask(hall.bert) == RED_CIRCLE
+        cable.cut()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await slow
+        await hall.wait_for_metric("idefics2_held_bytes", 0)
+
+
+async def test_a_caller_who_vanishes_without_a_word_is_given_up(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_ALIVE_SECONDS", STALL_SECONDS)
+    async with (
+        open_hall(make_settings, tmp_path, grpc__keepalive_seconds=STALL_SECONDS) as hall,
+        lay_cable(hall.service.app.grpc_address) as (cable, address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        watching = await submit(hall, channel)
+        await hall.wait_for_metric("idefics2_open_calls", 1)
+        cable.silence()
+        await hall.wait_for_metric("idefics2_open_calls", 0)
+        cable.cut()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await read_to_end(watching)
+        requests: Any = requests_pb2_grpc.RequestServiceStub(hall.service.channel)
+        await requests.CancelRequest(requests_pb2.CancelRequestRequest(request_id="one"), metadata=hall.anna)
 
 
 async def read_to_end(call: Any) -> None:

@@ -109,10 +109,14 @@ async def test_a_method_that_does_not_exist_is_refused_before_its_message_comes(
 
 def test_an_address_that_takes_its_share_leaves_room_for_others_whatever_its_ports_are() -> None:
     places = Shares(4)
+    one, two, three, other = map(
+        open_calls._find_address,
+        (*(f"ipv4:192.0.2.1:{port}" for port in (1, 2, 3)), "ipv6:%5B2001:db8::1%5D:1"),
+    )
     with ExitStack() as held:
-        for port in (1, 2):
-            held.enter_context(open_calls._place(places, f"ipv4:192.0.2.1:{port}"))
-        with pytest.raises(CallsFull), open_calls._place(places, "ipv4:192.0.2.1:3"):
+        for address in (one, two):
+            held.enter_context(open_calls._place(places, address))
+        with pytest.raises(CallsFull), open_calls._place(places, three):
             pass
-        held.enter_context(open_calls._place(places, "ipv6:%5B2001:db8::1%5D:1"))
+        held.enter_context(open_calls._place(places, other))
     assert places.num_taken == 0

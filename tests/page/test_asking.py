@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from fakes.cable import lay_cable
 from idefics2_service.app import App
-from page.cable import lay_cable
 from page.spoken import SpokenBackend
 from pictures import RED_CIRCLE, RED_CIRCLE_PIECES, draw_red_circle, encode, red_circle
 from playwright.async_api import expect

@@ -63,6 +63,7 @@ const (
 	ReasonRequestDeadlineExceeded Reason = "REQUEST_DEADLINE_EXCEEDED"
 	ReasonStartTimeout            Reason = "START_TIMEOUT"
 	ReasonReaderStalled           Reason = "READER_STALLED"
+	ReasonSenderStalled           Reason = "SENDER_STALLED"
 	ReasonRequestNotFound         Reason = "REQUEST_NOT_FOUND"
 	ReasonRequestIDTaken          Reason = "REQUEST_ID_TAKEN"
 	ReasonRequestNotFinished      Reason = "REQUEST_NOT_FINISHED"

@@ -27,6 +27,7 @@ SPECIAL = {
     "API_KEY_EXPIRED": _KEY,
     "FACE_NOT_ALLOWED": "use a key that may be used over gRPC",
     "READER_STALLED": "read each message as it comes, or submit the request and watch it",
+    "SENDER_STALLED": "send it again, in smaller pieces where the network is slow",
     "REQUEST_ID_TAKEN": "choose another request_id, or leave it to the service",
     "REQUEST_NOT_FINISHED": "ask again later, or wait: watch, or result with wait",
     "ATTEMPTS_EXHAUSTED": "submit it again",

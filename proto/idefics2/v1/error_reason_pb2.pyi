@@ -148,6 +148,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DEADLINE_EXCEEDED. The request was not begun within its start timeout."""
     READER_STALLED: _ErrorReason.ValueType  # 76
     """DEADLINE_EXCEEDED. The caller read nothing of a stream for so long that the stream was ended."""
+    SENDER_STALLED: _ErrorReason.ValueType  # 77
+    """DEADLINE_EXCEEDED. The next message of the call, or all of it, did not come from the caller for so long that the call
+    was ended.
+    """
     REQUEST_NOT_FOUND: _ErrorReason.ValueType  # 73
     """NOT_FOUND. This key has no such request, or it was forgotten after its time."""
     REQUEST_ID_TAKEN: _ErrorReason.ValueType  # 74
@@ -299,6 +303,10 @@ START_TIMEOUT: ErrorReason.ValueType  # 72
 """DEADLINE_EXCEEDED. The request was not begun within its start timeout."""
 READER_STALLED: ErrorReason.ValueType  # 76
 """DEADLINE_EXCEEDED. The caller read nothing of a stream for so long that the stream was ended."""
+SENDER_STALLED: ErrorReason.ValueType  # 77
+"""DEADLINE_EXCEEDED. The next message of the call, or all of it, did not come from the caller for so long that the call
+was ended.
+"""
 REQUEST_NOT_FOUND: ErrorReason.ValueType  # 73
 """NOT_FOUND. This key has no such request, or it was forgotten after its time."""
 REQUEST_ID_TAKEN: ErrorReason.ValueType  # 74

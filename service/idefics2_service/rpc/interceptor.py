@@ -9,17 +9,24 @@ import uuid
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
 
-from idefics2_service.errors import InternalError, MethodUnknown, ReaderStalled, ServiceError
+from idefics2_service.errors import (
+    InternalError,
+    MethodUnknown,
+    ReaderStalled,
+    SenderStalled,
+    ServiceError,
+)
 from idefics2_service.keys.records import Face
 from idefics2_service.rpc.messages import find_chunk, parse_message
 from idefics2_service.rpc.open_calls import OPEN_SERVICES, OpenCalls
 from idefics2_service.rpc.status import REQUEST_ID_KEY, abort
-from idefics2_service.rpc.streams import hear_out, leave, receive_one, sending
+from idefics2_service.rpc.streams import hear_out, leave, receive_next, receive_one, sending
 from idefics2_service.tracing.spans import TRACE_HEADERS, Kind, current_span
 
 if TYPE_CHECKING:
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from idefics2_service.keys.records import Key
     from idefics2_service.metrics import Metrics
     from idefics2_service.rpc.status import ServicerContext
+    from idefics2_service.settings import GrpcSettings
     from idefics2_service.tracing.spans import Span, Tracer, Value
 
 logger = structlog.get_logger(__name__)
@@ -86,13 +94,13 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
     Each becomes one that receives a stream: grpc would read a message whole before it asks who sends it.
     """
 
-    def __init__(self, gate: Gate, metrics: Metrics, stall_seconds: float, tracer: Tracer) -> None:
-        """Let in who passes `gate`, record in `metrics`, give up who reads nothing for `stall_seconds`."""
+    def __init__(self, gate: Gate, metrics: Metrics, settings: GrpcSettings, tracer: Tracer) -> None:
+        """Let in who passes `gate`, record in `metrics`, give up who stalls for as long as is set."""
         self._tracer = tracer
         self._gate = gate
         self._metrics = metrics
-        self._stall_seconds = stall_seconds
-        self._open_calls = OpenCalls()
+        self._settings = settings
+        self._open_calls = OpenCalls(gate, settings)
 
     async def intercept_service(
         self,
@@ -138,7 +146,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
 
     async def _answer_once(self, call: _Call, key: Key) -> Any:
         """Answer one message by another."""
-        data = await receive_one(call.context)
+        data = await self._receive_one(call, key)
         with self._gate.hold(key.id, len(data)):
             answering = call.handler.unary_unary(parse_message(call.handler, data), call.context)
             del data  # for as long as the answer takes, its bytes are held once, parsed
@@ -149,28 +157,36 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
 
     async def _send(self, call: _Call, key: Key) -> None:
         """Answer one message by a stream, as long as the caller reads it and its key is in force."""
-        data = await receive_one(call.context)
+        data = await self._receive_one(call, key)
         with self._gate.hold(key.id, len(data)):
             answers = call.handler.unary_stream(parse_message(call.handler, data), call.context)
             del data
-            async with sending(call.context, self._stall_seconds) as sender, aclosing(answers):
+            stall_seconds = self._settings.stall_timeout_seconds
+            async with sending(call.context, stall_seconds) as sender, aclosing(answers):
                 async for answer in answers:
                     self._gate.check(key)
                     await call.greet()
                     await sender.write(answer)
         await call.greet()  # there may have been no message
 
+    async def _receive_one(self, call: _Call, key: Key) -> bytes:
+        hold = partial(self._gate.hold, key.id, self._settings.max_receive_bytes)
+        return await receive_one(call.context, self._settings.message_timeout_seconds, hold)
+
     async def _receive(self, call: _Call, key: Key) -> Any:
         """Answer a stream by one message."""
+        seconds = self._settings.message_timeout_seconds
 
         async def read() -> AsyncGenerator[Message | memoryview, None]:
-            async for data in call.messages:
+            while (data := await receive_next(call.messages, seconds)) is not None:
                 self._gate.check(key)
                 yield find_chunk(data) or parse_message(call.handler, data)  # only uploads are streams
 
         try:
             async with aclosing(read()) as messages:
                 answer = await call.handler.stream_unary(messages, call.context)
+        except SenderStalled:
+            raise
         except ServiceError:
             await hear_out(call.messages)
             raise

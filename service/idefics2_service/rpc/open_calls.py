@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -16,11 +17,13 @@ from idefics2_service.rpc.streams import receive_one
 from idefics2_service.shares import Shares
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 
     from google.protobuf.message import Message
 
+    from idefics2_service.gate import Gate
     from idefics2_service.rpc.status import ServicerContext
+    from idefics2_service.settings import GrpcSettings
 
 OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 MAX_OPEN = 1_024
@@ -30,8 +33,9 @@ MAX_OPEN = 1_024
 class OpenCalls:
     """Who is in the middle of one."""
 
-    def __init__(self) -> None:
-        """Begin with nobody."""
+    def __init__(self, gate: Gate, settings: GrpcSettings) -> None:
+        """Begin with nobody; what is slow to come counts in `gate` for the address it comes from."""
+        self._gate, self._settings = gate, settings
         self._of_methods: defaultdict[str, Shares] = defaultdict(lambda: Shares(MAX_OPEN))
 
     def wrap(self, name: str, handler: Any) -> Any:  # grpc's handlers are untyped
@@ -39,19 +43,26 @@ class OpenCalls:
         places = self._of_methods[name]
 
         async def answer(messages: AsyncIterator[bytes], context: ServicerContext) -> None:
+            address = _find_address(context.peer())
+            hold = partial(self._gate.hold, address, self._settings.max_receive_bytes)
+            receive = partial(receive_one, context, self._settings.message_timeout_seconds, hold)
             try:
-                with _place(places, context.peer()):
-                    await _answer(handler, messages, context)
+                with _place(places, address):
+                    await _answer(handler, messages, context, receive)
             except ServiceError as error:
                 await abort(context, error)
 
         return grpc.stream_stream_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
 
+def _find_address(peer: str) -> str:
+    """Return where a call came from; `peer` is `ipv4:address:port`, or what grpc calls others."""
+    return peer.rpartition(":")[0]
+
+
 @contextmanager
-def _place(places: Shares, peer: str) -> Iterator[None]:
-    """Hold the place of a call; `peer` is `ipv4:address:port`, or what grpc calls others."""
-    address = peer.rpartition(":")[0]
+def _place(places: Shares, address: str) -> Iterator[None]:
+    """Hold the place of a call."""
     if not places.has_room(address):
         held = places.describe(address, "address")
         message = f"too many calls of this method, which needs no key, are open: {held}"
@@ -63,8 +74,13 @@ def _place(places: Shares, peer: str) -> Iterator[None]:
         places.give_back(address)
 
 
-async def _answer(handler: Any, messages: AsyncIterator[bytes], context: ServicerContext) -> None:
-    async with aclosing(_begin(handler, messages, context)) as answers:
+async def _answer(
+    handler: Any,
+    messages: AsyncIterator[bytes],
+    context: ServicerContext,
+    receive: Callable[[], Awaitable[bytes]],
+) -> None:
+    async with aclosing(_begin(handler, messages, context, receive)) as answers:
         async for message in answers:
             try:
                 await context.write(message)
@@ -73,16 +89,19 @@ async def _answer(handler: Any, messages: AsyncIterator[bytes], context: Service
 
 
 async def _begin(
-    handler: Any, messages: AsyncIterator[bytes], context: ServicerContext
+    handler: Any,
+    messages: AsyncIterator[bytes],
+    context: ServicerContext,
+    receive: Callable[[], Awaitable[bytes]],
 ) -> AsyncGenerator[Message, None]:
     """Yield what a method answers, whatever its kind."""
     if handler.request_streaming:
         parsed = (parse_message(handler, data) async for data in messages)
         answers = handler.stream_stream(parsed, context)
     elif handler.response_streaming:
-        answers = handler.unary_stream(parse_message(handler, await receive_one(context)), context)
+        answers = handler.unary_stream(parse_message(handler, await receive()), context)
     else:
-        yield await handler.unary_unary(parse_message(handler, await receive_one(context)), context)
+        yield await handler.unary_unary(parse_message(handler, await receive()), context)
         return
     async with aclosing(answers):
         async for answer in answers:

@@ -53,6 +53,9 @@ Left alone, grpc guesses from what is on its way: this at least, and tens of meg
 less, an upload waits for its caller. A caller far away gets this and one message into each round trip.
 """
 
+_ALIVE_SECONDS = 20.0
+"""How long a connection may take to show that it lives; grpc.keepalive_timeout_ms itself has no effect."""
+
 _LAST_WORDS_SECONDS = 0.5
 """How long calls that are ended by the service may take to tell their callers."""
 
@@ -87,7 +90,7 @@ class GrpcServer:
         """
         most_calls = gate.max_open_calls + _MAX_REFUSED
         self._server = grpc.aio.server(
-            interceptors=(Interceptor(gate, metrics, settings.stall_timeout_seconds, tracer),),
+            interceptors=(Interceptor(gate, metrics, settings, tracer),),
             # The last wall, without a word of ours.
             maximum_concurrent_rpcs=most_calls,
             options=(
@@ -95,6 +98,10 @@ class GrpcServer:
                 ("grpc.http2.bdp_probe", 0),
                 ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
                 ("grpc.so_reuseport", 0),  # a taken port is an error, not a surprise
+                # Callers who vanish without a word hold places and memory.
+                ("grpc.keepalive_time_ms", round(settings.keepalive_seconds * 1000)),
+                ("grpc.http2.ping_timeout_ms", round(_ALIVE_SECONDS * 1000)),
+                ("grpc.http2.max_pings_without_data", 0),  # no limit: a watch may be quiet for hours
                 # Of a burst, grpc would end what was not looked at yet, from 1,000 calls on, as CANCELLED.
                 ("grpc.server.max_pending_requests", most_calls),
                 ("grpc.server.max_pending_requests_hard_limit", most_calls),

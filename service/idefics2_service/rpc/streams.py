@@ -1,27 +1,29 @@
-"""Messages to callers who may stop to read, and from those who go on sending."""
+"""Messages to callers who may stop to read, and from those who may stop to send, or go on."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
-from idefics2_service.errors import ReaderStalled, RequestMalformed
+from idefics2_service.errors import ReaderStalled, RequestMalformed, SenderStalled, ServiceError
 from idefics2_service.rpc.status import abort
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractContextManager
 
-    from idefics2_service.errors import ServiceError
     from idefics2_service.rpc.status import ServicerContext
 
 _END = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
 _HEAR_OUT_SECONDS = 5.0
 _SAY_SECONDS = 0.5
 """How long a caller that does not read may take to be told so."""
+_AT_ONCE_SECONDS = 1.0
+"""What comes within this time is hardly held before it is counted."""
 
 
 class Sender:
@@ -93,23 +95,77 @@ async def sending(context: ServicerContext, stall_seconds: float) -> AsyncIterat
         sender.stop()
 
 
-def _expect_failure(writing: asyncio.Future[None]) -> None:
+def _expect_failure(message: asyncio.Future[Any]) -> None:
     """Let nobody be told that a message failed whose caller has left, or was given up."""
-    if not writing.cancelled():
-        writing.exception()
+    if not message.cancelled():
+        message.exception()
 
 
-async def receive_one(context: ServicerContext) -> bytes:
+async def receive_one(
+    context: ServicerContext, seconds: float, hold: Callable[[], AbstractContextManager[object]]
+) -> bytes:
     """Read the only message of a call.
+
+    gRPC keeps what is there of it, and does not say how much: one that is slow to come counts as the largest.
+
+    Args:
+        context: of the call.
+        seconds: how long it may take to be whole.
+        hold: what it returns is entered while the message is slow to come.
 
     Raises:
         RequestMalformed: there is none.
+        SenderStalled: it is not whole in time.
+        MemoryFull: it is slow, and there is no room for it.
 
     """
-    data = await context.read()  # and not by the iterator, which would hold it until the call's end
+    # Not by the iterator, which would hold it until the call's end.
+    reading = asyncio.ensure_future(context.read())
+    if not await _await(reading, min(_AT_ONCE_SECONDS, seconds)):
+        with _leaving_alone(reading), hold():
+            await _insist(reading, seconds)
+    data = reading.result()
     if data is _END:
         raise RequestMalformed("the call has no message")
     return cast("bytes", data)
+
+
+async def receive_next(stream: AsyncIterator[bytes], seconds: float) -> bytes | None:
+    """Read the next message of a stream; None: there is none.
+
+    Raises:
+        SenderStalled: it is not whole after so many seconds.
+
+    """
+    reading = asyncio.ensure_future(anext(stream, None))
+    with _leaving_alone(reading):
+        await _insist(reading, seconds)
+    return reading.result()
+
+
+async def _insist(reading: asyncio.Future[Any], seconds: float) -> None:
+    if not await _await(reading, seconds):
+        raise SenderStalled(f"a message of the call was not whole after {seconds:g} s")
+
+
+async def _await(reading: asyncio.Future[Any], seconds: float) -> bool:
+    """Wait for a message, and tell whether it came; whoever is cancelled meanwhile waits no more."""
+    try:
+        await asyncio.wait((reading,), timeout=seconds)
+    except asyncio.CancelledError:
+        reading.cancel()
+        raise
+    return reading.done()
+
+
+@contextmanager
+def _leaving_alone(reading: asyncio.Future[Any]) -> Iterator[None]:
+    """Leave a message alone where it is awaited no more: cancelling it would end the call unanswered."""
+    try:
+        yield
+    except ServiceError:
+        reading.add_done_callback(_expect_failure)
+        raise
 
 
 async def hear_out(stream: AsyncIterator[bytes]) -> None:

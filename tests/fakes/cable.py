@@ -1,8 +1,9 @@
-"""A network between a browser and a service, which a test can cut."""
+"""A network between a caller and a service, which a test can cut, or let go silent."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,20 @@ class Cable:
         """Lead to `address`, `host:port`."""
         self._host, _, self._port = address.rpartition(":")
         self._writers: set[asyncio.StreamWriter] = set()
+        self._num_left, self._is_silent, self._cut = math.inf, False, asyncio.Event()
+
+    def choke(self, num_bytes: int) -> None:
+        """Pass on only so many more of the caller's bytes, over all connections, but all of the service's."""
+        self._num_left = num_bytes
+
+    def silence(self) -> None:
+        """Pass on nothing, and tell nobody."""
+        self._num_left, self._is_silent = 0, True
 
     def cut(self) -> None:
         """Break all connections that there are."""
+        self._cut.set()
+        self._num_left, self._is_silent, self._cut = math.inf, False, asyncio.Event()
         for writer in self._writers:
             writer.transport.abort()
 
@@ -27,13 +39,22 @@ class Cable:
         """Lead one connection to the other end, until one of them ends it."""
         far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
         self._writers |= {writer, far_writer}
-        await asyncio.gather(self._pass_on(reader, far_writer), self._pass_on(far_reader, writer))
+        there = self._pass_on(reader, far_writer, is_caller=True)
+        back = self._pass_on(far_reader, writer, is_caller=False)
+        await asyncio.gather(there, back)
         self._writers -= {writer, far_writer}
 
-    @staticmethod
-    async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_caller: bool
+    ) -> None:
+        cut = self._cut
         try:
             while data := await reader.read(65_536):
+                if is_caller:
+                    data = data[: int(min(self._num_left, len(data)))]  # what still passes
+                    self._num_left -= len(data)
+                if self._is_silent or not data:
+                    await cut.wait()
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:
