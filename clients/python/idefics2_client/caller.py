@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from idefics2_client.endpoint import Endpoint
-from idefics2_client.errors import Cancelled, DeadlineExceeded
+from idefics2_client.errors import Cancelled, DeadlineExceeded, InvalidRequest
 from idefics2_client.retry import Patience, Retry
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from idefics2_client.updates import TransferUpdate
+
+
+_METADATA_NAME, _METADATA_VALUE = re.compile(r"[a-z0-9_.-]+"), re.compile(r"[ -~]*")
 
 
 class ClientOptions(TypedDict, total=False):
@@ -77,6 +81,7 @@ class Caller:
         Raises:
             Cancelled: the client was closed.
             DeadlineExceeded: there is no time left.
+            InvalidRequest: the caller's metadata cannot be sent.
 
         """
         if self._is_closed:
@@ -87,6 +92,22 @@ class Caller:
             raise DeadlineExceeded(message, code="DEADLINE_EXCEEDED")
         return {
             "timeout": seconds_left,
-            "metadata": (*self._endpoint.metadata, *self._find_metadata()),
+            "metadata": (*self._endpoint.metadata, *map(_check_metadata, self._find_metadata())),
             "wait_for_ready": patience.is_tried,
         }
+
+
+def _check_metadata(pair: tuple[str, str | bytes]) -> tuple[str, str | bytes]:
+    """Return what can be sent; grpc ends a call with other metadata as it ends one whose connection broke."""
+    name, value = pair
+    if name.endswith("-bin"):
+        is_legal = isinstance(value, bytes)
+    else:
+        is_legal = isinstance(value, str) and _METADATA_VALUE.fullmatch(value) is not None
+    if not (is_legal and _METADATA_NAME.fullmatch(name)):
+        message = (
+            f"the metadata {name} cannot be sent: names are of a-z 0-9 - _ and . , values of printable "
+            "ASCII, or bytes where the name ends in -bin"
+        )
+        raise InvalidRequest(message, code="INVALID_ARGUMENT", field="metadata")
+    return pair

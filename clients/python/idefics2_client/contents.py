@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import select
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self, TypeAlias
 
+from idefics2_client.errors import DeadlineExceeded
 from idefics2_client.images import reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from idefics2_client.retry import Patience
 
 FileSource: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
 """A file to upload: a path; its bytes; an open file, read in binary from where it stands."""
@@ -23,20 +28,24 @@ _MAX_NAME_BYTES = 255
 
 
 class Content:
-    """Bytes with a beginning and an end, which can be read more than once, until the block ends."""
+    """Bytes with a beginning and an end, which can be read more than once, until the block ends.
 
-    def __init__(self, source: FileSource, name: str | None = None) -> None:
+    Several threads may read at a time: that of a call that was lost may do so when the next one begins.
+    """
+
+    def __init__(self, source: FileSource, name: str | None = None, patience: Patience | None = None) -> None:
         """Open `source`, and read it once for its digest, which takes a while.
 
         Raises:
+            DeadlineExceeded: a source that can be read only once, as a pipe, did not end in time.
             ImageUnreadable: the file is missing or cannot be read.
             TypeError: the open file is one of text.
 
         """
-        self._stack = ExitStack()
+        self._stack, self._lock = ExitStack(), threading.Lock()
         try:
             with reading("an open file" if hasattr(source, "read") else source):
-                self._file = self._open(source)
+                self._file = self._open(source, patience)
                 self._start = self._file.tell()
                 self.size_bytes = self._file.seek(0, io.SEEK_END) - self._start
                 self.sha256 = self._measure()
@@ -55,26 +64,32 @@ class Content:
 
     def read(self, offset: int = 0) -> Iterator[bytes]:
         """Yield all from byte `offset` on, in pieces of `PIECE_BYTES`."""
-        self._file.seek(self._start + offset)
-        while piece := self._file.read(PIECE_BYTES):
+        while piece := self._read_piece(offset):
             yield piece
+            offset += len(piece)
 
-    def _open(self, source: FileSource) -> IO[bytes]:
+    def _read_piece(self, offset: int) -> bytes:
+        with self._lock:
+            self._file.seek(self._start + offset)
+            return self._file.read(PIECE_BYTES)
+
+    def _open(self, source: FileSource, patience: Patience | None) -> IO[bytes]:
         if isinstance(source, bytes):
             return io.BytesIO(source)
         if isinstance(source, str | os.PathLike):
             return self._stack.enter_context(Path(source).open("rb"))
         if isinstance(source, io.TextIOBase):
             raise TypeError("a file must be opened in binary mode to be uploaded")
-        return source if source.seekable() else self._spool(source)
+        return source if source.seekable() else self._spool(source, patience)
 
-    def _spool(self, source: IO[bytes]) -> IO[bytes]:
+    def _spool(self, source: IO[bytes], patience: Patience | None) -> IO[bytes]:
         """Copy what can be read only once to where it can be read again; on disk, for it may be large."""
-        import shutil  # noqa: PLC0415  # with all kinds of compression behind it, and seldom needed
-        import tempfile  # noqa: PLC0415  # likewise
+        import tempfile  # noqa: PLC0415  # with shutil behind it, and seldom needed
 
         spool = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the stack is one
-        shutil.copyfileobj(source, spool)
+        read = getattr(source, "read1", source.read)  # what is there, instead of waiting for a whole piece
+        while _wait_for(source, patience) and (piece := read(PIECE_BYTES)):
+            spool.write(piece)
         spool.seek(0)
         return spool
 
@@ -83,6 +98,26 @@ class Content:
         for piece in self.read():
             digest.update(piece)
         return digest.hexdigest()
+
+
+def _wait_for(source: IO[bytes], patience: Patience | None) -> bool:
+    """Wait until there is something to read, where the system can tell; always true.
+
+    Raises:
+        DeadlineExceeded: nothing came in time.
+
+    """
+    seconds_left = None if patience is None else patience.seconds_left
+    if seconds_left is None:
+        return True
+    try:
+        is_ready = bool(select.select([source], [], [], seconds_left)[0])
+    except (OSError, TypeError, ValueError):  # it is nothing of the system's
+        return True
+    if not is_ready:
+        message = "the timeout passed before the file was read"
+        raise DeadlineExceeded(message, code="DEADLINE_EXCEEDED")
+    return True
 
 
 def _find_name(source: FileSource) -> str:

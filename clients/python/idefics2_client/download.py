@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
     from idefics2_client.errors import Idefics2Error
     from idefics2_client.retry import Patience
+
+_MAX_SHOWN = 40
+"""Characters of a path's last part in the name of what is written beside it: names have a limit."""
 
 Destination: TypeAlias = str | os.PathLike[str] | IO[bytes]
 """Where a download goes: a path, at which it appears when it is complete; or a file open in binary."""
@@ -49,11 +54,17 @@ class Download:
         """Write what came."""
         if message.HasField("file"):
             self._file = message.file
-        self._out.write(message.chunk)
+        self._write(message.chunk)
         self._digest.update(message.chunk)
         self.question.offset += len(message.chunk)
         if self._on_progress is not None and self._file is not None:
             self._on_progress(TransferUpdate(self._file.name, self.question.offset, self._file.size_bytes))
+
+    def _write(self, chunk: bytes) -> None:
+        """Write all of it: a file without a buffer, as standard output may be, takes what it can."""
+        left = memoryview(chunk)
+        while left:
+            left = left[self._out.write(left) :]
 
     def pause_after(self, error: Idefics2Error, patience: Patience) -> float:
         """Return how many seconds to wait before the next try.
@@ -82,6 +93,8 @@ class Download:
 def opening(destination: Destination) -> Iterator[IO[bytes]]:
     """Open a destination; a path is written beside, and takes its name when the block ends well.
 
+    Beside is a name that nobody else has: several may download to the same path, and the last one stays.
+
     Raises:
         OSError: it cannot be written.
 
@@ -90,12 +103,15 @@ def opening(destination: Destination) -> Iterator[IO[bytes]]:
         yield destination
         return
     path = Path(destination)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    part = path.with_name(f".{path.name[:_MAX_SHOWN]}.{uuid.uuid4().hex}.part")
+    with part.open("xb") as file:
+        try:
             yield file
-        part.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
+            file.close()
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise

@@ -57,7 +57,7 @@ class FileCalls(Connection):
 
         """
         patience = self._patience(timeout_seconds)
-        with Content(source, name) as content:
+        with Content(source, name, patience) as content:
             return self._upload(Upload(content, on_progress or self._on_upload, ttl_seconds), patience)
 
     def download(

@@ -37,5 +37,6 @@ def encode_picture(picture: Picture) -> bytes:
         exif[_ORIENTATION] = turned
     out = io.BytesIO()
     writable = image if image.mode in _PNG_MODES else image.convert("RGB")
-    writable.save(out, "PNG", compress_level=1, exif=exif)  # time is worth more than bytes here
+    # Time is worth more than bytes here.
+    writable.save(out, "PNG", compress_level=1, exif=exif, icc_profile=None)
     return out.getvalue()

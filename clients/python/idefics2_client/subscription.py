@@ -71,10 +71,13 @@ class Subscription:
                 notices = self._move(state=_name_end(event.finished), position=None, stage=None)
         return notices
 
-    def is_left_by(self, error: BaseException) -> bool:
-        """Tell whether nobody waits any more, because of `error`, for what was or may have been taken."""
+    def is_left_by(self, error: BaseException, *, was_lost: bool) -> bool:
+        """Tell whether nobody waits any more, because of `error`, for what was or may have been taken.
+
+        A refusal tells of the last try alone: one before it that was lost may have been taken.
+        """
         is_refused = isinstance(error, Idefics2Error) and not isinstance(error, DeadlineExceeded)
-        return not self.cursor.is_finished and (self._is_taken or not is_refused)
+        return not self.cursor.is_finished and (self._is_taken or was_lost or not is_refused)
 
     def _begin_attempt(self, attempt: int) -> Sequence[Notice]:
         moved = self._move(state="running", position=None, stage=None, attempt=attempt)

@@ -95,7 +95,7 @@ class RequestWatch(RequestCalls):
         try:
             self._attend(subscription, patience)
         except BaseException as error:
-            if subscription.is_left_by(error):
+            if subscription.is_left_by(error, was_lost=patience.is_tried):
                 self._leave(subscription)
             raise
         return subscription.cursor.answer()

@@ -13,7 +13,14 @@ from clients.python.callers import KINDS, make_caller
 from fakes.generation_server import finished, make_response, queue_position, stage, text
 from fakes.scripted_server import Hang
 from idefics2.v1.generation_pb2 import CountTokensResponse, GenerateRequest
-from idefics2_client import AsyncClient, AuthenticationFailed, Cancelled, Client, ServiceUnavailable
+from idefics2_client import (
+    AsyncClient,
+    AuthenticationFailed,
+    Cancelled,
+    Client,
+    InvalidRequest,
+    ServiceUnavailable,
+)
 
 if TYPE_CHECKING:
     from fakes.request_server import RequestServer
@@ -51,6 +58,23 @@ async def test_what_is_to_be_sent_along_is_asked_for_each_call(server: RequestSe
         assert [event async for event in caller.stream(URL, "What?")] == [finished("A cat.")]
     assert [call["traceparent"] for call in server.metadata] == ["00-1-2-01", "00-3-4-01"]
     assert {call["authorization"] for call in server.metadata} == {"Key local.key"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "value"), [("traceparent", "é"), ("a", "a\nb"), ("Upper", "a"), ("a-bin", "a")]
+)
+async def test_what_cannot_be_sent_along_is_the_callers_mistake_and_no_lost_connection(
+    server: RequestServer, kind: str, name: str, value: str
+) -> None:
+    async with make_caller(kind, server.target, metadata=lambda: ((name, value),)) as caller:
+        for call in (caller.generate(URL, "What?"), caller.subscribe(URL, "What?"), caller.cancel("r-1")):
+            with pytest.raises(InvalidRequest, match=f"the metadata {name} cannot be sent") as caught:
+                await call
+            assert caught.value.field == "metadata"
+        with pytest.raises(InvalidRequest):
+            assert [event async for event in caller.watch("r-1")] == []
+    assert server.requests == []
 
 
 async def test_closing_a_stream_cancels_the_call(server: RequestServer, caller: AsyncClient) -> None:

@@ -40,7 +40,7 @@ from idefics2_client import (
     ServiceUnavailable,
     TransferUpdate,
 )
-from idefics2_client.contents import PIECE_BYTES
+from idefics2_client.contents import PIECE_BYTES, Content
 from idefics2_client.images import INLINE_BYTES
 from idefics2_client.upload import SMALL_BYTES
 
@@ -135,6 +135,26 @@ async def test_a_pipe_is_uploaded_though_it_can_be_read_but_once(
         await caller.upload(reader)
         writing.join()
     assert server.received == [LARGE]
+
+
+async def test_the_timeout_bounds_the_reading_of_a_pipe(server: FileServer, caller: AsyncClient) -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "wb") as writer, os.fdopen(ours, "rb") as reader:
+        writer.write(SMALL)
+        writer.flush()
+        with pytest.raises(DeadlineExceeded, match="timeout"):
+            await caller.upload(reader, timeout_seconds=0.2)
+    assert server.requests == []
+
+
+def test_what_is_read_for_a_call_that_was_lost_takes_nothing_from_the_next_one() -> None:
+    with Content(LARGE) as content:
+        lost, pieces = content.read(), []
+        next(lost)
+        for piece in content.read(PIECE_BYTES):
+            pieces.append(piece)
+            next(lost, None)
+    assert b"".join(pieces) == LARGE[PIECE_BYTES:]
 
 
 async def test_a_file_of_text_is_a_type_error(caller: AsyncClient) -> None:
@@ -309,6 +329,38 @@ async def test_a_download_writes_the_file_and_tells_how_far_it_is(
     assert updates[-1] == TransferUpdate("n", len(LARGE), len(LARGE))
 
 
+async def test_two_downloads_to_one_path_do_not_mix_and_nothing_beside_it_is_touched(
+    server: FileServer, caller: AsyncClient, tmp_path: Path
+) -> None:
+    path, beside = tmp_path / "cat.bmp", tmp_path / "cat.bmp.part"
+    beside.write_bytes(b"mine")
+    gate, begun = Gate(), threading.Event()
+    server.expect(*WHOLE[:2], gate, *WHOLE[2:])
+    server.expect(*WHOLE[:2], NO_FILE)
+    first = asyncio.create_task(caller.download("abc", path, on_progress=lambda _: begun.set()))
+    await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+    with pytest.raises(NotFound):
+        await caller.download("abc", path)
+    gate.open()
+    await first
+    assert path.read_bytes() == LARGE
+    assert beside.read_bytes() == b"mine"
+    assert sorted(names_in(tmp_path)) == ["cat.bmp", "cat.bmp.part"]
+
+
+async def test_all_is_written_to_a_file_that_takes_little_at_a_time(
+    server: FileServer, caller: AsyncClient
+) -> None:
+    class Narrow(io.BytesIO):
+        def write(self, data: Any) -> int:
+            return super().write(data[:100_000])
+
+    server.expect(*WHOLE)
+    out = Narrow()
+    await caller.download("abc", out)
+    assert out.getvalue() == LARGE
+
+
 async def test_a_download_goes_on_after_its_connection_broke(
     server: FileServer, caller: AsyncClient, losses: list[Idefics2Error]
 ) -> None:
@@ -339,6 +391,8 @@ async def test_a_download_to_where_nothing_can_be_written_says_so(
 ) -> None:
     with pytest.raises(FileNotFoundError):
         await caller.download("abc", tmp_path / "nowhere" / "cat.bmp")
+    with pytest.raises(IsADirectoryError):
+        await caller.download("abc", ".")
     assert server.requests == []
 
 

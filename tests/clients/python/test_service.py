@@ -224,7 +224,8 @@ def test_a_picture_of_pil_stays_as_it_is_turned() -> None:
     picture = draw_red_circle((40, 20))
     exif = picture.getexif()
     exif[0x0112], exif[0x010E] = 6, "a secret"
-    picture.save(out := io.BytesIO(), "JPEG", exif=exif)
+    picture.save(out := io.BytesIO(), "JPEG", exif=exif, icc_profile=b"a secret")
     written = Image.open(io.BytesIO(encode_picture(Image.open(out))))
+    assert "icc_profile" not in written.info
     assert dict(written.getexif()) == {0x0112: 6}
     assert written.format == "PNG"

@@ -213,6 +213,17 @@ async def test_a_request_that_is_refused_is_not_cancelled(
         await caller.subscribe(URL, "What?", request_id="r-1")
 
 
+async def test_a_request_that_is_refused_after_a_loss_may_have_been_taken_and_is_cancelled(
+    server: RequestServer, caller: AsyncClient
+) -> None:
+    server.expect(grpc.StatusCode.UNAVAILABLE)
+    server.expect(make_status("RESOURCE_EXHAUSTED", "RATE_LIMITED", "why"))
+    server.expect(make_request("CANCELLED"))
+    with pytest.raises(Overloaded, match="why"):
+        await caller.subscribe(URL, "What?")
+    assert server.requests[-1] == CancelRequestRequest(request_id=name_of(server))
+
+
 @pytest.mark.parametrize("callback", ["on_queue_update", "on_log", "on_text"])
 @pytest.mark.parametrize("error", [ZeroDivisionError("x"), Overloaded("x"), KeyboardInterrupt()])
 async def test_leaving_by_a_callback_cancels_the_request(

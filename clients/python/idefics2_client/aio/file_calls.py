@@ -57,7 +57,7 @@ class AsyncFileCalls(AsyncConnection):
 
         """
         patience = self._patience(timeout_seconds)
-        with await asyncio.to_thread(Content, source, name) as content:
+        with await asyncio.to_thread(Content, source, name, patience) as content:
             return await self._upload(Upload(content, on_progress or self._on_upload, ttl_seconds), patience)
 
     async def download(

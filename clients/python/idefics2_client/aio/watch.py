@@ -97,7 +97,7 @@ class AsyncRequestWatch(AsyncRequestCalls):
         try:
             await self._attend(subscription, patience)
         except BaseException as error:
-            if subscription.is_left_by(error):
+            if subscription.is_left_by(error, was_lost=patience.is_tried):
                 await self._leave(subscription)
             raise
         return subscription.cursor.answer()
