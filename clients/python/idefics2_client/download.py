@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from idefics2_client.errors import Idefics2Error
     from idefics2_client.retry import Patience
 
-_MAX_SHOWN = 40
-"""Characters of a path's last part in the name of what is written beside it: names have a limit."""
-
 Destination: TypeAlias = str | os.PathLike[str] | IO[bytes]
 """Where a download goes: a path, at which it appears when it is complete; or a file open in binary."""
 
@@ -105,7 +102,7 @@ def opening(destination: Destination) -> Iterator[IO[bytes]]:
     path = Path(destination)
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    part = path.with_name(f".{path.name[:_MAX_SHOWN]}.{uuid.uuid4().hex}.part")
+    part = path.with_name(f"idefics2-{uuid.uuid4().hex}.part")
     with part.open("xb") as file:
         try:
             yield file

@@ -12,7 +12,7 @@ from idefics2.v1.generation_pb2 import Stage
 from idefics2.v1.requests_pb2 import LoggedLine, State
 
 from idefics2_client.cursor import Cursor
-from idefics2_client.errors import DeadlineExceeded, Idefics2Error
+from idefics2_client.errors import AlreadyExists, DeadlineExceeded, Idefics2Error
 from idefics2_client.names import write_name
 from idefics2_client.updates import Callbacks, QueueUpdate, TextUpdate
 
@@ -74,10 +74,12 @@ class Subscription:
     def is_left_by(self, error: BaseException, *, was_lost: bool) -> bool:
         """Tell whether nobody waits any more, because of `error`, for what was or may have been taken.
 
-        A refusal tells of the last try alone: one before it that was lost may have been taken.
+        A refusal tells of the last try alone: one before it that was lost may have been taken, unless the
+        name is another request's.
         """
         is_refused = isinstance(error, Idefics2Error) and not isinstance(error, DeadlineExceeded)
-        return not self.cursor.is_finished and (self._is_taken or was_lost or not is_refused)
+        may_be_taken = not is_refused or (was_lost and not isinstance(error, AlreadyExists))
+        return not self.cursor.is_finished and (self._is_taken or may_be_taken)
 
     def _begin_attempt(self, attempt: int) -> Sequence[Notice]:
         moved = self._move(state="running", position=None, stage=None, attempt=attempt)
