@@ -118,11 +118,15 @@ func (w *waiting) follow(onEvent func(*Event) error) error {
 	}
 }
 
-// isLeft tells whether nobody waits any more, because of err, for what was or may have been taken.
+// isLeft tells whether nobody waits any more, because of err, for what was or may have been taken: a refusal says nothing of
+// what was lost before it, unless the name is another request's.
 func (w *waiting) isLeft(err error) bool {
 	var failed *Error
 	isRefused := errors.As(err, &failed) && failed.Code != codes.DeadlineExceeded && w.op.ctx.Err() == nil
-	return w.isTaken || !isRefused
+	if w.isTaken || !isRefused {
+		return true
+	}
+	return w.op.numLosses > 0 && failed.Code != codes.AlreadyExists
 }
 
 // leave cancels the request. Who leaves is told why it left, not that nobody heard of it.
