@@ -417,6 +417,38 @@ func TestEverySourceOfBytesCanBeSentAgainAfterALoss(t *testing.T) {
 	}
 }
 
+func TestDownloadsToOnePathAtATimeDisturbNeitherEachOtherNorOtherFiles(t *testing.T) {
+	client := call(t, &service{content: "BM, all of it"})
+	folder := t.TempDir()
+	path := filepath.Join(folder, "cat.bmp")
+	if err := os.WriteFile(path+".part", []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	download := func(onProgress func(idefics2.Transfer)) {
+		if _, err := client.Download(ctx, "f", path, onProgress); err != nil {
+			t.Error(err)
+		}
+	}
+	download(func(idefics2.Transfer) { download(nil) })
+	for name, expected := range map[string]string{"cat.bmp": "BM, all of it", "cat.bmp.part": "mine"} {
+		if content, err := os.ReadFile(filepath.Join(folder, name)); string(content) != expected {
+			t.Errorf("%s: %q, %v", name, content, err)
+		}
+	}
+	if files, err := os.ReadDir(folder); len(files) != 2 {
+		t.Error(files, err)
+	}
+}
+
+func TestADownloadThatFailsLeavesNoFile(t *testing.T) {
+	folder := t.TempDir()
+	_, err := connect(t, "127.0.0.1:1").Download(ctx, "f", filepath.Join(folder, "cat.bmp"), nil)
+	expect(t, err, idefics2.ErrUnavailable)
+	if files, err := os.ReadDir(folder); len(files) != 0 {
+		t.Error(files, err)
+	}
+}
+
 func TestAFileThatIsNotThereIsToldByItsNameWithTheSystemsError(t *testing.T) {
 	client := connect(t, "127.0.0.1:1")
 	_, uploaded := client.UploadFile(ctx, "nowhere.png", idefics2.UploadOptions{})

@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"path/filepath"
 
 	pb "github.com/idefics2-serving/idefics2-serving/clients/go/idefics2v1"
 	"google.golang.org/grpc"
@@ -20,6 +21,7 @@ type download struct {
 	client     *Client
 	op         *operation
 	name       string
+	path       string
 	onProgress func(Transfer)
 	out        *os.File
 	digest     hash.Hash
@@ -36,8 +38,8 @@ func newDownload(client *Client, op *operation, name string, onProgress func(Tra
 
 // to writes the file to path, where it appears when it is complete.
 func (d *download) to(path string) (*File, error) {
-	part := path + ".part"
-	out, err := os.Create(part)
+	d.path = path
+	out, err := createPart(path)
 	if err != nil {
 		return nil, refusePath(path, err)
 	}
@@ -47,13 +49,20 @@ func (d *download) to(path string) (*File, error) {
 		err = refusePath(path, closed)
 	}
 	if err == nil {
-		if err = os.Rename(part, path); err == nil {
+		if err = os.Rename(out.Name(), path); err == nil {
 			return d.file, nil
 		}
 		err = refusePath(path, err)
 	}
-	_ = os.Remove(part)
+	_ = os.Remove(out.Name())
 	return nil, err
+}
+
+// createPart creates a file beside path that nobody else has, for what comes before all is there. os.CreateTemp would make
+// it readable by its owner alone.
+func createPart(path string) (*os.File, error) {
+	part := filepath.Join(filepath.Dir(path), "idefics2-"+makeName()+".part")
+	return os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 }
 
 // run reads all; it goes on after lost connections.
@@ -106,7 +115,7 @@ func (d *download) question() *pb.DownloadFileRequest {
 
 func (d *download) write(chunk []byte) error {
 	if _, err := d.out.Write(chunk); err != nil {
-		return refusePath(d.out.Name(), err)
+		return refusePath(d.path, err)
 	}
 	d.digest.Write(chunk)
 	d.offset += int64(len(chunk))

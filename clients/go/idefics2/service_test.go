@@ -2,7 +2,9 @@ package idefics2_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"io"
 	"log"
 	"net"
@@ -33,6 +35,7 @@ type service struct {
 	getRequest   func() error
 	cancel       func(id string)
 	upload       func(pb.FileService_UploadServer) error
+	content      string // of the one file that there is
 	lastMetadata metadata.MD
 }
 
@@ -152,6 +155,13 @@ func (s *service) GetUpload(context.Context, *pb.GetUploadRequest) (*pb.GetUploa
 
 func (s *service) Upload(messages pb.FileService_UploadServer) error {
 	return s.upload(messages)
+}
+
+func (s *service) DownloadFile(_ *pb.DownloadFileRequest, parts pb.FileService_DownloadFileServer) error {
+	digest := sha256.Sum256([]byte(s.content))
+	file := &pb.File{Id: "f", Sha256: hex.EncodeToString(digest[:])}
+	_ = parts.Send(&pb.DownloadFileResponse{Content: &pb.DownloadFileResponse_File{File: file}})
+	return parts.Send(&pb.DownloadFileResponse{Content: &pb.DownloadFileResponse_Chunk{Chunk: []byte(s.content)}})
 }
 
 func text(sequence int64, text string) *pb.Event {
