@@ -80,7 +80,7 @@ func (c *Client) Stream(ctx context.Context, question Question) *Iterator[*Event
 		return failed[*Event](err)
 	}
 	op := c.begin(ctx)
-	events := follow(op, func(ctx context.Context, options ...grpc.CallOption) (receiver[*Event], error) {
+	events := follow(op, request, func(ctx context.Context, options ...grpc.CallOption) (receiver[*Event], error) {
 		return c.generation.GenerateStream(ctx, request, options...)
 	})
 	return &Iterator[*Event]{next: events.next, stop: op.end}

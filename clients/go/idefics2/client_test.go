@@ -472,11 +472,60 @@ func TestWhatTheWireCannotHoldNamesItsField(t *testing.T) {
 		{idefics2.Question{Prompt: "\xff"}, "prompt", idefics2.ReasonTextNotUnicode},
 		{idefics2.Question{Stop: []string{"a", "\xff"}}, "stop", idefics2.ReasonTextNotUnicode},
 		{idefics2.Question{Images: make([]idefics2.Image, 1)}, "images[0]", idefics2.ReasonImageMissing},
+		{idefics2.Question{Images: []idefics2.Image{idefics2.ImageURL("\xff")}}, "image_url", idefics2.ReasonTextNotUnicode},
+		{
+			idefics2.Question{Images: []idefics2.Image{idefics2.ImageSHA256("\xff")}},
+			"images.sha256", idefics2.ReasonTextNotUnicode,
+		},
 	} {
 		_, err := client.Submit(ctx, idefics2.Submission{Question: wrong.question})
 		if failed := expect(t, err, idefics2.ErrInvalidRequest, wrong.reason); failed.Field != wrong.field {
 			t.Error(failed.Field)
 		}
+	}
+}
+
+func TestWhatCannotBeSentIsNoLossThatIsTriedAgain(t *testing.T) {
+	client := call(t, &service{}, idefics2.WithTimeout(5*time.Second), idefics2.WithRetries(idefics2.Retries{
+		FirstPause: time.Nanosecond, OnLost: func(err *idefics2.Error) { t.Error(err) },
+	}))
+	wait := func(ctx context.Context, id string) error {
+		_, err := client.Wait(ctx, id)
+		return err
+	}
+	with := func(name, value string) context.Context {
+		return metadata.NewOutgoingContext(ctx, metadata.MD{name: {value}})
+	}
+	submission := idefics2.Submission{RequestID: "\xff"}
+	submission.Images = []idefics2.Image{idefics2.ImageURL("https://a"), idefics2.ImageURL("https://b")}
+	_, submitted := client.SubmitAndWatch(ctx, submission, nil)
+	source := bytes.NewReader(make([]byte, 3<<20))
+	_, uploaded := client.Upload(ctx, source, idefics2.UploadOptions{Name: "\xff"})
+	events := client.Watch(ctx, "\xff", 0)
+	events.Next()
+	for _, told := range []struct {
+		err   error
+		field string
+	}{
+		{wait(ctx, "\xff"), "request_id"},
+		{events.Err(), "request_id"},
+		{submitted, "request_id"},
+		{uploaded, "start.name"},
+		{wait(with("traceparent", "a\n"), "r-1"), "metadata"},
+		{wait(with("a name", "a"), "r-1"), "metadata"},
+	} {
+		if failed := expect(t, told.err, idefics2.ErrInvalidRequest); failed.Field != told.field {
+			t.Error(failed, failed.Field)
+		}
+	}
+}
+
+func TestMetadataIsSentInLowerCaseAndOfBytesWhereItsNameSaysSo(t *testing.T) {
+	service := &service{}
+	given := metadata.NewOutgoingContext(ctx, metadata.MD{"Tenant": {"a"}, "bytes-bin": {"\xff"}})
+	_, _ = call(t, service).Generate(given, question)
+	if sent := append(service.lastMetadata.Get("tenant"), service.lastMetadata.Get("bytes-bin")...); len(sent) != 2 {
+		t.Error(service.lastMetadata)
 	}
 }
 

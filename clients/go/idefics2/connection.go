@@ -2,14 +2,19 @@ package idefics2
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"regexp"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -20,6 +25,8 @@ const (
 	// maxMessageBytes is what a message has at most; the library's own limit is 4 MiB.
 	maxMessageBytes = 28 << 20
 )
+
+var metadataName = regexp.MustCompile(`^[0-9a-z_.-]+$`)
 
 // connection is the channel to one service, and the ways to call over it.
 type connection struct {
@@ -78,12 +85,39 @@ func (c *connection) begin(ctx context.Context) *operation {
 	return &operation{connection: c, ctx: ctx, end: end}
 }
 
-// outgoing is the context of a call: with the key, beside what the caller sends along.
-func (o *operation) outgoing() context.Context {
-	if o.key == "" {
-		return o.ctx
+// outgoing is the context of a call that begins with message: with the key, beside what the caller sends along. It fails
+// where that cannot be sent, which the channel would call INTERNAL, as if the connection was lost.
+func (o *operation) outgoing(message proto.Message) (context.Context, error) {
+	if err := checkTexts(message); err != nil {
+		return nil, err
 	}
-	return metadata.AppendToOutgoingContext(o.ctx, "authorization", "Key "+o.key)
+	given, _ := metadata.FromOutgoingContext(o.ctx)
+	sent := metadata.MD{}
+	for name, values := range given {
+		sent.Append(name, values...) // in lower case, which nothing else can be sent in
+	}
+	if err := checkMetadata(sent); err != nil {
+		return nil, err
+	}
+	if o.key != "" {
+		sent.Append("authorization", "Key "+o.key)
+	}
+	return metadata.NewOutgoingContext(o.ctx, sent), nil
+}
+
+func checkMetadata(sent metadata.MD) error {
+	for name, values := range sent {
+		isLegal := metadataName.MatchString(name)
+		for _, value := range values {
+			isLegal = isLegal && (strings.HasSuffix(name, "-bin") || printable.MatchString(value))
+		}
+		if !isLegal {
+			return &Error{Code: codes.InvalidArgument, Field: "metadata", Message: fmt.Sprintf(
+				"the metadata %q cannot be sent: names are of a-z 0-9 - _ and . , values of printable ASCII, "+
+					"unless the name ends in -bin", name)}
+		}
+	}
+	return nil
 }
 
 func (o *operation) callOptions() []grpc.CallOption {
@@ -94,9 +128,13 @@ func (o *operation) callOptions() []grpc.CallOption {
 type method[I, O any] func(context.Context, I, ...grpc.CallOption) (O, error)
 
 // ask calls once; it returns the answer.
-func ask[I, O any](op *operation, call method[I, O], input I) (O, error) {
+func ask[I proto.Message, O any](op *operation, call method[I, O], input I) (answer O, err error) {
+	ctx, err := op.outgoing(input)
+	if err != nil {
+		return answer, err
+	}
 	var header, trailer metadata.MD
-	answer, err := call(op.outgoing(), input, append(op.callOptions(), grpc.Header(&header), grpc.Trailer(&trailer))...)
+	answer, err = call(ctx, input, append(op.callOptions(), grpc.Header(&header), grpc.Trailer(&trailer))...)
 	if err != nil {
 		return answer, readError(op.ctx, err, op.target, header, trailer)
 	}
@@ -104,7 +142,7 @@ func ask[I, O any](op *operation, call method[I, O], input I) (O, error) {
 }
 
 // askRepeatedly calls a few times where no answer comes: what only reads has the same effect and answer each time.
-func askRepeatedly[I, O any](op *operation, call method[I, O], input I) (O, error) {
+func askRepeatedly[I proto.Message, O any](op *operation, call method[I, O], input I) (O, error) {
 	for {
 		answer, err := ask(op, call, input)
 		if err == nil {
@@ -117,7 +155,7 @@ func askRepeatedly[I, O any](op *operation, call method[I, O], input I) (O, erro
 }
 
 // insist calls until there is an answer, or an error that will stay.
-func insist[I, O any](op *operation, call method[I, O], input I) (O, error) {
+func insist[I proto.Message, O any](op *operation, call method[I, O], input I) (O, error) {
 	for {
 		answer, err := ask(op, call, input)
 		if err == nil {
@@ -140,20 +178,26 @@ type receiver[O any] interface {
 // flow is what comes of one call that has many answers. It ends with its operation.
 type flow[O any] struct {
 	op       *operation
+	question proto.Message
 	start    func(context.Context, ...grpc.CallOption) (receiver[O], error)
 	messages receiver[O]
 }
 
+// follow has start send question when the first message is asked for.
 func follow[O any](
-	op *operation, start func(context.Context, ...grpc.CallOption) (receiver[O], error),
+	op *operation, question proto.Message, start func(context.Context, ...grpc.CallOption) (receiver[O], error),
 ) *flow[O] {
-	return &flow[O]{op: op, start: start}
+	return &flow[O]{op: op, question: question, start: start}
 }
 
 // next returns the next message; io.EOF after the last one.
 func (f *flow[O]) next() (message O, err error) {
 	if f.messages == nil {
-		if f.messages, err = f.start(f.op.outgoing(), f.op.callOptions()...); err != nil {
+		ctx, err := f.op.outgoing(f.question)
+		if err != nil {
+			return message, err
+		}
+		if f.messages, err = f.start(ctx, f.op.callOptions()...); err != nil {
 			return message, readError(f.op.ctx, err, f.op.target, nil, nil)
 		}
 	}

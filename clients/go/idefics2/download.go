@@ -86,9 +86,10 @@ func (d *download) run() error {
 // read writes what is new on one connection; io.EOF after the last byte.
 func (d *download) read() error {
 	question := d.question()
-	parts := follow(d.op, func(ctx context.Context, options ...grpc.CallOption) (receiver[*pb.DownloadFileResponse], error) {
+	start := func(ctx context.Context, options ...grpc.CallOption) (receiver[*pb.DownloadFileResponse], error) {
 		return d.client.files.DownloadFile(ctx, question, options...)
-	})
+	}
+	parts := follow(d.op, question, start)
 	for {
 		part, err := parts.next()
 		if err != nil {

@@ -3,13 +3,15 @@ package idefics2
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 	"unicode/utf8"
 
 	pb "github.com/idefics2-serving/idefics2-serving/clients/go/idefics2v1"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -83,7 +85,7 @@ func (q Question) write() (*pb.GenerateRequest, error) {
 	if err := writeImages(q.Images, request); err != nil {
 		return nil, err
 	}
-	return request, checkTexts(request)
+	return request, checkTexts(request) // before it is in a submission, where its fields have longer names
 }
 
 // write writes the submission as it goes over the wire; it reads the files of its images.
@@ -96,10 +98,7 @@ func (s Submission) write() (*pb.SubmitRequest, error) {
 		RequestId: s.RequestID, Input: input, Priority: s.Priority, WebhookUrl: s.WebhookURL,
 		StartTimeout: writeDuration(s.StartTimeout), TimeBudget: writeDuration(s.TimeBudget), Keep: writeDuration(s.Keep),
 	}
-	if err := writeAll([]number{{"max_queue_length", s.MaxQueueLength, &request.MaxQueueLength}}); err != nil {
-		return nil, err
-	}
-	return request, checkTexts(request)
+	return request, writeAll([]number{{"max_queue_length", s.MaxQueueLength, &request.MaxQueueLength}})
 }
 
 // number is one that the wire holds in 32 bits.
@@ -131,28 +130,27 @@ func writeDuration(duration *time.Duration) *durationpb.Duration {
 	return durationpb.New(*duration)
 }
 
-// checkTexts fails for a text that the wire cannot hold.
+// checkTexts fails for a text that the wire cannot hold, wherever the message holds it.
 func checkTexts(message proto.Message) error {
-	var err error
-	message.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		if field.Kind() == protoreflect.StringKind && !isUnicode(field, value) {
-			err = refuse(ReasonTextNotUnicode, string(field.Name()), fmt.Sprintf("%s must be valid UTF-8", field.Name()))
+	return protorange.Range(message.ProtoReflect(), func(at protopath.Values) error {
+		text, isText := at.Index(-1).Value.Interface().(string)
+		if !isText || utf8.ValidString(text) {
+			return nil
 		}
-		return err == nil
+		field := nameField(at.Path)
+		return refuse(ReasonTextNotUnicode, field, field+" must be valid UTF-8")
 	})
-	return err
 }
 
-func isUnicode(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-	if !field.IsList() {
-		return utf8.ValidString(value.String())
-	}
-	for i := 0; i < value.List().Len(); i++ {
-		if !utf8.ValidString(value.List().Get(i).String()) {
-			return false
+// nameField names a field as the service does: without the places in lists.
+func nameField(path protopath.Path) string {
+	var names []string
+	for _, step := range path {
+		if step.Kind() == protopath.FieldAccessStep {
+			names = append(names, string(step.FieldDescriptor().Name()))
 		}
 	}
-	return true
+	return strings.Join(names, ".")
 }
 
 func refuse(reason Reason, field, message string) *Error {

@@ -84,11 +84,16 @@ func (u *upload) look() error {
 
 // send sends what is missing, over one connection.
 func (u *upload) send() (*File, error) {
-	messages, err := u.client.files.Upload(u.op.outgoing(), u.op.callOptions()...)
+	start := u.start()
+	ctx, err := u.op.outgoing(start)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := u.client.files.Upload(ctx, u.op.callOptions()...)
 	if err != nil {
 		return nil, readError(u.op.ctx, err, u.op.target, nil, nil)
 	}
-	if err := u.sendMessages(messages); err != nil {
+	if err := u.sendMessages(start, messages); err != nil {
 		return nil, err
 	}
 	file, err := messages.CloseAndRecv()
@@ -99,12 +104,16 @@ func (u *upload) send() (*File, error) {
 	return file, nil
 }
 
-// sendMessages sends until there is no more, or the service has said something. It fails by what is wrong here.
-func (u *upload) sendMessages(messages pb.FileService_UploadClient) error {
+func (u *upload) start() *pb.UploadRequest {
 	start := &pb.UploadStart{
 		UploadId: u.id(), Offset: u.offset, Name: u.content.name, SizeBytes: u.content.size, Sha256: u.content.sha256,
 	}
-	err := messages.Send(&pb.UploadRequest{Content: &pb.UploadRequest_Start{Start: start}})
+	return &pb.UploadRequest{Content: &pb.UploadRequest_Start{Start: start}}
+}
+
+// sendMessages sends until there is no more, or the service has said something. It fails by what is wrong here.
+func (u *upload) sendMessages(start *pb.UploadRequest, messages pb.FileService_UploadClient) error {
+	err := messages.Send(start)
 	numBytes := u.offset
 	if u.isKnown {
 		numBytes = u.content.size

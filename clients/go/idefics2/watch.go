@@ -52,7 +52,7 @@ func (w *watcher) next() (*Event, error) {
 func (w *watcher) read() (*Event, error) {
 	if w.events == nil {
 		question := &pb.WatchRequestRequest{RequestId: w.cursor.requestID, After: w.cursor.after}
-		w.events = follow(w.op, func(ctx context.Context, options ...grpc.CallOption) (receiver[*Event], error) {
+		w.events = follow(w.op, question, func(ctx context.Context, options ...grpc.CallOption) (receiver[*Event], error) {
 			return w.client.requests.WatchRequest(ctx, question, options...)
 		})
 	}
