@@ -61,8 +61,11 @@ export class Cursor {
   }
 }
 
-/** Tells whether nobody waits any more, because of `error`, for what was or may have been taken. */
-export function isLeft(error: unknown, isTaken: boolean): boolean {
+/**
+ * Tells whether nobody waits any more, because of `error`, for what was or may have been taken: a refusal says nothing of
+ * what was lost before it, unless the name is another request's.
+ */
+export function isLeft(error: unknown, known: { isTaken: boolean; hasLost: boolean }): boolean {
   const isRefused = error instanceof Idefics2Error && error.code !== "DEADLINE_EXCEEDED";
-  return isTaken || !isRefused;
+  return known.isTaken || !isRefused || (known.hasLost && error.code !== "ALREADY_EXISTS");
 }

@@ -70,6 +70,11 @@ export class Patience {
     return left;
   }
 
+  /** Whether something was lost since the last thing that got through. */
+  get hasLost(): boolean {
+    return this.#numLosses > 0;
+  }
+
   /** Have got something through. */
   restore(): void {
     this.#numLosses = 0;

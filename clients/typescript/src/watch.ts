@@ -45,7 +45,7 @@ export async function submitAndWatch(
       await onEvent(event);
     }
   } catch (error) {
-    if (!cursor.isFinished && isLeft(error, isTaken)) {
+    if (!cursor.isFinished && isLeft(error, { isTaken, hasLost: patience.hasLost })) {
       await leave(connection, submission.requestId);
     }
     throw error;
