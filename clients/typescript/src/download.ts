@@ -1,6 +1,7 @@
 /** How a file comes from the service, over connections that may be lost. */
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
 
 import type { Connection } from "./connection.js";
 import { Idefics2Error, ServiceFailed } from "./errors.js";
@@ -33,8 +34,8 @@ export async function download(
   patience: Patience,
   onProgress: (transfer: Transfer) => void,
 ): Promise<File> {
-  const part = `${path}.part`;
-  const out = await open(part, "w");
+  const part = join(dirname(path), `idefics2-${randomUUID()}.part`); // of this download alone
+  const out = await open(part, "wx");
   try {
     const found = await new Download(connection, nameFile(file), out, patience, onProgress).run();
     await out.close();
@@ -91,7 +92,7 @@ class Download {
   }
 
   async #write(chunk: Uint8Array): Promise<void> {
-    await this.out.write(chunk);
+    await this.out.appendFile(chunk); // `write` may write a part of it
     this.#digest.update(chunk);
     this.#offset += chunk.length;
     this.onProgress({ numBytes: this.#offset, sizeBytes: Number(this.#file?.sizeBytes ?? 0) });

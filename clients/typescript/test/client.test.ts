@@ -2,6 +2,9 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
+import { type FileHandle, mkdtemp, open, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Readable } from "node:stream";
 import test from "node:test";
 
@@ -182,6 +185,69 @@ for (const [name, make] of Object.entries(SOURCES)) {
     );
   });
 }
+
+const CONTENT = Buffer.from("BM, all of it");
+/** Gives a file, once `numAwaited` such calls are there. */
+function giving(numAwaited = 1): Parameters<typeof serving>[0] {
+  const { promise: allHere, resolve } = makeSignal<void>();
+  let numCalls = 0;
+  return {
+    files: {
+      async *downloadFile() {
+        numCalls += 1;
+        if (numCalls === numAwaited) {
+          resolve();
+        }
+        await allHere;
+        const sha256 = createHash("sha256").update(CONTENT).digest("hex");
+        yield { content: { case: "file", value: { id: "f", sha256 } } } as const;
+        yield { content: { case: "chunk", value: CONTENT } } as const;
+      },
+    },
+  };
+}
+async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), "idefics2-"));
+  try {
+    await use(folder);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+test("downloads to one path at a time disturb neither each other nor other files", () =>
+  inFolder((folder) =>
+    serving(giving(2), async (client) => {
+      const path = join(folder, "cat.bmp");
+      await writeFile(`${path}.part`, "mine");
+      await Promise.all([client.download("f", path), client.download("f", path)]);
+      assert.deepEqual(await readFile(path), CONTENT);
+      assert.equal(await readFile(`${path}.part`, "utf8"), "mine");
+      assert.equal((await readdir(folder)).length, 2);
+    }),
+  ));
+
+test("a download goes on where the system writes less than it is told to", (context) =>
+  inFolder((folder) =>
+    serving(giving(), async (client) => {
+      const path = join(folder, "cat.bmp");
+      const some = await open(path, "w");
+      const write: (bytes: Buffer, offset: number, length: number) => Promise<unknown> = some.write;
+      context.mock.method(Object.getPrototypeOf(some), "write", function (this: FileHandle, bytes: Buffer) {
+        return write.call(this, bytes, 0, 3);
+      });
+      await some.close();
+      await client.download("f", path);
+      assert.deepEqual(await readFile(path), CONTENT);
+    }),
+  ));
+
+test("a download that fails leaves no file", () =>
+  inFolder(async (folder) => {
+    using client = connect("127.0.0.1:1");
+    await assert.rejects(client.download("f", join(folder, "cat.bmp")), ServiceUnavailable);
+    assert.deepEqual(await readdir(folder), []);
+  }));
 
 test("a file that is not there is told by its name, with the system's error", async () => {
   using client = connect("127.0.0.1:1");
