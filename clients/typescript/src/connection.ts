@@ -14,6 +14,7 @@ import { Http2SessionManager, createGrpcTransport } from "@connectrpc/connect-no
 import { findEndpoint, findKey } from "./endpoint.js";
 import { Cancelled, ServiceFailed } from "./errors.js";
 import { readError } from "./failures.js";
+import { checkHeaders, makeMessage } from "./messages.js";
 import { type CallOptions, Patience, RETRIES, type Retries } from "./patience.js";
 
 /** How often a quiet connection is tested; servers suffer no less than 300 s, unless they are set to. */
@@ -136,6 +137,8 @@ export class Connection {
     if (this.#isClosed) {
       throw new Cancelled("the client was closed", { code: "CANCELLED" });
     }
+    const messages = isIterable(input) ? input : once(makeMessage(method.input, input));
+    checkHeaders(patience.headers);
     const left = new AbortController();
     const signal = patience.signal ? AbortSignal.any([patience.signal, left.signal]) : left.signal;
     const timeoutMs = patience.msLeft;
@@ -147,7 +150,7 @@ export class Connection {
         signal,
         timeoutMs && Math.ceil(timeoutMs),
         { ...patience.headers, ...this.#headers },
-        isIterable(input) ? input : once(input),
+        messages,
       );
       requestId = answer.header.get("x-request-id") ?? "";
       yield* answer.message;

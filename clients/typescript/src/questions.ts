@@ -1,17 +1,11 @@
 /** From a caller's arguments to the messages on the wire. */
-import {
-  type DescMessage,
-  type MessageInitShape,
-  type MessageShape,
-  create,
-  toBinary,
-} from "@bufbuild/protobuf";
+import { reflect } from "@bufbuild/protobuf/reflect";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 
-import { InvalidRequest } from "./errors.js";
 import { type GenerateRequest, GenerateRequestSchema } from "./gen/idefics2/v1/generation_pb.js";
 import { Priority, type SubmitRequest, SubmitRequestSchema } from "./gen/idefics2/v1/requests_pb.js";
 import { type ImageSource, makeImages } from "./images.js";
+import { checkTexts, makeMessage, refuse } from "./messages.js";
 
 /** What is asked. Left out, an option stays unset on the wire and the service's default holds: that is not 0. */
 export interface Question {
@@ -61,7 +55,6 @@ export interface Submission extends Question {
   keepMs?: number;
 }
 
-const UNENCODABLE = /cannot encode field \S*?(\w+) to binary: (.*)/;
 const PRIORITIES = { normal: Priority.NORMAL, low: Priority.LOW };
 
 /** Writes a request; reads the files of its images. */
@@ -73,7 +66,9 @@ export async function makeRequest(question: Question): Promise<GenerateRequest> 
     seed: makeInteger("seed", seed),
     maxImageBytes: makeInteger("max_image_bytes", maxImageBytes),
   });
-  return Object.assign(request, await makeImages(image === undefined ? images : [image, ...images]));
+  Object.assign(request, await makeImages(image === undefined ? images : [image, ...images]));
+  checkTexts(reflect(GenerateRequestSchema, request)); // before it is in a submission, where its fields have longer names
+  return request;
 }
 
 /** Writes a submission; reads the files of its images. */
@@ -100,29 +95,6 @@ export async function makeSubmission(submission: Submission): Promise<SubmitRequ
   return Object.assign(request, { input: await makeRequest(question) });
 }
 
-/** Writes a message; throws InvalidRequest for what the wire cannot hold. */
-export function makeMessage<Desc extends DescMessage>(
-  schema: Desc,
-  init: MessageInitShape<Desc>,
-): MessageShape<Desc> {
-  const message = create(schema, init);
-  for (const field of schema.fields) {
-    const value = (message as unknown as Record<string, unknown>)[field.localName];
-    for (const text of Array.isArray(value) ? value : [value]) {
-      if (typeof text === "string" && !text.isWellFormed()) {
-        throw refuse(`${field.name} must be valid Unicode`, "TEXT_NOT_UNICODE", field.name);
-      }
-    }
-  }
-  try {
-    toBinary(schema, message);
-  } catch (error) {
-    const [, name, why] = UNENCODABLE.exec(String(error)) ?? [];
-    throw name === undefined ? error : refuse(`${name}: ${why}`, "VALUE_OUT_OF_RANGE", name);
-  }
-  return message;
-}
-
 function makeInteger(field: string, value: bigint | number | undefined): bigint | undefined {
   try {
     return value === undefined ? undefined : BigInt(value);
@@ -136,12 +108,4 @@ function makeDuration(field: string, ms: number | undefined): ReturnType<typeof 
     throw refuse(`${field} must be a number of milliseconds, not ${ms}`, "VALUE_OUT_OF_RANGE", field);
   }
   return ms === undefined ? undefined : durationFromMs(ms);
-}
-
-function refuse(
-  message: string,
-  reason: "TEXT_NOT_UNICODE" | "VALUE_OUT_OF_RANGE",
-  field: string,
-): InvalidRequest {
-  return new InvalidRequest(message, { code: "INVALID_ARGUMENT", reason, field });
 }

@@ -10,6 +10,7 @@ import {
   type UploadRequest,
   UploadRequestSchema,
 } from "./gen/idefics2/v1/files_pb.js";
+import { makeMessage } from "./messages.js";
 import type { Patience } from "./patience.js";
 
 /** The service keeps no less of an upload that breaks, so there is nothing to ask before a smaller one. */
@@ -81,18 +82,22 @@ export class Upload {
   async #send(): Promise<File> {
     this.#failure = undefined;
     const { connection, patience } = this;
-    const file = await connection.ask(FileService.method.upload, this.#messages(), patience);
+    const file = await connection.ask(FileService.method.upload, this.#messages(this.#start()), patience);
     this.#raiseFailure();
     return file;
   }
 
-  /** Yields what to send, from where the service is to go on. What fails here ends the messages. */
-  async *#messages(): AsyncGenerator<UploadRequest> {
+  #start(): UploadRequest {
     const { name, sha256, sizeBytes } = this.content;
     const known = { name, sha256, sizeBytes: BigInt(sizeBytes) };
     const value = { ...known, uploadId: this.#uploadId, offset: BigInt(this.#offset) };
-    yield create(UploadRequestSchema, { content: { case: "start", value } });
-    let numBytes = this.#isKnown ? sizeBytes : this.#offset;
+    return makeMessage(UploadRequestSchema, { content: { case: "start", value } });
+  }
+
+  /** Yields what to send, from where the service is to go on. What fails here ends the messages. */
+  async *#messages(start: UploadRequest): AsyncGenerator<UploadRequest> {
+    yield start;
+    let numBytes = this.#isKnown ? this.content.sizeBytes : this.#offset;
     const pieces = this.content.read(numBytes);
     for (;;) {
       const piece = await this.#readNext(pieces, numBytes);

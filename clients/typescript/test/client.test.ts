@@ -290,6 +290,7 @@ test("what the wire cannot hold names its field", async () => {
     [{ seed: 0.5 }, "seed", "VALUE_OUT_OF_RANGE"],
     [{ prompt: "\udc80" }, "prompt", "TEXT_NOT_UNICODE"],
     [{ stop: ["\ud800"] }, "stop", "TEXT_NOT_UNICODE"],
+    [{ images: ["https://a/\ud800"] }, "images.url", "TEXT_NOT_UNICODE"],
   ] as const;
   for (const [options, field, reason] of wrong) {
     await assert.rejects(client.generate({ ...QUESTION, ...options }), (error) => {
@@ -299,6 +300,31 @@ test("what the wire cannot hold names its field", async () => {
     });
   }
 });
+
+test("what cannot be sent is no loss that is tried again", () =>
+  serving(
+    {},
+    async (client) => {
+      const answer = (events: AsyncGenerator) => events.next();
+      const wrong = [
+        [answer(client.watch("r-1", { after: 2n ** 63n })), "after"],
+        [answer(client.watch("\ud800")), "request_id"],
+        [client.result("\ud800", { wait: true }), "request_id"],
+        [client.submitAndWatch({ ...QUESTION, requestId: "\ud800" }), "request_id"],
+        [client.upload(new Uint8Array(9), { name: "\ud800" }), "start.name"],
+        [answer(client.watch("r-1", { headers: { "a name": "a" } })), "headers"],
+        [client.result("r-1", { wait: true, headers: { traceparent: "a\n" } }), "headers"],
+      ] as const;
+      for (const [call, field] of wrong) {
+        await assert.rejects(call, (error) => {
+          assert(error instanceof InvalidRequest, String(error));
+          assert.equal(error.field, field);
+          return true;
+        });
+      }
+    },
+    { deadlineMs: 5000, retries: { onLost: assert.fail } },
+  ));
 
 test("targets are read as people write them, and others are refused without being shown", () => {
   const read = {

@@ -1,0 +1,67 @@
+/** What the wire can hold. */
+import {
+  type DescMessage,
+  type MessageInitShape,
+  type MessageShape,
+  create,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { type ReflectMessage, isReflectList, isReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
+
+import { InvalidRequest } from "./errors.js";
+
+const UNENCODABLE = /cannot encode field \S*?(\w+) to binary: (.*)/;
+const HEADER_NAME = /^[\w.-]+$/;
+const HEADER_VALUE = /^[\x20-\x7e]*$/;
+
+/** Writes a message; throws InvalidRequest for what the wire cannot hold. */
+export function makeMessage<Desc extends DescMessage>(
+  schema: Desc,
+  init: MessageInitShape<Desc>,
+): MessageShape<Desc> {
+  const message = create(schema, init);
+  checkTexts(reflect(schema, message));
+  try {
+    toBinary(schema, message);
+  } catch (error) {
+    const [, name, why] = UNENCODABLE.exec(String(error)) ?? [];
+    throw name === undefined ? error : refuse(`${name}: ${why}`, "VALUE_OUT_OF_RANGE", name);
+  }
+  return message;
+}
+
+/** Throws InvalidRequest for a text that is not Unicode, wherever the message holds it: it would be sent as another. */
+export function checkTexts(message: ReflectMessage, outer = ""): void {
+  for (const field of message.fields.filter((one) => message.isSet(one))) {
+    const name = `${outer}${field.name}`;
+    const value = message.get(field);
+    for (const item of isReflectList(value) ? value : [value]) {
+      if (typeof item === "string" && !item.isWellFormed()) {
+        throw refuse(`${name} must be valid Unicode`, "TEXT_NOT_UNICODE", name);
+      } else if (isReflectMessage(item)) {
+        checkTexts(item, `${name}.`);
+      }
+    }
+  }
+}
+
+/** Throws InvalidRequest for headers that cannot be sent: the transport would say that the connection was lost. */
+export function checkHeaders(headers: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(headers)) {
+    if (!HEADER_NAME.test(name) || !HEADER_VALUE.test(value)) {
+      const legal = "names are of letters, digits and - _ . , values of printable ASCII";
+      throw new InvalidRequest(`the header ${JSON.stringify(name)} cannot be sent: ${legal}`, {
+        code: "INVALID_ARGUMENT",
+        field: "headers",
+      });
+    }
+  }
+}
+
+export function refuse(
+  message: string,
+  reason: "TEXT_NOT_UNICODE" | "VALUE_OUT_OF_RANGE",
+  field: string,
+): InvalidRequest {
+  return new InvalidRequest(message, { code: "INVALID_ARGUMENT", reason, field });
+}
