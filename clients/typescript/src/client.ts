@@ -162,7 +162,7 @@ export class Client {
    */
   async upload(source: FileSource, options: TransferOptions & { name?: string } = {}): Promise<File> {
     const patience = this.#connection.patience(options);
-    const content = await Content.open(source, options.name, options.signal);
+    const content = await Content.open(source, options.name, patience);
     try {
       return await new Upload(this.#connection, content, patience, options.onProgress ?? ignore).run();
     } finally {

@@ -1,12 +1,15 @@
 /** The bytes of a file that is uploaded: read in pieces, so that none is ever held whole. */
 import { createHash, randomUUID } from "node:crypto";
-import { type FileHandle, open, rm, writeFile } from "node:fs/promises";
+import { createWriteStream } from "node:fs";
+import { type FileHandle, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 
 import { refuseFile } from "./images.js";
+import type { Patience } from "./patience.js";
 
 /** A file to upload: a path, its bytes, a Blob, or a stream of bytes, which is kept on disk meanwhile. */
 export type FileSource =
@@ -36,12 +39,12 @@ export class Content {
   ) {}
 
   /** Opens `source`, and reads it once for its digest, which takes a while. */
-  static async open(source: FileSource, name: string | undefined, signal?: AbortSignal): Promise<Content> {
-    const bytes = await openBytes(source, signal);
+  static async open(source: FileSource, name: string | undefined, patience: Patience): Promise<Content> {
+    const bytes = await openBytes(source, patience);
     try {
       const digest = createHash("sha256");
       for await (const piece of readPieces(bytes, 0)) {
-        signal?.throwIfAborted();
+        patience.check();
         digest.update(piece);
       }
       const read = (offset: number) => readPieces(bytes, offset);
@@ -67,7 +70,7 @@ async function* readPieces(bytes: Bytes, offset: number): AsyncGenerator<Uint8Ar
   }
 }
 
-async function openBytes(source: FileSource, signal?: AbortSignal): Promise<Bytes> {
+async function openBytes(source: FileSource, patience: Patience): Promise<Bytes> {
   if (typeof source === "string" || source instanceof URL) {
     return openFile(source);
   }
@@ -80,7 +83,7 @@ async function openBytes(source: FileSource, signal?: AbortSignal): Promise<Byte
       new Uint8Array(await source.slice(start, end).arrayBuffer());
     return { size: source.size, read, close: async () => undefined };
   }
-  return spool(source, signal);
+  return spool(source, patience);
 }
 
 async function openFile(path: string | URL): Promise<Bytes> {
@@ -104,15 +107,13 @@ async function readFile(file: FileHandle, start: number, end: number): Promise<U
 /** Copies what can be read only once to where it can be read again; on disk, for it may be large. */
 async function spool(
   source: ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>,
-  signal?: AbortSignal,
+  patience: Patience,
 ): Promise<Bytes> {
   const path = join(tmpdir(), `idefics2-${randomUUID()}`);
   try {
-    await writeFile(path, Readable.from(source as AsyncIterable<Uint8Array>), {
-      flag: "wx",
-      mode: 0o600,
-      signal,
-    });
+    const pieces = Readable.from(source as AsyncIterable<Uint8Array>);
+    const out = createWriteStream(path, { flags: "wx", mode: 0o600 });
+    await patience.bound((signal) => pipeline(pieces, out, { signal }));
     return await openFile(path); // stays readable without its name
   } finally {
     await rm(path, { force: true });

@@ -12,6 +12,8 @@ const PASSING = new Set<Reason | "">([
   "FILE_STORE_UNAVAILABLE",
 ]);
 const MAX_DOUBLINGS = 30;
+/** Timers know no longer time: a longer one is over at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * How calls are made again after a connection was lost: after pauses that double, up to a limit. `watch`,
@@ -68,6 +70,26 @@ export class Patience {
       });
     }
     return left;
+  }
+
+  /** Throws where nobody waits, or nothing is left. */
+  check(): void {
+    void this.msLeft;
+  }
+
+  /** Does what is no call, and so has no deadline of its own; `work` must end with its signal. */
+  async bound<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { msLeft, signal } = this;
+    const ends = signal ? [signal] : [];
+    if (msLeft !== undefined) {
+      ends.push(AbortSignal.timeout(Math.min(Math.ceil(msLeft) + 1, MAX_TIMER_MS))); // timers may be a bit early
+    }
+    try {
+      return await work(AbortSignal.any(ends));
+    } catch (error) {
+      this.check();
+      throw error;
+    }
   }
 
   /** Whether something was lost since the last thing that got through. */

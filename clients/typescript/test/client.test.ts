@@ -249,6 +249,20 @@ test("a download that fails leaves no file", () =>
     assert.deepEqual(await readdir(folder), []);
   }));
 
+test("neither deadline nor signal waits for a source that is silent", { timeout: 20_000 }, () =>
+  serving({}, async (client) => {
+    async function* make() {
+      yield new Uint8Array(3);
+      await new Promise(() => undefined);
+    }
+    await assert.rejects(client.upload(make(), { deadlineMs: 200 }), DeadlineExceeded);
+    const controller = new AbortController();
+    const uploaded = client.upload(make(), { signal: controller.signal });
+    setImmediate(() => controller.abort(new Error("mine")));
+    await assert.rejects(uploaded, /mine/);
+  }),
+);
+
 test("a file that is not there is told by its name, with the system's error", async () => {
   using client = connect("127.0.0.1:1");
   const question = { image: "nowhere.png", prompt: "What?" };
