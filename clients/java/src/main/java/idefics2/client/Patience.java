@@ -58,6 +58,11 @@ final class Patience {
     cancel.run();
   }
 
+  /** Whether something was lost since the last thing that got through. */
+  boolean hasLost() {
+    return numLosses > 0;
+  }
+
   /** Have got something through. */
   void restore() {
     numLosses = 0;

@@ -94,7 +94,7 @@ final class Watch extends Answers<Event> {
         events.forEach(onEvent);
       }
     } catch (RuntimeException | Error error) {
-      if (!cursor.isFinished() && isLeft(error, isTaken)) {
+      if (!cursor.isFinished() && (isTaken || mayBeTaken(error, patience))) {
         // The caller's Context may be cancelled already.
         Context.current().fork().run(() -> leave(connection, cursor.requestId, retries));
       }
@@ -103,12 +103,15 @@ final class Watch extends Answers<Event> {
     return cursor.answer();
   }
 
-  /** Tells whether nobody waits any more, because of {@code error}, for what was or may have been taken. */
-  private static boolean isLeft(Throwable error, boolean isTaken) {
-    return isTaken
-        || !(error instanceof Idefics2Exception refused)
+  /**
+   * Tells whether what was sent may have been taken, though {@code error} was the answer: a refusal says nothing of
+   * what was lost before it, unless the name is another request's.
+   */
+  private static boolean mayBeTaken(Throwable error, Patience patience) {
+    return !(error instanceof Idefics2Exception refused)
         || refused.code() == Status.Code.DEADLINE_EXCEEDED
-        || (refused.code() == Status.Code.CANCELLED && refused.reason().isEmpty());
+        || (refused.code() == Status.Code.CANCELLED && refused.reason().isEmpty())
+        || (patience.hasLost() && refused.code() != Status.Code.ALREADY_EXISTS);
   }
 
   private static void leave(Connection connection, String requestId, Retries retries) {
