@@ -14,8 +14,10 @@ import java.nio.channels.ClosedByInterruptException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
 import java.util.HexFormat;
+import java.util.UUID;
 import java.util.function.Consumer;
 
 /** What has come of one file, and so what to ask for next. */
@@ -37,9 +39,9 @@ final class Download {
 
   /** Writes the file to {@code path}, where it appears when it is complete; goes on after lost connections. */
   File writeTo(Path path) {
-    Path part = path.resolveSibling(path.getFileName() + ".part");
+    Path part = path.resolveSibling("idefics2-" + UUID.randomUUID() + ".part"); // of this download alone
     try {
-      try (OutputStream out = Files.newOutputStream(part)) {
+      try (OutputStream out = Files.newOutputStream(part, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
         readAll(out);
       }
       Files.move(part, path, StandardCopyOption.REPLACE_EXISTING);

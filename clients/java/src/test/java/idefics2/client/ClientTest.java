@@ -257,6 +257,23 @@ public final class ClientTest {
   }
 
   @Test
+  public void downloadsToOnePathAtATimeDisturbNeitherEachOtherNorOtherFiles() throws Exception {
+    Path folder = Files.createTempDirectory("idefics2-");
+    Path path = folder.resolve("cat");
+    Path mine = Files.writeString(folder.resolve("cat.part"), "mine");
+    try (Service service = Service.start(new Services.GivingAll());
+        Idefics2Client client = service.connect()) {
+      client.download("f", path, transfer -> client.download("f", path));
+      assertEquals(Services.GivingAll.CONTENT, Files.readString(path));
+      assertEquals("mine", Files.readString(mine));
+    } finally {
+      Files.deleteIfExists(path);
+      Files.deleteIfExists(mine);
+      Files.delete(folder); // fails where something is left in it
+    }
+  }
+
+  @Test
   public void theTraceOfTheCallThatIsServedIsPassedOn() throws Exception {
     Metadata.Key<String> parent = Metadata.Key.of("traceparent", Metadata.ASCII_STRING_MARSHALLER);
     Metadata.Key<String> other = Metadata.Key.of("other", Metadata.ASCII_STRING_MARSHALLER);

@@ -24,6 +24,7 @@ import io.grpc.Status;
 import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
 import java.io.ByteArrayOutputStream;
+import java.util.HexFormat;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -114,6 +115,21 @@ final class Services {
       for (int i = 0; i < 3; i++) {
         caller.onNext(DownloadFileResponse.newBuilder().setChunk(ByteString.copyFromUtf8("piece")).build());
       }
+    }
+  }
+
+  /** Gives a file. */
+  static final class GivingAll extends FileServiceGrpc.FileServiceImplBase {
+    static final String CONTENT = "BM, all of it";
+
+    @Override
+    public void downloadFile(DownloadFileRequest request, StreamObserver<DownloadFileResponse> caller) {
+      ByteString content = ByteString.copyFromUtf8(CONTENT);
+      String digest = HexFormat.of().formatHex(Content.sha256().digest(content.toByteArray()));
+      File file = File.newBuilder().setId("f").setSha256(digest).build();
+      caller.onNext(DownloadFileResponse.newBuilder().setFile(file).build());
+      caller.onNext(DownloadFileResponse.newBuilder().setChunk(content).build());
+      caller.onCompleted();
     }
   }
 
