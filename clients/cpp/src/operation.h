@@ -31,6 +31,8 @@ class Operation : public std::enable_shared_from_this<Operation> {
   /// Fails if there is no more time, or nobody waits.
   void check(const std::string& request_id = "") const;
 
+  /// Whether something was lost since the last thing that got through.
+  bool has_lost() const { return num_losses_ > 0; }
   /// Something got through.
   void restore();
   /// Waits before the next try. To be called where `error` is caught: it goes on where trying again is no use.

@@ -27,7 +27,9 @@ void submit(Operation& operation, const v1::SubmitRequest& message) {
   } catch (const Error& error) {
     const bool is_over = error.code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
                          (error.code() == grpc::StatusCode::CANCELLED && error.reason().empty());
-    const bool may_be_taken = is_over || operation.has_left();
+    // A refusal says nothing of what was lost before it, unless the name is another request's.
+    const bool was_lost = operation.has_lost() && error.code() != grpc::StatusCode::ALREADY_EXISTS;
+    const bool may_be_taken = is_over || operation.has_left() || was_lost;
     if (may_be_taken) cancel_request(operation, message.request_id());
     throw;
   }
