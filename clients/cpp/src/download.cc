@@ -1,11 +1,15 @@
 #include "download.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <system_error>
 #include <utility>
 
 #include "failures.h"
 #include "flow.h"
+#include "names.h"
 
 namespace idefics2::internal {
 namespace {
@@ -13,6 +17,15 @@ namespace {
 [[noreturn]] void refuse(const std::filesystem::path& path) {
   const std::error_code cause(errno != 0 ? errno : EIO, std::generic_category());
   throw std::filesystem::filesystem_error("cannot write", path, cause);
+}
+
+/// Makes a file beside `path` that nobody else has, for what comes before all is there.
+std::filesystem::path make_part(const std::filesystem::path& path) {
+  auto part = path.parent_path() / ("idefics2-" + make_name() + ".part");
+  const int file = open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (file < 0) refuse(path);
+  close(file);
+  return part;
 }
 
 /// Removes a file that is not complete.
@@ -35,15 +48,14 @@ Download::Download(std::shared_ptr<Operation> operation, const std::string& file
 
 File Download::to(const std::filesystem::path& path) {
   path_ = path;
-  path_ += ".part";
+  Remainder part{make_part(path)};
   errno = 0;
-  out_.open(path_, std::ios::binary | std::ios::trunc);
+  out_.open(part.path, std::ios::binary);
   if (!out_) refuse(path);
-  Remainder part{path_};
   run();
   out_.close();
   if (!out_) refuse(path);
-  std::filesystem::rename(path_, path);
+  std::filesystem::rename(part.path, path);
   part.is_complete = true;
   return *file_;
 }

@@ -44,7 +44,7 @@ class Download {
   std::shared_ptr<Operation> operation_;
   v1::DownloadFileRequest question_;
   OnProgress on_progress_;
-  std::filesystem::path path_;
+  std::filesystem::path path_;  // for messages
   std::ofstream out_;
   Digest digest_;
   std::optional<File> file_;  // none: the service has said nothing yet

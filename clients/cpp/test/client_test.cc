@@ -298,4 +298,49 @@ TEST_F(Uploads, AStreamThatCannotSeekIsSentAgainAfterALoss) {
   check(client_.upload(source), "");
 }
 
+/// A folder that is gone with all that it holds.
+struct Folder {
+  std::filesystem::path path = std::filesystem::temp_directory_path() / "idefics2-downloads";
+
+  Folder() {
+    std::filesystem::remove_all(path);
+    std::filesystem::create_directory(path);
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+
+  std::string read(const std::string& name) const {
+    std::ostringstream content;
+    content << std::ifstream(path / name, std::ios::binary).rdbuf();
+    return content.str();
+  }
+  auto count() const {
+    return std::distance(std::filesystem::directory_iterator(path), std::filesystem::directory_iterator());
+  }
+};
+
+TEST(Downloads, TwoToOnePathAtATimeDisturbNeitherEachOtherNorOtherFiles) {
+  Service service;
+  service.files.content = "BM, all of it";
+  service.files.sha256 = "a788e4828f5270bfbb2ede2ea6f78402a0130fe8052a4a21b4a58d2646248a84";
+  const Client client(service.options());
+  const Folder folder;
+  std::ofstream(folder.path / "cat.bmp.part") << "mine";
+  const auto download = [&](const idefics2::OnProgress& on_progress) {
+    client.download("f", folder.path / "cat.bmp", on_progress);
+  };
+  download([&](const auto&) { download({}); });
+  EXPECT_EQ(folder.read("cat.bmp"), service.files.content);
+  EXPECT_EQ(folder.read("cat.bmp.part"), "mine");
+  EXPECT_EQ(folder.count(), 2);
+}
+
+TEST(Downloads, OneThatFailsLeavesNoFile) {
+  Service service;
+  service.files.content = "BM, not all of it";
+  const Client client(service.options());
+  const Folder folder;
+  expect<idefics2::ServiceFailed>([&] { client.download("f", folder.path / "cat.bmp"); });
+  EXPECT_EQ(folder.count(), 0);
+}
+
 }  // namespace

@@ -112,6 +112,16 @@ Status Files::Upload(ServerContext*, grpc::ServerReader<v1::UploadRequest>* mess
   return Status::OK;
 }
 
+Status Files::DownloadFile(ServerContext*, const v1::DownloadFileRequest*,
+                           grpc::ServerWriter<v1::DownloadFileResponse>* parts) {
+  v1::DownloadFileResponse part;
+  part.mutable_file()->set_sha256(sha256);
+  parts->Write(part);
+  part.set_chunk(content);
+  parts->Write(part);
+  return Status::OK;
+}
+
 Service::Service(std::shared_ptr<grpc::ServerCredentials> credentials) {
   server_ = grpc::ServerBuilder()
                 .AddListeningPort("127.0.0.1:0", std::move(credentials), &port_)

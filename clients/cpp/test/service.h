@@ -54,12 +54,14 @@ class Requests : public idefics2::v1::RequestService::Service {
                              idefics2::v1::Request* response) override;
 };
 
-/// Loses the first upload after its first bytes, and takes the second.
+/// Loses the first upload after its first bytes, and takes the second. Gives the file that it was told of.
 class Files : public idefics2::v1::FileService::Service {
  public:
   std::string received;
   std::string name;
   int num_uploads = 0;
+  std::string content;
+  std::string sha256;
 
   grpc::Status GetFile(grpc::ServerContext* context, const idefics2::v1::GetFileRequest* request,
                        idefics2::v1::File* response) override;
@@ -67,6 +69,8 @@ class Files : public idefics2::v1::FileService::Service {
                          idefics2::v1::GetUploadResponse* response) override;
   grpc::Status Upload(grpc::ServerContext* context, grpc::ServerReader<idefics2::v1::UploadRequest>* messages,
                       idefics2::v1::File* response) override;
+  grpc::Status DownloadFile(grpc::ServerContext* context, const idefics2::v1::DownloadFileRequest* request,
+                            grpc::ServerWriter<idefics2::v1::DownloadFileResponse>* parts) override;
 };
 
 /// All of it, at an address.
