@@ -7,13 +7,14 @@ require 'idefics2'
 
 # Answers as a test says.
 class Generation < Idefics2::V1::GenerationService::Service
-  attr_accessor :answer, :asked, :metadata
+  attr_accessor :answer, :asked, :metadata, :request_id
   attr_reader :num_calls
 
   def generate(request, call)
     @num_calls = num_calls.to_i + 1
     @asked = request
     @metadata = call.metadata
+    call.merge_metadata_to_send('x-request-id' => request_id) if request_id
     answer.call
   end
 
@@ -40,10 +41,11 @@ class ClientTest < Minitest::Test
   end
 
   def refuse(code, reason, *details)
-    info = Google::Rpc::ErrorInfo.new(domain: 'idefics2', reason: reason)
+    info = Google::Rpc::ErrorInfo.new(domain: 'idefics2', reason: reason, metadata: { 'a' => 'b' })
     packed = [info, *details].map { |detail| Google::Protobuf::Any.pack(detail) }
     status = Google::Rpc::Status.new(code: code, message: 'wé', details: packed)
-    raise GRPC::BadStatus.new(code, 'wé', { 'grpc-status-details-bin' => Google::Rpc::Status.encode(status) })
+    trailers = { 'grpc-status-details-bin' => Google::Rpc::Status.encode(status), 'x-request-id' => 'behind' }
+    raise GRPC::BadStatus.new(code, 'wé', trailers)
   end
 
   def test_a_question_gets_its_answer_and_what_is_left_out_stays_unset
@@ -70,6 +72,7 @@ class ClientTest < Minitest::Test
     error = assert_raises(Error) { @client.generate(prompt: 'What?') }
     told = [error.message, error.code, error.reason, error.field, error.retry_after]
     assert_equal ['wé', 'RESOURCE_EXHAUSTED', 'QUEUE_FULL', 'prompt', 1.5], told
+    assert_equal [{ 'a' => 'b' }, 'behind'], [error.metadata, error.request_id]
     assert_kind_of GRPC::ResourceExhausted, error.cause
   end
 
@@ -79,6 +82,7 @@ class ClientTest < Minitest::Test
   end
 
   def test_events_come_in_order_and_the_error_last
+    @service.request_id = 'before'
     @service.answer = lambda do
       Enumerator.new do |events|
         events << V1::Event.new(text_delta: V1::TextDelta.new(text: 'A '))
@@ -87,7 +91,7 @@ class ClientTest < Minitest::Test
     end
     texts = []
     error = assert_raises(Error) { @client.stream(prompt: 'What?') { |event| texts << event.text_delta.text } }
-    assert_equal [['A '], 'INTERNAL_ERROR'], [texts, error.reason]
+    assert_equal [['A '], 'INTERNAL_ERROR', 'before'], [texts, error.reason, error.request_id]
   end
 
   def test_leaving_a_block_cancels_the_call
@@ -153,13 +157,13 @@ class ClientTest < Minitest::Test
 
   def test_a_service_of_another_version_is_told_by_its_address
     error = assert_raises(Error) { @client.get_request('r-1') }
-    assert_equal 'UNIMPLEMENTED', error.code
+    assert_equal ['UNIMPLEMENTED', '', {}], [error.code, error.request_id, error.metadata]
     assert_includes error.message, @target
   end
 
   def test_a_service_that_is_away_is_told_by_its_address
     error = assert_raises(Error) { Client.new('127.0.0.1:1').generate(prompt: 'What?') }
-    assert_equal 'UNAVAILABLE', error.code
+    assert_equal ['UNAVAILABLE', ''], [error.code, error.request_id]
     assert_includes error.message, '127.0.0.1:1'
   end
 end

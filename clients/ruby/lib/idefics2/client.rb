@@ -94,7 +94,7 @@ module Idefics2
       call = start(stub, method, message, deadline)
       in_thread { call.execute }.value
     rescue GRPC::BadStatus => e
-      raise Error.read(e, target)
+      raise Error.read(e, target, call&.metadata)
     ensure
       call&.cancel
     end
@@ -115,7 +115,7 @@ module Idefics2
       end
       reader.value # raises what ended it
     rescue GRPC::BadStatus => e
-      raise Error.read(e, target)
+      raise Error.read(e, target, call&.metadata)
     ensure
       call&.cancel
       answers&.close # ends a reader that waits for room

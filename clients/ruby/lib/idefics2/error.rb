@@ -15,30 +15,43 @@ module Idefics2
     attr_reader :reason
     # The field of the request that is at fault, for example `images[0].data`; empty if there is none.
     attr_reader :field
+    # The request's name in the service's log; empty if the service never saw the request.
+    attr_reader :request_id
+    # What the reason has to say for programs: names and values, see the comments of the proto's ErrorReason.
+    attr_reader :metadata
     # How many seconds to wait before the same request is worth sending again; nil if the service did not say.
     attr_reader :retry_after
 
-    # Reads what grpc raised by a call to `target`.
-    def self.read(status, target)
+    # Reads what grpc raised by a call to `target`; `headers` are what came before, nil if nothing did.
+    def self.read(status, target, headers)
       info, bad_request, retry_info = read_details(status)
-      return new(explain(status, target), code: name_code(status.code)) if info.domain != DOMAIN
+      known = { code: name_code(status.code), request_id: find_request_id(headers, status.metadata) }
+      return new(explain(status, target), **known) if info.domain != DOMAIN
 
       delay = retry_info.retry_delay
       new(
         status.details.dup.force_encoding(Encoding::UTF_8),
-        code: name_code(status.code),
+        **known,
         reason: info.reason,
+        metadata: info.metadata.to_h,
         field: bad_request.field_violations.first&.field.to_s,
         retry_after: delay && (delay.seconds + (delay.nanos / 1e9))
       )
     end
 
-    def initialize(message, code:, reason: '', field: '', retry_after: nil)
+    def initialize(message, code:, reason: '', field: '', request_id: '', metadata: {}, retry_after: nil)
       super(message)
       @code = code
       @reason = reason
       @field = field
+      @request_id = request_id
+      @metadata = metadata
       @retry_after = retry_after
+    end
+
+    # A call is named before its first message, or, where there was none, behind its refusal.
+    def self.find_request_id(*metadata)
+      metadata.compact.filter_map { |one| one['x-request-id'] }.first.to_s
     end
 
     # Finds the first detail of each kind; an empty one where there is none.
@@ -65,6 +78,6 @@ module Idefics2
       end
     end
 
-    private_class_method :read_details, :name_code, :explain
+    private_class_method :find_request_id, :read_details, :name_code, :explain
   end
 end
