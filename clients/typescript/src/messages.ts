@@ -12,6 +12,15 @@ import { InvalidRequest } from "./errors.js";
 
 const UNENCODABLE = /cannot encode field \S*?(\w+) to binary: (.*)/;
 const HEADER_NAME = /^[\w.-]+$/;
+/** What HTTP/2 has no headers for: they are of one connection of HTTP/1. */
+const HOP_BY_HOP = new Set([
+  "connection",
+  "http2-settings",
+  "keep-alive",
+  "proxy-connection",
+  "transfer-encoding",
+  "upgrade",
+]);
 const HEADER_VALUE = /^[\x20-\x7e]*$/;
 
 /** Writes a message; throws InvalidRequest for what the wire cannot hold. */
@@ -48,8 +57,10 @@ export function checkTexts(message: ReflectMessage, outer = ""): void {
 /** Throws InvalidRequest for headers that cannot be sent: the transport would say that the connection was lost. */
 export function checkHeaders(headers: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(headers)) {
-    if (!HEADER_NAME.test(name) || !HEADER_VALUE.test(value)) {
-      const legal = "names are of letters, digits and - _ . , values of printable ASCII";
+    const isLegalName = HEADER_NAME.test(name) && !HOP_BY_HOP.has(name.toLowerCase());
+    if (!isLegalName || !HEADER_VALUE.test(value)) {
+      const legal =
+        "names are of letters, digits and - _ . and none of HTTP/1's own, values of printable ASCII";
       throw new InvalidRequest(`the header ${JSON.stringify(name)} cannot be sent: ${legal}`, {
         code: "INVALID_ARGUMENT",
         field: "headers",

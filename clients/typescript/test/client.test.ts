@@ -327,6 +327,7 @@ test("what cannot be sent is no loss that is tried again", () =>
         [client.submitAndWatch({ ...QUESTION, requestId: "\ud800" }), "request_id"],
         [client.upload(new Uint8Array(9), { name: "\ud800" }), "start.name"],
         [answer(client.watch("r-1", { headers: { "a name": "a" } })), "headers"],
+        [client.result("r-1", { wait: true, headers: { Connection: "close" } }), "headers"],
         [client.result("r-1", { wait: true, headers: { traceparent: "a\n" } }), "headers"],
       ] as const;
       for (const [call, field] of wrong) {
