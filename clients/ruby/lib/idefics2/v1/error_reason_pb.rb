@@ -57,6 +57,7 @@ Google::Protobuf::DescriptorPool.generated_pool.build do
       value :REQUEST_DEADLINE_EXCEEDED, 71
       value :START_TIMEOUT, 72
       value :READER_STALLED, 76
+      value :SENDER_STALLED, 77
       value :REQUEST_NOT_FOUND, 73
       value :REQUEST_ID_TAKEN, 74
       value :REQUEST_NOT_FINISHED, 75

@@ -447,6 +447,15 @@ public final class ErrorReasonOuterClass {
     READER_STALLED(76),
     /**
      * <pre>
+     * DEADLINE_EXCEEDED. The next message of the call, or all of it, did not come from the caller for so long that the call
+     * was ended.
+     * </pre>
+     *
+     * <code>SENDER_STALLED = 77;</code>
+     */
+    SENDER_STALLED(77),
+    /**
+     * <pre>
      * NOT_FOUND. This key has no such request, or it was forgotten after its time.
      * </pre>
      *
@@ -942,6 +951,15 @@ public final class ErrorReasonOuterClass {
     public static final int READER_STALLED_VALUE = 76;
     /**
      * <pre>
+     * DEADLINE_EXCEEDED. The next message of the call, or all of it, did not come from the caller for so long that the call
+     * was ended.
+     * </pre>
+     *
+     * <code>SENDER_STALLED = 77;</code>
+     */
+    public static final int SENDER_STALLED_VALUE = 77;
+    /**
+     * <pre>
      * NOT_FOUND. This key has no such request, or it was forgotten after its time.
      * </pre>
      *
@@ -1089,6 +1107,7 @@ public final class ErrorReasonOuterClass {
         case 71: return REQUEST_DEADLINE_EXCEEDED;
         case 72: return START_TIMEOUT;
         case 76: return READER_STALLED;
+        case 77: return SENDER_STALLED;
         case 73: return REQUEST_NOT_FOUND;
         case 74: return REQUEST_ID_TAKEN;
         case 75: return REQUEST_NOT_FINISHED;
@@ -1164,7 +1183,7 @@ public final class ErrorReasonOuterClass {
   static {
     java.lang.String[] descriptorData = {
       "\n\036idefics2/v1/error_reason.proto\022\013idefic" +
-      "s2.v1*\327\n\n\013ErrorReason\022\034\n\030ERROR_REASON_UN" +
+      "s2.v1*\353\n\n\013ErrorReason\022\034\n\030ERROR_REASON_UN" +
       "SPECIFIED\020\000\022\025\n\021REQUEST_MALFORMED\020\001\022\024\n\020TE" +
       "XT_NOT_UNICODE\020\002\022\026\n\022VALUE_OUT_OF_RANGE\020\003" +
       "\022\022\n\016PROMPT_MISSING\020\004\022\024\n\020PROMPT_TOO_LARGE" +
@@ -1193,12 +1212,13 @@ public final class ErrorReasonOuterClass {
       "ED\020@\022\016\n\nCALLS_FULL\020A\022\017\n\013MEMORY_FULL\020B\022\025\n" +
       "\021REQUEST_CANCELLED\020F\022\035\n\031REQUEST_DEADLINE" +
       "_EXCEEDED\020G\022\021\n\rSTART_TIMEOUT\020H\022\022\n\016READER" +
-      "_STALLED\020L\022\025\n\021REQUEST_NOT_FOUND\020I\022\024\n\020REQ" +
-      "UEST_ID_TAKEN\020J\022\030\n\024REQUEST_NOT_FINISHED\020" +
-      "K\022\027\n\023BACKEND_UNAVAILABLE\020P\022\024\n\020SERVICE_ST" +
-      "OPPING\020Q\022\025\n\021STORE_UNAVAILABLE\020R\022\026\n\022ATTEM" +
-      "PTS_EXHAUSTED\020S\022\022\n\016METHOD_UNKNOWN\020Z\022\022\n\016I" +
-      "NTERNAL_ERROR\020[b\006proto3"
+      "_STALLED\020L\022\022\n\016SENDER_STALLED\020M\022\025\n\021REQUES" +
+      "T_NOT_FOUND\020I\022\024\n\020REQUEST_ID_TAKEN\020J\022\030\n\024R" +
+      "EQUEST_NOT_FINISHED\020K\022\027\n\023BACKEND_UNAVAIL" +
+      "ABLE\020P\022\024\n\020SERVICE_STOPPING\020Q\022\025\n\021STORE_UN" +
+      "AVAILABLE\020R\022\026\n\022ATTEMPTS_EXHAUSTED\020S\022\022\n\016M" +
+      "ETHOD_UNKNOWN\020Z\022\022\n\016INTERNAL_ERROR\020[b\006pro" +
+      "to3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
