@@ -21,7 +21,8 @@
      │    └── RateLimited · ConcurrencyExceeded · QueueQuotaExceeded · FileQuotaExceeded
      ├── RequestCancelled                   CANCELLED
      ├── RequestDeadlineExceeded            DEADLINE_EXCEEDED
-     ├── StartTimeout · ReaderStalled       DEADLINE_EXCEEDED
+     ├── StartTimeout                       DEADLINE_EXCEEDED
+     ├── ReaderStalled · SenderStalled      DEADLINE_EXCEEDED
      ├── RequestNotFound                    NOT_FOUND
      ├── FileNotUploaded · UploadNotFound   NOT_FOUND
      ├── RequestIdTaken                     ALREADY_EXISTS
