@@ -312,6 +312,31 @@ async def test_a_connection_on_which_no_call_comes_is_closed(
         writer.close()
 
 
+async def test_a_connection_on_which_the_rest_of_a_refused_body_does_not_come_is_closed(
+    make_settings: MakeSettings, script: Script
+) -> None:
+    settings = make_settings(http__stall_timeout_seconds=0.2)
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        host, port = harness.app.http_address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            writer.write(f"POST {RUN} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n".encode())
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
+            writer.write(b"{")
+            assert (await reader.read()).endswith(b"}")  # the refusal's, and then the end
+        writer.close()
+
+
+@pytest.mark.parametrize("other", ["h2c", "websocket"])
+async def test_an_offer_to_speak_another_protocol_is_passed_over_without_a_word(
+    on_fake_backend: Harness, caplog: pytest.LogCaptureFixture, other: str
+) -> None:
+    headers = {"connection": "Upgrade, HTTP2-Settings", "upgrade": other, "http2-settings": ""}
+    answer = await Web(on_fake_backend).get("/healthz/live", headers=headers)
+    assert answer.text == "ok\n"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 async def call_until_closed(client: httpx.AsyncClient) -> None:
     """Call again and again, until the port is closed."""
     with suppress(httpx.TransportError):

@@ -19,7 +19,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Protocol(H11Protocol):
-    """The server's, which lets a call break its connection off, and awaits no head of a call for ever."""
+    """The server's, which lets a call break its connection off, and awaits nothing of a caller for ever."""
 
     def __init__(  # noqa: D417  # the others are the server's
         self,
@@ -33,8 +33,9 @@ class Protocol(H11Protocol):
         """Answer on one connection.
 
         Args:
-            stall_timeout_seconds: how long the first head may take from when the connection is there, and
-                each further one from its first byte; between calls, the server's own patience counts.
+            stall_timeout_seconds: how long the first head may take from when the connection is there,
+                each further one from its first byte, and what is left of a body that was answered early;
+                between calls, the server's own patience counts.
 
         """
         super().__init__(config, server_state, app_state, _loop)
@@ -45,22 +46,30 @@ class Protocol(H11Protocol):
         """Remember the connection, and await the first call."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
-        self._await_head()
+        self._await_more()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; it may end a head, or begin one."""
+        """Take what came; it may end a head, or begin one.
+
+        Any byte ends the server's own patience, be it of a body that nobody reads any more.
+        """
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._end_patience()
+            if self.conn.our_state is h11.DONE:
+                self._await_more()
         elif self._patience is None:
-            self._await_head()
+            self._await_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Await nothing any more."""
         self._end_patience()
         super().connection_lost(exc)
 
-    def _await_head(self) -> None:
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: who offers another protocol is answered in this one, as the standard has it."""
+
+    def _await_more(self) -> None:
         self._patience = self.loop.call_later(self._stall_timeout_seconds, self.timeout_keep_alive_handler)
 
     def _end_patience(self) -> None:
