@@ -14,7 +14,13 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from idefics2_service.errors import AttemptsExhausted
+from idefics2_service.errors import (
+    AttemptsExhausted,
+    BackendUnavailable,
+    FileStoreUnavailable,
+    InternalError,
+    StoreUnavailable,
+)
 from idefics2_service.exposition import Registry
 from idefics2_service.key_labels import KeyLabels
 
@@ -32,6 +38,11 @@ _TOKEN_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1)
 _TOKENS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _BYTES = (1e3, 1e4, 1e5, 5e5, 1e6, 2e6, 5e6, 1e7, 2e7, 1e8)
 _MEGAPIXELS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 12, 20, 40)
+OUR_FAULTS = tuple(
+    error.reason
+    for error in (InternalError, BackendUnavailable, StoreUnavailable, FileStoreUnavailable, AttemptsExhausted)
+)
+"""Reasons for which requests fail and no caller can help it; not that of a replica that stops."""
 ATTACHED, SUBMITTED = "attached", "submitted"
 """Kinds of requests: somebody waits on a call, or asks later."""
 
@@ -60,7 +71,7 @@ class Metrics:
         self.requests = self._count(
             "idefics2_requests", "Requests that ended, by error reason or OK.", ["reason"]
         )
-        self.requests.labels(AttemptsExhausted.reason)  # from 0: else its first increase would not be seen
+        _begin(self.requests, "OK", *OUR_FAULTS)
         self.running = self._gauge("idefics2_num_requests_running", "Requests on the model.")
         self.waiting = self._gauge("idefics2_num_requests_waiting", "Requests that wait for a turn.")
         self.max_running = self._gauge("idefics2_max_requests_running", "How many may be on the model.")
@@ -163,12 +174,14 @@ class Metrics:
             "backend_lost and to be begun again, or lost with the lease.",
             ["outcome"],
         )
+        _begin(self.attempts, "ended", "handed_back", "backend_lost", "lost")
         self.reaped = self._count(
             "idefics2_store_reaped",
             "Requests whose worker was not heard of any more: requeued, exhausted by too many losses, or "
             "cancelled; and overdue: those that waited too long.",
             ["outcome"],
         )
+        _begin(self.reaped, "requeued", "exhausted", "cancelled", "overdue")
         self.late_renewals = self._count(
             "idefics2_store_late_renewals", "Leases that were renewed later than after twice the usual time."
         )
@@ -193,6 +206,7 @@ class Metrics:
         self.webhooks = self._count(
             "idefics2_webhooks", "Calls of webhooks, by what became of them.", ["outcome"]
         )
+        _begin(self.webhooks, "delivered", "retried", "given_up")
         self.webhook_seconds = self._histogram(
             "idefics2_webhook_seconds", "How long a call of a webhook took.", buckets=_SECONDS
         )
@@ -318,3 +332,9 @@ class Metrics:
             for value in values:
                 with suppress(KeyError):  # not every key has ended in every way
                     metric.remove(key_id, value)
+
+
+def _begin(counter: Counter, *values: str) -> None:
+    """Show series from 0: else the first increase of each would not be seen, and no alert come of it."""
+    for value in values:
+        counter.labels(value)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 from idefics2_service import errors
+from idefics2_service.metrics import OUR_FAULTS, Metrics
 from k8s import promtool
 from k8s.manifests import FOLDER
 from k8s.monitoring import Rules
@@ -146,7 +148,35 @@ def test_what_is_our_fault_is_every_error_of_ours_and_no_other() -> None:
         and error.code in {"INTERNAL", "UNAVAILABLE"}
         and error.reason
     } - {"SERVICE_STOPPING"}  # the caller's client goes to another replica
-    assert set(rule["expr"].split('reason=~"')[1].split('"')[0].split("|")) == ours
+    assert set(rule["expr"].split('reason=~"')[1].split('"')[0].split("|")) == ours == set(OUR_FAULTS)
+
+
+def test_what_an_alert_counts_stands_at_0_from_the_start_so_that_the_first_is_seen() -> None:
+    pattern = re.compile(r'(idefics2_\w+_total)\{\s*(\w+)=~?"([^"]*)"')
+    wanted = {
+        (name, label, value)
+        for rule in RULES.alerts
+        for name, label, values in pattern.findall(_resolve(rule["expr"]))
+        for value in values.split("|")
+    }
+    shown = {
+        (sample.name, *label)
+        for family in Metrics().registry.collect()
+        for sample in family.samples
+        for label in sample.labels.items()
+        if sample.value == 0
+    }
+    assert len(wanted) > len(OUR_FAULTS)
+    assert wanted - shown == set()
+
+
+def _resolve(expression: str) -> str:
+    """Put in the place of each recorded rule what it records."""
+    for group in RULES.groups:
+        for rule in group["rules"]:
+            if "record" in rule:
+                expression = expression.replace(rule["record"], rule["expr"])
+    return expression
 
 
 def _write_tests() -> Iterator[dict[str, object]]:
