@@ -112,8 +112,8 @@ class Gate:
             yield
 
     @contextmanager
-    def admit_stranger(self, address: str, num_bytes: int) -> Iterator[None]:
-        """Hold place and bytes of a call that shows no key, for the address it comes from.
+    def admit_stranger(self, address: str, num_bytes: int) -> Iterator[Reservation]:
+        """Hold place and bytes of a call that shows no key, for the address it comes from; yield the bytes'.
 
         Raises:
             QuotaExceeded: others, or calls from there, leave no room.
@@ -130,21 +130,19 @@ class Gate:
             raise error
         self._strangers.take(address)
         try:
-            with self.hold(address, num_bytes):
-                yield
+            with self.hold(address, num_bytes) as reservation:
+                yield reservation
         finally:
             self._strangers.give_back(address)
 
-    @contextmanager
-    def hold(self, key_id: str, num_bytes: int) -> Iterator[None]:
+    def hold(self, key_id: str, num_bytes: int) -> AbstractContextManager[Reservation]:
         """Hold the bytes of what a call of a key sends: at best before they are read.
 
         Raises:
             MemoryFull: there is no room for them now.
 
         """
-        with self._budget.hold(key_id, num_bytes):
-            yield
+        return self._budget.hold(key_id, num_bytes)
 
     def open_room(self, key_id: str) -> AbstractContextManager[Reservation]:
         """Hold nothing yet of what a call is going to read: it asks for room as it goes on."""

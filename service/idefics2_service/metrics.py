@@ -40,7 +40,13 @@ _BYTES = (1e3, 1e4, 1e5, 5e5, 1e6, 2e6, 5e6, 1e7, 2e7, 1e8)
 _MEGAPIXELS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 12, 20, 40)
 OUR_FAULTS = tuple(
     error.reason
-    for error in (InternalError, BackendUnavailable, StoreUnavailable, FileStoreUnavailable, AttemptsExhausted)
+    for error in (
+        InternalError,
+        BackendUnavailable,
+        StoreUnavailable,
+        FileStoreUnavailable,
+        AttemptsExhausted,
+    )
 )
 """Reasons for which requests fail and no caller can help it; not that of a replica that stops."""
 ATTACHED, SUBMITTED = "attached", "submitted"

@@ -429,11 +429,14 @@ def _check_together(settings: Settings) -> Iterator[str]:
     if settings.store.replica_url and not settings.store.url:
         yield "IDEFICS2_STORE_REPLICA_URL needs IDEFICS2_STORE_URL: SQLite has no replicas"
     held, limits = settings.gate.max_held_bytes, settings.limits
-    least = 2 * (settings.grpc.max_receive_bytes + limits.max_images * limits.max_image_bytes)
+    face, most = max(
+        ("GRPC", settings.grpc.max_receive_bytes),
+        ("HTTP", settings.http.max_receive_bytes),
+        key=lambda it: it[1],
+    )
+    least = 2 * (most + limits.max_images * limits.max_image_bytes)
     if held < least:  # or a request of that size would never be let in: one key has no more than half
-        sizes = (
-            "IDEFICS2_GRPC_MAX_RECEIVE_BYTES + IDEFICS2_LIMITS_MAX_IMAGES * IDEFICS2_LIMITS_MAX_IMAGE_BYTES"
-        )
+        sizes = f"IDEFICS2_{face}_MAX_RECEIVE_BYTES + IDEFICS2_LIMITS_MAX_IMAGES * IDEFICS2_LIMITS_MAX_IMAGE_BYTES"
         yield f"IDEFICS2_GATE_MAX_HELD_BYTES must be at least twice {sizes}, {least}, not {held}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import threading
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import httpx
 import pytest
+from faces.web import BODY, RUN
 from fakes.backend import FakeBackend
 from fakes.cable import lay_cable
 from fakes.script import Answer, Script
@@ -41,6 +43,7 @@ from idefics2_service.keys.changes import create
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.requests import GenerateInput, ValidRequest
 from idefics2_service.rpc import server, streams
+from idefics2_service.settings import HttpSettings
 from pictures import RED_CIRCLE, red_circle
 
 if TYPE_CHECKING:
@@ -244,6 +247,31 @@ async def test_files_that_do_not_fit_are_refused_until_others_are_given_back(
         hall.backend.gate.set()
         assert set(await asyncio.gather(*held, *others)) == {RED_CIRCLE}
         assert await outcome_of(hall.ask(hall.anna, large)) == RED_CIRCLE
+        assert hall.metric("idefics2_held_bytes") == 0
+
+
+async def test_a_body_in_chunks_is_counted_by_what_came_once_it_is_whole(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    async with open_hall(make_settings, tmp_path) as hall:
+        url = f"http://{hall.service.app.http_address}{RUN}"
+        headers = {**dict(hall.anna), "content-type": "application/json"}
+        body, rest = json.dumps(BODY).encode(), asyncio.Event()
+
+        async def write(padding: int) -> AsyncIterator[bytes]:
+            yield body[:-1] + b" " * padding
+            await rest.wait()
+            yield body[-1:]
+
+        async with httpx.AsyncClient() as web, asyncio.TaskGroup() as callers:
+            for padding in (0, 300_000):
+                callers.create_task(web.post(url, content=write(padding), headers=headers))
+            await hall.wait_for_metric("idefics2_held_bytes", 2 * HttpSettings().max_receive_bytes)
+            rest.set()
+            await hall.wait_for_metric("idefics2_num_requests_running", 2)
+            assert 300_000 < hall.metric("idefics2_held_bytes") < 310_000
+            hall.service.script.add(*[red_circle_answer()] * 2)
+            hall.backend.gate.set()
         assert hall.metric("idefics2_held_bytes") == 0
 
 

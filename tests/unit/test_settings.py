@@ -109,11 +109,18 @@ def test_a_replica_of_a_store_that_has_none_is_refused() -> None:
     assert told == "IDEFICS2_STORE_REPLICA_URL needs IDEFICS2_STORE_URL: SQLite has no replicas"
 
 
-def test_room_for_less_than_what_one_request_may_bring_is_refused() -> None:
-    told = refuse({"IDEFICS2_LIMITS_MAX_IMAGES": "2", "IDEFICS2_GATE_MAX_HELD_BYTES": "1000000"})
+@pytest.mark.parametrize("face", ["GRPC", "HTTP"])
+def test_room_for_less_than_what_one_request_may_bring_is_refused(face: str) -> None:
+    told = refuse(
+        {
+            "IDEFICS2_LIMITS_MAX_IMAGES": "2",
+            f"IDEFICS2_{face}_MAX_RECEIVE_BYTES": "40000000",
+            "IDEFICS2_GATE_MAX_HELD_BYTES": "1000000",
+        }
+    )
     assert told == (
-        "IDEFICS2_GATE_MAX_HELD_BYTES must be at least twice IDEFICS2_GRPC_MAX_RECEIVE_BYTES + "
-        "IDEFICS2_LIMITS_MAX_IMAGES * IDEFICS2_LIMITS_MAX_IMAGE_BYTES, 138720256, not 1000000"
+        f"IDEFICS2_GATE_MAX_HELD_BYTES must be at least twice IDEFICS2_{face}_MAX_RECEIVE_BYTES + "
+        "IDEFICS2_LIMITS_MAX_IMAGES * IDEFICS2_LIMITS_MAX_IMAGE_BYTES, 160000000, not 1000000"
     )
 
 

@@ -17,6 +17,7 @@ from anyio import BrokenResourceError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
+from idefics2_service.budget import SMALL_BYTES
 from idefics2_service.errors import InternalError, ServiceError, ServiceStopping
 from idefics2_service.keys.records import Face
 from idefics2_service.rest.presence import Presence
@@ -26,6 +27,7 @@ from idefics2_service.tracing.spans import NO_SPAN, TRACE_HEADERS, Kind, reason_
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from idefics2_service.budget import Reservation
     from idefics2_service.gate import Gate
     from idefics2_service.keys.records import Key
     from idefics2_service.metrics import Metrics
@@ -115,13 +117,8 @@ class Calls:
                     call.key = place.enter_context(
                         self._gate.admit(authorization, Face.HTTP, is_counted=is_counted)
                     )
-                num_bytes = self._expect(scope)
-                if call.key is not None:
-                    place.enter_context(self._gate.hold(call.key.id, num_bytes))
-                elif num_bytes:
-                    address = (scope["client"] or ("",))[0]
-                    place.enter_context(self._gate.admit_stranger(address, num_bytes))
-                await self._app(scope, self._bound(scope, presence.receive), send)
+                held = self._hold(call, scope, place)
+                await self._app(scope, self._bound(scope, presence.receive, held), send)
         except asyncio.CancelledError:  # the port closes, and this was not at its end in time
             await self._end(ServiceStopping("this replica is shutting down"), call, scope, presence)
         except Exception as error:
@@ -137,6 +134,16 @@ class Calls:
         else:
             await presence.end()
 
+    def _hold(self, call: Call, scope: Scope, place: ExitStack) -> Reservation | None:
+        """Hold the bytes of a call's body before they come; None: there is none, or it is a file."""
+        num_bytes = self._expect(scope)
+        if not num_bytes:
+            return None
+        if call.key is not None:
+            return place.enter_context(self._gate.hold(call.key.id, num_bytes))
+        address = (scope["client"] or ("",))[0]
+        return place.enter_context(self._gate.admit_stranger(address, num_bytes))
+
     def _expect(self, scope: Scope) -> int:
         """Return how many bytes of a body are to be held, at most: a file is never held whole."""
         if _brings_file(scope):
@@ -147,9 +154,12 @@ class Calls:
             raise _too_large(most)
         return int(length)
 
-    def _bound(self, scope: Scope, receive: Receive) -> Receive:
-        """Wrap `receive`: a body has so many bytes and values at most; a file has bounds of its own."""
-        if _brings_file(scope):
+    def _bound(self, scope: Scope, receive: Receive, held: Reservation | None) -> Receive:
+        """Wrap `receive`: a body has so many bytes and values at most; a file has bounds of its own.
+
+        Of a body that came in chunks, the most was held; once it is whole, only what came of it is.
+        """
+        if held is None:
             return receive
         most, num_received, num_marks = self._max_bytes(scope), 0, 0
 
@@ -163,6 +173,8 @@ class Calls:
             num_marks += sum(map(data.count, _MARKS))
             if num_marks > _MAX_MARKS:
                 raise HTTPException(400, f"the body has more than {_MAX_MARKS} commas and brackets")
+            if not message.get("more_body", False):
+                held.shrink(num_received if num_received > SMALL_BYTES else 0)
             return message
 
         return bounded
