@@ -13,7 +13,7 @@ import pytest
 from idefics2.v1 import generation_pb2
 from idefics2_service.errors import SettingInvalid
 from idefics2_service.settings import Settings
-from k8s.manifests import FOLDER, ROOT, Bundle, list_overlays
+from k8s.manifests import FOLDER, ROOT, Bundle, list_overlays, walk
 from k8s.rules.pods import read_settings
 from k8s.schemas import check_dockerfiles, check_style
 from k8s.verify import find
@@ -82,3 +82,27 @@ def test_images_are_made_of_what_they_copy() -> None:
             for source in line.split()[:-1]:
                 assert f"!{source}" in ignored
                 assert Path(ROOT / source).exists()
+
+
+@pytest.mark.parametrize("secret", ["idefics2-objects", "idefics2-hub"])
+def test_a_secret_that_may_be_absent_keeps_no_pod_from_starting(
+    bundles: dict[str, Bundle], secret: str
+) -> None:
+    (told,) = re.findall(rf"^\| `{secret}` \| ([^|]+) \|", README, re.MULTILINE)
+    assert "may be absent" in told
+    asked = [
+        part["secretKeyRef"]
+        for pod in bundles["production"].pods
+        for part in walk(pod.spec)
+        if part.get("secretKeyRef", {}).get("name") == secret
+    ]
+    assert asked
+    assert all(part.get("optional") for part in asked)
+
+
+def test_a_job_that_has_ended_goes_and_may_be_applied_again_with_another_image(
+    bundles: dict[str, Bundle],
+) -> None:
+    jobs = bundles["production"].of("Job")
+    assert jobs
+    assert all(0 < job["spec"]["ttlSecondsAfterFinished"] <= 600 for job in jobs)
