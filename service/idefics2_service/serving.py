@@ -43,7 +43,7 @@ async def serve(settings: Settings, ready_file: Path | None) -> None:
             gc.collect()
             gc.freeze()  # or each full collection would look again at all that was built
             logger.info("serving")
-            _announce(app, ready_file)
+            _announce(app, settings, ready_file)
             if ready_file is None and sys.stdout.isatty() and is_loopback(settings.http.host):
                 print(f"page {_page_url(app, settings)}", flush=True)
             await asyncio.Event().wait()
@@ -64,17 +64,24 @@ def _forget(ready_file: Path) -> None:
         raise StartFailed(f"--ready-file {ready_file}: there is no folder {ready_file.parent}")
 
 
-def _announce(app: App, ready_file: Path | None) -> None:
+def _announce(app: App, settings: Settings, ready_file: Path | None) -> None:
     """Tell a program by the ready file, which is whole or not there, and a person how to call."""
-    facts = {"grpc": app.grpc_address, "http": app.http_address, "api_key": app.api_key}
+    facts = {"grpc": app.grpc_address, "http": app.http_address}
     if ready_file is None:
-        key = facts.pop("api_key")
-        call = f"export IDEFICS2_API_KEY={key}" if key else "keys: see idefics2-service keys"
-        print(f"ready: {json.dumps(facts)}\n{call}", flush=True)
+        print(f"ready: {json.dumps(facts)}\n{_tell_key(app, settings)}", flush=True)
         return
     with tempfile.NamedTemporaryFile("w", dir=ready_file.parent, delete=False) as file:
-        json.dump(facts, file)
+        json.dump({**facts, "api_key": app.api_key}, file)
     Path(file.name).replace(ready_file)
+
+
+def _tell_key(app: App, settings: Settings) -> str:
+    """Say how to call with the key. What was given as a secret is for no log, where programs' words end."""
+    if not app.api_key:
+        return "keys: see idefics2-service keys"
+    if settings.api.key is not None and not sys.stdout.isatty():
+        return "key: the one of IDEFICS2_API_KEY"
+    return f"export IDEFICS2_API_KEY={app.api_key}"
 
 
 def _page_url(app: App, settings: Settings) -> str:

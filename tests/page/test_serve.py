@@ -78,7 +78,9 @@ async def test_a_person_at_a_terminal_is_told_where_the_page_is_with_the_key_in_
     assert "#key" not in (tmp_path / "log").read_text()
 
 
-async def test_a_program_is_not_told(triton: FakeTriton, tmp_path: Path) -> None:
+async def test_a_program_is_told_neither_the_page_nor_a_key_that_was_given(
+    triton: FakeTriton, tmp_path: Path
+) -> None:
     reader, pipe = os.pipe()
     with serve(tmp_path, triton, pipe):
         os.close(pipe)
@@ -86,3 +88,4 @@ async def test_a_program_is_not_told(triton: FakeTriton, tmp_path: Path) -> None
     rest = await asyncio.to_thread(os.read, reader, 4096)
     os.close(reader)
     assert "page" not in text + rest.decode()
+    assert KEY not in text
