@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 from idefics2_service.app import App
+from idefics2_service.keys.changes import create, revoke
+from idefics2_service.keys.file import KeyFile
 from page.spoken import SpokenBackend
 from playwright.async_api import expect
 
@@ -44,6 +47,25 @@ async def test_a_wrong_key_is_told_by_its_field_and_the_right_one_then_works(
     await visitor.at("#key").fill(spoken.key)
     await visitor.at("#key").press("Enter")
     await visitor.wait_for("done")
+
+
+@pytest.mark.parametrize("end", ["expired", "revoked"])
+async def test_a_key_that_is_over_is_told_from_one_that_is_not_known(
+    make_settings: MakeSettings, make_visitor: MakeVisitor, picture: Path, *, end: str
+) -> None:
+    path, now = picture.with_name("keys.json"), datetime.now(UTC)
+    file = KeyFile(path)
+    key = create(file, "anna", now, expires_at=now if end == "expired" else None).text
+    if end == "revoked":
+        revoke(file, "anna", now)
+    async with App(make_settings(api__key=None, api__keys_file=path), SpokenBackend()) as app:
+        visitor = await make_visitor(f"http://{app.http_address}/")
+        visitor.may_fail = True
+        await visitor.come()
+        await visitor.choose(picture, key)
+        await visitor.ask("What is this?")
+        words = {"expired": "This key has expired.", "revoked": "This key was revoked."}
+        await visitor.see_complaint("key", words[end])
 
 
 @pytest.mark.parametrize(

@@ -41,5 +41,13 @@ export function tellProblem(problem) {
 /** What is wrong with a key. */
 export function tellRefusal(problem, hasKey) {
   if (problem.status === 403) return `This key may not be used here: ${problem.message}.`;
-  return hasKey ? "The service does not know this key." : "Enter the API key first.";
+  if (!hasKey) return "Enter the API key first.";
+  switch (problem.errorType) {
+    case "api_key_expired":
+      return "This key has expired.";
+    case "api_key_revoked":
+      return "This key was revoked.";
+    default:
+      return "The service does not know this key.";
+  }
 }
