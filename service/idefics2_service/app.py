@@ -321,12 +321,9 @@ def _make_signer(settings: Settings) -> Signer | None:
 
 def _make_facts(settings: Settings, grpc: GrpcServer) -> PageFacts:
     """Say what the page says of the service."""
-    return PageFacts(
-        app_id=settings.api.app,
-        limits=settings.limits,
-        grpc_port=int(grpc.address.rpartition(":")[2]),
-        grpc_has_tls=settings.grpc.has_tls,
-    )
+    scheme, port = "grpcs" if settings.grpc.has_tls else "grpc", grpc.address.rpartition(":")[2]
+    grpc_url = settings.grpc.public_url or f"{scheme}://:{port}"
+    return PageFacts(app_id=settings.api.app, limits=settings.limits, grpc_url=grpc_url)
 
 
 def _find_connect_certificates(settings: Settings) -> Certificates | None:

@@ -25,6 +25,8 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
+_GRPC_URL = re.compile(r"grpcs?://(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d+")
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -66,6 +68,11 @@ class GrpcSettings(PortSettings):
     """The gRPC face."""
 
     port: Port = Field(50051, description="port to listen on; 0 takes a free one")
+    public_url: str = Field(
+        "",
+        description="where callers reach this face, where a proxy stands before the port, as the page names "
+        "it: grpcs://HOST:PORT, or grpc:// without TLS; empty: the page's host and this port",
+    )
     max_receive_bytes: Count = Field(28 * 2**20, description="largest message a caller may send")
     drain_delay_seconds: Annotated[float, Field(ge=0)] = Field(
         0.0,
@@ -86,6 +93,13 @@ class GrpcSettings(PortSettings):
         description="a connection on which nothing came for so long is asked whether it lives, and closed "
         "with its calls if it does not answer in 20 s",
     )
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, url: str) -> str:
+        if url and not _GRPC_URL.fullmatch(url):
+            raise ValueError("must be grpcs://HOST:PORT or grpc://HOST:PORT")
+        return url
 
 
 class HttpSettings(PortSettings):
@@ -429,14 +443,12 @@ def _check_together(settings: Settings) -> Iterator[str]:
     if settings.store.replica_url and not settings.store.url:
         yield "IDEFICS2_STORE_REPLICA_URL needs IDEFICS2_STORE_URL: SQLite has no replicas"
     held, limits = settings.gate.max_held_bytes, settings.limits
-    face, most = max(
-        ("GRPC", settings.grpc.max_receive_bytes),
-        ("HTTP", settings.http.max_receive_bytes),
-        key=lambda it: it[1],
-    )
-    least = 2 * (most + limits.max_images * limits.max_image_bytes)
+    faces = {"GRPC": settings.grpc.max_receive_bytes, "HTTP": settings.http.max_receive_bytes}
+    face = max(faces, key=faces.__getitem__)
+    least = 2 * (faces[face] + limits.max_images * limits.max_image_bytes)
     if held < least:  # or a request of that size would never be let in: one key has no more than half
-        sizes = f"IDEFICS2_{face}_MAX_RECEIVE_BYTES + IDEFICS2_LIMITS_MAX_IMAGES * IDEFICS2_LIMITS_MAX_IMAGE_BYTES"
+        images = "IDEFICS2_LIMITS_MAX_IMAGES * IDEFICS2_LIMITS_MAX_IMAGE_BYTES"
+        sizes = f"IDEFICS2_{face}_MAX_RECEIVE_BYTES + {images}"
         yield f"IDEFICS2_GATE_MAX_HELD_BYTES must be at least twice {sizes}, {least}, not {held}"
 
 

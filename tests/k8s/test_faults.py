@@ -118,6 +118,7 @@ OUR_RULES = [
         "sectionName: rpc",
         "no Gateway listens as idefics2/rpc",
     ),
+    (PRODUCTION, "grpcs://grpc.idefics2", "grpcs://idefics2", "the gateway's GRPCRoute leads here from"),
     # images
     (PRODUCTION, f"digest: sha256:{'0' * 64}", "newTag: 0.1.0", "has no digest"),
     # pods

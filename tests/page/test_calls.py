@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from idefics2_service.app import App
 from page.browser import MODULES, ROOT
+from page.spoken import SpokenBackend
 from pictures import red_circle
 from playwright.async_api import expect
 
 if TYPE_CHECKING:
-    from page.conftest import Spoken
+    from harness import MakeSettings
+    from page.conftest import MakeVisitor, Spoken
     from page.visitor import Visitor
 
 PROMPT = """It's "5 $HOME" \\ or `date`, ${x} \\n?
@@ -91,3 +94,18 @@ async def test_a_copied_call_asks_what_the_page_asks(
     assert request.prompt == PROMPT
     assert (request.temperature, request.max_new_tokens, request.seed) == (0.25, 77, SEED)
     assert (request.repetition_penalty, request.top_p) == (1.2, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("grpc", 'Client("grpcs://rpc.test:443")'), ("buf", " https://rpc.test:443/idefics2.v1.")],
+)
+async def test_a_call_over_grpc_goes_where_a_proxy_stands_before_the_port(
+    make_settings: MakeSettings, make_visitor: MakeVisitor, *, language: str, words: str
+) -> None:
+    settings = make_settings(grpc__public_url="grpcs://rpc.test:443")
+    async with App(settings, SpokenBackend()) as app:
+        visitor = await make_visitor(f"http://{app.http_address}/")
+        await visitor.come()
+        await visitor.at(f"[name=language][value={language}]").check(force=True)
+        await expect(visitor.at("#code")).to_contain_text(words)

@@ -158,7 +158,7 @@ async def _send(cores: Cores, file: StoredFile) -> AsyncGenerator[bytes, None]:
 
 @asynccontextmanager
 async def _bring(
-    request: Request, hold: Callable[[], AbstractContextManager[None]]
+    request: Request, hold: Callable[[], AbstractContextManager[object]]
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """Yield a body as it comes; what `hold` returns is entered before a byte is read, and left at the end.
 

@@ -49,8 +49,8 @@ class PageFacts:
 
     app_id: str
     limits: LimitSettings
-    grpc_port: int
-    grpc_has_tls: bool
+    grpc_url: str
+    """`grpcs://HOST:PORT`, or `grpc://`; without a host, it is the page's."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,7 @@ def _write_preloads() -> str:
 def _list_values(facts: PageFacts) -> Iterator[tuple[str, object]]:
     limits = facts.limits
     yield "app", facts.app_id
-    yield "grpc_port", facts.grpc_port
-    yield "grpc_tls", str(facts.grpc_has_tls).lower()
+    yield "grpc_url", facts.grpc_url
     yield "accepted", ",".join(f"image/{name.lower()}" for name in FORMATS)
     yield "max_image_bytes", limits.max_image_bytes
     yield "max_image_megabytes", f"{limits.max_image_bytes / 1e6:g}"

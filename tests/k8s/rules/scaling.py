@@ -23,6 +23,7 @@ def check(bundle: Bundle) -> Iterator[str]:
     yield from _check_metrics(bundle)
     yield from _check_strategy(bundle)
     yield from _check_paths(bundle)
+    yield from _check_hosts(bundle)
 
 
 def _check_budgets(bundle: Bundle) -> Iterator[str]:
@@ -79,3 +80,17 @@ def _check_paths(bundle: Bundle) -> Iterator[str]:
         matches = [match["path"]["value"] for rule in route["spec"]["rules"] for match in rule["matches"]]
         if {path.strip("/") for path in matches} != own:
             yield f"HTTPRoute: paths are {matches}, and the service's {sorted(own)}"
+
+
+def _check_hosts(bundle: Bundle) -> Iterator[str]:
+    """Compare the gateway's hosts with those that the service names to its callers."""
+    environment = bundle.environment(bundle.server.container("front"))
+    for kind, face, pattern in (
+        ("HTTPRoute", "HTTP", "https://{}"),
+        ("GRPCRoute", "GRPC", "grpcs://{}:443"),
+    ):
+        for route in bundle.of(kind):
+            name = f"IDEFICS2_{face}_PUBLIC_URL"
+            urls = [pattern.format(host) for host in route["spec"]["hostnames"]]
+            if environment.get(name) not in urls:
+                yield f"{name} is {environment.get(name)}, and the gateway's {kind} leads here from {urls}"

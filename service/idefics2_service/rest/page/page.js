@@ -140,12 +140,17 @@ function showCall() {
   const { code, needs } = writeCall(document.querySelector("[name=language]:checked").value, {
     base: new URL(".", document.baseURI).href.slice(0, -1),
     app: facts.app,
-    grpc: { host: location.hostname, port: facts.grpcPort, tls: facts.grpcTls === "true" },
+    grpc: readGrpc(),
     picture: picture.current,
     input: readInput(),
   });
   byId("code").textContent = code;
   byId("needs").textContent = needs;
+}
+
+function readGrpc() {
+  const [, scheme, host, port] = /^(.*):\/\/(.*):(.*)$/.exec(facts.grpcUrl);
+  return { host: host || location.hostname, port, tls: scheme === "grpcs" };
 }
 
 async function copy(button, text) {
