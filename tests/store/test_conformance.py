@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -399,6 +400,22 @@ async def test_a_request_that_is_handed_back_is_begun_again_before_others(store:
         AttemptStarted(2),
         Finished(make_output()),
     ]
+
+
+async def test_a_claim_of_the_same_number_that_another_holds_writes_nothing(store: RequestStore) -> None:
+    await submit(store, "one", "two")
+    claims = [await claim(store), await claim(store)]
+    assert claims[0].holder != claims[1].holder
+    forgotten = replace(claims[0], holder=claims[1].holder)
+    for write in (
+        store.renew(forgotten),
+        store.append(forgotten, 1, [LogLine("stale")]),
+        store.finish(forgotten, 1, [], Finished(make_output("stale"))),
+        store.release(forgotten, "stale", is_lost=True),
+    ):
+        assert await write is Lease.LOST
+    await store.finish(claims[0], 1, [], Finished(make_output()))
+    assert await history(store) == [AttemptStarted(1), Finished(make_output())]
 
 
 async def test_to_be_handed_back_by_those_who_shut_down_is_no_loss(store: RequestStore) -> None:

@@ -96,6 +96,68 @@ async def test_a_store_whose_server_is_away_says_so_and_works_again_when_it_is_b
     assert await claim_all(other) == ["anna/two"]
 
 
+@pytest.mark.parametrize("name", list(BINARIES))
+async def test_a_claim_that_the_server_forgot_is_lost_to_the_next_one_of_the_same_number(
+    start_store: StartStore, name: str
+) -> None:
+    with Server(name, "--appendonly", "no") as server:
+        store, other = [await start_store(url=server.url, allow_data_loss=True) for _ in range(2)]
+        await submit(store, "one")
+        async with talking_to(store) as client:
+            await client.save()
+        forgotten = await claim(store)
+        with store.listen("any") as told, other.listen("any") as told_other:
+            server.kill()
+            server.start()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.gather(told.wait(), told_other.wait())
+        claimed = await claim(other)
+        assert (claimed.name, claimed.attempt) == (forgotten.name, forgotten.attempt)
+        for write in (
+            store.renew(forgotten),
+            store.append(forgotten, 1, [LogLine("stale")]),
+            store.finish(forgotten, 1, [], Finished(make_output("stale"))),
+            store.release(forgotten, "stale", is_lost=True),
+        ):
+            assert await write is Lease.LOST
+        assert await other.finish(claimed, 1, [LogLine("x")], Finished(make_output())) is Lease.HELD
+        written = [event.happening for event in await store.events(ONE, 0, 10)]
+        assert written == [AttemptStarted(1), LogLine("x"), Finished(make_output())]
+        await asyncio.gather(store.stop(), other.stop())
+
+
+@on_servers
+async def test_a_claim_that_the_server_forgot_is_lost_to_a_replica_that_knows_no_holders(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store(lease_seconds=0.02)
+    await submit(store, "one")
+    forgotten = await claim(store)
+    async with talking_to(store) as client:
+        kept = f"{{{store._settings.prefix}}}:request:{1:016}"
+        await client.hdel(kept, "holder")
+        await client.hset(kept, "attempt", "1")  # as its own claim left it
+    assert await store.renew(forgotten) is Lease.LOST
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (again := await store.claim()) is None:
+            await store.reap()
+    assert again.attempt == 2
+
+
+@on_servers
+async def test_a_replica_that_knows_no_holders_reads_what_others_claimed_and_takes_none_of_it_for_its_own(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store()
+    await submit(store, "one")
+    claimed = await claim(store)
+    async with talking_to(store) as client:
+        attempt = await client.hget(f"{{{store._settings.prefix}}}:request:{1:016}", "attempt")
+    assert isinstance(attempt, bytes)
+    assert int(attempt) == claimed.attempt
+    assert attempt.decode() != str(claimed.attempt)  # the text by which it knows its own
+
+
 @pytest.mark.parametrize("server", ["valkey"], indirect=True)
 async def test_a_server_that_hangs_is_given_up_and_heard_again_when_it_goes_on(
     start_store: StartStore, server: Server, monkeypatch: pytest.MonkeyPatch

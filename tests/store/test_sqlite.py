@@ -13,6 +13,7 @@ from idefics2_service.errors import RequestIdTaken, RequestNotFound, StartFailed
 from idefics2_service.events import Finished
 from idefics2_service.requests import RequestName, State
 from idefics2_service.settings import StoreSettings
+from idefics2_service.store.records import Lease
 from idefics2_service.store.sqlite import schema
 from idefics2_service.store.sqlite.store import SqliteStore
 from store.submissions import KEY, claim, claim_all, make_output, make_submission, submit
@@ -93,13 +94,14 @@ async def test_a_folder_has_one_store_at_a_time(store: SqliteStore, tmp_path: Pa
     await second.stop()
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 async def test_a_file_of_an_earlier_version_is_brought_to_this_one_with_all_that_it_holds(
     tmp_path: Path, version: int
 ) -> None:
     connection = apsw.Connection(str(tmp_path / "requests.sqlite"))
     tables = schema._TABLES
-    for later in ("    keep_seconds REAL,\n", "    traceparent TEXT NOT NULL DEFAULT '',\n")[version - 1 :]:
+    columns = ("keep_seconds REAL", "traceparent TEXT NOT NULL DEFAULT ''", "holder TEXT NOT NULL DEFAULT ''")
+    for later in (f"    {column},\n" for column in columns[version - 1 :]):
         assert later in tables
         tables = tables.replace(later, "")
     connection.execute(tables)
@@ -115,6 +117,7 @@ async def test_a_file_of_an_earlier_version_is_brought_to_this_one_with_all_that
     await submit(store, "two", keep_seconds=5.0)
     assert (await store.get(ONE)).state is State.QUEUED
     assert (await store.get(RequestName(KEY, "two"))).state is State.QUEUED
+    assert await store.renew(await claim(store)) is Lease.HELD
     await store.stop()
 
 
@@ -142,7 +145,7 @@ async def test_a_file_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> Non
     connection.pragma("user_version", 99)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StartFailed, match="it is of version 99, this program reads version 3"):
+    with pytest.raises(StartFailed, match="it is of version 99, this program reads version 4"):
         await SqliteStore(tmp_path, StoreSettings()).start()
     assert path.read_bytes()[100:] == before[100:]  # all but the file's header
 

@@ -1,9 +1,10 @@
 """The one interface of every store.
 
 A request is QUEUED, then claimed by a worker: RUNNING, under a lease that the worker renews and with an
-attempt number that each of its writes carries. It ends once: SUCCEEDED, FAILED or CANCELLED. Its history is a
-list of events, numbered from 1 without gaps, that only grows. After its end it is kept for a set time, and
-until its webhook was told or given up, then forgotten with all that belongs to it.
+attempt number, and a holder drawn for the claim, that each of its writes carries. It ends once: SUCCEEDED,
+FAILED or CANCELLED. Its history is a list of events, numbered from 1 without gaps, that only grows. After
+its end it is kept for a set time, and until its webhook was told or given up, then forgotten with all that
+belongs to it.
 
 Every method may raise StoreUnavailable. What was answered is kept: no method returns before its write is safe
 as far as it says.

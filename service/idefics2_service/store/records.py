@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Claim:
-    """A request that a worker holds. Whatever it writes carries the attempt, and is refused once stale."""
+    """A request that a worker holds. Its writes carry attempt and holder, and are refused once stale."""
 
     name: RequestName
     attempt: int
@@ -90,6 +91,17 @@ class Claim:
     """Of its last event as of the claim; only the claim's worker writes others."""
     traceparent: str = ""
     """As submitted."""
+    holder: str = ""
+    """Drawn for this claim alone, by `draw_holder`."""
+
+
+def draw_holder() -> str:
+    """Tell a claim from every other one.
+
+    Its attempt does not: a server that fails over, or loses its last second, may forget a claim, and give
+    the next one the same number.
+    """
+    return secrets.token_hex(8)
 
 
 class Lease(enum.Enum):

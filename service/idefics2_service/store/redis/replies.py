@@ -20,6 +20,7 @@ class Unreadable:
 
     name: RequestName
     attempt: int
+    holder: str
     last_sequence: int
     end: Failed
     """How it is to end."""
@@ -63,13 +64,13 @@ def read_event(entry: Sequence[Any]) -> Event:
     return Event(int(entry_id.partition(b"-")[0]), float(time), codec.decode_happening(data))
 
 
-def read_claim(reply: Sequence[Any]) -> Claim | Unreadable:
-    """Read what claim.lua made."""
+def read_claim(reply: Sequence[Any], holder: str) -> Claim | Unreadable:
+    """Read what claim.lua made for `holder`."""
     key_id, request_id, attempt, payload, left, start_left, seconds_queued, last_sequence, parent = reply
     name = RequestName(key_id.decode(), request_id.decode())
     request = codec.decode_request(payload, name)
     if isinstance(request, Failed):
-        return Unreadable(name, attempt, last_sequence, request)
+        return Unreadable(name, attempt, holder, last_sequence, request)
     return Claim(
         name=name,
         attempt=attempt,
@@ -79,6 +80,7 @@ def read_claim(reply: Sequence[Any]) -> Claim | Unreadable:
         seconds_queued=float(seconds_queued),
         last_sequence=last_sequence,
         traceparent=parent.decode(),
+        holder=holder,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from idefics2_service.store.codec import encode_happening
 from idefics2_service.store.progress import LOST_WORKER, state_after
-from idefics2_service.store.records import Claim, Lease
+from idefics2_service.store.records import Claim, Lease, draw_holder
 from idefics2_service.store.redis import replies
 from idefics2_service.store.redis.admission import describe, read_verdict
 from idefics2_service.store.redis.connection import address_of, connect
@@ -146,11 +146,12 @@ class RedisStore:
 
     async def claim(self, but_of: Collection[str] = ()) -> Claim | None:
         """As RequestStore.claim."""
-        given = {"but_of": ",".join(but_of) or None}
+        holder = draw_holder()
+        given = {"but_of": ",".join(but_of) or None, "holder": holder}
         while (reply := await self._servers.write("claim", given)) is not None:
             if reply == b"AGAIN":
                 continue
-            claim = replies.read_claim(reply)
+            claim = replies.read_claim(reply, holder)
             if isinstance(claim, Claim):
                 return claim
             await self._finish(claim, claim.last_sequence, (), claim.end)
@@ -192,7 +193,11 @@ class RedisStore:
         happenings: Sequence[Happening] = (),
     ) -> Lease:
         """Run a script that changes what a worker holds."""
-        held: dict[str, Value] = {**claim.name._asdict(), "attempt": claim.attempt}
+        held: dict[str, Value] = {
+            **claim.name._asdict(),
+            "attempt": claim.attempt,
+            "holder": claim.holder,
+        }
         events = [encode_happening(happening) for happening in happenings]
         reply: bytes = await self._servers.write(script, {**held, **given}, events)
         return Lease(reply.decode())

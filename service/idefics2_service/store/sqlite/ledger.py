@@ -19,7 +19,7 @@ from idefics2_service.store.interface import (
     grown,
 )
 from idefics2_service.store.progress import LOST_WORKER, progress_of, state_after
-from idefics2_service.store.records import Claim, Delivery, Ended, Lease, Reaped
+from idefics2_service.store.records import Claim, Delivery, Ended, Lease, Reaped, draw_holder
 from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
 from idefics2_service.store.sqlite.views import Views
 
@@ -153,11 +153,11 @@ class Ledger:
 
     def _begin(self, seq: int, tag: int, now: float, request: ValidRequest) -> Claim:
         key_id, request_id, attempt = self._row("key_id, request_id, attempt", seq)
-        name, attempt = RequestName(key_id, request_id), attempt + 1
+        name, attempt, holder = RequestName(key_id, request_id), attempt + 1, draw_holder()
         self._execute(
-            "UPDATE requests SET state = 'RUNNING', attempt = ?, started_at = ?, lease_until = ?, "
-            "num_generated_tokens = 0 WHERE seq = ?",
-            *(attempt, now, now + self._settings.lease_seconds, seq),
+            "UPDATE requests SET state = 'RUNNING', attempt = ?, holder = ?, started_at = ?, "
+            "lease_until = ?, num_generated_tokens = 0 WHERE seq = ?",
+            *(attempt, holder, now, now + self._settings.lease_seconds, seq),
         )
         self._execute("UPDATE progress SET last_tag = max(last_tag, ?)", tag)
         self._order.remove((tag, seq))
@@ -174,6 +174,7 @@ class Ledger:
             seconds_queued=now - created_at,
             last_sequence=last,
             traceparent=parent,
+            holder=holder,
         )
 
     def renew(self, claim: Claim) -> Lease:
@@ -278,8 +279,8 @@ class Ledger:
         """Return number and wish to cancel of a claim that is still held."""
         held = self._one(
             "SELECT seq, is_cancelled FROM requests WHERE key_id = ? AND request_id = ? AND attempt = ? "
-            "AND state = 'RUNNING'",
-            *(*claim.name, claim.attempt),
+            "AND holder = ? AND state = 'RUNNING'",
+            *(*claim.name, claim.attempt, claim.holder),
         )
         return None if held is None else (held[0], bool(held[1]))
 

@@ -9,7 +9,7 @@ import apsw
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION = 3
+VERSION = 4
 _BUSY_MILLISECONDS = 5_000
 _TABLES = """
 CREATE TABLE requests (
@@ -37,6 +37,7 @@ CREATE TABLE requests (
     num_generated_tokens INTEGER NOT NULL DEFAULT 0,
     last_sequence INTEGER NOT NULL DEFAULT 0,
     traceparent TEXT NOT NULL DEFAULT '',
+    holder TEXT NOT NULL DEFAULT '',
     UNIQUE (key_id, request_id)
 );
 CREATE INDEX waiting ON requests (tag, seq) WHERE state = 'QUEUED';
@@ -62,6 +63,7 @@ INSERT INTO progress VALUES (0);
 _UPGRADES = {
     1: "ALTER TABLE requests ADD COLUMN keep_seconds REAL",
     2: "ALTER TABLE requests ADD COLUMN traceparent TEXT NOT NULL DEFAULT ''",
+    3: "ALTER TABLE requests ADD COLUMN holder TEXT NOT NULL DEFAULT ''",
 }
 """From each earlier version to the one after it."""
 

@@ -22,7 +22,12 @@ local function begin(request)
   redis.call('ZADD', LEASED, now + given.lease_seconds, request.number)
   enter(request, 'RUNNING')
   local attempt = request.attempt + 1
-  save(request, {attempt = attempt, started_at = now, num_generated_tokens = 0})
+  save(request, {
+    attempt = '+' .. attempt, -- a text that is no older replica's: those compare it, and know no holder
+    holder = given.holder,
+    started_at = now,
+    num_generated_tokens = 0,
+  })
   local last_tag = redis.call('HGET', PROGRESS, 'last_tag') or 0
   redis.call('HSET', PROGRESS, 'last_tag', math.max(last_tag, request.tag))
   measure_pace()

@@ -22,11 +22,17 @@ local function save(request, changes)
   redis.call('HSET', key('request', request.number), unpack(flat))
 end
 
--- Return the request that a worker's claim is of, or nothing once it is another's or at its end.
+-- Return the request that a worker's claim is of, or nothing once it is another's or at its end. What an older
+-- replica claimed has no holder, or one of an attempt before: it is another's, too.
 local function held()
   local number = find()
   local request = number and load(number)
-  if request and request.state == 'RUNNING' and request.attempt == given.attempt then
+  if
+    request
+    and request.state == 'RUNNING'
+    and tonumber(request.attempt) == tonumber(given.attempt)
+    and request.holder == given.holder
+  then
     insist()
     return request
   end
