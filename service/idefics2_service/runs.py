@@ -134,9 +134,7 @@ class Run:
         attempts = self._means.metrics.attempts
         span = current_span()
         if self._is_lost:
-            logger.warning("a request was lost to another attempt", request_id=name.request_id)
-            attempts.labels("lost").inc()
-            span.fail("LEASE_LOST")
+            self._note_lost()
             return
         if self._is_handed_back and work.cancelled():
             attempts.labels("handed_back").inc()
@@ -150,12 +148,20 @@ class Run:
             self._on_lost()
             await self._release(end.error.message, started, is_lost=end.error.was_sent)
             return
+        end = self._with_queue(end)
+        if await self._finish(end) is Lease.LOST:
+            self._note_lost()
+            return
         attempts.labels("ended").inc()
         if isinstance(end, Failed):
             span.fail(end.error.reason)
-        end = self._with_queue(end)
-        await self._finish(end)
         self._record(end, started)
+
+    def _note_lost(self) -> None:
+        """Count the attempt; how the request ends is for another one to tell."""
+        logger.warning("a request was lost to another attempt", request_id=self.claim.name.request_id)
+        self._means.metrics.attempts.labels("lost").inc()
+        current_span().fail("LEASE_LOST")
 
     def _record(self, end: Finished | Failed, started: float) -> None:
         seconds = time.monotonic() - started + self.claim.seconds_queued
@@ -208,9 +214,9 @@ class Run:
         if self._work is not None:
             self._work.cancel()
 
-    async def _finish(self, end: Finished | Failed) -> None:
+    async def _finish(self, end: Finished | Failed) -> Lease:
         after, happenings = self._recorder.after, self._recorder.take()
-        await self._try(partial(self._store.finish, self.claim, after, happenings, end))
+        return await self._try(partial(self._store.finish, self.claim, after, happenings, end))
 
     async def _release(self, reason: str, started: float, *, is_lost: bool) -> None:
         """Hand it back, with all that is known of how far it came; that may be its end."""

@@ -34,7 +34,7 @@ from idefics2_service.events import (
     TextDelta,
 )
 from idefics2_service.requests import Priority, RequestName, Stage, State
-from idefics2_service.store import codec
+from idefics2_service.store import codec, refusals
 from idefics2_service.store.interface import DELIVERIES, FIRST_SILENT_LOSS, MAX_LOSSES, WORK, cancelled, grown
 from idefics2_service.store.records import Lease
 from store.submissions import KEY, claim, claim_all, make_output, make_request, make_submission, submit
@@ -294,6 +294,34 @@ async def test_what_was_written_is_not_written_again_where_its_answer_was_lost(s
     await store.append(claimed, 1, lines[:3])
     await store.finish(claimed, 1, lines, Finished(make_output()))
     assert await history(store) == [AttemptStarted(1), *lines, Finished(make_output())]
+
+
+async def test_an_end_whose_answer_was_lost_is_written_once_and_held_again(store: RequestStore) -> None:
+    await submit(store, "one", webhook_url="https://example.org/hook")
+    claimed = await claim(store)
+    for _ in range(3):
+        assert await store.finish(claimed, 1, [LogLine("x")], Finished(make_output())) is Lease.HELD
+    assert await history(store) == [AttemptStarted(1), LogLine("x"), Finished(make_output())]
+    assert (await store.statistics()).num_deliveries == 1
+
+
+async def test_the_same_end_by_another_than_its_worker_is_no_end_that_the_worker_wrote(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store(lease_seconds=0.02)
+    await submit(store, "handed back", "dead", "begun again")
+    claims = [await claim(store) for _ in range(3)]
+    for request_id in ("handed back", "dead"):
+        await store.cancel(RequestName(KEY, request_id))
+    await store.release(claims[0], "stopping", is_lost=False)
+    await store.release(claims[2], "stopping", is_lost=False)
+    end = Failed(refusals.cancelled())
+    again = await claim(store)
+    assert await store.finish(again, again.last_sequence, [], end) is Lease.HELD
+    await reap_until(store, lambda record: record.state.is_final, claims[1].name)
+    for claimed in claims:
+        assert (await store.get(claimed.name)).state is State.CANCELLED
+        assert await store.finish(claimed, claimed.last_sequence, [], end) is Lease.LOST
 
 
 async def test_an_answer_ends_a_request(store: RequestStore) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 ONE = RequestName("anna", "one")
 PATIENCE_SECONDS = 20
+MANY = 2**31
 
 
 class UnreliableStore:
@@ -179,6 +180,44 @@ async def test_a_store_that_is_away_for_a_while_loses_and_repeats_nothing(
     assert "".join(h.text for h in written if isinstance(h, TextDelta)) == "A red circle"
     assert sum(isinstance(h, LogLine) for h in written) == 1
     assert isinstance(written[-1], Finished)
+
+
+async def test_an_answer_that_took_several_writes_is_counted_and_logged_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_RETRY_SECONDS", 0)
+    bench.store.away_after["finish"] = 3
+    bench.script.add(Answer(("x",)))
+    with capture_logs() as lines:
+        _, running = await bench.begin()
+        await running
+    assert [line["reason"] for line in lines if line["event"] == "request ended"] == ["OK"]
+    assert bench.measured("requests_total", reason="OK") == 1
+    assert bench.measured("store_attempts_total", outcome="ended") == 1
+    assert bench.measured("store_attempts_total", outcome="lost") is None
+
+
+async def test_an_answer_that_was_lost_with_its_lease_is_no_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_RETRY_SECONDS", 0)
+    bench.store.away_before["finish"] = MANY
+    bench.script.add(Answer(("x",)))
+    with capture_logs() as lines:
+        claim, running = await bench.begin()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not bench.store.calls["finish"]:
+                await bench.store.get(ONE)
+        await bench.store.release(claim, "taken away", is_lost=True)
+        again = await bench.store.claim()
+        bench.store.away_before["finish"] = 0
+        await running
+    assert (again.attempt, (await bench.store.get(ONE)).state) == (2, State.RUNNING)
+    assert not [line for line in lines if line["event"] == "request ended"]
+    assert bench.measured("requests_total", reason="OK") is None
+    assert bench.measured("key_requests_total", key=ONE.key_id, end="answered") is None
+    assert bench.measured("store_attempts_total", outcome="lost") == 1
+    assert bench.measured("store_attempts_total", outcome="ended") is None
 
 
 async def test_who_cancels_stops_the_backend(bench: Bench) -> None:

@@ -150,7 +150,10 @@ class RequestStore(Protocol):
     async def finish(
         self, claim: Claim, after: int, happenings: Sequence[Happening], end: Finished | Failed
     ) -> Lease:
-        """Write what happened after event number `after`, and the end, durably; else as `append`."""
+        """Write what happened after event number `after`, and the end, durably; else as `append`.
+
+        An end that the same worker has written already is HELD, too.
+        """
         ...
 
     async def release(self, claim: Claim, reason: str, *, is_lost: bool) -> Lease:

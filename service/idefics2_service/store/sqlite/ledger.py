@@ -202,10 +202,19 @@ class Ledger:
         """As RequestStore.finish."""
         held = self._held(claim)
         if held is None:
-            return Lease.LOST
+            return Lease.HELD if self._is_written(claim, end) else Lease.LOST
         seq, _ = held
         self._end(seq, self._unwritten(seq, after, happenings), end)
         return Lease.HELD
+
+    def _is_written(self, claim: Claim, end: Finished | Failed) -> bool:
+        """Tell whether the same worker has written this end already, by a call whose answer was lost."""
+        written = self._one(
+            "SELECT data FROM requests JOIN ends USING (seq) "
+            "WHERE key_id = ? AND request_id = ? AND holder = ?",
+            *(*claim.name, claim.holder),
+        )
+        return written is not None and bool(written[0] == codec.encode_happening(end))
 
     def _unwritten(self, seq: int, after: int, happenings: Sequence[Happening]) -> Sequence[Happening]:
         """Leave out what was written already, by a call whose answer was lost."""
@@ -290,6 +299,8 @@ class Ledger:
             "key_id, request_id, tag, num_losses, is_cancelled", seq
         )
         losses += is_lost
+        # Whatever end it comes to is not its worker's.
+        self._execute("UPDATE requests SET holder = '' WHERE seq = ?", seq)
         if is_cancelled or losses >= MAX_LOSSES:
             exhausted = refusals.attempts_exhausted(losses, reason)
             end = Failed(refusals.cancelled() if is_cancelled else exhausted)

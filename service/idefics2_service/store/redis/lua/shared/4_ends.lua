@@ -28,6 +28,7 @@ end
 
 -- Queue a request again under its old tag; return how it ended, if it did instead.
 local function hand_back(request, is_lost)
+  redis.call('HDEL', key('request', request.number), 'holder') -- whatever end it comes to is not its worker's
   local num_losses = request.num_losses + (is_lost and 1 or 0)
   if request.is_cancelled == '1' then
     finish(request, {given.cancelled}, 'CANCELLED')
