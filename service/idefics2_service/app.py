@@ -114,9 +114,7 @@ class App:
             self._tracer,
         )
         self._generation = Generation(means)
-        self._submissions = Submissions(
-            self._store, self._webhooks, settings.limits, self._ring, files, budget
-        )
+        self._submissions = Submissions(self._store, self._webhooks, self._ring, means)
         self._workers = Workers(self._store, means, settings.store)
         self.metrics.claimed.set_function(lambda: self._workers.num_running)
         places = Shares(settings.gate.max_open_calls)

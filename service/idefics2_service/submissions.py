@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from idefics2_service import outcomes
 from idefics2_service.errors import (
     FileNotUploaded,
     RequestIdInvalid,
@@ -19,6 +20,7 @@ from idefics2_service.errors import (
     ValueOutOfRange,
 )
 from idefics2_service.events import Event, Failed, LogLine, QueuePosition
+from idefics2_service.metrics import SUBMITTED
 from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.store import refusals
 from idefics2_service.store.interface import grown
@@ -31,13 +33,11 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Iterator
 
-    from idefics2_service.budget import Budget
-    from idefics2_service.files import Files
     from idefics2_service.keys.ring import KeyRing
+    from idefics2_service.lifecycle import Means
     from idefics2_service.requests import GenerateInput, GenerateOutput, ValidRequest
-    from idefics2_service.settings import LimitSettings
     from idefics2_service.store.interface import RequestStore
-    from idefics2_service.store.records import Page, Record
+    from idefics2_service.store.records import Ended, Page, Record
     from idefics2_service.webhooks import Webhooks
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -70,25 +70,15 @@ class SubmitInput:
 class Submissions:
     """All requests of the store, as far as a key may see them."""
 
-    def __init__(
-        self,
-        store: RequestStore,
-        webhooks: Webhooks,
-        limits: LimitSettings,
-        ring: KeyRing,
-        files: Files,
-        budget: Budget,
-    ) -> None:
-        """Keep them in `store`, let `webhooks` tell of their end.
-
-        `ring` knows how many a key may have, `files` what it has uploaded; `budget` holds what is read of it.
-        """
+    def __init__(self, store: RequestStore, webhooks: Webhooks, ring: KeyRing, means: Means) -> None:
+        """Keep them in `store`, let `webhooks` tell of their end; `ring` knows how many a key may have."""
         self._store = store
         self._webhooks = webhooks
-        self._limits = limits
         self._ring = ring
-        self._files = files
-        self._budget = budget
+        self._limits = means.limits
+        self._files = means.files
+        self._budget = means.budget
+        self._metrics = means.metrics
         self._stopping = False
         self._watchers: set[asyncio.Event] = set()
         """What wakes those who watch."""
@@ -259,7 +249,11 @@ class Submissions:
             RequestNotFound: the key has none of this name.
 
         """
-        return await self._store.cancel(name)
+        return await self._store.cancel(name, self._record)
+
+    def _record(self, ended: Ended) -> None:
+        """Count and log a request that was cancelled while it waited: no worker does."""
+        outcomes.record(ended.name, ended.end, ended.seconds, self._metrics, SUBMITTED)
 
     async def list_page(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
         """List a key's requests, newest first.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from idefics2_service import outcomes
-from idefics2_service.errors import AttemptsExhausted, RequestCancelled, StoreUnavailable
+from idefics2_service.errors import AttemptsExhausted, InternalError, RequestCancelled, StoreUnavailable
 from idefics2_service.metrics import SUBMITTED
 from idefics2_service.requests import Stage
 from idefics2_service.runs import Run
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from idefics2_service.lifecycle import Means
     from idefics2_service.settings import StoreSettings
     from idefics2_service.store.interface import RequestStore
-    from idefics2_service.store.records import Claim
+    from idefics2_service.store.records import Claim, Ended
     from idefics2_service.tracing.spans import Span, Value
 
 logger = structlog.get_logger(__name__)
@@ -124,12 +124,19 @@ class Workers:
     async def _claim(self) -> Claim | None:
         """Claim a request and begin to run it. Shielded: what was claimed must not be forgotten."""
         try:
-            claim = await self._store.claim(self._keys_without_room())
+            claim = await self._store.claim(self._keys_without_room(), self._record)
         except StoreUnavailable:
             return None
         if claim is not None:
             self._begin(claim)
         return claim
+
+    def _record(self, ended: Ended) -> None:
+        """Count and log a request that ended instead of being claimed."""
+        metrics = self._means.metrics
+        if not isinstance(ended.end.error, InternalError):  # else it could not be read
+            metrics.reaped.labels("overdue").inc()
+        outcomes.record(ended.name, ended.end, ended.seconds, metrics, SUBMITTED)
 
     def _keys_without_room(self) -> set[str]:
         """Name the keys that read as many images as they may."""

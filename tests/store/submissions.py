@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from fakes.backend import FakeBackend
+from fakes.script import Script
 from harness import make_library
 from idefics2_service.budget import Budget
 from idefics2_service.downloads import Downloads
 from idefics2_service.fetcher import Fetcher
 from idefics2_service.files import Files
 from idefics2_service.keys.ring import KeyRing
+from idefics2_service.lifecycle import Means
 from idefics2_service.metrics import Metrics
+from idefics2_service.queue import Turns
 from idefics2_service.requests import (
     FinishReason,
     GenerateOutput,
@@ -76,13 +80,18 @@ def make_output(text: str = "A red circle.") -> GenerateOutput:
 
 
 def make_submissions(
-    store: RequestStore, library: Library | None = None, budget: Budget | None = None
+    store: RequestStore,
+    library: Library | None = None,
+    budget: Budget | None = None,
+    metrics: Metrics | None = None,
 ) -> Submissions:
     """Make the core over a store; nothing is fetched and nobody is told."""
     files = Files(LimitSettings(), Downloads(Fetcher(FetchSettings())), library or make_library())
     webhooks = Webhooks(store, Fetcher(FetchSettings()), None, WebhookSettings(), Metrics())
     ring = KeyRing(f"{KEY}.0123456789abcdef")
-    return Submissions(store, webhooks, LimitSettings(), ring, files, budget or Budget(2**30))
+    backend, turns = FakeBackend(Script()), Turns(1, 1)
+    budget, metrics = budget or Budget(2**30), metrics or Metrics()
+    return Submissions(store, webhooks, ring, Means(backend, turns, files, budget, LimitSettings(), metrics))
 
 
 async def submit(store: RequestStore, *request_ids: str, key_id: str = KEY, **fields: Any) -> None:

@@ -36,7 +36,7 @@ from idefics2_service.events import (
 from idefics2_service.requests import Priority, RequestName, Stage, State
 from idefics2_service.store import codec, refusals
 from idefics2_service.store.interface import DELIVERIES, FIRST_SILENT_LOSS, MAX_LOSSES, WORK, cancelled, grown
-from idefics2_service.store.records import Lease
+from idefics2_service.store.records import Ended, Lease
 from store.submissions import KEY, claim, claim_all, make_output, make_request, make_submission, submit
 
 if TYPE_CHECKING:
@@ -600,6 +600,38 @@ async def test_however_many_wait_in_vain_the_next_one_is_begun(store: RequestSto
     assert (await claim(store)).name.request_id == "patient"
     assert len(await ids_of(store, state=State.FAILED)) == 100
     assert (await store.statistics()).num_queued == 0
+
+
+async def test_who_claims_hears_of_each_request_that_ended_instead(
+    store: RequestStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = (make_submission(str(number), start_timeout_seconds=0.001) for number in range(120))
+    await asyncio.gather(*map(store.submit, late))
+    with monkeypatch.context() as damage:
+        damage.setattr(codec, "encode_request", lambda _: b"\xc1")
+        await submit(store, "damaged")
+    await submit(store, "patient")
+    ended: list[Ended] = []
+    claimed = await store.claim(on_ended=ended.append)
+    assert claimed is not None
+    assert claimed.name.request_id == "patient"
+    reasons = {each.name.request_id: each.end.error.reason for each in ended}
+    expected = {**{str(number): "START_TIMEOUT" for number in range(120)}, "damaged": "INTERNAL_ERROR"}
+    assert (len(ended), reasons) == (121, expected)
+    assert all(0 < each.seconds < PATIENCE_SECONDS for each in ended)
+    assert (await store.reap()).ended == ()  # nobody hears of them twice
+
+
+async def test_who_cancels_hears_of_an_end_only_where_that_was_it(store: RequestStore) -> None:
+    await submit(store, "runs", "waits", "ends")
+    await claim(store)
+    await store.cancel(RequestName(KEY, "ends"))
+    ended: list[Ended] = []
+    for request_id in ("runs", "waits", "waits", "ends"):
+        await store.cancel(RequestName(KEY, request_id), ended.append)
+    (only,) = ended
+    assert (only.name.request_id, only.end.error.reason) == ("waits", "REQUEST_CANCELLED")
+    assert 0 < only.seconds < PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("fields", [{"start_timeout_seconds": 0.01}, {"time_budget_seconds": 0.01}])

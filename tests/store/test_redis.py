@@ -13,7 +13,7 @@ from idefics2_service.events import AttemptStarted, Failed, Finished, LogLine
 from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.settings import StoreSettings
 from idefics2_service.store.interface import DELIVERIES, WORK, cancelled, grown
-from idefics2_service.store.records import Lease
+from idefics2_service.store.records import Ended, Lease
 from idefics2_service.store.redis.connection import MAX_CALLS
 from idefics2_service.store.redis.store import RedisStore
 from redis.asyncio import Redis
@@ -234,6 +234,28 @@ async def test_a_full_server_takes_no_new_requests_and_lets_the_others_end(open_
         finally:
             await client.config_set("maxmemory", 0)
     await submit(store, "four")
+
+
+@on_servers
+async def test_who_claims_hears_of_what_ended_also_where_the_store_goes_away_before_the_claim(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store()
+    late = (make_submission(str(number), start_timeout_seconds=0.001) for number in range(120))
+    await asyncio.gather(*map(store.submit, late))
+    write, ended = store._servers.write, list[Ended]()
+
+    async def write_once(*arguments: object) -> object:
+        monkeypatch.setattr(store._servers, "write", go_away)
+        return await write(*arguments)
+
+    async def go_away(*_: object) -> object:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(store._servers, "write", write_once)
+    with pytest.raises(StoreUnavailable):
+        await store.claim(on_ended=ended.append)
+    assert len(ended) == 100
 
 
 async def test_connections_to_a_server_that_was_demoted_are_given_up(

@@ -217,7 +217,8 @@ async def test_a_disk_that_fails_refuses_until_it_works_again_and_nothing_is_los
     disk: Disk, store: SqliteStore
 ) -> None:
     def claim_and_fail() -> None:
-        assert store._ledger.claim() is not None
+        claimed, _ = store._ledger.claim()
+        assert claimed is not None
         disk.fails = True
 
     await submit(store, "one")

@@ -10,12 +10,14 @@ from idefics2_service.blobs.directory import DirectoryBlobs
 from idefics2_service.budget import Budget
 from idefics2_service.errors import MemoryFull, PayloadTooLarge, ValueOutOfRange
 from idefics2_service.events import AttemptStarted, Finished, TextDelta
+from idefics2_service.metrics import Metrics
 from idefics2_service.requests import GenerateInput, ImageSource, RequestName
 from idefics2_service.settings import FileSettings
 from idefics2_service.submissions import MAX_AFTER, SubmitInput
 from idefics2_service.uploads.library import Library
 from idefics2_service.uploads.records import URL_PREFIX, StoredFile
 from store.submissions import KEY, claim, make_output, make_submissions, submit
+from structlog.testing import capture_logs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +85,23 @@ async def test_uploaded_files_are_counted_while_they_are_on_their_way_into_the_s
     await submitting
     assert budget.num_bytes == 0
     assert [image.data for image in (await claim(store)).request.images] == [bytes(FILE_BYTES)] * 2
+
+
+async def test_a_request_that_is_cancelled_while_it_waits_is_counted_and_logged_once(
+    open_store: OpenStore,
+) -> None:
+    store, metrics = await open_store(), Metrics()
+    submissions = make_submissions(store, metrics=metrics)
+    await submit(store, "runs", "one")
+    running = await claim(store)
+    with capture_logs() as lines:
+        for name in (ONE, ONE, running.name):
+            await submissions.cancel(name)
+    (line,) = [line for line in lines if line["event"] == "request ended"]
+    assert (line["request_id"], line["reason"]) == ("one", "REQUEST_CANCELLED")
+    read = metrics.registry.get_sample_value
+    assert read("idefics2_requests_total", {"reason": "REQUEST_CANCELLED"}) == 1
+    assert read("idefics2_key_requests_total", {"key": KEY, "end": "cancelled"}) == 1
 
 
 async def test_who_knows_more_than_the_store_has_kept_is_told_all_anew_and_the_end(

@@ -21,6 +21,7 @@ from idefics2_service.queue import Turns
 from idefics2_service.requests import ImageSource, RequestName, Stage, State
 from idefics2_service.runs import Recorder, Run
 from idefics2_service.settings import LimitSettings, StoreSettings
+from idefics2_service.store import codec
 from idefics2_service.store.interface import MAX_LOSSES
 from idefics2_service.store.records import Claim
 from idefics2_service.store.sqlite.store import SqliteStore
@@ -376,6 +377,32 @@ async def test_what_is_found_to_have_ended_while_tidying_is_counted_and_logged(b
     assert bench.measured("requests_total", reason="START_TIMEOUT") == 1
     (line,) = [line for line in lines if line["event"] == "request ended"]
     assert (line["reason"], line["request_id"]) == ("START_TIMEOUT", "one")
+
+
+async def test_what_ended_instead_of_being_claimed_is_counted_and_logged(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.script.add(Answer(("x",)))
+    workers = Workers(bench.store, bench.means, bench.settings)
+    await bench.submit("late", start_timeout_seconds=0.000_001)
+    with monkeypatch.context() as damage:
+        damage.setattr(codec, "encode_request", lambda _: b"\xc1")
+        await bench.submit("damaged")
+    await bench.submit()
+    with capture_logs() as lines:
+        working = asyncio.create_task(workers.work())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not bench.measured("requests_total", reason="OK"):
+                await bench.store.get(ONE)
+        await workers.stop(0)
+        await working
+    ended = [line for line in lines if line["event"] == "request ended"]
+    reasons = {line["request_id"]: line["reason"] for line in ended}
+    assert reasons == {"late": "START_TIMEOUT", "damaged": "INTERNAL_ERROR", "one": "OK"}
+    assert len(ended) == 3
+    assert bench.measured("requests_total", reason="START_TIMEOUT") == 1
+    assert bench.measured("requests_total", reason="INTERNAL_ERROR") == 1
+    assert bench.measured("store_reaped_total", outcome="overdue") == 1
 
 
 async def test_to_wait_for_a_backend_that_is_lost_meanwhile_is_no_loss(bench: Bench) -> None:

@@ -17,6 +17,7 @@ Source: start-time fair queuing, P. Goyal et al. (1996).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from idefics2_service.store.records import (
         Claim,
         Delivery,
+        Ended,
         Lease,
         Page,
         Reaped,
@@ -45,6 +47,12 @@ FIRST_SILENT_LOSS = 6
 by then, something kills workers before they write."""
 WORK, DELIVERIES = "work", "deliveries"
 """Topics: something can be claimed; somebody can be told."""
+OnEnded = Callable[["Ended"], None]
+"""Who hears of a request that a call ended: nobody else counts it."""
+
+
+def ignore(_: Ended) -> None:
+    """Hear of an end, and do nothing."""
 
 
 def grown(name: RequestName) -> str:
@@ -120,8 +128,10 @@ class RequestStore(Protocol):
         """
         ...
 
-    async def cancel(self, name: RequestName) -> Record:
+    async def cancel(self, name: RequestName, on_ended: OnEnded = ignore) -> Record:
         """End it if it is QUEUED, ask its worker to stop if it is RUNNING; else change nothing.
+
+        `on_ended` hears of its end if this was it.
 
         Raises:
             RequestNotFound: there is none.
@@ -129,10 +139,11 @@ class RequestStore(Protocol):
         """
         ...
 
-    async def claim(self, but_of: Collection[str] = ()) -> Claim | None:
-        """Begin the next request, if one waits; those whose time is over are ended instead.
+    async def claim(self, but_of: Collection[str] = (), on_ended: OnEnded = ignore) -> Claim | None:
+        """Begin the next request, if one waits; those whose time is over, or that cannot be read, are ended.
 
-        Those of the keys `but_of` are left waiting, and keep their places.
+        `on_ended` hears of each of these, also where no request is begun. Those of the keys `but_of` are left
+        waiting, and keep their places.
         """
         ...
 

@@ -22,6 +22,7 @@ class Unreadable:
     attempt: int
     holder: str
     last_sequence: int
+    seconds_queued: float
     end: Failed
     """How it is to end."""
 
@@ -70,7 +71,7 @@ def read_claim(reply: Sequence[Any], holder: str) -> Claim | Unreadable:
     name = RequestName(key_id.decode(), request_id.decode())
     request = codec.decode_request(payload, name)
     if isinstance(request, Failed):
-        return Unreadable(name, attempt, holder, last_sequence, request)
+        return Unreadable(name, attempt, holder, last_sequence, float(seconds_queued), request)
     return Claim(
         name=name,
         attempt=attempt,
@@ -93,10 +94,11 @@ def read_delivery(reply: Sequence[Any]) -> Delivery:
 def read_reaped(reply: Sequence[Any]) -> Reaped:
     """Read what reap.lua made."""
     num_requeued, ended, num_forgotten = reply
-    return Reaped(num_requeued, tuple(_read_ended(entry) for entry in ended), num_forgotten)
+    return Reaped(num_requeued, tuple(read_ended(entry) for entry in ended), num_forgotten)
 
 
-def _read_ended(reply: Sequence[Any]) -> Ended:
+def read_ended(reply: Sequence[Any]) -> Ended:
+    """Read what `describe` in lua/shared made."""
     key_id, request_id, data, seconds = reply
     name = RequestName(key_id.decode(), request_id.decode())
     end = codec.decode_end(data, name)

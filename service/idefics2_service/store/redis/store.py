@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from idefics2_service.store.codec import encode_happening
+from idefics2_service.store.interface import ignore
 from idefics2_service.store.progress import LOST_WORKER, state_after
-from idefics2_service.store.records import Claim, Lease, draw_holder
+from idefics2_service.store.records import Claim, Ended, Lease, draw_holder
 from idefics2_service.store.redis import replies
 from idefics2_service.store.redis.admission import describe, read_verdict
 from idefics2_service.store.redis.connection import address_of, connect
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from idefics2_service.events import Event, Failed, Finished, Happening
     from idefics2_service.requests import RequestName, State
     from idefics2_service.settings import StoreSettings
+    from idefics2_service.store.interface import OnEnded
     from idefics2_service.store.records import Delivery, Page, Reaped, Record, Statistics, Submission
     from idefics2_service.store.redis.replies import Unreadable
     from idefics2_service.store.redis.scripts import Value
@@ -137,25 +139,33 @@ class RedisStore:
             raise not_found(name)
         return [replies.read_event(entry) for entry in entries]
 
-    async def cancel(self, name: RequestName) -> Record:
+    async def cancel(self, name: RequestName, on_ended: OnEnded = ignore) -> Record:
         """As RequestStore.cancel."""
-        view = await self._servers.write("cancel", name._asdict())
-        if view is None:
+        reply = await self._servers.write("cancel", name._asdict())
+        if reply is None:
             raise not_found(name)
+        view, ended = reply
+        if ended is not None:
+            on_ended(replies.read_ended(ended))
         return replies.read_record(view)
 
-    async def claim(self, but_of: Collection[str] = ()) -> Claim | None:
+    async def claim(self, but_of: Collection[str] = (), on_ended: OnEnded = ignore) -> Claim | None:
         """As RequestStore.claim."""
         holder = draw_holder()
         given = {"but_of": ",".join(but_of) or None, "holder": holder}
-        while (reply := await self._servers.write("claim", given)) is not None:
+        while True:
+            ended, reply = await self._servers.write("claim", given)
+            for each in ended:
+                on_ended(replies.read_ended(each))
+            if reply is None:
+                return None
             if reply == b"AGAIN":
                 continue
             claim = replies.read_claim(reply, holder)
             if isinstance(claim, Claim):
                 return claim
-            await self._finish(claim, claim.last_sequence, (), claim.end)
-        return None
+            if await self._finish(claim, claim.last_sequence, (), claim.end) is Lease.HELD:
+                on_ended(Ended(claim.name, claim.end, claim.seconds_queued))
 
     async def renew(self, claim: Claim) -> Lease:
         """As RequestStore.renew."""

@@ -121,27 +121,31 @@ class Ledger:
         if wanted is not None and before > wanted:
             raise refusals.queue_too_long(before, wanted)
 
-    def cancel(self, name: RequestName) -> Record:
-        """As RequestStore.cancel."""
-        seq = self._views.find(name)
+    def cancel(self, name: RequestName) -> tuple[Record, Ended | None]:
+        """As RequestStore.cancel; return its end, too, where this was it."""
+        seq, ended = self._views.find(name), None
         record = self._views.get(name)
         if record.state is State.QUEUED:
-            self._end(seq, (), Failed(refusals.cancelled()))
+            end = Failed(refusals.cancelled())
+            self._end(seq, (), end)
+            ended = self._describe(seq, end, time.time())
         elif record.state is State.RUNNING:
             self._execute("UPDATE requests SET is_cancelled = 1 WHERE seq = ?", seq)
             self.topics.add(cancelled(name))
-        return self._views.get(name)
+        return self._views.get(name), ended
 
-    def claim(self, but_of: Collection[str] = ()) -> Claim | None:
-        """As RequestStore.claim."""
+    def claim(self, but_of: Collection[str] = ()) -> tuple[Claim | None, Sequence[Ended]]:
+        """As RequestStore.claim; return those that ended, too."""
+        ended: list[Ended] = []
         while (place := self._views.find_first(but_of) if but_of else self._order.first) is not None:
             tag, seq = place
             now = time.time()
             request = self._read_request(seq, now)
             if not isinstance(request, Failed):
-                return self._begin(seq, tag, now, request)
+                return self._begin(seq, tag, now, request), ended
             self._end(seq, (), request)
-        return None
+            ended.append(self._describe(seq, request, now))
+        return None, ended
 
     def _read_request(self, seq: int, now: float) -> ValidRequest | Failed:
         """Return a request that waits, or how it ends where it is not to be begun."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from idefics2_service.errors import StartFailed
+from idefics2_service.store.interface import ignore
 from idefics2_service.store.signals import Signals
 from idefics2_service.store.sqlite.ledger import Ledger
 from idefics2_service.store.sqlite.order import Order
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from idefics2_service.events import Event, Failed, Finished, Happening
     from idefics2_service.requests import RequestName, State
     from idefics2_service.settings import StoreSettings
+    from idefics2_service.store.interface import OnEnded
     from idefics2_service.store.records import (
         Claim,
         Delivery,
@@ -108,13 +110,19 @@ class SqliteStore:
         """As RequestStore.events."""
         return await self._reader.call(lambda: self._views.events(name, after, limit))
 
-    async def cancel(self, name: RequestName) -> Record:
+    async def cancel(self, name: RequestName, on_ended: OnEnded = ignore) -> Record:
         """As RequestStore.cancel."""
-        return await self._writer.call(lambda: self._ledger.cancel(name), is_durable=True)
+        record, ended = await self._writer.call(lambda: self._ledger.cancel(name), is_durable=True)
+        if ended is not None:
+            on_ended(ended)
+        return record
 
-    async def claim(self, but_of: Collection[str] = ()) -> Claim | None:
+    async def claim(self, but_of: Collection[str] = (), on_ended: OnEnded = ignore) -> Claim | None:
         """As RequestStore.claim."""
-        return await self._writer.call(lambda: self._ledger.claim(but_of))
+        claim, ended = await self._writer.call(lambda: self._ledger.claim(but_of))
+        for each in ended:
+            on_ended(each)
+        return claim
 
     async def renew(self, claim: Claim) -> Lease:
         """As RequestStore.renew."""

@@ -1,15 +1,16 @@
 -- End a request that waits, ask the worker of one that runs to stop.
--- Return where it stands; nothing where there is none.
+-- Return where it stands, and its end where this was it; nothing where there is none.
 local number = find()
 if not number then
   return false
 end
 insist()
-local request = load(number)
+local request, ended = load(number), false
 if request.state == 'QUEUED' then
   finish(request, {given.cancelled}, 'CANCELLED')
+  ended = describe(request, given.cancelled)
 elseif request.state == 'RUNNING' then
   save(request, {is_cancelled = 1})
   tell_of(request, 'cancelled')
 end
-return view(number, true)
+return {view(number, true), ended}

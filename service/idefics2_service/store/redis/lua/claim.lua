@@ -1,4 +1,4 @@
--- Begin the next request; those whose time is over end instead.
+-- Begin the next request; those whose time is over end instead. Return these, and what was begun.
 local MAX_ENDED = 100 -- in one call, for everybody else waits for it
 
 -- Return the first of those who wait, but of the keys that are named with commas between.
@@ -46,16 +46,18 @@ local function begin(request)
 end
 
 insist()
+local ended = {}
 for _ = 1, MAX_ENDED do
   local number = next_number(given.but_of)
   if not number then
-    return false
+    return {ended, false}
   end
   local request = load(number)
   local late = overdue(request)
   if not late then
-    return begin(request)
+    return {ended, begin(request)}
   end
   finish(request, {late}, 'FAILED')
+  ended[#ended + 1] = describe(request, late)
 end
-return 'AGAIN'
+return {ended, 'AGAIN'}

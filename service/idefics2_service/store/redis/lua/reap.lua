@@ -3,7 +3,7 @@ local AT_ONCE = 200 -- of each, for everybody else waits for it
 local num_requeued, num_forgotten, ended = 0, 0, {}
 
 local function note(request, how)
-  ended[#ended + 1] = {request.key_id, request.request_id, how, string.format('%.6f', now - request.created_at)}
+  ended[#ended + 1] = describe(request, how)
 end
 
 insist()

@@ -26,6 +26,11 @@ local function finish(request, happened, state)
   end
 end
 
+-- Return what replies.py says of a request that ended without its worker's word.
+local function describe(request, how)
+  return {request.key_id, request.request_id, how, string.format('%.6f', now - request.created_at)}
+end
+
 -- Queue a request again under its old tag; return how it ended, if it did instead.
 local function hand_back(request, is_lost)
   redis.call('HDEL', key('request', request.number), 'holder') -- whatever end it comes to is not its worker's
