@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING
@@ -177,6 +178,51 @@ async def test_a_server_that_hangs_is_given_up_and_heard_again_when_it_goes_on(
     finally:
         server.resume()
     assert (await store.submit(make_submission("one"))).state is State.QUEUED
+
+
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
+async def test_who_waits_behind_others_for_a_server_that_hangs_is_refused_no_later_than_they(
+    start_store: StartStore, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idefics2_service.store.redis.connection.TIMEOUT_SECONDS", 2 * PATIENCE_SECONDS)
+    monkeypatch.setattr("idefics2_service.store.redis.scripts.TIMEOUT_SECONDS", 0.1)
+    store = await start_store(url=server.url)
+    await submit(store, "one")
+    server.pause()
+    try:
+        before = [asyncio.create_task(store.get(ONE)) for _ in range(MAX_CALLS)]
+        await asyncio.sleep(0)
+        behind = [submit(store, "two"), *(store.get(ONE) for _ in range(20 * MAX_CALLS))]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answers = await asyncio.gather(*behind, return_exceptions=True)
+        assert {str(answer) for answer in answers} == {"the store of requests cannot be used: Timeout"}
+        assert not any(call.done() for call in before)
+    finally:
+        server.resume()
+    assert {(await call).state for call in before} == {State.QUEUED}
+    assert await claim_all(store) == ["anna/one"]  # what had no turn was not asked
+
+
+async def test_a_burst_that_takes_a_busy_server_long_is_answered_to_its_end(
+    start_store: StartStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 0.5
+    monkeypatch.setattr("idefics2_service.store.redis.scripts.TIMEOUT_SECONDS", seconds)
+    with Server("valkey", "--enable-debug-command", "yes") as server:
+        store = await start_store(url=server.url)
+        await submit(store, "one")
+        async with talking_to(store) as client, asyncio.timeout(PATIENCE_SECONDS):
+
+            async def keep_busy() -> None:
+                while True:
+                    await client.execute_command("DEBUG", "SLEEP", seconds / 10)  # type: ignore[no-untyped-call]  # theirs
+
+            started, busy = time.monotonic(), asyncio.create_task(keep_busy())
+            await asyncio.gather(*(store.get(ONE) for _ in range(40 * MAX_CALLS)))
+            assert time.monotonic() - started > 2 * seconds  # nearly as long as the last one waited
+            busy.cancel()
+            await asyncio.gather(busy, return_exceptions=True)
+        await store.stop()
 
 
 @on_servers

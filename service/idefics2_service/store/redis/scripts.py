@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import math
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,11 @@ import structlog
 from redis.exceptions import ResponseError
 
 from idefics2_service.errors import StoreUnavailable
-from idefics2_service.store.redis.connection import FAULTS, MAX_CALLS
+from idefics2_service.store.redis.connection import FAULTS, MAX_CALLS, TIMEOUT_SECONDS
 from idefics2_service.store.refusals import unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
@@ -43,6 +44,7 @@ class Scripts:
         self._constants = constants
         self._calls: set[asyncio.Task[Any]] = set()
         self._turns = asyncio.Semaphore(MAX_CALLS)  # first come, first served, which the pool is not
+        self._answered_at = -math.inf
         self._is_closed = False
 
     async def call(self, name: str, given: Mapping[str, Value] = {}, events: Sequence[bytes] = ()) -> Any:
@@ -51,16 +53,55 @@ class Scripts:
         Who leaves does not undo what is sent; what waits for a turn to be sent is not sent any more.
 
         Raises:
-            StoreUnavailable: the server did not answer or refused; what was asked may be done or not.
+            StoreUnavailable: the server did not answer or refused; what was asked may be done or not. Or it
+                answered nobody while this waited for a turn.
 
         """
         if self._is_closed:
             raise StoreUnavailable("the store of requests is closed")
-        await self._turns.acquire()
+        await self._take_turn()
         call = asyncio.create_task(self._run(name, self._flatten(given, events)))
         self._calls.add(call)
         call.add_done_callback(self._end)
         return await asyncio.shield(call)
+
+    async def _take_turn(self) -> None:
+        try:
+            async with self._patience():
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise unavailable(error) from error
+
+    @asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
+        """Wait inside for as long as the server answers others.
+
+        A burst may take a server that is well longer than TIMEOUT_SECONDS, and is served to its end. One that
+        has answered nobody for so long is away: if all who wait tried it in their turn, the last ones would
+        hear so after minutes, and hold room meanwhile.
+
+        Raises:
+            TimeoutError: it has answered nobody for TIMEOUT_SECONDS.
+
+        """
+        loop = asyncio.get_running_loop()
+        came_at = loop.time()
+        looking: asyncio.TimerHandle
+        async with asyncio.timeout(None) as waiting:
+
+            def look() -> None:
+                nonlocal looking
+                until = max(came_at, self._answered_at) + TIMEOUT_SECONDS
+                if until > loop.time():
+                    looking = loop.call_at(until, look)
+                else:
+                    waiting.reschedule(until)
+
+            looking = loop.call_at(came_at + TIMEOUT_SECONDS, look)
+            try:
+                yield
+            finally:
+                looking.cancel()
 
     def _end(self, call: asyncio.Task[Any]) -> None:
         self._calls.discard(call)
@@ -68,14 +109,20 @@ class Scripts:
 
     async def _run(self, name: str, arguments: Iterable[Argument]) -> Any:
         try:
-            return await self._scripts[name](keys=[self._key_prefix], args=arguments)
+            answer = await self._scripts[name](keys=[self._key_prefix], args=arguments)
         except FAULTS as error:
             if isinstance(error, ResponseError):
+                self._note_answer()
                 logger.exception("the store refused a script", script=name)
             if "read only replica" in str(error):  # it was demoted: its name may lead to another server now
                 with suppress(*FAULTS):
                     await self._client.connection_pool.disconnect(inuse_connections=False)
             raise unavailable(error) from error
+        self._note_answer()
+        return answer
+
+    def _note_answer(self) -> None:
+        self._answered_at = asyncio.get_running_loop().time()
 
     def _flatten(self, given: Mapping[str, Value], events: Sequence[bytes]) -> list[Argument]:
         """Write arguments as lua/shared/1_keys.lua reads them: names and values in turn."""
