@@ -30,8 +30,9 @@ class Shares:
 
     def take(self, key_id: str, amount: int = 1) -> None:
         """Count it as the key's; whether there is room was asked before, or does not matter."""
-        self.num_taken += amount
-        self._of_keys[key_id] += amount
+        if amount:  # or an entry would be left that nobody gives back
+            self.num_taken += amount
+            self._of_keys[key_id] += amount
 
     def give_back(self, key_id: str, amount: int = 1) -> None:
         """Count it as free."""

@@ -105,6 +105,16 @@ def test_a_call_without_a_file_is_never_refused() -> None:
         assert budget.num_bytes == 3 * MEGABYTE
 
 
+async def test_nothing_is_kept_of_those_whose_calls_hold_nothing() -> None:
+    budget = Budget(MEGABYTE)
+    for number in range(100):
+        with budget.hold(f"address {number}", SMALL_BYTES):
+            pass
+        async with budget.reserve(f"key {number}", 0):
+            pass
+    assert len(budget._shares._of_keys) == 0
+
+
 def test_what_was_accepted_before_is_counted_and_not_refused() -> None:
     budget = Budget(10 * MEGABYTE)
     with budget.hold("anna", 9 * MEGABYTE, is_accepted=True):

@@ -60,6 +60,7 @@ def test_nothing_is_kept_of_a_key_that_has_nothing() -> None:
         assert shares.has_room(f"key {number}")
         shares.take(f"key {number}", 3)
         shares.give_back(f"key {number}", 3)
+        shares.take(f"key {number}", 0)
     assert (len(shares._of_keys), shares.num_taken) == (0, 0)
 
 
