@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from idefics2_service.errors import StoreUnavailable, WebhookUrlInvalid
-from idefics2_service.fetcher import FetchFailed
+from idefics2_service.fetcher import FetchFailed, FetchTimedOut
 from idefics2_service.shares import Shares
 from idefics2_service.store.interface import DELIVERIES
 from idefics2_service.store.signals import wait_for
@@ -65,6 +65,8 @@ class Webhooks:
     async def check(self, key_id: str, url: str) -> None:
         """Refuse at once what could never be called for a key.
 
+        A host whose name server is slow is none of that: its address is looked at when it is dialled.
+
         Raises:
             WebhookUrlInvalid: the URL cannot be used, or its host is not public.
 
@@ -76,6 +78,8 @@ class Webhooks:
             raise WebhookUrlInvalid(message, field="webhook_url")
         try:
             await self._fetcher.check(key_id, url)
+        except FetchTimedOut:
+            return
         except FetchFailed as error:
             raise WebhookUrlInvalid(f"webhook_url: {error}", field="webhook_url") from error
 

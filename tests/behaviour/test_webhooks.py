@@ -215,6 +215,27 @@ async def test_images_on_hosts_whose_name_servers_are_silent_take_nothing_from_w
         await asyncio.gather(*asking, return_exceptions=True)
 
 
+async def test_a_slow_name_server_refuses_no_request_be_it_new_or_asked_for_again(
+    make_settings: MakeSettings, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = threading.Event()
+
+    def look_up(_: str) -> list[str]:
+        end.wait(2 * PATIENCE_SECONDS)
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr("idefics2_service.app.Fetcher", partial(Fetcher, look_up=look_up))
+    script = Script()
+    script.add(red_circle_answer())
+    async with serve(make_settings, hook, script, fetch__connect_timeout_seconds=0.2) as harness:
+        try:
+            for _ in range(2):
+                await submit(harness, f"http://hook.example:{hook.port}/hook")
+        finally:
+            end.set()
+        assert json.loads((await hook.next_call())[0])["request_id"] == "one"
+
+
 @pytest.mark.parametrize(
     "url",
     [
