@@ -151,6 +151,11 @@ class Fetcher:
         self._window_seconds = settings.timeout_seconds / _NUM_WINDOWS
         self._window_bytes = max(1, round(settings.min_bytes_per_second * self._window_seconds))
 
+    @property
+    def timeout_seconds(self) -> float:
+        """How long a request may take at most, with all that it waits for."""
+        return self._settings.timeout_seconds
+
     async def __aenter__(self) -> Self:
         """Be ready to fetch."""
         self._resolver = _Resolver(LookUps(self._look_up), self._check_address)

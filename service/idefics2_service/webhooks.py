@@ -32,8 +32,8 @@ WriteCall = Callable[["Record"], tuple[bytes, dict[str, str]]]
 _LOOK_AGAIN_SECONDS = 1.0
 _MAX_AT_ONCE = 256
 """Calls of this replica. Keys share them: hosts of one that do not answer hold up nobody else's."""
-_CALL_SECONDS = 15.0
-"""About how long a host takes that does not answer."""
+_SETTLING_SECONDS = 15.0
+"""How long it may take, after a call, to write what became of it."""
 _LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
 """Of a delivery that is put off since its key has its share of calls."""
 
@@ -108,7 +108,8 @@ class Webhooks:
         if self._write_call is None:
             return None
         try:
-            return await self._store.claim_delivery()
+            # Never while its call is under way: it would be told twice.
+            return await self._store.claim_delivery(self._fetcher.timeout_seconds + _SETTLING_SECONDS)
         except StoreUnavailable:
             return None
         except Exception:  # those that are on their way shall get there
@@ -118,7 +119,8 @@ class Webhooks:
     async def _put_off(self, delivery: Delivery) -> None:
         """Let it come again when its turn may have come among its key's: not all of them at once, in vain."""
         key_id, now = delivery.record.name.key_id, asyncio.get_running_loop().time()
-        until = max(now, self._put_off_until.get(key_id, now)) + 2 * _CALL_SECONDS / _MAX_AT_ONCE
+        step = 2 * self._fetcher.timeout_seconds / _MAX_AT_ONCE  # hosts that do not answer take all of it
+        until = max(now, self._put_off_until.get(key_id, now)) + step
         self._put_off_until[key_id] = min(until, now + _LONGEST_PAUSE_SECONDS)
         pause = max(self._put_off_until[key_id] - now, _LEAST_PAUSE_SECONDS)
         with suppress(StoreUnavailable):  # then it comes again by itself

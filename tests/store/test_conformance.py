@@ -665,7 +665,7 @@ async def test_a_request_is_not_forgotten_before_its_webhook_is_settled(open_sto
     await submit(store, "untold")
     for _ in range(3):
         await store.finish(await claim(store), 1, [], Finished(make_output()))
-    delivery = await store.claim_delivery()
+    delivery = await store.claim_delivery(60)
     assert delivery is not None
     async for _ in patience():
         await store.reap()
@@ -682,7 +682,7 @@ async def test_a_request_is_not_forgotten_before_its_webhook_is_settled(open_sto
     await store.settle_delivery(delivery, None)  # who settles late finds nothing
     assert (await store.get(RequestName(KEY, "two"))).end == Finished(make_output())
     async for _ in patience():
-        if (again := await store.claim_delivery()) is not None:
+        if (again := await store.claim_delivery(60)) is not None:
             break
     assert again is not None
     assert again.record.end == Finished(make_output())
@@ -725,7 +725,7 @@ async def test_an_end_that_cannot_be_read_is_told_as_a_fault_of_ours(
     await submit(store, "one", webhook_url="https://example.org/hook")
     await store.finish(await claim(store), 1, [], Finished(make_output()))
     monkeypatch.delitem(codec._PLAIN, "Finished")
-    delivery = await store.claim_delivery()
+    delivery = await store.claim_delivery(60)
     assert delivery is not None
     for record in (delivery.record, await store.get(ONE)):
         assert record.state is State.SUCCEEDED
@@ -798,28 +798,28 @@ async def test_workers_hear_of_work(store: RequestStore) -> None:
 async def test_a_webhook_is_due_at_the_end_and_comes_again_until_it_is_settled(store: RequestStore) -> None:
     await submit(store, "one", webhook_url="https://example.org/hook")
     await submit(store, "two")
-    assert await store.claim_delivery() is None
+    assert await store.claim_delivery(60) is None
     with store.listen(DELIVERIES) as told:
         await store.finish(await claim(store), 1, [], Finished(make_output()))
         async with asyncio.timeout(PATIENCE_SECONDS):
             await told.wait()
     await store.finish(await claim(store), 1, [], Failed(BackendUnavailable("lost")))
-    delivery = await store.claim_delivery()
+    delivery = await store.claim_delivery(60)
     assert delivery is not None
     assert (delivery.webhook_url, delivery.attempt) == ("https://example.org/hook", 1)
     assert (delivery.record.name, delivery.record.end) == (ONE, Finished(make_output()))
-    assert await store.claim_delivery() is None
+    assert await store.claim_delivery(60) is None
     assert (await store.statistics()).num_deliveries == 1
     await store.settle_delivery(delivery, 0)
-    again = await store.claim_delivery()
+    again = await store.claim_delivery(60)
     assert again is not None
     assert again.attempt == 2
     await store.settle_delivery(again, 0, is_tried=False)
-    again = await store.claim_delivery()
+    again = await store.claim_delivery(60)
     assert again is not None
     assert again.attempt == 2
     await store.settle_delivery(again, 3_600)
-    assert await store.claim_delivery() is None
+    assert await store.claim_delivery(60) is None
     await store.settle_delivery(again, None)
     assert (await store.statistics()).num_deliveries == 0
 
@@ -832,19 +832,23 @@ async def test_whoever_works_for_a_request_knows_in_which_trace(store: RequestSt
     assert [claimed.traceparent for claimed in claims] == [traceparent, ""]
     for claimed in claims:
         await store.finish(claimed, 1, [], Finished(make_output()))
-    deliveries = [await store.claim_delivery(), await store.claim_delivery()]
+    deliveries = [await store.claim_delivery(60), await store.claim_delivery(60)]
     told = {each.record.name.request_id: each.traceparent for each in deliveries if each is not None}
     assert told == {"one": traceparent, "two": ""}
 
 
-async def test_a_webhook_that_nobody_settled_comes_again(open_store: OpenStore) -> None:
+async def test_a_webhook_that_nobody_settled_comes_again_when_it_was_to_whatever_the_lease(
+    open_store: OpenStore,
+) -> None:
     store = await open_store(lease_seconds=0.02)
-    await submit(store, "one", webhook_url="https://example.org/hook")
-    await store.cancel(ONE)
-    assert await store.claim_delivery() is not None
+    await submit(store, "late", "soon", webhook_url="https://example.org/hook")
+    for request_id in ("late", "soon"):
+        await store.cancel(RequestName(KEY, request_id))
+    taken = [await store.claim_delivery(seconds) for seconds in (3_600, 0.2)]
+    assert [each.record.name.request_id for each in taken if each is not None] == ["late", "soon"]
     async for _ in patience():
-        if (again := await store.claim_delivery()) is not None:
-            assert again.attempt == 2
+        if (again := await store.claim_delivery(3_600)) is not None:
+            assert (again.record.name.request_id, again.attempt) == ("soon", 2)
             break
 
 

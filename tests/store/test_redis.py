@@ -273,7 +273,7 @@ async def test_a_full_server_takes_no_new_requests_and_lets_the_others_end(open_
             assert await store.append(claimed, 1, [LogLine("x")]) is Lease.HELD
             assert await store.renew(claimed) is Lease.HELD
             assert await store.finish(claimed, 2, [], Finished(make_output())) is Lease.HELD
-            assert (await store.claim_delivery()) is not None
+            assert (await store.claim_delivery(60)) is not None
             assert (await store.cancel(RequestName(KEY, "two"))).state is State.CANCELLED
             assert await store.release(await claim(store), "x", is_lost=False) is Lease.HELD
             assert [event.sequence for event in await store.events(ONE, 0, 10)] == [1, 2, 3]
@@ -354,7 +354,7 @@ async def test_nothing_is_left_of_what_is_forgotten(open_store: OpenStore) -> No
             waiting = await store.claim()
             if waiting is not None:
                 await store.finish(waiting, waiting.last_sequence, [], Failed(StoreUnavailable("x")))
-            if (delivery := await store.claim_delivery()) is not None:
+            if (delivery := await store.claim_delivery(60)) is not None:
                 await store.settle_delivery(delivery, None)
             num_left -= (await store.reap()).num_forgotten
         prefix = f"{{{store._settings.prefix}}}:"

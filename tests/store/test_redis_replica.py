@@ -268,7 +268,7 @@ async def test_nothing_is_written_to_a_replica_though_it_would_let_us(
                 store.release(claimed, "x", is_lost=False),
                 store.cancel(TWO),
                 store.reap(),
-                store.claim_delivery(),
+                store.claim_delivery(60),
             ):
                 with pytest.raises(StoreUnavailable, match="Timeout"):
                     await call

@@ -23,6 +23,8 @@ NUM_PLACES = 8
 class Hosts:
     """Of whom one never answers."""
 
+    timeout_seconds = 60.0
+
     def __init__(self) -> None:
         self.num_waiting = 0
         self.heard = asyncio.Event()
@@ -54,5 +56,27 @@ async def test_a_host_that_does_not_answer_holds_up_no_other_keys_webhooks(
         while (await store.statistics()).num_deliveries > len(names):
             pass
     assert hosts.num_waiting == NUM_PLACES / 2
+    delivering.cancel()
+    await asyncio.gather(delivering, return_exceptions=True)
+
+
+async def test_a_webhook_is_not_due_again_while_its_call_may_be_under_way(
+    store: RequestStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_delivery, given = store.claim_delivery, []
+
+    async def note(again_after_seconds: float) -> Any:
+        given.append(again_after_seconds)
+        return await claim_delivery(again_after_seconds)
+
+    monkeypatch.setattr(store, "claim_delivery", note)
+    hosts: Any = Hosts()
+    telling = Webhooks(store, hosts, lambda _: (b"", {}), WebhookSettings(), Metrics())
+    await submit(store, "one", webhook_url="https://example.org/hook")
+    await store.cancel(RequestName("anna", "one"))
+    delivering = asyncio.create_task(telling.deliver())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await hosts.heard.wait()
+    assert min(given) > hosts.timeout_seconds
     delivering.cancel()
     await asyncio.gather(delivering, return_exceptions=True)

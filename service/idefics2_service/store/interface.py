@@ -187,8 +187,8 @@ class RequestStore(Protocol):
         """
         ...
 
-    async def claim_delivery(self) -> Delivery | None:
-        """Take the next webhook that is due; it comes again after a while unless it is settled."""
+    async def claim_delivery(self, again_after_seconds: float) -> Delivery | None:
+        """Take the next webhook that is due; it comes again after so long unless it is settled."""
         ...
 
     async def settle_delivery(

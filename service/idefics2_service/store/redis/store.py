@@ -216,9 +216,9 @@ class RedisStore:
         """As RequestStore.reap."""
         return replies.read_reaped(await self._servers.write("reap", hand_back(LOST_WORKER)))
 
-    async def claim_delivery(self) -> Delivery | None:
+    async def claim_delivery(self, again_after_seconds: float) -> Delivery | None:
         """As RequestStore.claim_delivery."""
-        reply = await self._servers.write("claim_delivery")
+        reply = await self._servers.write("claim_delivery", {"again_after_seconds": again_after_seconds})
         return None if reply is None else replies.read_delivery(reply)
 
     async def settle_delivery(

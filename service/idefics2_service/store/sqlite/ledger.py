@@ -262,15 +262,15 @@ class Ledger:
         key_id, request_id, created_at = self._row("key_id, request_id, created_at", seq)
         return Ended(RequestName(key_id, request_id), end, now - created_at)
 
-    def claim_delivery(self) -> Delivery | None:
+    def claim_delivery(self, again_after_seconds: float) -> Delivery | None:
         """As RequestStore.claim_delivery."""
         now = time.time()
         due = self._one("SELECT seq, attempt FROM deliveries WHERE due_at <= ? ORDER BY due_at LIMIT 1", now)
         if due is None:
             return None
         seq, attempt = due[0], due[1] + 1
-        again = now + self._settings.lease_seconds * 2
-        self._execute("UPDATE deliveries SET due_at = ?, attempt = ? WHERE seq = ?", again, attempt, seq)
+        due_at = now + again_after_seconds
+        self._execute("UPDATE deliveries SET due_at = ?, attempt = ? WHERE seq = ?", due_at, attempt, seq)
         key_id, request_id, url, parent = self._row("key_id, request_id, webhook_url, traceparent", seq)
         return Delivery(self._views.get(RequestName(key_id, request_id)), url, attempt, parent)
 

@@ -148,9 +148,9 @@ class SqliteStore:
         """As RequestStore.reap."""
         return await self._writer.call(self._ledger.reap)
 
-    async def claim_delivery(self) -> Delivery | None:
+    async def claim_delivery(self, again_after_seconds: float) -> Delivery | None:
         """As RequestStore.claim_delivery."""
-        return await self._writer.call(self._ledger.claim_delivery)
+        return await self._writer.call(lambda: self._ledger.claim_delivery(again_after_seconds))
 
     async def settle_delivery(
         self, delivery: Delivery, retry_after_seconds: float | None, *, is_tried: bool = True
