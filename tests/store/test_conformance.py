@@ -478,12 +478,13 @@ async def test_what_a_dead_worker_held_is_begun_again(open_store: OpenStore) -> 
     assert await store.finish(first, first.last_sequence, [], Finished(make_output("stale"))) is Lease.LOST
 
 
-async def test_a_request_whose_workers_die_each_time_fails(open_store: OpenStore) -> None:
+@pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.QUEUED])
+async def test_a_request_whose_workers_die_each_time_fails(open_store: OpenStore, stage: Stage) -> None:
     store = await open_store(lease_seconds=0.02)
     await submit(store, "one")
     for _ in range(MAX_LOSSES):
         claimed = await claim(store)
-        await store.append(claimed, claimed.last_sequence, [StageEntered(Stage.RESOLVING)])
+        await store.append(claimed, claimed.last_sequence, [StageEntered(stage)])
         await reap_until(store, lambda record: record.state is not State.RUNNING)
     record = await store.get(ONE)
     assert isinstance(record.end, Failed)
@@ -518,14 +519,16 @@ async def test_who_tidies_hears_what_became_of_each_request(open_store: OpenStor
     }
 
 
-async def test_a_claim_whose_worker_never_heard_of_it_is_no_loss_but_not_for_ever(
-    open_store: OpenStore,
+@pytest.mark.parametrize("told", [(), (Stage.RESOLVING, Stage.QUEUED)])
+async def test_a_claim_that_nobody_heard_of_or_that_only_waited_is_no_loss_but_not_for_ever(
+    open_store: OpenStore, told: tuple[Stage, ...]
 ) -> None:
     store = await open_store(lease_seconds=0.02)
     await submit(store, "one")
     attempts = []
     while (claimed := await store.claim()) is not None:
         attempts.append(claimed.attempt)
+        await store.append(claimed, claimed.last_sequence, [StageEntered(stage) for stage in told])
         await reap_until(store, lambda record: record.state is not State.RUNNING)
     assert attempts == list(range(1, FIRST_SILENT_LOSS + MAX_LOSSES))
     end = (await store.get(ONE)).end

@@ -43,8 +43,8 @@ LOW_PRIORITY_ROUNDS = 100
 MAX_LOSSES = 3
 """A request whose worker or backend was lost so many times fails."""
 FIRST_SILENT_LOSS = 6
-"""From this attempt on, one that wrote nothing is a loss, too. Before, most likely nobody heard of its claim;
-by then, something kills workers before they write."""
+"""From this attempt on, one that told nothing, or only that it waits for its turn, is a loss, too. Before,
+most likely nobody heard of its claim, or its worker was lost by something else; by then, by the request."""
 WORK, DELIVERIES = "work", "deliveries"
 """Topics: something can be claimed; somebody can be told."""
 OnEnded = Callable[["Ended"], None]
@@ -183,7 +183,8 @@ class RequestStore(Protocol):
     async def reap(self) -> Reaped:
         """Take back what dead workers held, end what waited too long, forget what is over; a part a time.
 
-        It is a loss where the worker had told of a stage, and from attempt FIRST_SILENT_LOSS on in any case.
+        It is a loss where the worker had told of another stage than QUEUED, and from attempt
+        FIRST_SILENT_LOSS on in any case.
         """
         ...
 

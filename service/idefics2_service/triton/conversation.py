@@ -37,6 +37,7 @@ class Conversation:
     ) -> None:
         """Begin at once."""
         self._call = stub.ModelStreamInfer(metadata=tuple(headers.items()))
+        self._was_sent = False
         self._responses: asyncio.Queue[Any] = asyncio.Queue()
         self._reading = asyncio.create_task(self._read(message))
         # Not by the task itself: one that is cut before its first step runs nothing of its own.
@@ -46,7 +47,8 @@ class Conversation:
         """Yield the responses to the last.
 
         Raises:
-            BackendUnavailable: Triton refused the request, or is lost.
+            BackendUnavailable: Triton refused the request, or is lost; unsent where nothing of the message
+                was given to a connection.
 
         """
         while (response := await self._responses.get()) is not END:
@@ -73,6 +75,8 @@ class Conversation:
         self._reading.cancel()
 
     async def _read(self, message: service_pb2.ModelInferRequest) -> None:
+        await self._call.wait_for_connection()  # what `write` raises does not tell whether there was one
+        self._was_sent = True
         await self._call.write(message)
         await self._call.done_writing()
         while (response := await self._call.read()) is not END:
@@ -85,6 +89,7 @@ class Conversation:
             return
         if not isinstance(error, (asyncio.CancelledError, *CALL_ERRORS)):
             logger.error("a conversation with triton failed", exc_info=error)
-        lost = BackendUnavailable("the model's server was lost, or does not answer")
+        kind = BackendUnavailable if self._was_sent else BackendUnavailable.unsent
+        lost = kind("the model's server was lost, or does not answer")
         lost.__cause__ = error
         self._responses.put_nowait(lost)

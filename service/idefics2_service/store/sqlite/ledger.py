@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from idefics2_service.errors import RequestNotFound
 from idefics2_service.events import AttemptStarted, Failed, Finished, Happening, LogLine
-from idefics2_service.requests import Priority, RequestName, State
+from idefics2_service.requests import Priority, RequestName, Stage, State
 from idefics2_service.store import codec, refusals
 from idefics2_service.store.interface import (
     DELIVERIES,
@@ -241,7 +241,7 @@ class Ledger:
         requeued, ended = 0, []
         for seq in self._numbers("state = 'RUNNING' AND lease_until < ?", now):
             stage, attempt = self._row("stage, attempt", seq)
-            is_silent = stage is None and attempt < FIRST_SILENT_LOSS
+            is_silent = stage in {None, Stage.QUEUED.value} and attempt < FIRST_SILENT_LOSS
             end = self._hand_back(seq, LOST_WORKER, is_lost=not is_silent)
             if end is None:
                 requeued += 1

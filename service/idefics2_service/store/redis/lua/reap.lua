@@ -9,7 +9,8 @@ end
 insist()
 for _, number in ipairs(due(LEASED, AT_ONCE)) do
   local request = load(number)
-  local is_silent = (request.stage or '') == '' and tonumber(request.attempt) < tonumber(given.first_silent_loss)
+  local has_waited = (request.stage or '') == '' or request.stage == 'QUEUED'
+  local is_silent = has_waited and tonumber(request.attempt) < tonumber(given.first_silent_loss)
   local how = hand_back(request, not is_silent)
   if how then
     note(request, how)
