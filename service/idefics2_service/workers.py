@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import math
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,6 +20,8 @@ from idefics2_service.store.signals import wait_for
 from idefics2_service.tracing.spans import Kind, reason_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from idefics2_service.lifecycle import Means
     from idefics2_service.settings import StoreSettings
     from idefics2_service.store.interface import RequestStore
@@ -36,6 +39,9 @@ _LOOK_AGAIN_SECONDS = 1.0
 _PAUSE_AFTER_LOSS_SECONDS = 2.0
 """A backend that was just lost may still call itself healthy: do not feed it."""
 _REAP_SECONDS = 0.5
+_NUM_RENEWALS = 2
+"""Who lives has renewed its lease after so many times the usual pause."""
+_NEVER = -math.inf
 _REAPED = {AttemptsExhausted.reason: "exhausted", RequestCancelled.reason: "cancelled"}
 """What became of requests that end without a worker; all others waited too long."""
 _RELEASE_SECONDS = 5.0
@@ -45,8 +51,14 @@ _RELEASE_SECONDS = 5.0
 class Workers:
     """The runs of this replica."""
 
-    def __init__(self, store: RequestStore, means: Means, settings: StoreSettings) -> None:
-        """Begin with none."""
+    def __init__(
+        self,
+        store: RequestStore,
+        means: Means,
+        settings: StoreSettings,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Begin with none. `clock` goes on while this machine sleeps, as the clock that ends leases does."""
         self._store = store
         self._means = means
         self._settings = settings
@@ -57,6 +69,8 @@ class Workers:
         self._told = asyncio.Event()  # of work, and of room for it
         self._stopping = asyncio.Event()
         self._paused_until = 0.0
+        self._clock = clock
+        self._seen_at = self._back_at = _NEVER
 
     @property
     def num_running(self) -> int:
@@ -76,13 +90,37 @@ class Workers:
                     await wait_for(self._told, _LOOK_AGAIN_SECONDS)
 
     async def tidy(self) -> None:
-        """Take back what dead workers held, and forget what is over, for ever."""
+        """Take back what dead workers held, and forget what is over, for ever.
+
+        While the store was away, or this machine asleep, leases ended of workers that live: nothing is taken
+        back until they had the time to renew them.
+        """
+        self._seen_at = self._clock()
         while True:
-            with suppress(StoreUnavailable):
+            try:
                 await self._tidy()
+            except StoreUnavailable:
+                self._seen_at = _NEVER
             await asyncio.sleep(_REAP_SECONDS)
 
     async def _tidy(self) -> None:
+        statistics, metrics = await self._store.statistics(), self._means.metrics
+        metrics.queued.set(statistics.num_queued)
+        metrics.oldest_queued.set(statistics.oldest_queued_seconds)
+        if statistics.may_be_behind:
+            self._seen_at = _NEVER
+        elif self._have_all_renewed():
+            await self._reap()
+
+    def _have_all_renewed(self) -> bool:
+        """Note that the store is there; tell whether it has been for so long that the living have leases."""
+        now = self._clock()
+        if not 0 <= now - self._seen_at <= _REAP_SECONDS + self._settings.lease_seconds / 2:
+            self._back_at = now
+        self._seen_at = now
+        return now - self._back_at >= _NUM_RENEWALS * self._settings.renew_seconds
+
+    async def _reap(self) -> None:
         reaped, metrics = await self._store.reap(), self._means.metrics
         if reaped.num_requeued:
             logger.warning("requests whose worker was lost wait again", num=reaped.num_requeued)
@@ -90,9 +128,6 @@ class Workers:
         for ended in reaped.ended:
             metrics.reaped.labels(_REAPED.get(ended.end.error.reason, "overdue")).inc()
             outcomes.record(ended.name, ended.end, ended.seconds, metrics, SUBMITTED)
-        statistics = await self._store.statistics()
-        metrics.queued.set(statistics.num_queued)
-        metrics.oldest_queued.set(statistics.oldest_queued_seconds)
 
     def leave(self) -> None:
         """Claim nothing new; what runs goes on."""
@@ -126,6 +161,7 @@ class Workers:
         try:
             claim = await self._store.claim(self._keys_without_room(), self._record)
         except StoreUnavailable:
+            self._seen_at = _NEVER  # where it can be read, this write is how tidying hears of it
             return None
         if claim is not None:
             self._begin(claim)

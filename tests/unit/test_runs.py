@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,10 +33,11 @@ from store.submissions import make_request, make_submission
 from structlog.testing import capture_logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
     from pathlib import Path
 
     from idefics2_service.store.interface import RequestStore
+    from idefics2_service.store.records import Statistics
     from idefics2_service.uploads.records import StoredFile
 
 ONE = RequestName("anna", "one")
@@ -114,11 +117,46 @@ class Bench:
         """Read a metric."""
         return self.means.metrics.registry.get_sample_value(f"idefics2_{name}", labels)
 
+    async def wait_for_calls(self, *names: str) -> None:
+        """Return when each of them was called anew, and was answered, or refused, once at least."""
+        until = self.store.calls + Counter(dict.fromkeys(names, 2))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while any(self.store.calls[name] < until[name] for name in names):
+                await self.store._store.statistics()
+
     async def wait_for_text(self) -> None:
         """Return when some of the answer is written."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not any(isinstance(h, TextDelta) for h in await self.happenings()):
                 pass
+
+
+class Clock:
+    """Stands still but for its leaps."""
+
+    seconds = 1e9
+    leap = 0.0
+
+    def tell(self) -> float:
+        """Tell the time."""
+        return self.seconds
+
+    def leap_and_tell(self) -> float:
+        """Tell the time to one who takes nothing back meanwhile; it may have leapt."""
+        self.seconds, self.leap = self.seconds + self.leap, 0.0
+        return self.seconds
+
+
+@asynccontextmanager
+async def at_work(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Let them go on, and end them."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.fixture
@@ -366,7 +404,6 @@ async def test_the_last_loss_is_counted_and_logged_as_the_end_that_it_is(bench: 
 async def test_what_is_found_to_have_ended_while_tidying_is_counted_and_logged(bench: Bench) -> None:
     workers = Workers(bench.store, bench.means, bench.settings)
     await bench.submit(start_timeout_seconds=0.01)
-    bench.store.away_before["statistics"] = 1_000  # what was heard of is counted all the same
     with capture_logs() as lines:
         tidying = asyncio.create_task(workers.tidy())
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -412,3 +449,71 @@ async def test_to_wait_for_a_backend_that_is_lost_meanwhile_is_no_loss(bench: Be
         await running
         assert claim.attempt == attempt
         assert (await bench.store.get(ONE)).state is State.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("away", "seconds"),
+    [
+        (("statistics", "reap"), (0.9, 0.9, 0.9)),
+        (("claim",), (0.9, 0.9, 0.9)),  # its disk is full: it can be read
+        ((), (3.0,)),  # this machine was asleep, and its store, too
+    ],
+)
+async def test_leases_that_ended_while_nobody_could_renew_them_are_taken_back_from_the_dead_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, away: tuple[str, ...], seconds: tuple[float, ...]
+) -> None:
+    clock = Clock()
+    begun_at = clock.seconds
+    monkeypatch.setattr("idefics2_service.store.sqlite.ledger.time", SimpleNamespace(time=clock.tell))
+    for pause in ("runs._RETRY_SECONDS", "workers._REAP_SECONDS", "workers._LOOK_AGAIN_SECONDS"):
+        monkeypatch.setattr(f"idefics2_service.{pause}", 0)
+    bench.script.add(*[Answer(("x",), holds=True)] * 2)
+    await bench.submit("of the dead", "bert")
+    await bench.store.claim()
+    _, running = await bench.begin()
+    settings = StoreSettings(lease_seconds=2, renew_seconds=1)
+    replica = Workers(bench.store, bench.means, settings, clock.leap_and_tell)
+    async with at_work(replica.tidy(), replica.work()):
+        await bench.wait_for_calls("statistics", "claim")
+        bench.store.away_before["renew"] = MANY  # the living come last when it is back
+        for leap in seconds:
+            bench.store.away_before.update(dict.fromkeys(away, MANY))
+            clock.leap = leap
+            await bench.wait_for_calls("statistics", "claim")
+            for name in away:
+                del bench.store.away_before[name]
+            await bench.wait_for_calls("statistics", "claim")
+        assert clock.seconds > begun_at + settings.lease_seconds
+        assert not bench.measured("store_reaped_total", outcome="requeued")
+        del bench.store.away_before["renew"]
+        for _ in range(3):
+            await bench.wait_for_calls("renew")
+            clock.leap = 0.9
+            await bench.wait_for_calls("statistics")
+        assert bench.measured("store_reaped_total", outcome="requeued") == 1
+        assert (await bench.store.get(ONE)).attempt == 1
+        await bench.store.cancel(ONE)
+        await running
+        await replica.stop(0)
+
+
+async def test_what_a_replica_counts_is_no_sign_that_the_store_is_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idefics2_service.workers._REAP_SECONDS", 0)
+    of_store, of_replica = asyncio.Event(), asyncio.Event()
+
+    async def count() -> Statistics:
+        statistics: Statistics = await bench.store._store.statistics()
+        of_replica.set()
+        return replace(statistics, may_be_behind=not of_store.is_set())
+
+    monkeypatch.setattr(bench.store, "statistics", count, raising=False)
+    replica = Workers(bench.store, bench.means, bench.settings)
+    async with at_work(replica.tidy()), asyncio.timeout(PATIENCE_SECONDS):
+        for _ in range(3):
+            of_replica.clear()
+            await of_replica.wait()
+        assert bench.store.calls["reap"] == 0
+        of_store.set()
+        await bench.wait_for_calls("reap")

@@ -140,6 +140,8 @@ class Statistics:
     start_interval_seconds: float | None
     """Between two requests that are begun, while others wait; None where none was measured."""
     num_deliveries: int
+    may_be_behind: bool = False
+    """Whether a replica counted them, while the store is away."""
 
 
 @dataclass(frozen=True)

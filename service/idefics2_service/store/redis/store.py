@@ -234,5 +234,5 @@ class RedisStore:
 
     async def statistics(self) -> Statistics:
         """As RequestStore.statistics."""
-        reply, _ = await self._servers.read("statistics")
-        return replies.read_statistics(reply)
+        reply, is_of_replica = await self._servers.read("statistics")
+        return replace(replies.read_statistics(reply), may_be_behind=is_of_replica)
