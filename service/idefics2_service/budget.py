@@ -46,6 +46,7 @@ class Budget:
         self._clock = clock
         self._tell_refusal = tell_refusal
         self._line: list[_Waiter] = []
+        self._given_back = asyncio.Event()
 
     @property
     def capacity(self) -> int:
@@ -56,6 +57,16 @@ class Budget:
     def num_bytes(self) -> int:
         """How many are held."""
         return self._shares.num_taken
+
+    def has_room(self, key_id: str) -> bool:
+        """Tell whether a key has less than is free for it, or nothing is held at all."""
+        return self._has_room(key_id, 1)
+
+    async def wait_until_free(self) -> None:
+        """Return when not all is held, to which what was accepted may have led."""
+        while self.num_bytes >= self.capacity:
+            self._given_back.clear()
+            await self._given_back.wait()
 
     @contextmanager
     def hold(self, key_id: str, num_bytes: int, *, is_accepted: bool = False) -> Iterator[Reservation]:
@@ -142,6 +153,7 @@ class Budget:
     def _give_back(self, key_id: str, num_bytes: int) -> None:
         self._shares.give_back(key_id, num_bytes)
         self._let_in()
+        self._given_back.set()
 
     def _let_in(self) -> None:
         """Let in who has room, of each key in the order in which they came; nobody passes who is overdue."""

@@ -155,6 +155,7 @@ class Workers:
         while len(self._ahead) >= _MAX_AHEAD or len(self._resolving) >= _MAX_RESOLVING:
             self._told.clear()
             await self._told.wait()
+        await self._means.budget.wait_until_free()
 
     async def _claim(self) -> Claim | None:
         """Claim a request and begin to run it. Shielded: what was claimed must not be forgotten."""
@@ -175,9 +176,12 @@ class Workers:
         outcomes.record(ended.name, ended.end, ended.seconds, metrics, SUBMITTED)
 
     def _keys_without_room(self) -> set[str]:
-        """Name the keys that read as many images as they may."""
-        keys = {run.claim.name.key_id for run in self._resolving}
-        return {key_id for key_id in keys if not self._shares.has_room(key_id)}
+        """Name the keys of runs that read as many images as they may, or hold as many bytes.
+
+        Those that hold bytes by calls alone are not passed over, or their requests might never be begun.
+        """
+        keys, budget = {run.claim.name.key_id for run in self._runs.values()}, self._means.budget
+        return {key_id for key_id in keys if not (self._shares.has_room(key_id) and budget.has_room(key_id))}
 
     def _begin(self, claim: Claim) -> None:
         run = Run(

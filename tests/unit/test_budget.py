@@ -124,6 +124,30 @@ def test_what_was_accepted_before_is_counted_and_not_refused() -> None:
             budget.hold("bert", 2 * MEGABYTE).__enter__()
 
 
+def test_a_key_has_room_as_long_as_it_has_less_than_is_free() -> None:
+    budget = Budget(10 * MEGABYTE)
+    with budget.hold("anna", 4 * MEGABYTE):
+        assert budget.has_room("anna")
+        with budget.hold("anna", MEGABYTE):
+            assert (budget.has_room("anna"), budget.has_room("bert")) == (False, True)
+        with budget.hold("anna", 9 * MEGABYTE, is_accepted=True):
+            assert (budget.has_room("anna"), budget.has_room("bert")) == (False, False)
+        assert budget.has_room("anna")
+
+
+async def test_who_waits_until_not_all_is_held_hears_of_it_whoever_gives_it_back() -> None:
+    budget = Budget(MEGABYTE)
+    with budget.hold("anna", 2 * MEGABYTE, is_accepted=True):
+        waiting = [asyncio.create_task(budget.wait_until_free()) for _ in range(2)]
+        await let_others_run()
+        with budget.hold("bert", MEGABYTE, is_accepted=True):
+            pass
+        await let_others_run()
+        assert not any(task.done() for task in waiting)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*waiting)
+
+
 async def test_what_is_elsewhere_waits_for_room_in_the_order_of_its_key() -> None:
     budget = Budget(10 * MEGABYTE)
     readers = await line_up(budget, ("anna", 5), ("anna", 4), ("anna", 1), ("bert", 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -88,10 +88,12 @@ class Bench:
         self.backend, budget = FakeBackend(self.script), Budget(2**30)
         self.means = Means(self.backend, self.turns, make_files(), budget, LimitSettings(), Metrics())
 
-    async def submit(self, request_id: str = "one", key_id: str = ONE.key_id, **submitted: Any) -> None:
-        """Submit a question about a red circle."""
+    async def submit(
+        self, request_id: str = "one", key_id: str = ONE.key_id, num_image_bytes: int = 0, **submitted: Any
+    ) -> None:
+        """Submit a question about a red circle, in a file that is filled up to `num_image_bytes`."""
         request = make_request()
-        image = ImageSource("images[0].data", data=red_circle())
+        image = ImageSource("images[0].data", data=red_circle().ljust(num_image_bytes, b"\0"))
         fields = {**vars(request), "images": (image,), "max_image_bytes": 10**6}
         submission = make_submission(request_id, key_id, request=type(request)(**fields), **submitted)
         await self.store.submit(submission)
@@ -366,6 +368,45 @@ async def test_slow_images_of_a_key_hold_up_nobody_else(
     await workers.stop(0)
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_large_images_of_a_keys_backlog_leave_memory_to_all_others(bench: Bench) -> None:
+    bench.means = replace(bench.means, budget=Budget(4_000_000))
+    bench.script.add(*[Answer(("x",), holds=True)] * 3, Answer(("x",)))
+    workers = Workers(bench.store, bench.means, bench.settings)
+    for number in range(6):
+        await bench.submit(f"{number}", num_image_bytes=800_000)
+    async with at_work(workers.work()), asyncio.timeout(PATIENCE_SECONDS):
+        while workers.num_running < 3:  # they hold more than half: a key alone has no more
+            await bench.store.statistics()
+        await bench.submit("one", "bert", num_image_bytes=800_000)
+        while not (await bench.store.get(RequestName("bert", "one"))).state.is_final:
+            pass
+        assert (await bench.store.get(RequestName("bert", "one"))).state is State.SUCCEEDED
+        assert (await bench.store.statistics()).num_queued == 3
+        with bench.means.budget.hold("carl", 800_000):  # a call, which would be refused
+            pass
+        await workers.stop(0)
+
+
+async def test_nothing_is_claimed_while_all_memory_is_held_and_the_next_as_soon_as_some_is_free(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idefics2_service.workers._LOOK_AGAIN_SECONDS", 2 * PATIENCE_SECONDS)
+    bench.means = replace(bench.means, budget=Budget(500_000))
+    bench.script.add(Answer(("x",)))
+    workers = Workers(bench.store, bench.means, bench.settings)
+    with ExitStack() as held:
+        held.enter_context(bench.means.budget.hold("zoe", 500_000, is_accepted=True))
+        async with at_work(workers.work()), asyncio.timeout(PATIENCE_SECONDS):
+            await bench.submit(num_image_bytes=800_000)  # more than all, and so let in when nothing is held
+            for _ in range(20):
+                await bench.store.get(ONE)
+            assert bench.store.calls["claim"] == 0
+            held.close()
+            while not (await bench.store.get(ONE)).state.is_final:
+                pass
+    assert (await bench.store.get(ONE)).state is State.SUCCEEDED
 
 
 async def test_what_is_claimed_before_its_turn_fails_when_its_start_timeout_passes(bench: Bench) -> None:
