@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import itertools
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from idefics2_engine.crops import cut
+from idefics2_engine.errors import InvalidRequest
 from idefics2_engine.images import Sizing
 from idefics2_engine.model.vision import Normalization
 from idefics2_engine.pictures import Bounds, decode_picture
 from idefics2_engine.prefix_cache import make_keys
-from idefics2_engine.requests import Request
+from idefics2_engine.requests import Request, SamplingParams
 from pictures import draw_red_circle, encode, red_circle
 from PIL import Image
 from plain import decode_plainly
@@ -192,3 +195,17 @@ def test_keys_of_a_prompt_are_those_of_its_tokens_and_images(engine: Engine) -> 
     assert prepared.prefix_keys == make_keys(
         prepared.token_ids, [(first.start, first.image.key), (second.start, second.image.key)]
     )
+
+
+def test_nothing_is_held_of_a_request_whose_picture_cannot_be_decoded(engine: Engine) -> None:
+    files = [encode(draw_red_circle((50, 40))), encode(draw_red_circle((60, 40)))[:-30]]
+    request = Request("one", "Hello", tuple(files), SamplingParams())
+    held = weakref.ref(request)
+    gc.disable()  # which comes late to what is old, and on a busy engine everything is
+    try:
+        with pytest.raises(InvalidRequest, match=r"images\[1\]"):
+            engine.processor.prepare(request)
+        del request
+        assert held() is None
+    finally:
+        gc.enable()

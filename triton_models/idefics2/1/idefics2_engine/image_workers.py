@@ -128,7 +128,7 @@ class _Keeper:
         except _GivenUpError:
             job.result.cancel()
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to who waits
-            job.result.set_exception(error)
+            job.result.set_exception(_strip(error))
         else:
             job.result.set_result(crops)
         return True
@@ -199,6 +199,16 @@ class _Keeper:
         worker.kill()
         worker.communicate()
         return worker.returncode
+
+
+def _strip(error: Exception) -> Exception:
+    """Let an error be no more than its words.
+
+    Its frames hold the file, and the future that is to hold it: only the collector would free them,
+    which looks at what is old once in many thousand requests.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 class _GivenUpError(Exception):

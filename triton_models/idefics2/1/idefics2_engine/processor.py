@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
 from transformers.models.idefics2.processing_idefics2 import Idefics2Processor
 
-from idefics2_engine.errors import EngineError, InvalidRequest
+from idefics2_engine.errors import EngineError, EngineFault, InvalidRequest
 from idefics2_engine.image_workers import ImageWorkers, WorkerLimits
 from idefics2_engine.images import InvalidImage, Sizing, count_patches
 from idefics2_engine.prefix_cache import make_keys
@@ -217,16 +217,23 @@ class Processor:
 
 
 def _wait(decoding: Future[list[Crop]], field: str, is_wanted: Callable[[], bool]) -> None:
+    """Return when a picture is decoded.
+
+    Its error is asked for, not raised: it would hold this frame, and with it all files of the request, for as
+    long as anybody holds the picture, and for longer, since the frame holds it, too.
+    """
     while True:
         try:
-            decoding.result(_LOOK_SECONDS)
+            error = decoding.exception(_LOOK_SECONDS)
         except NotYet:
             if not is_wanted():
                 raise EngineError("REQUEST_CANCELLED", "the request was cancelled") from None
-        except InvalidImage as error:
-            raise InvalidRequest(error.reason, f"{field} {error.problem}", field) from error
-        else:
+            continue
+        if error is None:
             return
+        if isinstance(error, InvalidImage):
+            raise InvalidRequest(error.reason, f"{field} {error.problem}", field) from error
+        raise EngineFault(f"the engine failed to decode {field}") from error
 
 
 def _hash(data: bytes, *, split: bool) -> bytes:
