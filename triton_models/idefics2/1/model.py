@@ -40,6 +40,8 @@ class Stream:
     public_id: str
     sender: Any
     checked_at: float = field(default_factory=time.monotonic)
+    is_broken: bool = False
+    """Whether a piece was not sent: what comes after it must not look like the whole."""
 
 
 class TritonPythonModel:
@@ -129,9 +131,14 @@ class TritonPythonModel:
         done = is_last(events[-1])
         with self._lock:
             stream = self._streams.pop(stream_id) if done else self._streams[stream_id]
+        if stream.is_broken:
+            if not done:
+                return
+            events = [Failed("BACKEND_UNAVAILABLE", "a piece of the answer could not be sent")]
         try:
             stream.sender.send(_response(events, done=done), flags=FINAL if done else 0)
         except Exception:
+            stream.is_broken = True
             if done:  # without FINAL its caller would wait for ever
                 stream.sender.send(flags=FINAL)
             self._engine.cancel(stream_id)
