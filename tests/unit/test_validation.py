@@ -294,7 +294,8 @@ def test_the_proto_states_how_large_a_message_may_be() -> None:
 
 
 def test_the_engine_keeps_the_same_bounds() -> None:
-    for name in ("MAX_TOP_K", "MIN_TEMPERATURE", "MAX_TEMPERATURE", "MAX_REPETITION_PENALTY"):
+    names = ("MAX_TOP_K", "MIN_TEMPERATURE", "MAX_TEMPERATURE", "MAX_REPETITION_PENALTY")
+    for name in (*names, "MIN_REPETITION_PENALTY", "MAX_STOPS", "MAX_STOP_BYTES"):
         assert getattr(bounds, name) == getattr(validation, name), name
     engine = EngineConfig()
     for name in ("max_new_tokens", "max_images", "max_image_pixels", "max_prompt_bytes"):
@@ -322,6 +323,18 @@ def test_the_engine_refuses_what_the_front_refuses(field: str, value: float) -> 
         check_sampling(SamplingParams(**{field: value}), LIMITS.max_new_tokens)  # type: ignore[arg-type]
     assert (caught.value.reason, caught.value.field) == ("VALUE_OUT_OF_RANGE", field)
     assert str(value) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("stop", "words"),
+    [(("x",) * 9, "at most 8 texts, not 9"), (("fine", "é" * 65), "at most 128 bytes, not of 130")],
+)
+def test_the_engine_refuses_stop_strings_that_would_hold_up_everybody(
+    stop: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        check_sampling(SamplingParams(stop=stop), LIMITS.max_new_tokens)
+    assert (caught.value.reason, caught.value.field) == ("VALUE_OUT_OF_RANGE", "stop")
 
 
 def test_the_default_gives_way_to_a_smaller_limit_of_the_operator() -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from idefics2_engine.requests import SamplingParams
 
 MAX_TOP_K = 1000
+MAX_STOPS, MAX_STOP_BYTES = 8, 128
+"""Each is looked for at each token, while all others wait."""
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 10.0
 # A smaller one would make infinities of scores, which are float32.
 MIN_REPETITION_PENALTY, MAX_REPETITION_PENALTY = 0.01, 10.0
@@ -41,6 +43,13 @@ def check_sampling(params: SamplingParams, max_new_tokens: int) -> None:
         ("top_k", f"0 to {MAX_TOP_K}", 0 <= params.top_k <= MAX_TOP_K),
         ("stop", "texts that are not empty", all(params.stop)),
     )
+    if len(params.stop) > MAX_STOPS:
+        message = f"stop must be at most {MAX_STOPS} texts, not {len(params.stop)}"
+        raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "stop")
+    for text in params.stop:
+        if (size := len(text.encode())) > MAX_STOP_BYTES:
+            message = f"stop must be texts of at most {MAX_STOP_BYTES} bytes, not of {size}"
+            raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "stop")
     for field, bound, holds in checks:
         value = getattr(params, field)
         if not holds or (isinstance(value, float) and not math.isfinite(value)):
