@@ -286,3 +286,12 @@ def test_states_that_are_split_do_not_hold_each_other() -> None:
     assert [part.shape for part in parts] == [(4, 5)] * 3
     assert all(torch.equal(part, whole) for part, whole in zip(parts, states, strict=True))
     assert all(part.untyped_storage().nbytes() == part.nbytes for part in parts)
+
+
+def test_who_drops_an_image_leaves_a_newer_one_of_the_same_content() -> None:
+    cache = ImageCache(100)
+    old = cache.find(b"one", 1)
+    cache.drop(old)
+    keep(cache, "one", num_bytes=30)
+    cache.drop(old)
+    assert (len(cache), cache.num_bytes) == (1, 30)

@@ -109,7 +109,8 @@ class ImageCache:
     def drop(self, image: SeenImage) -> None:
         """Keep an image no longer, and let nobody find it any more."""
         with self._lock:
-            if self._kept.pop(image.key, None) is not None:
+            if self._kept.get(image.key) is image:  # and no newer one of the same content
+                del self._kept[image.key]
                 self.num_bytes -= image.num_bytes
             if self._shown.get(image.key) is image:
                 del self._shown[image.key]
