@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes.engine import ScriptedEngine, Told, call_from_threads, flush, running_loop
-from idefics2_engine.errors import EngineFault, InvalidRequest
+from idefics2_engine.errors import EngineError, EngineFault, InvalidRequest
 from idefics2_engine.loop import EngineLoop
 from idefics2_engine.requests import (
     Alive,
@@ -307,7 +307,11 @@ def test_counting_wrongly_fails_alone(
     assert good == COUNTED
 
 
-def test_closing_ends_all_that_is_open_wherever_it_stands(scripted: ScriptedEngine, told: Told) -> None:
+@pytest.mark.parametrize("faults", [{}, {"is prepared": EngineError("REQUEST_CANCELLED", "not wanted")}])
+def test_closing_ends_all_that_is_open_wherever_it_stands(
+    scripted: ScriptedEngine, told: Told, faults: dict[str, Exception]
+) -> None:
+    scripted.faults = faults  # what a picture in the middle of decoding comes to
     names = {"runs", "is prepared", "waits to be prepared", "is counted"}
     scripted.events = dict.fromkeys(names, ENDLESS)
     loop = EngineLoop(scripted, told.emit, num_preparing=1)  # type: ignore[arg-type]

@@ -121,11 +121,15 @@ class EngineLoop:
             self._engine.add(prepared)
 
     def _guard(self, request_id: str, action: Callable[[], None]) -> None:
-        """Do what one request asks for; whatever it raises ends that request alone."""
+        """Do what one request asks for; whatever it raises ends that request alone.
+
+        What it raises since the loop closes is no fault of the request: `close` says why it ends.
+        """
         try:
             action()
         except EngineError as error:
-            self._tell(request_id, Failed(error.reason, error.message, error.field))
+            if not self._is_closing:
+                self._tell(request_id, Failed(error.reason, error.message, error.field))
         except Exception:
             logger.exception("request %s failed", request_id)
             self._tell(request_id, Failed("INTERNAL_ERROR", "the engine failed to begin the request"))
