@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,11 @@ def test_greedy_tokens_equal_those_of_transformers_generate(
     )
     request = Request("one", prompt, images, sampling, split)
     assert run_tokens(engine, request)["one"] == reference.generate(request)
+
+
+def draw_another(number: int) -> bytes:
+    """Draw a picture that is no other number's."""
+    return encode(Image.new("RGB", (120, 90), (number, 0, 0)))
 
 
 def test_greedy_tokens_equal_those_of_generate_in_any_company(engine: Engine, reference: Reference) -> None:
@@ -288,6 +294,44 @@ def test_an_engine_in_which_nothing_works_any_more_says_so(
     assert engine.is_idle
     monkeypatch.undo()
     run(engine, Request("after", "Hello", (BLACK,), GREEDY))
+
+
+def test_an_engine_that_can_look_at_no_picture_any_more_says_so(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(engine.runner, "encode", fail)
+    monkeypatch.setattr(engine.scheduler, "_max_step_tokens", 20)  # so that some steps only read
+    asked = [Request(f"{n}", "Hello", (draw_another(n),), GREEDY) for n in range(MAX_BROKEN_STEPS)]
+    for request in asked[:-1]:
+        assert isinstance(run(engine, request)[request.request_id][-1], Failed)
+    engine.add(engine.processor.prepare(asked[-1]))
+    with pytest.raises(EngineFault):
+        list(engine.step())
+    assert engine.is_idle
+
+
+def test_a_failed_step_holds_nothing_any_more_when_its_requests_are_tried_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "idefics2_engine.engine")  # tracebacks hold what was there
+    forward, made, is_held = engine.runner.forward, list[weakref.ref[torch.Tensor]](), list[bool]()
+
+    def lack_memory_once(decoding: list[Any], reading: list[Any]) -> torch.Tensor:
+        if not made:
+            half_done = torch.zeros(3)
+            made.append(weakref.ref(half_done))
+            raise torch.OutOfMemoryError("there is none left")
+        is_held.append(made[0]() is not None)
+        return forward(decoding, reading)
+
+    monkeypatch.setattr(engine.runner, "forward", lack_memory_once)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: is_held.append(made[0]() is not None))
+    run(engine, Request("one", "Hello", (BLACK,), GREEDY))
+    assert not any(is_held)
+    assert is_held
 
 
 def test_a_cancelled_request_says_nothing_more_and_leaves_nothing(engine: Engine) -> None:

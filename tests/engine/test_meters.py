@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from idefics2_engine.requests import Request, SamplingParams
 from pictures import NUM_PROMPT_TOKENS, RED_CIRCLE_PIECES, red_circle
 
 if TYPE_CHECKING:
-    from idefics2_engine.engine import Engine
+    from idefics2_engine.engine import Engine, Made
 
 GREEDY = SamplingParams(temperature=0)
 NUM_TOKENS = len(RED_CIRCLE_PIECES) + 1
@@ -139,10 +139,10 @@ def test_a_step_that_breaks_and_who_breaks_it_are_counted(
 ) -> None:
     compute = engine._compute
 
-    def break_together(decoding: list[object], reading: list[object]) -> object:
+    def break_together(decoding: list[Any], reading: list[Any], made: Made) -> None:
         if len(decoding) + len(reading) > 1:
             raise torch.OutOfMemoryError
-        return compute(decoding, reading)  # type: ignore[arg-type]  # as they came
+        compute(decoding, reading, made)
 
     monkeypatch.setattr(engine, "_compute", break_together)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)

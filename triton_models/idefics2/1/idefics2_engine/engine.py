@@ -7,6 +7,7 @@ import itertools
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,7 +35,7 @@ from idefics2_engine.scheduler import Plan, Scheduler
 from idefics2_engine.sequence import Sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from idefics2_engine.config import EngineConfig
     from idefics2_engine.sequence import CropSpan
@@ -47,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 Told = tuple[str, Event]
 Step = list[tuple[Sequence, int]]
+Made = list[tuple[Sequence, int | None]]
+"""Tokens that were chosen; None where the logits were no numbers."""
 
 
 class Engine:
@@ -72,6 +75,7 @@ class Engine:
         self._step_meter = StepMeter(self.meters)
         self._numbers = itertools.count()
         self._num_broken_steps = 0
+        self._has_broken = self._has_worked = False  # in this step, for anybody
 
     @classmethod
     def start(cls, config: EngineConfig, make_model: MakeModel = load_model) -> Engine:
@@ -150,9 +154,18 @@ class Engine:
         yield from self._admit()
         plan = self.scheduler.plan()
         begun = self._step_meter.begin(plan)
+        self._has_broken = self._has_worked = False
         yield from self._look(plan)
         yield from self._advance(plan)
         self._step_meter.end(plan, begun)
+        self._judge_step()
+
+    def _judge_step(self) -> None:
+        """Count steps in which nobody got a token and somebody failed; one that only reads shows nothing."""
+        if self._has_worked:
+            self._num_broken_steps = 0
+        elif self._has_broken:
+            self._num_broken_steps += 1
         if self._num_broken_steps >= MAX_BROKEN_STEPS:
             raise EngineFault(f"{MAX_BROKEN_STEPS} steps in a row failed for everybody")
 
@@ -174,11 +187,9 @@ class Engine:
 
     def _begin(self, sequence: Sequence) -> None:
         """Make ready what a sequence needs on the device; where there is no room, again after making some."""
-        try:
-            self.sampler.begin(sequence.slot, sequence.token_ids)
-        except torch.OutOfMemoryError as error:
-            self._make_room(error)
-            self.sampler.begin(sequence.slot, sequence.token_ids)
+        begin = partial(self.sampler.begin, sequence.slot, sequence.token_ids)
+        if not self._succeeds(begin, "could not begin a request"):
+            begin()
         self.meters.add("prefix_cache_queries_total", sequence.num_prompt_tokens)
         self._load_prefix(sequence)
 
@@ -193,6 +204,7 @@ class Engine:
         for sequence, _ in plan.reading:
             sequence.clock.enter("vision")
             if failed.intersection(sequence.spans):
+                self._has_broken = True
                 yield self._fail(sequence, "image", "the engine failed at an image")
 
     def _encode(self, spans: list[CropSpan]) -> set[CropSpan]:
@@ -200,13 +212,9 @@ class Engine:
         failed: set[CropSpan] = set()
         for part in (spans, *([span] for span in spans)):
             unseen = [span for span in part if not span.is_seen]
-            try:
-                if unseen:
-                    self.runner.encode(unseen)
-            except Exception as error:
-                logger.exception("could not encode %d crops", len(unseen))
+            encode = partial(self.runner.encode, unseen)
+            if unseen and not self._succeeds(encode, "could not encode %d crops", len(unseen)):
                 self.meters.add("steps_replayed_total", part is spans, "vision")
-                self._make_room(error)
                 failed.update(unseen if part is not spans else ())
         return failed
 
@@ -216,47 +224,37 @@ class Engine:
         reading = [part for part in plan.reading if self._is_running(part[0])]
         if not decoding and not reading:
             return
+        made: Made = []
         broken: list[Sequence] = []
-        try:
-            made = self._compute(decoding, reading)
-        except Exception as error:
-            logger.exception(
-                "a step of %d requests failed; each is tried alone", len(decoding) + len(reading)
-            )
+        compute, num_requests = partial(self._compute, decoding, reading, made), len(decoding) + len(reading)
+        if not self._succeeds(compute, "a step of %d requests failed; each is tried alone", num_requests):
             self.meters.add("steps_replayed_total", label="text")
-            self._make_room(error)
             made, broken = self._compute_one_by_one(decoding, reading)
         for sequence in broken:
+            self._has_broken = True
             yield self._fail(sequence, "step", "the engine failed in a step")
         self._launch(made)
-        any_right = False
         for sequence, token_id in made:
             if token_id is None:
+                self._has_broken = True
                 yield self._fail(sequence, "not_finite", "the model's logits are not finite")
             else:
-                any_right = True
+                self._has_worked = True
                 yield from self._tell_safely(sequence, token_id)
-        is_wrong = bool(broken) or any(token_id is None for _, token_id in made)
-        self._num_broken_steps = self._num_broken_steps + 1 if is_wrong and not any_right else 0
 
-    def _compute_one_by_one(
-        self, decoding: list[Sequence], reading: Step
-    ) -> tuple[list[tuple[Sequence, int | None]], list[Sequence]]:
+    def _compute_one_by_one(self, decoding: list[Sequence], reading: Step) -> tuple[Made, list[Sequence]]:
         """Do again, for each alone, what failed for all: what was written meanwhile is written anew."""
-        made: list[tuple[Sequence, int | None]] = []
+        made: Made = []
         broken: list[Sequence] = []
-        alone: tuple[list[Sequence], Step]
-        for alone in [([sequence], []) for sequence in decoding] + [([], [part]) for part in reading]:
-            try:
-                made += self._compute(*alone)
-            except Exception as error:
-                logger.exception("a request failed alone")
-                self._make_room(error)
-                broken += [*alone[0], *(sequence for sequence, _ in alone[1])]
+        parts: list[tuple[list[Sequence], Step]] = [([sequence], []) for sequence in decoding]
+        parts += [([], [part]) for part in reading]
+        for some, part in parts:
+            if not self._succeeds(partial(self._compute, some, part, made), "a request failed alone"):
+                broken += [*some, *(sequence for sequence, _ in part)]
         return made, broken
 
-    def _compute(self, decoding: list[Sequence], reading: Step) -> list[tuple[Sequence, int | None]]:
-        """Run the model and choose tokens; nothing is counted as done before all of it is."""
+    def _compute(self, decoding: list[Sequence], reading: Step, made: Made) -> None:
+        """Run the model, and add the tokens that it chooses; nothing counts as done before all of it is."""
         logits = self.runner.forward(decoding, reading)
         is_done = [True] * len(decoding)
         is_done += [s.num_read_tokens + count == s.num_prompt_tokens for s, count in reading]
@@ -267,13 +265,12 @@ class Engine:
         tokens = self.sampler.choose(logits, [sequence.row for sequence in choosing]) if choosing else []
         for sequence, count in [*((sequence, 1) for sequence in decoding), *reading]:
             sequence.num_read_tokens += count
-        made = list(zip(choosing, tokens, strict=True))
-        for sequence, token_id in made:
+        for sequence, token_id in zip(choosing, tokens, strict=True):
+            made.append((sequence, token_id))
             if token_id is not None:
                 sequence.token_ids.append(token_id)
-        return made
 
-    def _launch(self, made: list[tuple[Sequence, int | None]]) -> None:
+    def _launch(self, made: Made) -> None:
         """Begin the next step of those who go on, as far as is known yet: the device need not wait for us.
 
         Who ends by a stop string, or is cancelled now, was decoded once too often, which nobody sees.
@@ -318,11 +315,8 @@ class Engine:
 
     def _keep_prefix(self, sequence: Sequence) -> None:
         """Keep what was read of a prompt; a lack of memory costs only that."""
-        try:
-            self.prefixes.store(sequence.prefix_keys, self.runner.cache, sequence.slot)
-        except torch.OutOfMemoryError as error:
-            logger.warning("no memory to keep the prompt of request %s: %s", sequence.request_id, error)
-            self._make_room(error)
+        store = partial(self.prefixes.store, sequence.prefix_keys, self.runner.cache, sequence.slot)
+        self._succeeds(store, "could not keep the prompt of request %s", sequence.request_id)
         for other in self.scheduler.running:
             if not other.is_decoding and other.prefix_keys[:1] == sequence.prefix_keys[:1]:
                 self._load_prefix(other)  # he came too early to find it
@@ -366,13 +360,24 @@ class Engine:
         running = self.scheduler.running
         return sequence.slot < len(running) and running[sequence.slot] is sequence
 
-    def _make_room(self, error: Exception) -> None:
-        """After a lack of memory, let go of what nobody needs at once."""
-        if isinstance(error, torch.OutOfMemoryError):
+    def _succeeds(self, action: Callable[[], None], failure: str, *about: object) -> bool:
+        """Do it, and tell whether it worked; after a lack of memory, let go of what nobody needs at once.
+
+        Only once the error is gone: its frames hold what the action had made by then.
+        """
+        try:
+            action()
+        except Exception as error:
+            logger.exception(failure, *about)
+            lacks_memory = isinstance(error, torch.OutOfMemoryError)
+        else:
+            return True
+        if lacks_memory:
             self.meters.add("out_of_memory_total")
             self.images.clear()
             self.prefixes.clear()
             torch.cuda.empty_cache()
+        return False
 
     def _finish_reason(self, sequence: Sequence, token_id: int) -> str | None:
         if sequence.detokenizer.stopped:
