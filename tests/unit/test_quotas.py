@@ -82,6 +82,29 @@ def test_limits_that_change_hold_from_then_on() -> None:
     call(quotas, make_key())
 
 
+@pytest.mark.parametrize("per_second", [0.001, 1, 10_000])
+def test_at_another_rate_as_many_tokens_are_lacking_as_before(per_second: float) -> None:
+    bucket = TokenBucket()
+    for _ in range(1_000):
+        assert bucket.take(0.01, 1_000, 0) == 0
+    assert bucket.take(per_second, 1_000, 0) == pytest.approx(1 / per_second)
+    now = 500 / per_second
+    assert [bucket.take(per_second, 1_000, now) for _ in range(500)] == [0] * 500
+    assert bucket.take(per_second, 1_000, now) == pytest.approx(1 / per_second)
+
+
+@pytest.mark.parametrize("per_second", [0.01, 1])
+def test_who_is_left_a_smaller_burst_waits_for_one_token_and_not_for_the_burst_before(
+    per_second: float,
+) -> None:
+    bucket = TokenBucket()
+    for _ in range(1_000):
+        bucket.take(0.01, 1_000, 0)
+    wait = bucket.take(per_second, 2, 0)
+    assert wait == pytest.approx(1 / per_second)
+    assert bucket.take(per_second, 2, wait) == 0
+
+
 def test_a_fast_key_is_told_its_limit_and_the_time_to_come_back() -> None:
     quotas = Quotas(clock := Clock())
     key = make_key(calls_per_second=4, burst=1)

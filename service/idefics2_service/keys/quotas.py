@@ -20,7 +20,7 @@ _ROUNDING_SECONDS = 1e-6
 
 
 class TokenBucket:
-    """Tokens that come back at a steady rate, kept as the time when all are back: so limits may change.
+    """Tokens that come back at a steady rate, kept as the time when all are back; their limits may change.
 
     Source: the virtual scheduling algorithm of ITU-T I.371, "generic cell rate algorithm".
     """
@@ -28,15 +28,25 @@ class TokenBucket:
     def __init__(self) -> None:
         """Begin full."""
         self._full_at = -math.inf
+        # What `_full_at` was reckoned with: at another rate it would stand for other tokens.
+        self._per_second, self._burst = 0.0, 0
 
     def take(self, per_second: float, burst: int, now: float) -> float:
         """Take a token of at most `burst`, or return the seconds until there is one."""
+        if (per_second, burst) != (self._per_second, self._burst):
+            self._change(per_second, burst, now)
         full_at = max(self._full_at, now) + 1 / per_second
         wait = full_at - burst / per_second - now
         if wait > _ROUNDING_SECONDS:
             return wait
         self._full_at = full_at
         return 0.0
+
+    def _change(self, per_second: float, burst: int, now: float) -> None:
+        """Lack as many tokens as before, but no more than there are now at most."""
+        num_lacking = min(max(self._full_at - now, 0) * self._per_second, burst)
+        self._full_at = now + num_lacking / per_second
+        self._per_second, self._burst = per_second, burst
 
 
 @dataclass
