@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,11 +24,14 @@ from idefics2_service.downloads import Downloads
 from idefics2_service.fetcher import Fetcher
 from idefics2_service.files import Files
 from idefics2_service.settings import FetchSettings, FileSettings, LimitSettings, Settings
+from idefics2_service.triton.server import TritonServer
 from idefics2_service.uploads.library import Library
 from pictures import DESCRIBE, RED_CIRCLE_PIECES, red_circle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import pytest
 
 
 Request = generation_pb2.GenerateRequest
@@ -76,8 +80,36 @@ class Harness:
 @asynccontextmanager
 async def run_harness(app: App, script: Script, *, is_real: bool) -> AsyncIterator[Harness]:
     """Run `app` and connect to it."""
+    async with app, _connect(app, script, is_real=is_real) as harness:
+        await app.wait_until_serving()
+        yield harness
+
+
+@asynccontextmanager
+async def run_while_triton_starts(app: App, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
+    """Connect to `app` while it waits for its embedded Triton, which does not come."""
+    is_waiting = asyncio.Event()
+
+    async def hang(_: TritonServer) -> str:
+        is_waiting.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    monkeypatch.setattr(TritonServer, "start", hang)
+    starting = asyncio.create_task(app.__aenter__())
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await is_waiting.wait()
+        async with _connect(app, Script(), is_real=False) as harness:
+            yield harness
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _connect(app: App, script: Script, *, is_real: bool) -> AsyncIterator[Harness]:
     async with (
-        app,
         grpc.aio.insecure_channel(app.grpc_address) as channel,
         httpx.AsyncClient(
             base_url=f"http://{app.http_address}",
@@ -85,7 +117,6 @@ async def run_harness(app: App, script: Script, *, is_real: bool) -> AsyncIterat
             timeout=PATIENCE_SECONDS,
         ) as http,
     ):
-        await app.wait_until_serving()
         stub = generation_pb2_grpc.GenerationServiceStub(channel)
         yield Harness(app, stub, channel, http, script, is_real)
 

@@ -182,6 +182,7 @@ class App:
             await self._blobs.start()
             await stack.enter_async_context(self._image_fetcher)
             await stack.enter_async_context(self._webhook_fetcher)
+            self._run(stack, self._ring.follow)  # before anybody can call
             await self._http.start()
             stack.push_async_callback(self._http.stop)
             if self._connect is not None:
@@ -190,11 +191,10 @@ class App:
             await self._connect_triton(stack)
             await self._grpc.start()
             stack.push_async_callback(self._grpc.stop)
-            await self._start_triton(stack)
-            self._run(stack, self._ring.follow)
             self._run(stack, self._webhooks.deliver)
             self._run(stack, self._workers.tidy)
             self._run(stack, self._library.tidy)
+            await self._start_triton(stack)  # it takes minutes, in which the ports answer
             self._run(stack, self._workers.work)
             # First at the end.
             stack.push_async_callback(self._drain)

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import shutil
 import time
 import tracemalloc
 from datetime import UTC, datetime
@@ -17,7 +18,15 @@ import grpc
 import pytest
 from fakes.backend import FakeBackend
 from fakes.script import Script
-from harness import Harness, Refusal, describe_red_circle, read_refusal, red_circle_answer, run_harness
+from harness import (
+    Harness,
+    Refusal,
+    describe_red_circle,
+    read_refusal,
+    red_circle_answer,
+    run_harness,
+    run_while_triton_starts,
+)
 from idefics2.v1 import files_pb2, files_pb2_grpc, generation_pb2, requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
 from idefics2_service.keys.records import Key
@@ -162,7 +171,12 @@ def library(uploader: Uploader) -> Library:
 def blobs(uploader: Uploader) -> Callable[[], list[Path]]:
     """List all that lies in its folder of files."""
     root = uploader.service.app._settings.data.folder / "files"
-    return lambda: sorted(Path(place, name) for place, _, names in os.walk(root) for name in names)
+    return lambda: files_under(root)
+
+
+def files_under(root: Path) -> list[Path]:
+    """List all that lies in a folder and those below it, while others may change it."""
+    return sorted(Path(place, name) for place, _, names in os.walk(root) for name in names)
 
 
 @pytest.fixture
@@ -332,6 +346,19 @@ async def test_a_file_is_forgotten_after_its_time(
     await library.sweep()
     assert blobs() == []
     assert (await uploader.upload()).id != file.id
+
+
+async def test_a_file_is_forgotten_after_its_time_also_while_triton_starts(
+    uploader: Uploader, make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await uploader.upload()
+    shutil.copytree(uploader.service.app._settings.data.folder / "files", tmp_path / "files")
+    app = App(make_settings(data__folder=str(tmp_path)))
+    let_pass(app._library, DAY_SECONDS + 1)
+    async with run_while_triton_starts(app, monkeypatch):
+        async for _ in patience():
+            if not files_under(tmp_path / "files"):
+                break
 
 
 async def test_a_file_that_was_uploaded_again_outlives_its_first_time(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from harness import (
     read_refusal,
     red_circle_answer,
     run_harness,
+    run_while_triton_starts,
     talk_without_end,
 )
 from idefics2.v1 import files_pb2, files_pb2_grpc, requests_pb2, requests_pb2_grpc
@@ -393,6 +394,29 @@ async def call_until_refused(caller: Caller) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             await caller.list()
+
+
+async def test_the_file_of_keys_is_followed_while_triton_starts(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring_module, "LOOK_AGAIN_SECONDS", 0.01)
+    file, now = KeyFile(tmp_path / "keys.json"), datetime.now(UTC)
+    anna_key = create(file, "anna", now).text
+    settings = make_settings(api__key=None, api__keys_file=str(tmp_path / "keys.json"))
+    async with run_while_triton_starts(App(settings), monkeypatch) as service:
+        revoke(file, "anna", now)
+        refusal = await refusal_of(call_until_refused(Caller(service, anna_key)))
+        assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_REVOKED")
+        await call_until_let_in(Caller(service, create(file, "bert", now).text))
+
+
+async def call_until_let_in(caller: Caller) -> None:
+    """Call again and again, as long as it is refused."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            with suppress(grpc.aio.AioRpcError):
+                await caller.list()
+                return
 
 
 async def test_a_key_that_is_revoked_in_mid_flight_hears_no_more(

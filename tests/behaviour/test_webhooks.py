@@ -19,7 +19,13 @@ from faces.places import FACES
 from fakes.backend import FakeBackend
 from fakes.hook import PATIENCE_SECONDS, Hook, run_hook, signed_message
 from fakes.script import Answer, Script
-from harness import MakeSettings, describe_red_circle, red_circle_answer, run_harness
+from harness import (
+    MakeSettings,
+    describe_red_circle,
+    red_circle_answer,
+    run_harness,
+    run_while_triton_starts,
+)
 from idefics2.v1 import requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
 from idefics2_service.fetcher import Fetcher
@@ -160,6 +166,17 @@ async def test_a_call_that_cannot_be_written_is_given_up_like_one_that_nobody_he
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (await harness.app._store.statistics()).num_deliveries or not given_up(harness):
                 pass
+
+
+async def test_who_waits_in_vain_while_triton_starts_is_told(
+    make_settings: MakeSettings, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(fetch__allowed_networks="127.0.0.0/8", fetch__ports=str(hook.port))
+    async with run_while_triton_starts(App(settings), monkeypatch) as harness:
+        face = FACES["rpc"](harness)
+        await face.submit(ask(), webhook_url=hook.url, start_timeout_seconds=0.05)
+        body, _ = await hook.next_call()
+        assert "START_TIMEOUT" in body.decode()
 
 
 async def test_what_a_stopped_service_owes_is_told_by_the_next(
