@@ -149,14 +149,14 @@ class Gate:
         return self._budget.hold(key_id, 0)
 
     def check(self, key: Key) -> None:
-        """Look whether a key is still in force: what was let in may take long.
+        """Look whether a key is still in force, by the secret that it was let in with: a call may take long.
 
         Raises:
             Unauthenticated: it is not.
 
         """
         with self._counting_refusals():
-            self._ring.find(key.id)
+            self._ring.confirm(key)
 
     def _check_allowed(self, key: Key, face: Face) -> None:
         if face not in key.faces:

@@ -190,6 +190,7 @@ def as_other(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
         monkeypatch.setattr(interceptor, "Caller", Caller)
         monkeypatch.setattr(KeyRing, "find", lambda *_: Key(id=OTHER, hashes=(NOWHERE,), created_at=NOW))
+        monkeypatch.setattr(KeyRing, "confirm", lambda *_: None)
 
     return change
 

@@ -14,7 +14,8 @@ from faces.web import BODY, QUEUE, RUN, Web
 from fakes.script import Answer
 from harness import Harness, MakeSettings, red_circle_answer, run_harness
 from idefics2_service.app import App
-from idefics2_service.keys.changes import create, revoke
+from idefics2_service.events import TextDelta
+from idefics2_service.keys.changes import create, revoke, rotate
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.keys.records import Face, Limits
 from pictures import RED_CIRCLE, red_circle
@@ -59,6 +60,11 @@ class Door:
     def revoke(self, key_id: str) -> None:
         """Take a key back, and let the service know it."""
         revoke(self._file, key_id, datetime.now(UTC))
+        self.service.app._ring.refresh()
+
+    def rotate(self, key_id: str, *, at_once: bool = False) -> None:
+        """Give a key another secret, and let the service know it."""
+        rotate(self._file, key_id, at_once=at_once)
         self.service.app._ring.refresh()
 
 
@@ -277,26 +283,64 @@ async def test_an_answer_to_a_key_that_was_revoked_meanwhile_is_kept_back(
     assert RED_CIRCLE not in response.text
 
 
-async def test_a_key_that_is_revoked_in_mid_flight_hears_no_more(
-    door: Door, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go_on, generate, anna = asyncio.Event(), backend.generate, door.caller("anna")
+@pytest.fixture
+def pieces(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
+    """What each answer waits for after each piece of its text."""
+    pieces, generate = asyncio.Semaphore(0), backend.generate
 
     async def pause(request: Any) -> AsyncIterator[Any]:
         async for event in generate(request):
             yield event
-            if getattr(event, "num_generated_tokens", 0) == 1:
-                await go_on.wait()
+            if isinstance(event, TextDelta):
+                await pieces.acquire()
 
     monkeypatch.setattr(backend, "generate", pause)
+    return pieces
+
+
+async def test_a_key_that_is_revoked_in_mid_flight_hears_no_more(
+    door: Door, pieces: asyncio.Semaphore
+) -> None:
     door.service.expect(Answer(("first", "second")))
-    async with anna.stream("POST", f"{RUN}/stream", json=BODY) as response:
+    async with door.caller("anna").stream("POST", f"{RUN}/stream", json=BODY) as response:
         lines = response.aiter_lines()
         assert "first" in await anext(lines)
         door.revoke("anna")
-        go_on.set()
-        with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
-            assert not [line async for line in lines if "second" in line]
+        pieces.release()
+        await check_broken_off(lines, "second")
+
+
+async def check_broken_off(lines: AsyncIterator[str], text: str) -> None:
+    """Check that a stream is cut before some text."""
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+        assert not [line async for line in lines if text in line]
+
+
+async def test_who_showed_a_secret_that_was_ended_at_once_hears_no_more(
+    door: Door, pieces: asyncio.Semaphore
+) -> None:
+    door.service.expect(Answer(("first", "second")))
+    async with door.caller("anna").stream("POST", f"{RUN}/stream", json=BODY) as response:
+        lines = response.aiter_lines()
+        assert "first" in await anext(lines)
+        door.rotate("anna", at_once=True)
+        pieces.release()
+        await check_broken_off(lines, "second")
+
+
+async def test_who_showed_the_older_secret_hears_on_as_long_as_it_is_good(
+    door: Door, pieces: asyncio.Semaphore
+) -> None:
+    door.service.expect(Answer(("first", "second", "third")))
+    async with door.caller("anna").stream("POST", f"{RUN}/stream", json=BODY) as response:
+        lines = (line async for line in response.aiter_lines() if line)
+        assert "first" in await anext(lines)
+        door.rotate("anna")
+        pieces.release()
+        assert "second" in await anext(lines)
+        door.rotate("anna")
+        pieces.release()
+        await check_broken_off(lines, "third")
 
 
 async def test_no_secret_is_told_or_logged(

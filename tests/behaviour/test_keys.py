@@ -27,8 +27,9 @@ from harness import (
 )
 from idefics2.v1 import files_pb2, files_pb2_grpc, requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
+from idefics2_service.events import TextDelta
 from idefics2_service.keys import ring as ring_module
-from idefics2_service.keys.changes import create, revoke
+from idefics2_service.keys.changes import create, revoke, rotate
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.keys.records import Face, Limits
 from pictures import RED_CIRCLE, red_circle
@@ -419,33 +420,68 @@ async def call_until_let_in(caller: Caller) -> None:
                 return
 
 
-async def test_a_key_that_is_revoked_in_mid_flight_hears_no_more(
-    door: Door, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go_on = asyncio.Event()
-    generate = backend.generate
+@pytest.fixture
+def pieces(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
+    """What each answer waits for after each piece of its text."""
+    pieces, generate = asyncio.Semaphore(0), backend.generate
 
     async def pause(request: Any) -> AsyncIterator[Any]:
         async for event in generate(request):
             yield event
-            if getattr(event, "num_generated_tokens", 0) == 1:
-                await go_on.wait()
+            if isinstance(event, TextDelta):
+                await pieces.acquire()
 
     monkeypatch.setattr(backend, "generate", pause)
+    return pieces
+
+
+async def test_a_key_that_is_revoked_in_mid_flight_hears_no_more(
+    door: Door, pieces: asyncio.Semaphore
+) -> None:
     door.service.script.add(Answer(("first", "second")))
-    anna = door.caller("anna")
-    running = anna.stream()
+    running = door.caller("anna").stream()
     await read_until_text(running)
     revoke(door.file, "anna", datetime.now(UTC))
     door.look()
-    go_on.set()
-
-    async def read_on() -> None:
-        async for event in running:
-            assert not event.HasField("text_delta"), event
-
-    refusal = await refusal_of(read_on())
+    pieces.release()
+    refusal = await refusal_of(read_no_text(running))
     assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_REVOKED")
+
+
+async def read_no_text(call: Any) -> None:
+    """Read events to the end; none may have text."""
+    async for event in call:
+        assert not event.HasField("text_delta"), event
+
+
+async def test_who_showed_a_secret_that_was_ended_at_once_hears_no_more(
+    door: Door, pieces: asyncio.Semaphore
+) -> None:
+    door.service.script.add(Answer(("first", "second")))
+    running = door.caller("anna").stream()
+    await read_until_text(running)
+    rotate(door.file, "anna", at_once=True)
+    door.look()
+    pieces.release()
+    refusal = await refusal_of(read_no_text(running))
+    assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_INVALID")
+
+
+async def test_who_showed_the_older_secret_hears_on_as_long_as_it_is_good(
+    door: Door, pieces: asyncio.Semaphore
+) -> None:
+    door.service.script.add(Answer(("first", "second", "third")))
+    running = door.caller("anna").stream()
+    await read_until_text(running)
+    rotate(door.file, "anna")
+    door.look()
+    pieces.release()
+    await read_until_text(running)
+    rotate(door.file, "anna")
+    door.look()
+    pieces.release()
+    refusal = await refusal_of(read_no_text(running))
+    assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_INVALID")
 
 
 async def test_an_answer_to_a_key_that_was_revoked_meanwhile_is_kept_back(

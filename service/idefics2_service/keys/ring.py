@@ -7,6 +7,7 @@ import hmac
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from idefics2_service.errors import (
@@ -68,7 +69,7 @@ class KeyRing:
         return len(self._keys)
 
     def authenticate(self, authorization: str | None) -> Key:
-        """Return the key in an `authorization` header.
+        """Return the key in an `authorization` header, as it is now, with no hash but the shown secret's.
 
         Takes as long for an unknown id as for a wrong secret.
 
@@ -87,7 +88,20 @@ class KeyRing:
         known = self._keys.get(shown.id)
         if not _matches(known.hashes if known else (), shown.hash):
             raise _unknown()
-        return self.find(shown.id)
+        return msgspec.structs.replace(self.find(shown.id), hashes=(shown.hash,))
+
+    def confirm(self, key: Key) -> None:
+        """Look whether what `authenticate` returned once would be let in now.
+
+        Raises:
+            ApiKeyInvalid: there is no such key by now, or it has other secrets.
+            ApiKeyRevoked, ApiKeyExpired: its time is over.
+
+        """
+        known = self._keys.get(key.id)
+        if known is None or not set(key.hashes) <= set(known.hashes):
+            raise _unknown()
+        self.find(key.id)
 
     def find(self, key_id: str) -> Key:
         """Return a key as it is now.
