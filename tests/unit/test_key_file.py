@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -156,6 +157,40 @@ def test_a_change_that_cannot_be_written_leaves_the_file_as_it_was(
     with pytest.raises(SettingInvalid, match=r"cannot write .* No space left"):
         create(file, "bert", NOW)
     assert path.read_bytes() == before
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+OTHER_UID, OTHER_GID = 4_321, 4_322
+
+
+@as_root
+@pytest.mark.parametrize("change", [rotate, lambda file, key_id: revoke(file, key_id, NOW)])
+def test_a_file_that_root_changes_stays_its_owners(file: KeyFile, path: Path, change: Any) -> None:
+    create(file, "anna", NOW)
+    os.chown(path, OTHER_UID, OTHER_GID)
+    change(file, "anna")
+    status = path.stat()
+    assert (status.st_uid, status.st_gid) == (OTHER_UID, OTHER_GID)
+    assert stat.S_IMODE(status.st_mode) == 0o600
+
+
+@as_root
+def test_a_file_is_not_taken_from_its_owner(
+    file: KeyFile, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(file, "anna", NOW)
+    os.chown(path, OTHER_UID, OTHER_GID)
+    before = path.read_bytes()
+
+    def fail(*_: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", fail)
+    with pytest.raises(SettingInvalid, match=rf"cannot write .*keys\.json: it belongs to user {OTHER_UID}"):
+        revoke(file, "anna", NOW)
+    assert path.read_bytes() == before
+    assert path.stat().st_uid == OTHER_UID
     assert [found.name for found in path.parent.iterdir()] == [path.name]
 
 

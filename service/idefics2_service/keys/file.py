@@ -93,10 +93,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read: the new one or the old one is there, whole, at any time."""
+    """Write a file that only its owner may read: the new one or the old one is there, whole, at any time.
+
+    Raises:
+        OSError: it cannot be written, or would belong to another user than before.
+
+    """
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
         try:
+            _keep_owner(path, file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -105,6 +111,21 @@ def replace(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
     _sync(path.parent)
+
+
+def _keep_owner(path: Path, descriptor: int) -> None:
+    """Give what takes a file's place to the file's owner: a service could not read what root has changed."""
+    try:
+        before = path.stat()
+    except FileNotFoundError:
+        return
+    if before.st_uid == os.fstat(descriptor).st_uid:
+        return
+    try:
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    except OSError as error:
+        message = f"it belongs to user {before.st_uid}, and only that user or root may change it"
+        raise PermissionError(message) from error
 
 
 def _sync(folder: Path) -> None:
