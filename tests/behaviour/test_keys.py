@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from idefics2_service.uploads.records import StoredFile
+
 PATIENCE_SECONDS = 30
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -500,6 +502,22 @@ async def test_an_answer_to_a_key_that_was_revoked_meanwhile_is_kept_back(
     refusal = await refusal_of(anna.generate())
     assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_REVOKED")
     assert RED_CIRCLE not in refusal.message
+
+
+async def test_an_answer_to_a_key_that_was_revoked_while_its_file_was_completed_is_kept_back(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, anna = door.service.app._library, door.caller("anna")
+    keep = library.keep
+
+    async def revoke_first(file: StoredFile) -> StoredFile:
+        revoke(door.file, "anna", datetime.now(UTC))
+        door.look()
+        return await keep(file)
+
+    monkeypatch.setattr(library, "keep", revoke_first)
+    refusal = await refusal_of(anna.upload(red_circle()))
+    assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_REVOKED")
 
 
 async def test_refusals_are_counted_by_reason_and_hold_no_secret(

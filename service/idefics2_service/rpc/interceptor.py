@@ -191,6 +191,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
             await hear_out(call.messages)
             raise
         await hear_out(call.messages)
+        self._gate.check(key)
         await call.greet()
         return answer
 
