@@ -50,6 +50,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
+_MAX_REPEATED = 80
+"""Characters of what a caller sent. A status is a trailer, and gRPC's clients take none beyond 16 KiB."""
+
+
+def _cut(given: object) -> str:
+    """Write the beginning of what a caller sent, in ASCII: in a trailer, other characters are many."""
+    return str(given)[:_MAX_REPEATED].encode("ascii", "backslashreplace").decode()[:_MAX_REPEATED]
+
+
 class ServiceError(Exception):
     """What a caller is told."""
 
@@ -105,7 +114,8 @@ class ValueOutOfRange(InvalidInput):
     @classmethod
     def of(cls, field: str, bound: str, value: object) -> ValueOutOfRange:
         """Say that `field` must be `bound`, not `value`."""
-        return cls(f"{field} must be {bound}, not {value}", field=field, bound=bound, value=str(value))
+        told = _cut(value)
+        return cls(f"{field} must be {bound}, not {told}", field=field, bound=bound, value=told)
 
 
 class PromptMissing(InvalidInput):
@@ -254,8 +264,9 @@ class FileMismatch(InvalidInput):
     @classmethod
     def of(cls, field: str, announced: object, received: object) -> FileMismatch:
         """Say that `field` was announced as one thing and came as another."""
+        announced, received = _cut(announced), _cut(received)
         message = f"{field}: {announced} was announced, {received} came"
-        return cls(message, field=field, announced=str(announced), received=str(received))
+        return cls(message, field=field, announced=announced, received=received)
 
 
 class FileDigestInvalid(InvalidInput):
@@ -424,8 +435,9 @@ class FileNotUploaded(ServiceError):
     @classmethod
     def of(cls, *missing: str, field: str = "") -> FileNotUploaded:
         """Name every file that is missing, by sha-256, id or URL; `field` is that of the first one."""
-        message = f"this key has no uploaded file {', '.join(missing)}"
-        return cls(message, field=field, missing=",".join(missing))
+        named = [_cut(name) for name in missing]
+        message = f"this key has no uploaded file {', '.join(named)}"
+        return cls(message, field=field, missing=",".join(named))
 
 
 class UploadNotFound(ServiceError):

@@ -478,6 +478,21 @@ async def test_all_files_that_are_missing_are_told_at_once(uploader: Uploader) -
     }
 
 
+async def test_names_of_any_length_are_refused_by_what_is_wrong_with_them(uploader: Uploader) -> None:
+    long = "\U000e0001" * 20_000
+    source = generation_pb2.Image(url=f"idefics2://files/{long}")
+    submission = describe_red_circle(images=[source])
+    for call, reason in (
+        (uploader.get(id=long), "FILE_NOT_UPLOADED"),
+        (uploader.service.generate(submission), "FILE_NOT_UPLOADED"),
+        (uploader.upload(content_type=long), "FILE_MISMATCH"),
+        (uploader.upload(name=long), "VALUE_OUT_OF_RANGE"),
+        (uploader.upload(upload_id=long), "VALUE_OUT_OF_RANGE"),
+        (uploader.upload(sha256=long), "FILE_DIGEST_INVALID"),
+    ):
+        assert (await refuse(call)).reason == reason
+
+
 async def test_an_uploaded_file_has_the_bounds_of_any_image(uploader: Uploader) -> None:
     await uploader.upload()
     request = describe_red_circle(image_sha256=SHA256, images=[], max_image_bytes=100)

@@ -113,6 +113,15 @@ async def test_health_is_served_without_a_key(service: Harness, name: str) -> No
     assert (await fetch(service, "/healthz/ready"))[0] == 200
 
 
+async def test_a_service_that_is_not_here_is_not_found_however_long_its_name(
+    on_fake_backend: Harness,
+) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(on_fake_backend.channel)
+    with pytest.raises(grpc.aio.AioRpcError, match="no service 'xxx") as caught:
+        await stub.Check(health_pb2.HealthCheckRequest(service="x" * 20_000))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
 async def test_metrics_tell_of_answers_and_refusals(service: Harness) -> None:
     service.expect(red_circle_answer())
     await service.generate(describe_red_circle())

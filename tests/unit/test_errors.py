@@ -11,6 +11,8 @@ from google.rpc import code_pb2, error_details_pb2
 from idefics2.v1 import error_reason_pb2
 from idefics2_service import errors
 from idefics2_service.errors import (
+    FileMismatch,
+    FileNotUploaded,
     InternalError,
     InvalidInput,
     PromptMissing,
@@ -226,6 +228,17 @@ def test_a_number_out_of_range_names_field_bound_and_value() -> None:
     error = ValueOutOfRange.of("top_k", "1 to 1000", 0)
     assert error.message == "top_k must be 1 to 1000, not 0"
     assert error.metadata == {"field": "top_k", "bound": "1 to 1000", "value": "0"}
+
+
+@pytest.mark.parametrize("letter", ["x", " ", "\n", "\x7f", "\u00e9", "\U0001f600", "\U000e0001", "\ud800"])
+def test_what_a_caller_sent_is_not_repeated_whole_since_a_status_is_a_trailer(letter: str) -> None:
+    text = letter * 20_000
+    for error in (
+        FileNotUploaded.of(*(f"{number}{text}" for number in range(8)), field="images[0].url"),
+        FileMismatch.of("start.content_type", text, text),
+        ValueOutOfRange.of("start.name", "0 to 255 bytes", repr(text)),
+    ):
+        assert make_status(error).ByteSize() <= 4_096
 
 
 def test_the_docstring_draws_every_class_and_no_other() -> None:
