@@ -230,7 +230,12 @@ async def test_no_number_of_open_calls_keeps_a_key_from_cancelling(
 async def test_files_that_do_not_fit_are_refused_until_others_are_given_back(
     make_settings: MakeSettings, tmp_path: Path
 ) -> None:
-    small = {"limits__max_images": 1, "limits__max_image_bytes": 200_000, "grpc__max_receive_bytes": 300_000}
+    small = {
+        "limits__max_images": 1,
+        "limits__max_image_bytes": 200_000,
+        "grpc__max_receive_bytes": 300_000,
+        "http__max_receive_bytes": 300_000,
+    }
     async with open_hall(make_settings, tmp_path, gate__max_held_bytes=1_000_000, **small) as hall:
         large = describe_red_circle(images=[generation_pb2.Image(data=red_circle() + bytes(150_000))])
         held = [hall.ask(hall.anna, large) for _ in range(3)]
@@ -403,8 +408,9 @@ async def test_a_message_that_is_slow_to_come_counts_as_the_largest(
     monkeypatch.setattr(streams, "_AT_ONCE_SECONDS", STALL_SECONDS)
     largest = 6 * 2**20
     least = {"limits__max_images": 1, "limits__max_image_bytes": 100_000, "gate__max_held_bytes": 14 * 2**20}
+    least |= dict.fromkeys(("grpc__max_receive_bytes", "http__max_receive_bytes"), largest)
     async with (
-        open_hall(make_settings, tmp_path, grpc__max_receive_bytes=largest, **least) as hall,
+        open_hall(make_settings, tmp_path, **least) as hall,
         lay_cable(hall.service.app.grpc_address) as (cable, address),
         grpc.aio.insecure_channel(address) as channel,
     ):

@@ -681,7 +681,12 @@ async def test_what_is_held_of_an_upload_counts_for_its_key(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()  # so that all of the picture may be held
-    least = {"grpc__max_receive_bytes": 1_000, "limits__max_images": 1, "limits__max_image_bytes": 50_000}
+    least = {
+        "grpc__max_receive_bytes": 1_000,
+        "http__max_receive_bytes": 1_000,
+        "limits__max_images": 1,
+        "limits__max_image_bytes": 50_000,
+    }
     app, script = App(make_settings(gate__max_held_bytes=150_000, **least), FakeBackend(Script())), Script()
     async with run_harness(app, script, is_real=False) as harness:
         uploader = Uploader(harness)

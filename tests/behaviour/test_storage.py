@@ -204,7 +204,12 @@ async def test_who_brings_a_file_takes_a_place_of_the_key_that_announced_it(
 
 
 async def test_what_is_held_of_a_file_on_its_way_counts_for_the_key(make_settings: MakeSettings) -> None:
-    least = {"grpc__max_receive_bytes": 1_000, "limits__max_images": 1, "limits__max_image_bytes": 50_000}
+    least = {
+        "grpc__max_receive_bytes": 1_000,
+        "http__max_receive_bytes": 1_000,
+        "limits__max_images": 1,
+        "limits__max_image_bytes": 50_000,
+    }
     async with serve(make_settings, gate__max_held_bytes=150_000, **least) as client:
         ids = [await client.initiate() for _ in range(2)]
         to_cdn = f"{client.base}/cdn/files/upload"
@@ -227,7 +232,12 @@ async def test_what_is_held_of_a_file_on_its_way_counts_for_the_key(make_setting
 async def test_parts_are_joined_within_what_the_key_that_announced_them_may_hold(
     make_settings: MakeSettings,
 ) -> None:
-    least = {"grpc__max_receive_bytes": 1_000, "limits__max_images": 1, "limits__max_image_bytes": 50_000}
+    least = {
+        "grpc__max_receive_bytes": 1_000,
+        "http__max_receive_bytes": 1_000,
+        "limits__max_images": 1,
+        "limits__max_image_bytes": 50_000,
+    }
     async with serve(make_settings, gate__max_held_bytes=6 * 2**20, **least) as client:
         ids = [await client.initiate() for _ in range(2)]
         etag = (await client.http.put(f"{ids[0]['upload_url']}/1", content=LARGE)).json()["etag"]
@@ -243,7 +253,12 @@ async def test_parts_are_joined_within_what_the_key_that_announced_them_may_hold
 async def test_a_body_without_a_key_counts_for_the_address_it_comes_from(
     make_settings: MakeSettings,
 ) -> None:
-    least = {"grpc__max_receive_bytes": 1_000, "limits__max_images": 1, "limits__max_image_bytes": 50_000}
+    least = {
+        "grpc__max_receive_bytes": 1_000,
+        "http__max_receive_bytes": 1_000,
+        "limits__max_images": 1,
+        "limits__max_image_bytes": 50_000,
+    }
     async with serve(make_settings, gate__max_held_bytes=30 * 2**20, **least) as client:
         to_join, most = f"{client.base}/cdn/uploads/test/{'0' * 32}/complete", 2**20
         port = int(client.base.rpartition(":")[2])

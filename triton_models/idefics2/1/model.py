@@ -40,8 +40,7 @@ class Stream:
     public_id: str
     sender: Any
     checked_at: float = field(default_factory=time.monotonic)
-    is_broken: bool = False
-    """Whether a piece was not sent: what comes after it must not look like the whole."""
+    is_broken: bool = False  # a piece was not sent: what comes after it must not look like the whole
 
 
 class TritonPythonModel:
@@ -197,6 +196,5 @@ def _read_config(args: dict[str, str]) -> EngineConfig:
         for key, value in json.loads(args["model_config"]).get("parameters", {}).items()
     }
     config = EngineConfig.read(parameters, os.environ, Path(args["model_repository"]))
-    if args["model_instance_kind"] == "GPU":
-        config = config.assign(f"cuda:{args['model_instance_device_id']}")
-    return config
+    has_gpu = args["model_instance_kind"] == "GPU"
+    return config.assign(f"cuda:{args['model_instance_device_id']}") if has_gpu else config
