@@ -255,7 +255,7 @@ async def test_a_body_without_a_key_counts_for_the_address_it_comes_from(
 ) -> None:
     least = {
         "grpc__max_receive_bytes": 1_000,
-        "http__max_receive_bytes": 1_000,
+        "http__max_receive_bytes": 2**20,
         "limits__max_images": 1,
         "limits__max_image_bytes": 50_000,
     }
