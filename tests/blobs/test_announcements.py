@@ -182,6 +182,24 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "PIECE_BYTES", PIECE_BYTES)
 
 
+def let_both_find_no_file(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two who complete a file go on when both have found that nobody did, and all their pieces."""
+    put, both_looked = blobs.put, asyncio.Barrier(2)
+
+    async def put_together(name: str, *data: bytes) -> None:
+        if "/sha256/" in name:
+            await both_looked.wait()
+        await put(name, *data)
+
+    monkeypatch.setattr(blobs, "put", put_together)
+
+
+@pytest.fixture
+def replica(blobs: BlobStore) -> Desk:
+    """Another one over the same store."""
+    return Desk(blobs)
+
+
 @pytest.fixture
 def desk(blobs: BlobStore) -> Desk:
     """One over the store under test."""
@@ -313,6 +331,87 @@ async def test_two_who_bring_the_same_at_once_are_answered_with_one_file(desk: D
     assert first == second
     assert len([name for name in await desk.names() if "/files/" in name]) == 1 + len(first.pieces)
     assert await desk.read(file_id) == PICTURE
+
+
+async def test_two_who_bring_the_same_at_once_on_two_replicas_are_answered_with_one_file(
+    desk: Desk, replica: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id = await desk.announce()
+    let_both_find_no_file(desk.blobs, monkeypatch)
+    first, second = await asyncio.gather(desk.bring(file_id), replica.bring(file_id))
+    assert first == second == await desk.library.find_content(KEY, SHA256)
+    assert await replica.read(file_id) == PICTURE
+    assert len([name for name in await desk.names() if "/files/" in name]) == 1 + len(first.pieces)
+
+
+async def test_two_who_join_the_same_parts_at_once_on_two_replicas_are_answered_with_one_file(
+    desk: Desk, replica: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id = await desk.announce(keep_seconds=600)
+    named = await desk.bring_all(file_id, cut(PICTURE))
+    let_both_find_no_file(desk.blobs, monkeypatch)
+    first, second = await asyncio.gather(desk.complete(file_id, named), replica.complete(file_id, named))
+    assert first == second
+    assert await replica.read(file_id) == PICTURE
+
+
+async def test_of_two_who_bring_something_else_at_once_on_two_replicas_one_is_refused_and_leaves_nothing(
+    desk: Desk, replica: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id = await desk.announce(keep_seconds=600)
+    let_both_find_no_file(desk.blobs, monkeypatch)
+    answers = await asyncio.gather(desk.bring(file_id), replica.bring(file_id, OTHER), return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers) == ["FileAlreadyComplete", "StoredFile"]
+    (file,) = [answer for answer in answers if isinstance(answer, StoredFile)]
+    assert await desk.read(file_id) == (PICTURE if file.sha256 == SHA256 else OTHER)
+    kept = {names.record_name(KEY, file_id), names.content_name(KEY, file.sha256, file_id)}
+    kept |= {names.until_name(KEY, file_id, file.expires_at), *(piece.name for piece in file.pieces)}
+    assert set(await desk.names()) == kept
+
+
+async def test_whose_pieces_another_replica_cleared_is_answered_with_the_file_that_it_kept(
+    desk: Desk, replica: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id = await desk.announce()
+    rest = Slow(PICTURE[700:])
+    coming = asyncio.create_task(
+        replica.announcements.receive(KEY, file_id, None, rest.stream_behind(PICTURE[:700]))
+    )
+    await rest.begun.wait()
+    find = replica.library.find
+
+    async def find_too_early(key_id: str, file_id: str) -> StoredFile | None:
+        monkeypatch.setattr(replica.library, "find", find)
+        found = await find(key_id, file_id)
+        await desk.bring(file_id)
+        return found
+
+    monkeypatch.setattr(replica.library, "find", find_too_early)
+    rest.go_on.set()
+    assert await coming == await desk.library.find(KEY, file_id)
+    assert await desk.read(file_id) == PICTURE
+
+
+async def test_who_is_not_answered_that_a_file_is_kept_finds_that_it_is(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_new = desk.blobs.put_new
+
+    async def lose_the_answer(name: str, *data: bytes) -> bool:
+        assert await put_new(name, *data)
+        return await put_new(name, *data)  # as obstore asks again
+
+    monkeypatch.setattr(desk.blobs, "put_new", lose_the_answer)
+    file = await desk.bring(await desk.announce())
+    assert len([name for name in await desk.names() if "/files/" in name]) == 1 + len(file.pieces)
+    assert await desk.read(file.id) == PICTURE
+
+
+async def test_a_content_leads_to_no_file_of_another_one(desk: Desk) -> None:
+    file = await desk.bring(await desk.announce(), OTHER)
+    await desk.blobs.put(names.content_name(KEY, SHA256, file.id), b"")  # as by who died before it was second
+    assert await desk.library.find_content(KEY, SHA256) is None
+    assert (await desk.upload()).sha256 == SHA256
 
 
 async def test_of_two_who_bring_something_else_at_once_one_is_refused(desk: Desk) -> None:
@@ -637,13 +736,11 @@ async def test_a_store_that_fails_in_the_end_leaves_nothing_that_looks_whole(
     file_id, parts = await desk.announce(), cut(PICTURE)
     named = await desk.bring_all(file_id, parts)
 
-    def fail_at(word: str) -> Callable[..., Any]:
-        put = desk.blobs.put
-
-        async def fail(name: str, *data: bytes) -> None:
+    def fail_at(word: str, put: Callable[..., Any]) -> Callable[..., Any]:
+        async def fail(name: str, *data: bytes) -> Any:
             if word in name:
                 raise FileStoreUnavailable("the disk of uploaded files failed")
-            await put(name, *data)
+            return await put(name, *data)
 
         return fail
 
@@ -653,7 +750,8 @@ async def test_a_store_that_fails_in_the_end_leaves_nothing_that_looks_whole(
         ("etag", desk.bring_part(file_id, 2, OTHER)),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(desk.blobs, "put", fail_at(word))
+            for put in (desk.blobs.put, desk.blobs.put_new):
+                patch.setattr(desk.blobs, put.__name__, fail_at(word, put))
             await refuse(FileStoreUnavailable, call)
         assert await desk.library.find(KEY, file_id) is None
     assert (await desk.complete(file_id, named)).sha256 == SHA256

@@ -84,6 +84,28 @@ async def test_a_blob_is_replaced_as_a_whole(blobs: BlobStore) -> None:
     assert await blobs.get(NAME) == new
 
 
+async def test_what_is_put_as_new_takes_no_place_of_what_is_there(blobs: BlobStore) -> None:
+    assert await blobs.put_new(NAME, b"one", b"1")
+    assert not await blobs.put_new(NAME, b"two")
+    assert await blobs.get(NAME) == b"one1"
+    await blobs.put(NAME, b"three")
+    assert not await blobs.put_new(NAME, b"four")
+    assert [blob.size_bytes for blob in await blobs.list_blobs("anna")] == [len(b"three")]
+    await blobs.delete(NAME)
+    assert await blobs.put_new(NAME, b"five")
+    assert await blobs.get(NAME) == b"five"
+
+
+async def test_of_many_who_put_something_new_at_the_same_time_one_is_told_that_it_is_kept(
+    blobs: BlobStore,
+) -> None:
+    for number in range(5):
+        name = f"anna/files/3f/{number}/record"
+        are_kept = await asyncio.gather(*(blobs.put_new(name, b"%d" % which) for which in range(8)))
+        assert sorted(are_kept) == [False] * 7 + [True]
+        assert await blobs.get(name) == b"%d" % are_kept.index(True)
+
+
 async def test_what_was_deleted_is_nothing_and_may_be_put_again(blobs: BlobStore) -> None:
     await blobs.put(NAME, b"one")
     await blobs.put("anna/files/3f/3f09/1", b"two")
@@ -129,6 +151,8 @@ async def test_many_put_and_delete_in_one_folder_at_the_same_time(blobs: BlobSto
         name = f"anna/files/3f/3f09/{number}"
         for _ in range(5):
             await blobs.put(name, b"x")
+            await blobs.delete(name)
+            assert await blobs.put_new(name, b"x")
             await blobs.delete(name)
 
     await asyncio.gather(*(put_and_delete(number) for number in range(8)))

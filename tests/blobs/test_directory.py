@@ -51,7 +51,7 @@ class Diary:
         self._synced: set[Path] = set()
         self._unsafe: dict[Path, set[Path]] = {}
         """What was given a name in a folder since that was made safe."""
-        sync, move, make = os.fsync, os.replace, os.mkdir
+        sync, move, link, make = os.fsync, os.replace, os.link, os.mkdir
 
         def fsync(descriptor: int) -> None:
             sync(descriptor)
@@ -62,21 +62,28 @@ class Diary:
         def replace_(source: Path, target: Path) -> None:
             move(source, target)
             assert Path(source) in self._synced
-            self._name(Path(target))
+            self.note(Path(target))
+            self.named.add(Path(target))
+
+        def link_(source: Path, target: Path) -> None:
+            link(source, target)
+            assert Path(source) in self._synced
+            self.note(Path(target))
             self.named.add(Path(target))
 
         def mkdir(path: Path, mode: int = 0o777) -> None:
             make(path, mode)
-            self._name(Path(path))
+            self.note(Path(path))
 
-        for name, work in (("fsync", fsync), ("replace", replace_), ("mkdir", mkdir)):
-            monkeypatch.setattr(os, name, work)
+        for work in (fsync, replace_, link_, mkdir):
+            monkeypatch.setattr(os, work.__name__.rstrip("_"), work)
 
     def forgotten(self) -> set[Path]:
         """Return what has a name that is not safe, but for what was deleted."""
         return {path for paths in self._unsafe.values() for path in paths if path.exists()}
 
-    def _name(self, path: Path) -> None:
+    def note(self, path: Path) -> None:
+        """Note that something was given a name."""
         self._unsafe.setdefault(path.parent, set()).add(path)
 
 
@@ -100,8 +107,13 @@ async def test_nobody_else_can_read_it(blobs: DirectoryBlobs, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "fault", [(errno.ENOSPC, "is full"), (errno.EDQUOT, "is full"), (errno.EIO, "failed")]
 )
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-@pytest.mark.parametrize("put", ["put", "put_next"])
+@pytest.mark.parametrize(
+    ("put", "call"),
+    [
+        *itertools.product(["put", "put_next"], ["fsync", "replace"]),
+        *itertools.product(["put_new"], ["fsync", "link"]),
+    ],
+)
 async def test_a_disk_that_fails_is_said_and_leaves_nothing_half_written(
     blobs: DirectoryBlobs,
     tmp_path: Path,
@@ -115,14 +127,34 @@ async def test_a_disk_that_fails_is_said_and_leaves_nothing_half_written(
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
+    async def put_another() -> None:
+        if put == "put_new":
+            assert await blobs.put_new(NAME + "0", b"new")
+        else:
+            await (blobs.put(NAME, b"new") if put == "put" else blobs.put_next(NAME, b"new", after=None))
+
     await blobs.put(NAME, b"old")
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
         with pytest.raises(FileStoreUnavailable, match=f"the disk of uploaded files {why}"):
-            await (blobs.put(NAME, b"new") if put == "put" else blobs.put_next(NAME, b"new", after=None))
+            await put_another()
     assert [path.read_bytes() for path in all_files(tmp_path)] == [b"old"]
-    await blobs.put(NAME, b"new")
-    assert await blobs.get(NAME) == b"new"
+    await put_another()
+    assert b"new" in {path.read_bytes() for path in all_files(tmp_path)}
+
+
+async def test_what_is_new_is_safe_before_anybody_hears_of_it(
+    blobs: DirectoryBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diary = Diary(monkeypatch)
+    assert await blobs.put_new(NAME, b"new")
+    assert diary.forgotten() == set()
+    assert set(all_files(tmp_path)) <= diary.named
+    others = tmp_path / "files" / (NAME + "0")
+    others.write_bytes(b"another's, who is killed before it is safe")
+    diary.note(others)
+    assert not await blobs.put_new(NAME + "0", b"new")
+    assert diary.forgotten() == set()
 
 
 async def test_a_blob_whose_turn_is_given_up_leaves_nothing(blobs: DirectoryBlobs, tmp_path: Path) -> None:

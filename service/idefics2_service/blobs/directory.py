@@ -8,7 +8,8 @@ import os
 import time
 import uuid
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -28,6 +29,7 @@ _INCOMING = ".incoming"
 """Folder of what is being written; no name of a blob begins with a dot."""
 _STALE_SECONDS = 3600.0
 """Nobody writes one blob for so long: who did was killed."""
+_T = TypeVar("_T")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -54,6 +56,11 @@ class DirectoryBlobs:
         with _naming_faults():
             await _run(self._write, self._root / name, data)
 
+    async def put_new(self, name: str, *data: Data) -> bool:
+        """As BlobStore.put_new."""
+        with _naming_faults():
+            return await _run(self._write_new, self._root / name, data)
+
     async def put_next(self, name: str, *data: Data, after: Future[None] | None) -> None:
         """As BlobStore.put_next: several are written at a time, but get their names one after the other."""
         temporary = self._draw_temporary()
@@ -62,7 +69,7 @@ class DirectoryBlobs:
                 await _run(_write_durably, temporary, data)
                 if after is not None:
                     await asyncio.shield(after)
-                await _run(self._move, temporary, self._root / name)
+                await _run(_move, temporary, self._root / name)
             except BaseException:
                 await _run(_unlink, temporary)
                 raise
@@ -113,20 +120,21 @@ class DirectoryBlobs:
         temporary = self._draw_temporary()
         try:
             _write_durably(temporary, data)
-            self._move(temporary, path)
+            _move(temporary, path)
         except BaseException:
             _unlink(temporary)
             raise
         _sync_folder(path.parent)
 
-    @staticmethod
-    def _move(temporary: Path, path: Path) -> None:
-        """Give a blob its name; again where somebody just removed the folder, since it was empty."""
-        while True:
-            with suppress(FileNotFoundError):
-                _make_folder(path.parent)
-                temporary.replace(path)
-                return
+    def _write_new(self, path: Path, data: Sequence[Data]) -> bool:
+        temporary = self._draw_temporary()
+        try:
+            _write_durably(temporary, data)
+            is_new = _link(temporary, path)
+        finally:
+            _unlink(temporary)
+        _sync_folder(path.parent)  # also for another's: who is told of that one counts on it
+        return is_new
 
     def _remove(self, names: tuple[str, ...]) -> None:
         for name in names:
@@ -150,11 +158,11 @@ class DirectoryBlobs:
                     yield Blob(str(path.relative_to(self._root)), facts.st_size, facts.st_mtime)
 
 
-async def _run(work: Callable[..., None], *args: object) -> None:
+async def _run(work: Callable[..., _T], *args: object) -> _T:
     """Work in a thread, which cannot be cancelled: who is comes back after it, so that it can delete."""
     working = asyncio.create_task(asyncio.to_thread(work, *args))
     try:
-        await asyncio.shield(working)
+        return await asyncio.shield(working)
     except asyncio.CancelledError:
         await asyncio.wait((working,))
         raise
@@ -170,6 +178,29 @@ def _write_durably(path: Path, data: Sequence[Data]) -> None:
         file.writelines(data)
         file.flush()
         os.fsync(descriptor)
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """Give a blob its name, in place of another that has it."""
+    _give_name(temporary.replace, path)
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    """Give a blob a second name, unless another blob has it; tell which."""
+    try:
+        _give_name(partial(os.link, temporary), path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _give_name(work: Callable[[Path], object], path: Path) -> None:
+    """Work on a name; again where somebody just removed its folder, since it was empty."""
+    while True:
+        with suppress(FileNotFoundError):
+            _make_folder(path.parent)
+            work(path)
+            return
 
 
 def _make_folder(folder: Path) -> None:

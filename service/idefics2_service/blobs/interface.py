@@ -48,6 +48,14 @@ class BlobStore(Protocol):
         """Keep a blob, all `data` behind each other, in place of the one of the same name."""
         ...
 
+    async def put_new(self, name: str, *data: Data) -> bool:
+        """Keep a blob as `put` does, if there is none of its name; of several at once, anywhere, one is.
+
+        Returns whether it was kept. Where an answer of the store's was lost on its way, it may have been, and
+        this says no all the same: what is there says whose it is.
+        """
+        ...
+
     async def put_next(self, name: str, *data: Data, after: Future[None] | None) -> None:
         """Keep a blob that follows one of the same folder: it is never there before that one.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import obstore
 import structlog
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from idefics2_service.blobs.interface import Blob
@@ -69,6 +69,15 @@ class S3Blobs:
         """As BlobStore.put: one request, so that there is nothing of it or all."""
         with _naming_faults():
             await obstore.put_async(self._store, name, data, use_multipart=False)
+
+    async def put_new(self, name: str, *data: Data) -> bool:
+        """As BlobStore.put_new: `If-None-Match: *`, which the server has to know."""
+        with _naming_faults():
+            try:
+                await obstore.put_async(self._store, name, data, use_multipart=False, mode="create")
+            except AlreadyExistsError:
+                return False
+        return True
 
     async def put_next(self, name: str, *data: Data, after: Future[None] | None) -> None:
         """As BlobStore.put_next: one after the other, for what is there cannot be given its name later."""

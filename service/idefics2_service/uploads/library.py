@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 _TIDY_SECONDS = 60.0
+_PIECE_GONE = "a piece of the file was forgotten before all had come: begin anew"
 
 
 class Library:
@@ -70,7 +71,9 @@ class Library:
         """Return a key's file by the sha-256 of its bytes, in lower case: of several the one that lasts."""
         blobs = await self._blobs.list_blobs(names.content_folder(key_id, sha256))
         found = await asyncio.gather(*(self.find(key_id, names.last_of(blob.name)) for blob in blobs))
-        return max(filter(None, found), key=lambda file: file.expires_at, default=None)
+        # Not what somebody leads to who died between this and a record that another was first with.
+        files = [file for file in found if file is not None and file.sha256 == sha256]
+        return max(files, key=lambda file: file.expires_at, default=None)
 
     async def read(self, file: StoredFile) -> bytes:
         """Return all bytes of a file; whoever asks has room for them.
@@ -121,7 +124,8 @@ class Library:
             known = await self.find_content(file.key_id, file.sha256)
             self._tell("new" if known is None else "known", file.size_bytes)
             if known is None:
-                await self._check_pieces(file)
+                if not await self._has_pieces(file):
+                    raise UploadNotFound(_PIECE_GONE)
                 await self._put(file)
                 return file
             kept = replace(known, expires_at=max(known.expires_at, file.expires_at))
@@ -141,10 +145,8 @@ class Library:
 
         """
         async with self._locks[file.key_id]:
-            known = await self.find(file.key_id, file.id)
-            if known is None:
-                await self._check_pieces(file)
-                await self._put(file)
+            known = await self.find(file.key_id, file.id) or await self._keep_first(file)
+            if known == file:
                 self._tell("new", file.size_bytes)
                 with suppress(FileStoreUnavailable):  # then it is forgotten with the file
                     await self._clear(file)
@@ -173,8 +175,7 @@ class Library:
             # First the record: no half is ever seen.
             await self._blobs.delete(names.record_name(file.key_id, file.id))
             blobs = await self._blobs.list_blobs(names.file_folder(file.key_id, file.id))
-            pointer = names.content_name(file.key_id, file.sha256, file.id)
-            await self._blobs.delete(pointer, *(blob.name for blob in blobs))
+            await self._blobs.delete(_pointer(file), *(blob.name for blob in blobs))
 
     async def list_page(
         self, key_id: str, limit: int, after: str = ""
@@ -228,18 +229,42 @@ class Library:
         await self._blobs.delete(names.record_name(file.key_id, file.id))
         raise FileNotUploaded.of(file.id)
 
-    async def _check_pieces(self, file: StoredFile) -> None:
-        """Check that all pieces are there: of an upload that paused for too long, some were forgotten."""
+    async def _keep_first(self, file: StoredFile) -> StoredFile:
+        """Keep an announced file, unless another replica was first; return what is kept.
+
+        Only who was first may clear: whoever else did would take the pieces of the file.
+        """
+        if await self._has_pieces(file) and await self._put_new(file):
+            return file
+        # Another replica's: its record was there before it cleared our pieces.
+        known = await self.find(file.key_id, file.id)
+        if known is None:
+            raise UploadNotFound(_PIECE_GONE)
+        if known != file:  # else our own, of which we were not answered
+            with suppress(FileStoreUnavailable):  # then it is forgotten with the file
+                await self._blobs.delete(*({_pointer(file), _until(file)} - {_pointer(known), _until(known)}))
+        return known
+
+    async def _has_pieces(self, file: StoredFile) -> bool:
+        """Tell whether all pieces are there: of an upload that paused for too long, some were forgotten."""
         blobs = await self._blobs.list_blobs(names.file_folder(file.key_id, file.id))
-        if not {blob.name for blob in blobs}.issuperset(piece.name for piece in file.pieces):
-            raise UploadNotFound("a piece of the file was forgotten before all had come: begin anew")
+        return {blob.name for blob in blobs}.issuperset(piece.name for piece in file.pieces)
 
     async def _put(self, file: StoredFile) -> None:
-        """Keep what is known of a file; its record last, for it makes the file one."""
-        await self._blobs.put(names.content_name(file.key_id, file.sha256, file.id), b"")
+        """Keep what is known of a file."""
+        await self._prepare(file)
+        await self._blobs.put(names.record_name(file.key_id, file.id), encode_file(file))
+
+    async def _put_new(self, file: StoredFile) -> bool:
+        """Keep what is known of a file whose id has no record yet; tell whether it was kept."""
+        await self._prepare(file)
+        return await self._blobs.put_new(names.record_name(file.key_id, file.id), encode_file(file))
+
+    async def _prepare(self, file: StoredFile) -> None:
+        """Keep what leads to a file; its record comes last, for it makes the file one."""
+        await self._blobs.put(_pointer(file), b"")
         if file.expires_at < self.clock() + self._settings.keep_seconds - _TIDY_SECONDS:
             await self._blobs.put(_until(file), b"")
-        await self._blobs.put(names.record_name(file.key_id, file.id), encode_file(file))
 
     async def _clear(self, file: StoredFile) -> None:
         """Forget what else came under a file's id."""
@@ -268,6 +293,10 @@ def check_same(known: StoredFile, sha256: str) -> StoredFile:
         message = f"the file {known.id} is complete, and other bytes came: announce another file for them"
         raise FileAlreadyComplete(message)
     return known
+
+
+def _pointer(file: StoredFile) -> str:
+    return names.content_name(file.key_id, file.sha256, file.id)
 
 
 def _until(file: StoredFile) -> str:
