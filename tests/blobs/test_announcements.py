@@ -635,6 +635,61 @@ async def test_a_file_is_kept_for_as_long_as_was_asked_for_and_no_longer_than_is
     assert await desk.names() == []
 
 
+@pytest.mark.parametrize("call", ["get", "delete", "list_blobs"])
+async def test_what_cannot_be_tidied_holds_up_nothing_else(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    files = [await desk.bring(await desk.announce(), data) for data in (PICTURE, OTHER)]
+    first, second = sorted(files, key=lambda file: file.id)
+    later = await desk.uploads.receive("bert", UploadStart(len(OTHER)), stream(OTHER))
+    desk.let_pass(SETTINGS.keep_seconds + CLOCK_SKEW_SECONDS)
+    work = getattr(desk.blobs, call)
+
+    async def fail(*blob_names: str) -> Any:
+        if any(f"/{first.id}" in name for name in blob_names) or blob_names == (names.files_folder(KEY),):
+            raise FileStoreUnavailable("the disk of uploaded files failed")
+        return await work(*blob_names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.blobs, call, fail)
+        await desk.library.sweep()
+    left = {names.last_of(names.folder_of(blob)) for blob in await desk.blobs.list_blobs(f"{KEY}/files")}
+    assert left == ({first.id, second.id} if call == "list_blobs" else {first.id})
+    assert await desk.blobs.list_blobs(later.key_id) == []
+    await desk.library.sweep()
+    assert await desk.names() == []
+
+
+@pytest.mark.parametrize(
+    "record", [b"", b"{", b"{}", b"null", b'{"key_id":"\xff"}', b"\0" * 512, b"[" * 100_000]
+)
+async def test_a_file_whose_record_is_damaged_is_none_and_is_forgotten_in_its_time(
+    desk: Desk, record: bytes
+) -> None:
+    damaged, whole = [await desk.bring(await desk.announce()) for _ in range(2)]
+    await desk.blobs.put(names.record_name(KEY, damaged.id), record)
+    assert await desk.library.find(KEY, damaged.id) is None
+    assert await desk.library.find_content(KEY, SHA256) == whole
+    assert await desk.library.list_page(KEY, 10) == ([whole], None)
+    before = await desk.names()
+    await desk.library.sweep()
+    assert await desk.names() == before
+    desk.let_pass(SETTINGS.keep_seconds + CLOCK_SKEW_SECONDS)
+    await desk.library.sweep()
+    assert await desk.names() == []
+
+
+async def test_what_is_not_ours_or_is_damaged_ends_no_tidying(desk: Desk) -> None:
+    pointer = names.upload_name(KEY, "mine")
+    for name in (names.files_folder(KEY) + "/stray", pointer, "lost.found/files/3f/3f09/stray"):
+        await desk.blobs.put(name, b"\xff")
+    later = await desk.uploads.receive("bert", UploadStart(len(OTHER)), stream(OTHER))
+    desk.let_pass(SETTINGS.keep_seconds + CLOCK_SKEW_SECONDS)
+    await desk.library.sweep()
+    assert await desk.blobs.list_blobs(later.key_id) == []
+    assert pointer not in await desk.names()
+
+
 async def test_who_wants_a_content_for_less_long_takes_nothing_from_who_wants_it_longer(desk: Desk) -> None:
     short = await desk.upload(keep_seconds=600)
     assert short.expires_at - short.created_at == 600

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NAME = "anna/files/3f/3f09/0"
 PICTURE = encode(draw_red_circle(), "BMP")  # 90 kB
 OF_OTHERS = 0o077
+CLOCK_SKEW_SECONDS = 5
 NUM_KEPT = 5
 """Files that a disk takes before it is full for a moment."""
 
@@ -210,6 +211,30 @@ async def test_nothing_is_told_of_an_upload_before_its_bytes_and_its_names_are_s
     assert diary.forgotten() == set()
     assert await library.read(file) == PICTURE
     assert set(all_files(tmp_path)) <= diary.named
+
+
+async def test_a_file_that_the_disk_cannot_forget_holds_up_no_other_one(
+    blobs: DirectoryBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = FileSettings()
+    library = Library(blobs, settings)
+    uploads = Uploads(blobs, library, settings, FileQuotas(blobs, settings))
+    for key_id in ("anna", "bert"):
+        await uploads.receive(key_id, UploadStart(len(PICTURE)), stream(PICTURE))
+    library.clock = lambda: time.time() + settings.keep_seconds + CLOCK_SKEW_SECONDS
+    unlink = os.unlink
+
+    def fail(path: Path) -> None:
+        if "anna" in path.parts:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", fail)
+        await library.sweep()
+    assert await blobs.list_folders() == ["anna"]
+    await library.sweep()
+    assert all_files(tmp_path) == []
 
 
 async def test_a_folder_that_cannot_be_made_ends_the_start(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from contextlib import aclosing, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, NoReturn
@@ -25,7 +25,7 @@ from idefics2_service.uploads.pieces import read_ahead
 from idefics2_service.uploads.records import decode_file, encode_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     from idefics2_service.blobs.interface import Blob, BlobStore
     from idefics2_service.settings import FileSettings
@@ -60,11 +60,18 @@ class Library:
         """One for each key: two who bring the same, or bring and delete it, take turns."""
 
     async def find(self, key_id: str, file_id: str) -> StoredFile | None:
-        """Return a key's file by its id; whoever knows the id may read it."""
+        """Return a key's file by its id; whoever knows the id may read it.
+
+        One whose record is damaged is no file any more, and is forgotten in its time.
+        """
         if not (names.is_key_id(key_id) and names.is_id(file_id)):
             return None
         data = await self._blobs.get(names.record_name(key_id, file_id))
-        file = decode_file(data) if data is not None else None
+        if data is None:
+            return None
+        file = decode_file(data)
+        if file is None:
+            logger.error("the record of a file is damaged", file_id=file_id, key_id=key_id)
         return file if file is not None and file.expires_at > self.clock() else None
 
     async def find_content(self, key_id: str, sha256: str) -> StoredFile | None:
@@ -195,23 +202,33 @@ class Library:
             await asyncio.sleep(_TIDY_SECONDS)
 
     async def sweep(self) -> None:
-        """Forget files whose time is over, and uploads that nobody went on with."""
-        for key_id in await self._blobs.list_folders():
-            blobs = await self._blobs.list_blobs(names.files_folder(key_id))
-            for _, group in groupby(blobs, names.folder_of):
-                await self._expire(key_id, list(group))
-            for folder in names.pointer_folders(key_id):
-                for blob in await self._blobs.list_blobs(folder):
-                    await self._expire_pointer(key_id, blob)
+        """Forget files whose time is over, and uploads that nobody went on with.
 
-    async def _expire(self, key_id: str, blobs: list[Blob]) -> None:
+        What cannot be listed, read or forgotten is passed over: it holds up nothing that comes after it.
+        """
+        for key_id in filter(names.is_key_id, await self._blobs.list_folders()):
+            blobs = await self._list(key_id, names.files_folder(key_id))
+            for folder, group in groupby(blobs, names.folder_of):
+                with _passing_over(key_id):
+                    await self._expire(key_id, names.last_of(folder), list(group))
+            for folder in names.pointer_folders(key_id):
+                for blob in await self._list(key_id, folder):
+                    with _passing_over(key_id):
+                        await self._expire_pointer(key_id, blob)
+
+    async def _list(self, key_id: str, folder: str) -> list[Blob]:
+        """List a folder that is to be swept; where that fails, nothing of it is."""
+        with _passing_over(key_id):
+            return await self._blobs.list_blobs(folder)
+        return []
+
+    async def _expire(self, key_id: str, file_id: str, blobs: list[Blob]) -> None:
         """Forget the file of these blobs, if its time is over."""
         is_complete = any(names.is_record(blob.name) for blob in blobs)
         seconds = self._settings.keep_seconds if is_complete else self._settings.keep_unfinished_seconds
         if not all(self._is_over(blob, seconds) for blob in blobs) and not self._is_due(blobs):
             return
         async with self._locks[key_id]:
-            file_id = names.id_of(blobs[0].name)
             if await self.find(key_id, file_id) is None:  # else it was promised for longer
                 await self._blobs.delete(names.record_name(key_id, file_id))
                 await self._blobs.delete(*(blob.name for blob in blobs))
@@ -220,9 +237,13 @@ class Library:
     async def _expire_pointer(self, key_id: str, blob: Blob) -> None:
         """Forget what leads to a file, if the file is forgotten."""
         if self._is_over(blob, self._settings.keep_seconds):
-            file_id = names.pointed_id(blob.name) or (await self._blobs.get(blob.name) or b"").decode()
+            file_id = names.pointed_id(blob.name) or await self._read_id(blob.name)
             if await self.find(key_id, file_id) is None:
                 await self._blobs.delete(blob.name)
+
+    async def _read_id(self, name: str) -> str:
+        """Return the id that a pointer holds; what no file can have, where it is damaged."""
+        return (await self._blobs.get(name) or b"").decode(errors="replace")
 
     async def _forget(self, file: StoredFile) -> NoReturn:
         """Forget a file of which a piece is gone: the same upload would find its record, and add nothing."""
@@ -280,6 +301,15 @@ class Library:
 
     def _is_over(self, blob: Blob, seconds: float) -> bool:
         return blob.modified_at + seconds <= self.clock()
+
+
+@contextmanager
+def _passing_over(key_id: str) -> Iterator[None]:
+    """Leave alone what the store cannot do now; what failed is in its own line of the log."""
+    try:
+        yield
+    except FileStoreUnavailable:
+        logger.warning("something of a key was not tidied", key_id=key_id)
 
 
 def check_same(known: StoredFile, sha256: str) -> StoredFile:

@@ -76,9 +76,12 @@ def encode_file(file: StoredFile) -> bytes:
     return msgspec.json.encode(file)
 
 
-def decode_file(data: bytes) -> StoredFile:
-    """Read what `encode_file` wrote."""
-    return msgspec.json.decode(data, type=StoredFile)
+def decode_file(data: bytes) -> StoredFile | None:
+    """Read what `encode_file` wrote; None: it is damaged."""
+    try:
+        return msgspec.json.decode(data, type=StoredFile)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def encode_announcement(announcement: Announcement) -> bytes:
