@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import resource
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -31,6 +33,7 @@ async def serve(settings: Settings, ready_file: Path | None) -> None:
         StartFailed: a part did not start, or `ready_file` cannot be written.
 
     """
+    _raise_file_limit()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(
             number, cast("asyncio.Task[None]", asyncio.current_task()).cancel
@@ -52,6 +55,13 @@ async def serve(settings: Settings, ready_file: Path | None) -> None:
     finally:
         if ready_file is not None:
             _forget(ready_file)
+
+
+def _raise_file_limit() -> None:
+    """Let as many files and connections be open at a time as the system allows: usually 1,024 at first."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # some systems name a bound that they do not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _forget(ready_file: Path) -> None:

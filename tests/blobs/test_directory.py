@@ -6,11 +6,12 @@ import asyncio
 import errno
 import itertools
 import os
+import shutil
 import stat
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from idefics2_service.blobs.directory import DirectoryBlobs
@@ -211,6 +212,44 @@ async def test_nothing_is_told_of_an_upload_before_its_bytes_and_its_names_are_s
     assert diary.forgotten() == set()
     assert await library.read(file) == PICTURE
     assert set(all_files(tmp_path)) <= diary.named
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE])
+@pytest.mark.parametrize("place", ["anna/files", "anna/files/3f", "anna/files/3f/3f09"])
+async def test_a_folder_that_cannot_be_listed_does_not_look_empty(
+    blobs: DirectoryBlobs, monkeypatch: pytest.MonkeyPatch, number: int, place: str
+) -> None:
+    await blobs.put(NAME, b"one")
+    scan = os.scandir
+
+    def fail(path: Path | str) -> Any:
+        if str(path).endswith(place):
+            raise OSError(number, os.strerror(number))
+        return scan(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", fail)
+        with pytest.raises(FileStoreUnavailable, match=os.strerror(number)):
+            await blobs.list_blobs("anna/files")
+    assert [blob.name for blob in await blobs.list_blobs("anna/files")] == [NAME]
+
+
+async def test_a_folder_that_is_removed_meanwhile_or_is_none_is_empty(
+    blobs: DirectoryBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await blobs.put(NAME, b"one")
+    await blobs.put("anna/files/aa/aa09/0", b"two")
+    scan = os.scandir
+
+    def remove(path: Path | str) -> Any:
+        if str(path).endswith("/3f"):
+            shutil.rmtree(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", remove)
+    assert [blob.name for blob in await blobs.list_blobs("anna/files")] == ["anna/files/aa/aa09/0"]
+    (tmp_path / "files" / "bert").write_bytes(b"no folder")
+    assert await blobs.list_blobs("bert/files") == []
 
 
 async def test_a_file_that_the_disk_cannot_forget_holds_up_no_other_one(

@@ -150,12 +150,18 @@ class DirectoryBlobs:
                 folder = folder.parent
 
     def _walk(self, folder: Path) -> Iterator[Blob]:
-        for place, _, names in os.walk(folder):
+        for place, _, names in os.walk(folder, onerror=_pass_over_missing):
             for name in names:
                 path = folder / place / name
                 with suppress(FileNotFoundError):  # removed meanwhile
                     facts = path.stat()
                     yield Blob(str(path.relative_to(self._root)), facts.st_size, facts.st_mtime)
+
+
+def _pass_over_missing(error: OSError) -> None:
+    """Let a folder that is not there be empty; one that cannot be listed must not look so."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 async def _run(work: Callable[..., _T], *args: object) -> _T:

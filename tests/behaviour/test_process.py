@@ -1,0 +1,38 @@
+"""What the program promises as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psutil
+from fakes.script import Script
+from fakes.triton import FakeTriton
+from processes import running_service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+USUAL_LIMIT = 1_024
+
+
+@contextmanager
+def usual_limit() -> Iterator[int]:
+    """Let what is started have as many files open as systems usually allow; yield how many it may ask for."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (USUAL_LIMIT, before[1]))
+    try:
+        yield before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_as_many_files_may_be_open_as_the_system_allows(tmp_path: Path) -> None:
+    async with FakeTriton(Script()) as triton:
+        with usual_limit() as most, running_service(tmp_path, "--triton-url", triton.url) as service:
+            await asyncio.to_thread(service.wait_until_ready)
+            assert psutil.Process(service.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (most, most)
+            assert await asyncio.to_thread(service.stop) == 0
