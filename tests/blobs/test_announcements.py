@@ -635,6 +635,45 @@ async def test_a_file_is_kept_for_as_long_as_was_asked_for_and_no_longer_than_is
     assert await desk.names() == []
 
 
+async def test_of_a_file_that_was_kept_for_less_long_nothing_is_left_once_its_time_is_over(
+    desk: Desk,
+) -> None:
+    for data in (PICTURE, PICTURE, OTHER):
+        await desk.bring(await desk.announce(keep_seconds=600), data)
+    desk.let_pass(600 + CLOCK_SKEW_SECONDS)
+    await desk.library.sweep()
+    assert await desk.names() == []
+
+
+async def test_of_many_files_a_few_are_looked_up_at_a_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await desk.upload()
+    ids = sorted(names.make_id() for _ in range(100))
+    for start in range(0, len(ids), 20):
+        some = ids[start : start + 20]
+        await asyncio.gather(
+            *(desk.blobs.put(names.content_name(KEY, SHA256, file_id), b"") for file_id in some),
+            *(desk.blobs.put(names.record_name(KEY, file_id), b"damaged") for file_id in some),
+        )
+    get, num_running, running = desk.blobs.get, 0, []
+
+    async def count(name: str) -> bytes | None:
+        nonlocal num_running
+        num_running += 1
+        running.append(num_running)
+        try:
+            return await get(name)
+        finally:
+            num_running -= 1
+
+    monkeypatch.setattr(desk.blobs, "get", count)
+    assert await desk.library.find_content(KEY, SHA256) == file
+    assert await desk.library.list_page(KEY, 1_000) == ([file], None)
+    assert len(running) == 2 * (len(ids) + 1)
+    assert 1 < max(running) <= 32
+
+
 @pytest.mark.parametrize("call", ["get", "delete", "list_blobs"])
 async def test_what_cannot_be_tidied_holds_up_nothing_else(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, call: str

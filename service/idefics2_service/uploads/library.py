@@ -25,7 +25,7 @@ from idefics2_service.uploads.pieces import read_ahead
 from idefics2_service.uploads.records import decode_file, encode_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
     from idefics2_service.blobs.interface import Blob, BlobStore
     from idefics2_service.settings import FileSettings
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 _TIDY_SECONDS = 60.0
+_MAX_FINDING = 32
 _PIECE_GONE = "a piece of the file was forgotten before all had come: begin anew"
 
 
@@ -64,22 +65,15 @@ class Library:
 
         One whose record is damaged is no file any more, and is forgotten in its time.
         """
-        if not (names.is_key_id(key_id) and names.is_id(file_id)):
-            return None
-        data = await self._blobs.get(names.record_name(key_id, file_id))
-        if data is None:
-            return None
-        file = decode_file(data)
-        if file is None:
-            logger.error("the record of a file is damaged", file_id=file_id, key_id=key_id)
-        return file if file is not None and file.expires_at > self.clock() else None
+        file = await self._read_record(key_id, file_id)
+        return file if file is not None and self._is_in_force(file) else None
 
     async def find_content(self, key_id: str, sha256: str) -> StoredFile | None:
         """Return a key's file by the sha-256 of its bytes, in lower case: of several the one that lasts."""
         blobs = await self._blobs.list_blobs(names.content_folder(key_id, sha256))
-        found = await asyncio.gather(*(self.find(key_id, names.last_of(blob.name)) for blob in blobs))
+        found = await self._find_all(key_id, [names.last_of(blob.name) for blob in blobs])
         # Not what somebody leads to who died between this and a record that another was first with.
-        files = [file for file in found if file is not None and file.sha256 == sha256]
+        files = [file for file in found if file.sha256 == sha256]
         return max(files, key=lambda file: file.expires_at, default=None)
 
     async def read(self, file: StoredFile) -> bytes:
@@ -191,8 +185,8 @@ class Library:
         blobs = await self._blobs.list_blobs(names.files_folder(key_id))
         ids = [names.id_of(blob.name) for blob in blobs if names.is_record(blob.name)]
         wanted = [file_id for file_id in ids if file_id > after]
-        found = await asyncio.gather(*(self.find(key_id, file_id) for file_id in wanted[:limit]))
-        return [file for file in found if file], wanted[limit - 1] if len(wanted) > limit else None
+        found = await self._find_all(key_id, wanted[:limit])
+        return found, wanted[limit - 1] if len(wanted) > limit else None
 
     async def tidy(self) -> None:
         """Forget what is over, for ever."""
@@ -229,10 +223,13 @@ class Library:
         if not all(self._is_over(blob, seconds) for blob in blobs) and not self._is_due(blobs):
             return
         async with self._locks[key_id]:
-            if await self.find(key_id, file_id) is None:  # else it was promised for longer
-                await self._blobs.delete(names.record_name(key_id, file_id))
-                await self._blobs.delete(*(blob.name for blob in blobs))
-                logger.info("file expired", file_id=file_id, key_id=key_id, was_complete=is_complete)
+            file = await self._read_record(key_id, file_id)
+            if file is not None and self._is_in_force(file):  # it was promised for longer
+                return
+            pointers = [_pointer(file)] if file is not None else []
+            await self._blobs.delete(names.record_name(key_id, file_id))
+            await self._blobs.delete(*pointers, *(blob.name for blob in blobs))
+            logger.info("file expired", file_id=file_id, key_id=key_id, was_complete=is_complete)
 
     async def _expire_pointer(self, key_id: str, blob: Blob) -> None:
         """Forget what leads to a file, if the file is forgotten."""
@@ -293,6 +290,29 @@ class Library:
         pieces = {piece.name for piece in file.pieces}
         needed = {names.record_name(file.key_id, file.id), _until(file), *pieces}
         await self._blobs.delete(*(blob.name for blob in blobs if blob.name not in needed))
+
+    async def _find_all(self, key_id: str, file_ids: Sequence[str]) -> list[StoredFile]:
+        """Find files by their ids; a few at a time: a key may have thousands, and others want the store."""
+        found: list[StoredFile | None] = []
+        for start in range(0, len(file_ids), _MAX_FINDING):
+            ids = file_ids[start : start + _MAX_FINDING]
+            found += await asyncio.gather(*(self.find(key_id, file_id) for file_id in ids))
+        return [file for file in found if file is not None]
+
+    async def _read_record(self, key_id: str, file_id: str) -> StoredFile | None:
+        """Read what a file is, also of one whose time is over."""
+        if not (names.is_key_id(key_id) and names.is_id(file_id)):
+            return None
+        data = await self._blobs.get(names.record_name(key_id, file_id))
+        if data is None:
+            return None
+        file = decode_file(data)
+        if file is None:
+            logger.error("the record of a file is damaged", file_id=file_id, key_id=key_id)
+        return file
+
+    def _is_in_force(self, file: StoredFile) -> bool:
+        return file.expires_at > self.clock()
 
     def _is_due(self, blobs: list[Blob]) -> bool:
         """Tell whether a reminder says to look at a file."""
