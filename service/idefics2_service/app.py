@@ -176,6 +176,7 @@ class App:
 
         """
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._blobs.close)
             stack.push_async_callback(self._tracer.close)
             await self._store.start()
             stack.push_async_callback(self._store.stop)

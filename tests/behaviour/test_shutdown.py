@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from pictures import RED_CIRCLE
 if TYPE_CHECKING:
     from typing import Any
 
+PATIENCE_SECONDS = 10
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -41,6 +43,16 @@ async def test_while_balancers_hear_that_it_goes_a_replica_answers_as_ever(
         stopping.cancel()  # as a second signal would
         with suppress(asyncio.CancelledError):
             await stopping
+
+
+async def test_a_replica_that_has_ended_leaves_no_thread(make_settings: MakeSettings, script: Script) -> None:
+    before = set(threading.enumerate())
+    async with run_harness(App(make_settings(), FakeBackend(script)), script, is_real=False):
+        threads = [thread for thread in set(threading.enumerate()) - before if "blobs" in thread.name]
+    assert threads
+    for thread in threads:
+        await asyncio.to_thread(thread.join, PATIENCE_SECONDS)
+        assert not thread.is_alive()
 
 
 async def test_a_watch_that_the_drain_does_not_wait_for_is_told_to_go_on_elsewhere(

@@ -11,7 +11,7 @@ from idefics2_service.blobs.directory import DirectoryBlobs
 from idefics2_service.blobs.s3 import S3Blobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from idefics2_service.blobs.interface import BlobStore
@@ -25,7 +25,9 @@ def s3() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(params=["directory", "s3"])
-async def blobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BlobStore:
+async def blobs(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[BlobStore]:
     """Open one engine, with nothing in it."""
     store: BlobStore = DirectoryBlobs(tmp_path / "files")
     if request.param == "s3":
@@ -35,4 +37,5 @@ async def blobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyt
         await store.put("made", b"")  # SeaweedFS makes a bucket for the first thing that is put
         await store.delete("made")
     await store.start()
-    return store
+    yield store
+    await store.close()

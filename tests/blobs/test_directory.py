@@ -8,6 +8,7 @@ import itertools
 import os
 import shutil
 import stat
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,16 +32,20 @@ NAME = "anna/files/3f/3f09/0"
 PICTURE = encode(draw_red_circle(), "BMP")  # 90 kB
 OF_OTHERS = 0o077
 CLOCK_SKEW_SECONDS = 5
+PATIENCE_SECONDS = 10
+NUM_UPLOADS = 40
+"""More than any loop has threads for."""
 NUM_KEPT = 5
 """Files that a disk takes before it is full for a moment."""
 
 
 @pytest.fixture
-async def blobs(tmp_path: Path) -> DirectoryBlobs:
+async def blobs(tmp_path: Path) -> AsyncIterator[DirectoryBlobs]:
     """One with nothing in it."""
     store = DirectoryBlobs(tmp_path / "files")
     await store.start()
-    return store
+    yield store
+    await store.close()
 
 
 class Diary:
@@ -274,6 +279,61 @@ async def test_a_file_that_the_disk_cannot_forget_holds_up_no_other_one(
     assert await blobs.list_folders() == ["anna"]
     await library.sweep()
     assert all_files(tmp_path) == []
+
+
+async def test_uploads_to_a_disk_that_hangs_hold_up_neither_reads_nor_what_else_needs_a_thread(
+    blobs: DirectoryBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await blobs.put(NAME, b"one")
+    go_on, loop, hangs = threading.Event(), asyncio.get_running_loop(), asyncio.Event()
+    sync = os.fsync
+
+    def hang(descriptor: int) -> None:
+        loop.call_soon_threadsafe(hangs.set)
+        go_on.wait()
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", hang)
+    uploads = [asyncio.create_task(blobs.put(f"{NAME}{number}", b"new")) for number in range(NUM_UPLOADS)]
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await hangs.wait()
+            assert await asyncio.to_thread(len, NAME) == len(NAME)
+            assert await blobs.get(NAME) == await blobs.get_part(NAME, 0, 3) == b"one"
+            assert [blob.name for blob in await blobs.list_blobs("anna")] == [NAME]
+            assert await blobs.list_folders() == ["anna"]
+    finally:
+        go_on.set()
+    await asyncio.gather(*uploads)
+    assert len(await blobs.list_blobs("anna")) == 1 + NUM_UPLOADS
+
+
+async def test_a_store_that_is_closed_waits_for_no_disk_and_leaves_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(threading.enumerate())
+    blobs = DirectoryBlobs(tmp_path / "files")
+    await blobs.start()
+    assert await blobs.get(NAME) is None
+    go_on, loop, hangs = threading.Event(), asyncio.get_running_loop(), asyncio.Event()
+
+    def hang(_: int) -> None:
+        loop.call_soon_threadsafe(hangs.set)
+        go_on.wait()
+
+    monkeypatch.setattr(os, "fsync", hang)
+    putting = asyncio.create_task(blobs.put(NAME, b"one"))
+    try:
+        await hangs.wait()
+        threads = set(threading.enumerate()) - before
+        await blobs.close()
+    finally:
+        go_on.set()
+    await putting
+    assert threads
+    for thread in threads:
+        await asyncio.to_thread(thread.join, PATIENCE_SECONDS)
+        assert not thread.is_alive()
 
 
 async def test_a_folder_that_cannot_be_made_ends_the_start(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import errno
 import os
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -29,6 +30,7 @@ _INCOMING = ".incoming"
 """Folder of what is being written; no name of a blob begins with a dot."""
 _STALE_SECONDS = 3600.0
 """Nobody writes one blob for so long: who did was killed."""
+_NUM_THREADS = 16
 _T = TypeVar("_T")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -42,68 +44,77 @@ class DirectoryBlobs:
         """Keep blobs below `root`, which is made where it is missing."""
         self._root = root
         self._incoming = root / _INCOMING
+        # Of its own, for a disk may hang: the loop's threads are there for keys, data URIs and much else; and
+        # who reads does not wait behind those who upload.
+        self._writing = ThreadPoolExecutor(_NUM_THREADS, "blobs-writing")
+        self._reading = ThreadPoolExecutor(_NUM_THREADS, "blobs-reading")
 
     async def start(self) -> None:
         """As BlobStore.start; removes what a killed process left half-written."""
         try:
-            await asyncio.to_thread(self._prepare)
+            await _run(self._writing, self._prepare)
         except OSError as error:
             message = f"IDEFICS2_DATA_FOLDER: cannot keep files in {self._root}: {error.strerror}"
             raise StartFailed(message) from error
 
+    async def close(self) -> None:
+        """As BlobStore.close: threads end when the disk answers."""
+        for pool in (self._writing, self._reading):
+            pool.shutdown(wait=False)
+
     async def put(self, name: str, *data: Data) -> None:
         """As BlobStore.put."""
         with _naming_faults():
-            await _run(self._write, self._root / name, data)
+            await _finish(self._writing, self._write, self._root / name, data)
 
     async def put_new(self, name: str, *data: Data) -> bool:
         """As BlobStore.put_new."""
         with _naming_faults():
-            return await _run(self._write_new, self._root / name, data)
+            return await _finish(self._writing, self._write_new, self._root / name, data)
 
     async def put_next(self, name: str, *data: Data, after: Future[None] | None) -> None:
         """As BlobStore.put_next: several are written at a time, but get their names one after the other."""
         temporary = self._draw_temporary()
         with _naming_faults():
             try:
-                await _run(_write_durably, temporary, data)
+                await _finish(self._writing, _write_durably, temporary, data)
                 if after is not None:
                     await asyncio.shield(after)
-                await _run(_move, temporary, self._root / name)
+                await _finish(self._writing, _move, temporary, self._root / name)
             except BaseException:
-                await _run(_unlink, temporary)
+                await _finish(self._writing, _unlink, temporary)
                 raise
 
     async def settle(self, folder: str) -> None:
         """As BlobStore.settle."""
         with _naming_faults():
-            await asyncio.to_thread(_sync_folder, self._root / folder)
+            await _run(self._writing, _sync_folder, self._root / folder)
 
     async def get(self, name: str) -> bytes | None:
         """As BlobStore.get."""
         with _naming_faults():
-            return await asyncio.to_thread(_read, self._root / name)
+            return await _run(self._reading, _read, self._root / name)
 
     async def get_part(self, name: str, offset: int, num_bytes: int) -> bytes | None:
         """As BlobStore.get_part."""
         with _naming_faults():
-            return await asyncio.to_thread(_read, self._root / name, offset, num_bytes)
+            return await _run(self._reading, _read, self._root / name, offset, num_bytes)
 
     async def delete(self, *names: str) -> None:
         """As BlobStore.delete."""
         with _naming_faults():
-            await asyncio.to_thread(self._remove, names)
+            await _run(self._writing, self._remove, names)
 
     async def list_blobs(self, folder: str) -> list[Blob]:
         """As BlobStore.list_blobs."""
         with _naming_faults():
-            found = await asyncio.to_thread(lambda: list(self._walk(self._root / folder)))
+            found = await _run(self._reading, lambda: list(self._walk(self._root / folder)))
         return sorted(found, key=lambda blob: blob.name)
 
     async def list_folders(self) -> list[str]:
         """As BlobStore.list_folders."""
         with _naming_faults():
-            names = await asyncio.to_thread(os.listdir, self._root)
+            names = await _run(self._reading, os.listdir, self._root)
         return sorted(name for name in names if name != _INCOMING)
 
     def _prepare(self) -> None:
@@ -164,9 +175,13 @@ def _pass_over_missing(error: OSError) -> None:
         raise error
 
 
-async def _run(work: Callable[..., _T], *args: object) -> _T:
+async def _run(pool: ThreadPoolExecutor, work: Callable[..., _T], *args: object) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(pool, work, *args)
+
+
+async def _finish(pool: ThreadPoolExecutor, work: Callable[..., _T], *args: object) -> _T:
     """Work in a thread, which cannot be cancelled: who is comes back after it, so that it can delete."""
-    working = asyncio.create_task(asyncio.to_thread(work, *args))
+    working = asyncio.create_task(_run(pool, work, *args))
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:

@@ -44,6 +44,10 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Let go of what it holds; nothing is asked of it any more. What hangs is not waited for."""
+        ...
+
     async def put(self, name: str, *data: Data) -> None:
         """Keep a blob, all `data` behind each other, in place of the one of the same name."""
         ...

@@ -65,6 +65,9 @@ class S3Blobs:
             message = "IDEFICS2_BLOB_URL: the bucket cannot be listed; see AWS_ENDPOINT and the keys"
             raise StartFailed(message) from error
 
+    async def close(self) -> None:
+        """As BlobStore.close: connections end with the process."""
+
     async def put(self, name: str, *data: Data) -> None:
         """As BlobStore.put: one request, so that there is nothing of it or all."""
         with _naming_faults():
