@@ -353,3 +353,15 @@ async def test_a_start_removes_what_a_killed_process_left_and_nothing_that_is_be
     await blobs.start()
     assert [path.name for path in all_files(tmp_path)] == ["new"]
     assert await blobs.list_folders() == []
+
+
+async def test_a_disk_without_hard_links_keeps_the_first_one_all_the_same(
+    blobs: DirectoryBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert await blobs.put_new("a/one", b"first")
+    assert not await blobs.put_new("a/one", b"second")
+    assert await blobs.get("a/one") == b"first"

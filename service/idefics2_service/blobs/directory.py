@@ -33,6 +33,8 @@ _STALE_SECONDS = 3600.0
 _NUM_THREADS = 16
 _T = TypeVar("_T")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Some disks have one name a file, as exFAT: there, two replicas that are first in the same moment both are."""
 
 
 class DirectoryBlobs:
@@ -212,6 +214,12 @@ def _link(temporary: Path, path: Path) -> bool:
         _give_name(partial(os.link, temporary), path)
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
+            return False
+        _move(temporary, path)
     return True
 
 
