@@ -34,7 +34,7 @@ _NUM_THREADS = 16
 _T = TypeVar("_T")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""Some disks have one name a file, as exFAT: there, two replicas that are first in the same moment both are."""
+"""Some disks have one name a file, as exFAT: two replicas that are first in the same moment both are."""
 
 
 class DirectoryBlobs:
