@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NUM_CALLERS, NUM_WEB_CALLERS = 3, 2
 NUM_CALLS_BEFORE = 10
 """Answered before the end begins."""
-DRAIN = {"IDEFICS2_GRPC_DRAIN_DELAY_SECONDS": "0.3", "IDEFICS2_GRPC_DRAIN_TIMEOUT_SECONDS": "6"}
+DRAIN = {"IDEFICS2_GRPC_DRAIN_DELAY_SECONDS": "0.3", "IDEFICS2_GRPC_DRAIN_TIMEOUT_SECONDS": "3"}
 """A delay that is shorter than a long answer, and a drain that is longer, but shorter than an endless one."""
 NUM_LONG_TOKENS = 80
 LONG: Options = {"temperature": 0.0, "max_new_tokens": NUM_LONG_TOKENS, "min_new_tokens": NUM_LONG_TOKENS}
@@ -47,6 +47,8 @@ class Crowd:
         self.client = AsyncClient(ready.grpc, ready.api_key, retry=retry)
         self.told_at = 0.0
         """When its health said that it serves no more."""
+        self.is_watched = asyncio.Event()
+        """Whether the model writes what is watched."""
         self._ready = ready
         self._num_answers, self._is_warm = 0, asyncio.Event()
 
@@ -61,7 +63,7 @@ class Crowd:
 
     async def watch(self, request_id: str) -> str:
         """Watch a request until that is broken off, and return why."""
-        watching = asyncio.create_task(_read_all(self.client, request_id))
+        watching = asyncio.create_task(self._read_all(request_id))
         losing = asyncio.create_task(self.losses.get())
         try:
             await asyncio.wait((watching, losing), return_when=asyncio.FIRST_COMPLETED)
@@ -93,6 +95,11 @@ class Crowd:
         """Return once some have been answered."""
         await self._is_warm.wait()
 
+    async def _read_all(self, request_id: str) -> None:
+        async for event in self.client.watch(request_id):
+            if event.HasField("text_delta"):
+                self.is_watched.set()
+
     def _note(self, output: str, *, is_whole: bool) -> None:
         """Count an answer; what follows its truth, if it may not end there, is nobody's."""
         assert is_whole
@@ -109,8 +116,6 @@ async def test_a_front_with_its_own_triton_ends_under_load_without_a_failed_call
         started = Started(service, await asyncio.to_thread(service.wait_until_ready))
         tree, crowd = service.tree(), Crowd(started.ready)
         async with crowd.client, asyncio.TaskGroup() as group:
-            request = await crowd.client.submit(PICTURE, DESCRIBE, **ENDLESS)
-            watching = group.create_task(crowd.watch(request.request_id))
             for work in (
                 crowd.watch_health,
                 *[crowd.ask] * NUM_CALLERS,
@@ -118,6 +123,9 @@ async def test_a_front_with_its_own_triton_ends_under_load_without_a_failed_call
             ):
                 group.create_task(work())
             await crowd.wait_until_warm()
+            request = await crowd.client.submit(PICTURE, DESCRIBE, **ENDLESS)
+            watching = group.create_task(crowd.watch(request.request_id))
+            await crowd.is_watched.wait()
             ended_at = time.monotonic()
             status = await asyncio.to_thread(service.stop, signal.SIGTERM)
             seconds = time.monotonic() - ended_at
@@ -127,11 +135,6 @@ async def test_a_front_with_its_own_triton_ends_under_load_without_a_failed_call
         wait_until_gone(tree)
         assert service.leftovers() == []
     assert _read_state(tmp_path, request.request_id) == ("QUEUED", 0)
-
-
-async def _read_all(client: AsyncClient, request_id: str) -> None:
-    async for _ in client.watch(request_id):
-        pass
 
 
 def _read_state(folder: Path, request_id: str) -> tuple[object, ...]:
