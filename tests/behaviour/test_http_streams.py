@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import fastapi.routing
@@ -293,38 +293,42 @@ async def test_who_waits_longer_for_an_answer_than_a_body_may_take_is_answered(
         assert (await Web(harness).post(RUN)).json() == {"output": RED_CIRCLE}
 
 
+@asynccontextmanager
+async def connect_to_impatient(
+    make_settings: MakeSettings, script: Script
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect to a service that soon gives up who sends nothing."""
+    settings = make_settings(http__stall_timeout_seconds=0.2)
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        host, port = harness.app.http_address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield reader, writer
+        writer.close()
+
+
 @pytest.mark.parametrize("head", ["", "GET /healthz/live HTTP/1.1\r\nHost: x\r\n"])
 @pytest.mark.parametrize("first", ["", "GET /healthz/live HTTP/1.1\r\nHost: x\r\n\r\n"])
 async def test_a_connection_on_which_no_call_comes_is_closed(
     make_settings: MakeSettings, script: Script, first: str, head: str
 ) -> None:
-    settings = make_settings(http__stall_timeout_seconds=0.2)
-    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
-        host, port = harness.app.http_address.split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            if first:
-                writer.write(first.encode())
-                assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200 ")
-            if head or not first:  # else the server's own patience counts, which is longer
-                writer.write(head.encode())
-                assert await reader.read() == b""
-        writer.close()
+    async with connect_to_impatient(make_settings, script) as (reader, writer):
+        if first:
+            writer.write(first.encode())
+            assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200 ")
+        if head or not first:  # else the server's own patience counts, which is longer
+            writer.write(head.encode())
+            assert await reader.read() == b""
 
 
 async def test_a_connection_on_which_the_rest_of_a_refused_body_does_not_come_is_closed(
     make_settings: MakeSettings, script: Script
 ) -> None:
-    settings = make_settings(http__stall_timeout_seconds=0.2)
-    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
-        host, port = harness.app.http_address.split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            writer.write(f"POST {RUN} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n".encode())
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
-            writer.write(b"{")
-            assert (await reader.read()).endswith(b"}")  # the refusal's, and then the end
-        writer.close()
+    async with connect_to_impatient(make_settings, script) as (reader, writer):
+        writer.write(f"POST {RUN} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n".encode())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
+        writer.write(b"{")
+        assert (await reader.read()).endswith(b"}")  # the refusal's, and then the end
 
 
 @pytest.mark.parametrize("other", ["h2c", "websocket"])

@@ -10,6 +10,7 @@ from fakes.script import Script
 from harness import make_library
 from idefics2_service.budget import Budget
 from idefics2_service.downloads import Downloads
+from idefics2_service.events import Finished, LogLine
 from idefics2_service.fetcher import Fetcher
 from idefics2_service.files import Files
 from idefics2_service.keys.ring import KeyRing
@@ -25,7 +26,7 @@ from idefics2_service.requests import (
     ValidRequest,
 )
 from idefics2_service.settings import FetchSettings, LimitSettings, WebhookSettings
-from idefics2_service.store.records import Submission
+from idefics2_service.store.records import Lease, Submission
 from idefics2_service.submissions import Submissions
 from idefics2_service.webhooks import Webhooks
 
@@ -113,3 +114,14 @@ async def claim_all(store: RequestStore) -> list[str]:
     while (claimed := await store.claim()) is not None:
         names.append(f"{claimed.name.key_id}/{claimed.name.request_id}")
     return names
+
+
+async def check_lost(store: RequestStore, forgotten: Claim) -> None:
+    """Check that a claim that is not held any more writes nothing."""
+    for write in (
+        store.renew(forgotten),
+        store.append(forgotten, 1, [LogLine("stale")]),
+        store.finish(forgotten, 1, [], Finished(make_output("stale"))),
+        store.release(forgotten, "stale", is_lost=True),
+    ):
+        assert await write is Lease.LOST

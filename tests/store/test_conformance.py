@@ -37,7 +37,16 @@ from idefics2_service.requests import Priority, RequestName, Stage, State
 from idefics2_service.store import codec, refusals
 from idefics2_service.store.interface import DELIVERIES, FIRST_SILENT_LOSS, MAX_LOSSES, WORK, cancelled, grown
 from idefics2_service.store.records import Ended, Lease
-from store.submissions import KEY, claim, claim_all, make_output, make_request, make_submission, submit
+from store.submissions import (
+    KEY,
+    check_lost,
+    claim,
+    claim_all,
+    make_output,
+    make_request,
+    make_submission,
+    submit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -435,13 +444,7 @@ async def test_a_claim_of_the_same_number_that_another_holds_writes_nothing(stor
     claims = [await claim(store), await claim(store)]
     assert claims[0].holder != claims[1].holder
     forgotten = replace(claims[0], holder=claims[1].holder)
-    for write in (
-        store.renew(forgotten),
-        store.append(forgotten, 1, [LogLine("stale")]),
-        store.finish(forgotten, 1, [], Finished(make_output("stale"))),
-        store.release(forgotten, "stale", is_lost=True),
-    ):
-        assert await write is Lease.LOST
+    await check_lost(store, forgotten)
     await store.finish(claims[0], 1, [], Finished(make_output()))
     assert await history(store) == [AttemptStarted(1), Finished(make_output())]
 

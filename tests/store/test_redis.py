@@ -19,7 +19,7 @@ from idefics2_service.store.redis.connection import MAX_CALLS
 from idefics2_service.store.redis.store import RedisStore
 from redis.asyncio import Redis
 from store.servers import BINARIES, Server
-from store.submissions import KEY, claim, claim_all, make_output, make_submission, submit
+from store.submissions import KEY, check_lost, claim, claim_all, make_output, make_submission, submit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -114,13 +114,7 @@ async def test_a_claim_that_the_server_forgot_is_lost_to_the_next_one_of_the_sam
                 await asyncio.gather(told.wait(), told_other.wait())
         claimed = await claim(other)
         assert (claimed.name, claimed.attempt) == (forgotten.name, forgotten.attempt)
-        for write in (
-            store.renew(forgotten),
-            store.append(forgotten, 1, [LogLine("stale")]),
-            store.finish(forgotten, 1, [], Finished(make_output("stale"))),
-            store.release(forgotten, "stale", is_lost=True),
-        ):
-            assert await write is Lease.LOST
+        await check_lost(store, forgotten)
         assert await other.finish(claimed, 1, [LogLine("x")], Finished(make_output())) is Lease.HELD
         written = [event.happening for event in await store.events(ONE, 0, 10)]
         assert written == [AttemptStarted(1), LogLine("x"), Finished(make_output())]
