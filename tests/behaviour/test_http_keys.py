@@ -298,14 +298,18 @@ def pieces(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> asyncio.Sem
     return pieces
 
 
-async def test_a_key_that_is_revoked_in_mid_flight_hears_no_more(
-    door: Door, pieces: asyncio.Semaphore
+@pytest.mark.parametrize("end", ["revoked", "another secret at once"])
+async def test_a_key_or_secret_that_is_ended_in_mid_flight_hears_no_more(
+    door: Door, pieces: asyncio.Semaphore, end: str
 ) -> None:
     door.service.expect(Answer(("first", "second")))
     async with door.caller("anna").stream("POST", f"{RUN}/stream", json=BODY) as response:
         lines = response.aiter_lines()
         assert "first" in await anext(lines)
-        door.revoke("anna")
+        if end == "revoked":
+            door.revoke("anna")
+        else:
+            door.rotate("anna", at_once=True)
         pieces.release()
         await check_broken_off(lines, "second")
 
@@ -314,18 +318,6 @@ async def check_broken_off(lines: AsyncIterator[str], text: str) -> None:
     """Check that a stream is cut before some text."""
     with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
         assert not [line async for line in lines if text in line]
-
-
-async def test_who_showed_a_secret_that_was_ended_at_once_hears_no_more(
-    door: Door, pieces: asyncio.Semaphore
-) -> None:
-    door.service.expect(Answer(("first", "second")))
-    async with door.caller("anna").stream("POST", f"{RUN}/stream", json=BODY) as response:
-        lines = response.aiter_lines()
-        assert "first" in await anext(lines)
-        door.rotate("anna", at_once=True)
-        pieces.release()
-        await check_broken_off(lines, "second")
 
 
 async def test_who_showed_the_older_secret_hears_on_as_long_as_it_is_good(
