@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,8 +41,8 @@ class Intake:
         self._blobs = blobs
         self._name_piece = name_piece
         self._digest = digest
-        self._hashing = asyncio.Lock()
-        """Lets pieces in in the order in which they came."""
+        self._hashing = ThreadPoolExecutor(1, "hashing")
+        """Takes pieces in the order in which they came, without asking the loop, which has others to serve."""
         self.pieces: list[Piece] = []
         """In order; the last ones may not be there before `take` returns."""
 
@@ -98,8 +99,7 @@ class Intake:
 
     async def _hash(self, chunks: Sequence[Data]) -> None:
         """Go on with the next bytes; in a thread, for it takes milliseconds."""
-        async with self._hashing:
-            await asyncio.to_thread(_update, self._digest, chunks)
+        await asyncio.get_running_loop().run_in_executor(self._hashing, _update, self._digest, chunks)
 
 
 def count_held(blobs: BlobStore, size_bytes: int | None) -> int:
