@@ -40,7 +40,7 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 class DirectoryBlobs:
     """A folder that only its owner can read."""
 
-    max_writing = 3
+    max_writing = 2
 
     def __init__(self, root: Path) -> None:
         """Keep blobs below `root`, which is made where it is missing."""
