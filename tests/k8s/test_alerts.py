@@ -99,7 +99,11 @@ CASES = (
          {"engine_out_of_memory_total": "0 1x60"}),
     Case("Idefics2ImageWorkersDie", {"engine_image_workers_killed_total{why='died'}": "0+1x60"},
          {"engine_image_workers_killed_total{why='cancelled'}": "0+9x60"}),
-    Case("Idefics2NothingScraped", {}, {"backend_healthy": "1x60"}),
+    Case("Idefics2NothingScraped",
+         {"backend_healthy{namespace='lost',pod='p'}": "1x9", "backend_healthy": "1x60"},
+         {"backend_healthy{namespace='other',pod='p'}": "1x60", "backend_healthy": "1x60"}),
+    Case("Idefics2NothingScraped", {},
+         {"backend_healthy{namespace='given_up',pod='p'}": "1x9", "backend_healthy": "1x2000"}, 1500),
     Case("Idefics2KeysNotCurrent", {"api_keys_current": "0x60"}, {"api_keys_current": "1x60"}),
     Case("Idefics2CertificatesNotCurrent", {"certificates_current{port='grpc'}": "0x60"},
          {"certificates_current{port='grpc'}": "1x60"}),
@@ -197,7 +201,8 @@ def _write_test(alert: str, series: dict[str, str], minutes: int, *, fires: bool
 
 
 def _place(series: str) -> str:
-    """Write a series' whole name, with the pod that it is of."""
+    """Write a series' whole name, with the pod that it is of, where it names none."""
     name, _, labels = series.replace("'", '"').rstrip("}").partition("{")
     prefix = "" if name.startswith("process_") else "idefics2_"
-    return f"{prefix}{name}{{{','.join(filter(None, (labels, POD)))}}}"
+    pod = "" if "pod=" in labels else POD
+    return f"{prefix}{name}{{{','.join(filter(None, (labels, pod)))}}}"
