@@ -48,5 +48,10 @@ def record(
             metrics.record_key(name.key_id, reason)
     metrics.requests.labels(reason).inc()
     logger.info(
-        "request ended", request_id=name.request_id, reason=reason, seconds=round(seconds, 4), **facts
+        "request ended",
+        request_id=name.request_id,
+        key_id=name.key_id,
+        reason=reason,
+        seconds=round(seconds, 4),
+        **facts,
     )

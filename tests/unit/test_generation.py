@@ -324,7 +324,7 @@ async def test_a_request_has_one_line_in_the_log_without_its_prompt(core: Core) 
         await core.run(images=(ImageSource("image_url", url="ftp://host/x?signature=abc"),))
     ended = [line for line in lines if line["event"] == "request ended"]
     assert [line["reason"] for line in ended] == ["OK", "FILE_URL_UNSUPPORTED"]
-    assert [line["request_id"] for line in ended] == ["one", "one"]
+    assert [(line["request_id"], line["key_id"]) for line in ended] == [("one", "anna")] * 2
     assert ended[0]["num_generated_tokens"] == 2
     assert ended[1]["field"] == "image_url"
     for secret in (SECRET_PROMPT, "A red", "signature"):

@@ -440,6 +440,7 @@ async def test_the_last_loss_is_counted_and_logged_as_the_end_that_it_is(bench: 
     assert bench.measured("requests_total", reason="ATTEMPTS_EXHAUSTED") == 1
     (line,) = [line for line in lines if line["event"] == "request ended"]
     assert (line["reason"], line["request_id"]) == ("ATTEMPTS_EXHAUSTED", "one")
+    assert line["key_id"] == ONE.key_id
 
 
 async def test_what_is_found_to_have_ended_while_tidying_is_counted_and_logged(bench: Bench) -> None:
