@@ -150,6 +150,8 @@ OUR_RULES = [
     ),
     ("base/deployment.yaml", "medium: Memory", 'medium: ""', "no shared memory of its own"),
     ("base/deployment.yaml", "memory: 2Gi", "memory: 1Gi", "front may need"),
+    (f"{PARTS}/gpu/kustomization.yaml", "memory: 32Gi", "memory: 3Gi", "triton may need"),
+    (f"{PARTS}/gpu/kustomization.yaml", "memory: 32Gi", "memory: 2Gi", "no room for one sequence"),
     (
         "base/settings.env",
         "IDEFICS2_LOG",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
+import torch
 from bench.results import read
 from idefics2_engine.config import EngineConfig
+from idefics2_engine.kv_cache import KVShape
+from idefics2_engine.memory import HOST_SHARE, plan_memory
 from idefics2_service.settings import Settings
 from idefics2_service.workers import _RELEASE_SECONDS
+from k8s.manifests import ROOT
 from k8s.quantities import read_bytes
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ _RESTRICTED = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
+_EMBEDDED = ROOT / "triton_models/idefics2/checkpoints/tiny"
 _MIB = 2**20
 
 
@@ -92,6 +98,7 @@ def _check_memory(bundle: Bundle) -> Iterator[str]:
         max(value for name, value in measured.items() if name.startswith(who))
         for who in ("the front", "Triton")
     )
+    at_start = measured["Triton with the model, at its start"]
     config = EngineConfig()
     pod = bundle.server
     shared = sum(
@@ -101,13 +108,33 @@ def _check_memory(bundle: Bundle) -> Iterator[str]:
     )
     if not shared:
         yield "Triton has no shared memory of its own"
+    limit = read_bytes(pod.container("triton")["resources"]["limits"]["memory"])
+    try:
+        plan = _plan(config, limit - at_start)
+    except ValueError as error:
+        yield f"triton: {error}"
+        return
     decoders = config.num_image_workers * config.max_image_memory_bytes
     needs = {
         "front": (front, front + read_settings(bundle).gate.max_held_bytes),
-        "triton": (triton, triton + decoders + shared),
+        "triton": (triton, at_start + plan + decoders + shared),
     }
     for name, (least, most) in needs.items():
         yield from _compare(name, pod.container(name)["resources"], least, most)
+
+
+def _plan(config: EngineConfig, free: float) -> int:
+    """Return how much of `free` bytes of a container the engine plans with, for the embedded checkpoint.
+
+    Raises:
+        ValueError: there is no room for a single request.
+
+    """
+    text = json.loads((_EMBEDDED / "config.json").read_text())["text_config"]
+    shape = KVShape(text["num_hidden_layers"], text["num_key_value_heads"], text["head_dim"], torch.float32)
+    slot_bytes = shape.bytes_per_token * text["max_position_embeddings"]
+    plan = plan_memory(config, int(free * HOST_SHARE), slot_bytes)
+    return plan.workspace + plan.image_cache + plan.prefix_cache + plan.kv_cache
 
 
 def _compare(name: str, resources: Mapping[str, Manifest], least: float, most: float) -> Iterator[str]:

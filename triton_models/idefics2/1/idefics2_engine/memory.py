@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from idefics2_engine.config import EngineConfig
 
 _MARGIN = 0.05  # of what is free: other programs, and what allocators cannot use
-_HOST_SHARE = 0.5  # of a CPU's free memory: it belongs to others too
+HOST_SHARE = 0.5  # of a CPU's free memory: it belongs to others too
 _IMAGE_SHARE, _MAX_IMAGE_BYTES = 0.05, 1 << 30
 _PREFIX_SHARE, _MAX_PREFIX_BYTES = 0.15, 4 << 30
 _CONTAINER = Path("/sys/fs/cgroup")
@@ -80,7 +80,7 @@ def measure_free(device: torch.device) -> int:
     if container := _read_container():
         used, limit = container
         available = min(available, max(0, limit - used))
-    return int(available * _HOST_SHARE)
+    return int(available * HOST_SHARE)
 
 
 def measure_used() -> tuple[int, int]:
