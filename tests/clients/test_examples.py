@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import re
 import shlex
 import sys
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from harness import MakeSettings
 
 _TYPESCRIPT = [language for language in find_selected() if language.name == "typescript"]
-TARGET, PICTURE = "127.0.0.1:50051", "cat.png"
+TARGET, HTTP_TARGET, PICTURE = "127.0.0.1:50051", "127.0.0.1:8080", "cat.png"
 PROGRAMS = Path(sys.executable).parent
 METHOD = "/idefics2.v1.GenerationService/CountTokens"
 
@@ -57,10 +58,11 @@ async def run_envoy(service: Harness, folder: Path) -> AsyncIterator[str]:
         yield f"{HOST}:{port}"
 
 
-def find_command(readme: str) -> str:
-    """Find the call by buf that a document shows."""
+def find_command(readme: str, beginning: str = "buf curl ") -> str:
+    """Find the one call that a document shows and that begins so."""
     text = (ROOT / readme).read_text(encoding="utf-8")
-    (command,) = re.findall(r"^```(?:sh)?\n(buf curl .*?)^```", text, re.MULTILINE | re.DOTALL)
+    block = rf"^```(?:sh)?\n({re.escape(beginning)}.*?)^```"
+    (command,) = re.findall(block, text, re.MULTILINE | re.DOTALL)
     assert isinstance(command, str)
     return command
 
@@ -86,6 +88,16 @@ async def test_the_service_is_called_by_hand(service: Harness, tmp_path: Path) -
     assert f'"output": "{RED_CIRCLE}"' in await run(
         command.replace(PICTURE, str(tmp_path / PICTURE)), service
     )
+    service.check_script()
+
+
+@pytest.mark.parametrize("beginning", ["curl http://", "curl --connect-to "])
+async def test_it_is_called_over_http_by_hand(service: Harness, tmp_path: Path, beginning: str) -> None:
+    (tmp_path / PICTURE).write_bytes(red_circle())
+    command = find_command("README.md", beginning).replace(HTTP_TARGET, service.app.http_address)
+    service.expect(red_circle_answer())
+    told = await run(command.replace(PICTURE, str(tmp_path / PICTURE)), service)
+    assert json.loads(told) == {"output": RED_CIRCLE}
     service.check_script()
 
 

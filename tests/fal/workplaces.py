@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fal.ways import HTTP
+from fal.ways import HTTP, NEW, OLD
 from processes import clean_environment
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 PROGRAMS = Path(__file__).parent / "programs"
 EXAMPLES = Path(__file__).parents[2] / "clients/examples/fal"
 """What README shows."""
+_IMPORTS = {
+    NEW: 'import { fal } from "@fal-ai/client";',
+    OLD: 'import * as fal from "@fal-ai/serverless-client";',
+}
+"""README shows programs that point either client with the first line; of the old one, it shows the second."""
 _MAX_LINE_BYTES = 2**24
 _RUN = "import sys, runpy; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
@@ -64,7 +69,8 @@ def prepare(node: Node, way: Way, door: Door, api_key: str = "") -> Iterator[Wor
     with tempfile.TemporaryDirectory(prefix="idefics2-fal-") as name:
         folder = Path(name)
         for source in (*PROGRAMS.iterdir(), *EXAMPLES.iterdir()):
-            shutil.copy(source, folder)
+            program = source.read_text().replace(_IMPORTS[NEW], _IMPORTS.get(way.client, _IMPORTS[NEW]))
+            (folder / source.name).write_text(program)
         (folder / "node_modules").symlink_to(node.install())
         if door.ca_file is not None:
             shutil.copy(door.ca_file, folder / "ca.pem")

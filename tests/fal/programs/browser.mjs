@@ -1,7 +1,4 @@
-// Lets either client believe that it is in a browser, where `proxyUrl` is all it needs.
+// Lets either client believe that it is in a browser, and points it there as a page would.
 globalThis.window = { document: {} };
-const module = await import(process.env.FAL_PACKAGE);
-(module.fal ?? module).config({
-  proxyUrl: `${process.env.GATEWAY}/api/fal/proxy`,
-  suppressLocalCredentialsWarning: true,
-});
+const { point } = await import("./page.mjs");
+point(process.env.GATEWAY, process.env.FAL_KEY);
