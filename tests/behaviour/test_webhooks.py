@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import runpy
 import threading
 import urllib.request
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -29,6 +31,7 @@ from harness import (
 from idefics2.v1 import requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
 from idefics2_service.fetcher import Fetcher
+from idefics2_service.signatures import Signer
 from pictures import RED_CIRCLE
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from faces.face import Face
     from harness import Harness
     from idefics2_service.store.records import Record
+
+EXAMPLE = Path(__file__).parents[2] / "clients/examples/webhook.py"
 
 
 @pytest.fixture
@@ -74,14 +79,20 @@ def given_up(harness: Harness) -> float | None:
     return harness.app.metrics.registry.get_sample_value("idefics2_webhooks_total", {"outcome": "given_up"})
 
 
-async def fetch_keys(harness: Harness) -> list[Ed25519PublicKey]:
-    """Fetch the keys that are served."""
+async def fetch_jwks(harness: Harness) -> dict[str, Any]:
+    """Fetch the set of keys that is served."""
 
     def get() -> Any:
         with urllib.request.urlopen(f"http://{harness.app.http_address}/.well-known/jwks.json") as answer:
             return json.load(answer)
 
-    keys = (await asyncio.to_thread(get))["keys"]
+    found: dict[str, Any] = await asyncio.to_thread(get)
+    return found
+
+
+async def fetch_keys(harness: Harness) -> list[Ed25519PublicKey]:
+    """Read the keys that are served."""
+    keys = (await fetch_jwks(harness))["keys"]
     assert all((key["kty"], key["crv"]) == ("OKP", "Ed25519") for key in keys)
     return [Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(key["x"] + "=")) for key in keys]
 
@@ -104,6 +115,28 @@ async def test_the_answer_is_told_and_signed(
         signature = bytes.fromhex(headers["X-Fal-Webhook-Signature"])
         key.verify(signature, signed_message(body, headers))  # raises where it does not fit
         assert "Authorization" not in headers
+
+
+async def test_the_program_of_the_readme_believes_what_the_service_tells_and_nothing_else(
+    make_settings: MakeSettings, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_genuine = runpy.run_path(str(EXAMPLE))["is_genuine"]
+    script = Script()
+    script.add(red_circle_answer())
+    async with serve(make_settings, hook, script) as harness:
+        await submit(harness, hook.url)
+        body, headers = await hook.next_call()
+        jwks = await fetch_jwks(harness)
+    assert is_genuine(headers, body, jwks)
+    others: Any = Signer(bytes(32)).jwks
+    assert is_genuine(headers, body, {"keys": [*others["keys"], *jwks["keys"]]})
+    assert not is_genuine(headers, body, others)
+    assert not is_genuine(headers, body + b" ", jwks)
+    for name in (name for name in headers if name.startswith("X-Fal-Webhook-")):
+        assert not is_genuine({**headers, name: headers[name] + "00"}, body, jwks), name
+        assert not is_genuine({other: headers[other] for other in headers if other != name}, body, jwks)
+    monkeypatch.setattr("time.time", lambda: int(headers["X-Fal-Webhook-Timestamp"]) + 301)
+    assert not is_genuine(headers, body, jwks)
 
 
 async def test_an_error_is_told_too(make_settings: MakeSettings, hook: Hook) -> None:

@@ -68,8 +68,8 @@ def test_every_dependency_has_its_reason() -> None:
     assert missing == set()
 
 
-def test_the_programs_for_fals_clients_are_those_that_are_tested() -> None:
-    block = re.compile(r"^<!-- (clients/examples/fal/\S+) -->\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
+def test_the_programs_that_are_shown_are_those_that_are_tested() -> None:
+    block = re.compile(r"^<!-- (clients/examples/\S+) -->\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
     shown = block.findall(read("README.md"))
     assert {name: code for name, code in shown if code != read(name)} == {}
     here = {
