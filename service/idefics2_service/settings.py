@@ -197,12 +197,13 @@ class GateSettings(_Section):
 
     max_open_calls: Count = Field(
         4096,
-        description="calls that may be open; of one key no more than are free for the others: alone, half",
+        description="calls that may be open; a key may hold at most as many as are still free, so one busy "
+        "key alone gets half, each of two a third",
     )
     max_held_bytes: Count = Field(
         2**30,
-        description="bytes of files that calls and their requests may hold, shared between keys as calls "
-        "are; more get MEMORY_FULL",
+        description="bytes of files that calls and their requests may hold; a key at most as many as are "
+        "still free; more get MEMORY_FULL",
     )
 
 
@@ -212,7 +213,8 @@ class QueueSettings(_Section):
     max_running: Count = Field(64, description="requests on the model at a time; the others wait in line")
     max_waiting: Count = Field(
         256,
-        description="requests that may wait, shared between keys as calls are; one more gets QUEUE_FULL",
+        description="requests that may wait; those of a key take at most as many places as are still free; one "
+        "more gets QUEUE_FULL",
     )
 
 
@@ -327,7 +329,8 @@ class WebhookSettings(_Section):
     signing_key: SecretStr | None = Field(
         None,
         description="private Ed25519 key, 32 bytes in base64, the same for all replicas; unset: made at the "
-        "first start, kept in `data.folder`, for one replica",
+        "first start, kept in `data.folder`, for one replica; with `store.url` none is made: without this, "
+        "every webhook is refused (WEBHOOK_URL_INVALID)",
     )
     max_attempts: Count = Field(10, description="how often a webhook is called before it is given up")
     first_retry_seconds: Seconds = Field(
