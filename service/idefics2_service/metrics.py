@@ -157,7 +157,9 @@ class Metrics:
         )
         self.backend_losses = self._count("idefics2_backend_losses", "How often the model's server was lost.")
         self.backend_starts = self._count(
-            "idefics2_backend_starts", "How often the embedded Triton was started."
+            "idefics2_backend_starts",
+            "How often a Triton was connected to: each start of the embedded one, or the one that runs "
+            "elsewhere.",
         )
 
     def _declare_store(self) -> None:

@@ -213,8 +213,8 @@ class QueueSettings(_Section):
     max_running: Count = Field(64, description="requests on the model at a time; the others wait in line")
     max_waiting: Count = Field(
         256,
-        description="requests that may wait; those of a key take at most as many places as are still free; one "
-        "more gets QUEUE_FULL",
+        description="requests that may wait; those of a key take at most as many places as are still free; "
+        "one more gets QUEUE_FULL",
     )
 
 
