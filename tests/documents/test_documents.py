@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from idefics2_engine.config import EngineConfig
 from idefics2_service.__main__ import settings_table
+from idefics2_service.errors import SettingInvalid
+from idefics2_service.exposure import check_exposure, is_loopback
+from idefics2_service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -76,6 +79,17 @@ def test_the_programs_that_are_shown_are_those_that_are_tested() -> None:
         str(path.relative_to(ROOT)) for path in (ROOT / "clients/examples/fal").iterdir() if path.is_file()
     }
     assert {name for name in here if "/old_" not in name} <= {name for name, _ in shown}
+
+
+def test_the_fronts_container_is_shown_with_settings_that_it_starts_with() -> None:
+    (command,) = re.findall(r"^docker run (?:.*\\\n)*.*FRONT_IMAGE$", read("README.md"), re.MULTILINE)
+    variables = dict(re.findall(r"-e (IDEFICS2_\w+)=(\S+)", command))
+    settings = Settings.read(variables)
+    assert not is_loopback(settings.grpc.host)
+    check_exposure(settings, num_keys=1)
+    for name in [name for name in variables if "INSECURE" in name]:
+        with pytest.raises(SettingInvalid, match="there is no TLS"):
+            check_exposure(Settings.read({**variables, name: "false"}), num_keys=1)
 
 
 def test_the_model_adaptor_stays_thin() -> None:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 from idefics2_service.errors import StartFailed
+from idefics2_service.events import Finished, LogLine
+from idefics2_service.store.interface import WORK
+from idefics2_service.store.records import Lease
 from ports import HOST, free_port
+from processes import PATIENCE_SECONDS
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 from store.servers import BINARIES, Server
+from store.submissions import KEY, claim, make_output, submit
 
 if TYPE_CHECKING:
     from store.conftest import StartServer, StartStore
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 async def allow(client: Redis, user: str, *rules: str) -> None:
@@ -58,6 +69,39 @@ async def test_a_server_that_does_not_show_its_settings_is_not_trusted(
     with pytest.raises(StartFailed, match=r"allow CONFIG GET .* IDEFICS2_STORE_ALLOW_DATA_LOSS=true"):
         await start_store(url=theirs)
     await start_store(url=theirs, allow_data_loss=True)
+
+
+@pytest.mark.parametrize("name", list(BINARIES))
+async def test_the_user_of_the_readme_may_do_all_that_a_request_needs_and_see_nothing_else(
+    start_store: StartStore, start_server: StartServer, name: str
+) -> None:
+    url, prefix = start_server(name).url, uuid4().hex
+    rules = re.findall(r"^ *ACL SETUSER idefics2 (.+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    (shown,) = (rule.replace("PASSWORD", "secret").replace("{idefics2}", f"{{{prefix}}}") for rule in rules)
+    async with Redis.from_url(url) as client:
+        await client.execute_command("ACL", "SETUSER", prefix, "reset", *shown.split())  # type: ignore[no-untyped-call]
+    theirs = url.replace("redis://", f"redis://{prefix}:secret@")
+    store = await start_store(url=theirs, prefix=prefix)
+    with store.listen(WORK) as told:
+        await submit(store, "one", "two", webhook_url="http://h/")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await told.wait()
+    one, two = await claim(store), await claim(store)
+    await store.append(one, one.last_sequence, [LogLine("begun")])
+    assert await store.finish(one, one.last_sequence + 1, [], Finished(make_output())) is Lease.HELD
+    assert (await store.renew(two), await store.release(two, "tired", is_lost=False)) == (Lease.HELD,) * 2
+    await store.cancel(two.name)
+    await store.reap()
+    delivery = await store.claim_delivery(9)
+    assert delivery is not None
+    await store.settle_delivery(delivery, None)
+    assert len((await store.list_page(KEY, None, 9, None)).records) == 2
+    assert (await store.events(one.name, 0, 9))[-1].happening == (await store.get(one.name)).end
+    assert (await store.statistics()).num_queued == 0
+    async with Redis.from_url(theirs) as client:
+        for command in (("GET", "others"), ("FLUSHALL",), ("CONFIG", "SET", "appendonly", "no")):
+            with pytest.raises(NoPermissionError):
+                await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(("user", "lacks"), [("mute", "-@scripting"), ("deaf", "-subscribe")])
