@@ -42,7 +42,7 @@ class Intake:
         self._name_piece = name_piece
         self._digest = digest
         self._hashing = ThreadPoolExecutor(1, "hashing")
-        """Takes pieces in the order in which they came, without asking the loop, which has others to serve."""
+        """Takes pieces in the order in which they came, without asking the loop each time."""
         self.pieces: list[Piece] = []
         """In order; the last ones may not be there before `take` returns."""
 
