@@ -354,7 +354,7 @@ class TraceSettings(_Section):
         "",
         description="`http://` or `https://` URL of who collects traces by OTLP over gRPC; certificates and "
         "headers are read from OpenTelemetry's own variables, `OTEL_EXPORTER_OTLP_HEADERS` and so on; empty: "
-        "there are no traces",
+        "no spans are kept, and a caller's trace is only told on",
     )
     ratio: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="share of the traces that begin here which is kept; callers decide on theirs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from base64 import b64encode
 from contextlib import AsyncExitStack
 from itertools import pairwise
@@ -19,7 +20,7 @@ from fakes.collector import Collector
 from fakes.hook import run_hook
 from fakes.script import Answer, Script
 from fakes.triton import FakeTriton
-from harness import red_circle_answer, run_harness
+from harness import PATIENCE_SECONDS, red_circle_answer, run_harness
 from idefics2_service.app import App
 from idefics2_service.errors import BackendUnavailable
 from idefics2_service.events import StageEntered
@@ -45,6 +46,7 @@ TO_TRITON = "inference.GRPCInferenceService/ModelStreamInfer"
 PLACES = {"rpc": "idefics2.v1.GenerationService/Generate", "rest": "POST /run/{owner}/{alias}"}
 PARENT_ID = "00f067aa0ba902b7"
 SECRET = "4711-secret"
+RED_CIRCLE_BASE64 = b64encode(red_circle()).decode()
 
 
 class LostBackend(FakeBackend):
@@ -86,6 +88,14 @@ async def traced(
         yield harness
 
 
+@pytest.fixture(scope="module")
+async def untraced(make_settings: MakeSettings, triton: tuple[FakeTriton, Script]) -> AsyncIterator[Harness]:
+    """A service of which nobody collects traces, over a fake of Triton."""
+    settings = make_settings(triton__url=triton[0].url, fetch__allowed_networks="127.0.0.0/8")
+    async with run_harness(App(settings), triton[1], is_real=False) as harness:
+        yield harness
+
+
 @pytest.fixture
 def trace_id() -> str:
     """One of the caller's own."""
@@ -112,6 +122,14 @@ def check_tree(spans: dict[str, ToldSpan], *way: str) -> None:
     """Check that each is a stretch of the one before."""
     for parent, child in pairwise(way):
         assert spans[child].parent_id == spans[parent].span_id, f"{child} is no stretch of {parent}"
+
+
+def trace_ids_of_ends(caplog: pytest.LogCaptureFixture) -> list[str | None]:
+    """Return the trace of each line about a request: there is one, at its end."""
+    told: list[Any] = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    lines = [line for line in told if "request_id" in line]
+    assert {line["event"] for line in lines} == {"request ended"}
+    return [line.get("trace_id") for line in lines]
 
 
 async def test_a_call_and_all_that_it_takes_stand_in_the_callers_trace(
@@ -226,7 +244,7 @@ async def test_a_trace_that_is_named_twice_over_http_is_none(
 ) -> None:
     traced.expect(red_circle_answer())
     twice = [("traceparent", f"00-{trace_id}-{PARENT_ID}-01")] * 2  # of two, gRPC itself shows the last one
-    body = {"prompt": DESCRIBE, "image_url": f"data:image/png;base64,{b64encode(red_circle()).decode()}"}
+    body = {"prompt": DESCRIBE, "image_url": f"data:image/png;base64,{RED_CIRCLE_BASE64}"}
     told = await traced.http.post(f"/run/{APP}", json=body, headers=[*traced.metadata, *twice])
     request_id = told.raise_for_status().headers["x-fal-request-id"]
     call = await collector.find(PLACES["rest"], idefics2__request_id=request_id)
@@ -314,24 +332,88 @@ async def test_who_is_told_of_the_end_is_told_of_the_trace(
     assert SECRET.encode() not in b"".join(collector.raw)
 
 
+@pytest.mark.parametrize("is_collected", [True, False])
 async def test_lines_of_a_request_name_its_trace(
     make_settings: MakeSettings,
     collector: Collector,
     trace_id: str,
     kind: str,
     caplog: pytest.LogCaptureFixture,
+    *,
+    is_collected: bool,
 ) -> None:
     script = Script()
     script.add(red_circle_answer(), red_circle_answer())
-    settings = make_settings(trace__endpoint=collector.url)
+    settings = make_settings(trace__endpoint=collector.url if is_collected else "")
     async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
         face = call_in(trace_id, FACES[kind](harness))
         await face.run(ask())
         await read(face, await face.submit(ask()))
-    told: list[Any] = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
-    lines = [line for line in told if "request_id" in line]
-    assert [line["event"] for line in lines] == ["request ended"] * 2
-    assert {line.get("trace_id") for line in lines} == {trace_id}
+    assert trace_ids_of_ends(caplog) == [trace_id] * 2
+
+
+async def test_where_nobody_collects_triton_is_told_what_the_caller_told(
+    untraced: Harness, triton: tuple[FakeTriton, Script], trace_id: str, kind: str
+) -> None:
+    untraced.expect(red_circle_answer())
+    await call_in(trace_id, FACES[kind](untraced), tracestate="vendor=1").run(ask())
+    traceparent = f"00-{trace_id}-{PARENT_ID}-01"
+    headers = triton[0].generate_headers[-1]
+    assert (headers["traceparent"], headers["tracestate"]) == (traceparent, "vendor=1")
+    assert triton[0].generate_requests[-1].parameters["traceparent"].string_param == traceparent
+
+
+@pytest.mark.parametrize("headers", [{}, {"traceparent": "x", "tracestate": "vendor=1"}])
+async def test_where_nobody_collects_and_a_caller_tells_of_no_trace_triton_is_told_of_none(
+    untraced: Harness,
+    triton: tuple[FakeTriton, Script],
+    kind: str,
+    headers: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    untraced.expect(red_circle_answer())
+    face = FACES[kind](untraced)
+    await (call_in("", face, **headers) if headers else face).run(ask())
+    assert not triton[0].generate_headers[-1].keys() & {"traceparent", "tracestate"}
+    assert "traceparent" not in triton[0].generate_requests[-1].parameters
+    assert trace_ids_of_ends(caplog) == [None]
+
+
+async def test_where_nobody_collects_a_trace_goes_through_the_store_to_who_works_and_who_is_told(
+    make_settings: MakeSettings, triton: tuple[FakeTriton, Script], trace_id: str, kind: str
+) -> None:
+    traceparent = f"00-{trace_id}-{PARENT_ID}-01"
+    async with run_hook() as hook:
+        settings = make_settings(
+            triton__url=triton[0].url, fetch__allowed_networks="127.0.0.0/8", fetch__ports=str(hook.port)
+        )
+        async with run_harness(App(settings), triton[1], is_real=False) as harness:
+            for face, told in (
+                (call_in(trace_id, FACES[kind](harness)), traceparent),
+                (FACES[kind](harness), None),
+            ):
+                harness.expect(red_circle_answer())
+                await face.submit(ask(), webhook_url=hook.url)
+                assert (await hook.next_call())[1].get("traceparent") == told
+                assert triton[0].generate_headers[-1].get("traceparent") == told
+
+
+async def test_a_call_that_comes_behind_another_one_is_not_in_its_trace(
+    untraced: Harness, trace_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = json.dumps({"prompt": DESCRIBE, "image_url": f"data:image/png;base64,{RED_CIRCLE_BASE64}"})
+    head = f"POST /run/{APP} HTTP/1.1\r\nhost: x\r\nauthorization: Key {untraced.app.api_key}\r\n"
+    more = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    traced = f"traceparent: 00-{trace_id}-{PARENT_ID}-01\r\n"
+    untraced.expect(red_circle_answer(), red_circle_answer())
+    reader, writer = await asyncio.open_connection(*untraced.app.http_address.split(":"))
+    writer.write(f"{head}{more}{traced}\r\n{body}{head}{more}connection: close\r\n\r\n{body}".encode())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answers = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert answers.count(b"HTTP/1.1 200") == 2
+    assert trace_ids_of_ends(caplog) == [trace_id, None]
 
 
 async def test_a_collector_that_is_away_holds_up_and_fills_nothing(

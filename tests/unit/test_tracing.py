@@ -18,6 +18,38 @@ if TYPE_CHECKING:
 
 CALLER = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "a=1,b=2"}
 
+UNREADABLE = [
+    "",
+    "hello",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+    "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+    "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+    "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+    f"{CALLER['traceparent']},{CALLER['traceparent']}",
+    "0" * 10_000,
+]
+STATES = {
+    "": "",
+    "a=1,b=2": "a=1,b=2",
+    " a=1 ,\t, b=2,": "a=1,b=2",
+    "tenant@vendor=x y,0tenant@vendor=!,a_-*/=<>": "tenant@vendor=x y,0tenant@vendor=!,a_-*/=<>",
+    ",".join(f"a{number}=1" for number in range(32)): ",".join(f"a{number}=1" for number in range(32)),
+    ",".join(f"a{number}=1" for number in range(33)): "",
+    ",".join(f"a{number}={'x' * 250}" for number in range(20)): "",  # more than gRPC would take
+    f"a={'x' * 256}": f"a={'x' * 256}",
+    f"a={'x' * 257}": "",
+    "a=1,a=2": "",
+    "a=1,A=2": "",
+    "a=1,b": "",
+    "a=1,b=": "",
+    "a=1,b=\xe4": "",
+    "a=1,b=1=2": "",
+    "a=1,b=\n": "",
+}
+"""What may come, and what is told on of it."""
+
 
 @pytest.fixture(autouse=True)
 def nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,21 +131,7 @@ async def test_a_part_of_new_traces_is_kept_and_callers_decide_on_theirs(collect
     assert [span.name for span in collector.spans] == ["wanted"]
 
 
-@pytest.mark.parametrize(
-    "traceparent",
-    [
-        "",
-        "hello",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-        "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-        "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-        "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
-        f"{CALLER['traceparent']},{CALLER['traceparent']}",
-        "0" * 10_000,
-    ],
-)
+@pytest.mark.parametrize("traceparent", UNREADABLE)
 async def test_a_header_that_cannot_be_read_begins_a_new_trace(
     collector: Collector, traceparent: str
 ) -> None:
@@ -153,7 +171,37 @@ async def test_what_nobody_takes_holds_up_no_end(monkeypatch: pytest.MonkeyPatch
         await tracer.close()
 
 
-def test_where_nobody_collects_nothing_is_kept_or_told_on() -> None:
-    with NO_TRACER.begin("call", Kind.SERVER, CALLER) as span:
+def test_where_nobody_collects_a_callers_trace_is_told_on_as_it_came() -> None:
+    with NO_TRACER.begin("call", Kind.SERVER, CALLER) as span, span.begin("part") as part:
+        assert current_span() is part
+        for each in (span, part):
+            assert each.trace_id == CALLER["traceparent"].split("-")[1]
+            assert each.headers == CALLER
+    assert current_span().headers == {}
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"tracestate": "a=1"}, *({"traceparent": each} for each in UNREADABLE)]
+)
+def test_where_nobody_collects_no_trace_is_begun(headers: dict[str, str]) -> None:
+    with NO_TRACER.begin("call", Kind.SERVER, headers) as span:
         assert span is span.begin("part") is current_span()
         assert (span.trace_id, dict(span.headers)) == ("", {})
+
+
+def test_of_a_later_version_is_told_on_what_this_one_knows() -> None:
+    later = "cc" + CALLER["traceparent"][2:] + "-what.comes.later"
+    assert NO_TRACER.begin("call", Kind.SERVER, {**CALLER, "traceparent": later}).headers == CALLER
+
+
+@pytest.mark.parametrize("given", STATES)
+async def test_a_state_is_told_on_whole_or_not_at_all_whether_somebody_collects_or_not(
+    collector: Collector, given: str
+) -> None:
+    parent = CALLER["traceparent"][:-1] + "0"
+    kept = {"tracestate": STATES[given]} if STATES[given] else {}
+    tracer = OtlpTracer(TraceSettings(endpoint=collector.url))
+    for each in (NO_TRACER, tracer):
+        span = each.begin("call", Kind.SERVER, {"traceparent": f" {parent}\t", "tracestate": given})
+        assert span.headers == {"traceparent": parent, **kept}
+    await tracer.close()

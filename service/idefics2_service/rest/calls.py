@@ -22,7 +22,8 @@ from idefics2_service.errors import InternalError, ServiceError, ServiceStopping
 from idefics2_service.keys.records import Face
 from idefics2_service.rest.presence import Presence
 from idefics2_service.rest.problems import Problem
-from idefics2_service.tracing.spans import NO_SPAN, TRACE_HEADERS, Kind, reason_of
+from idefics2_service.tracing.spans import NO_SPAN, Kind, reason_of
+from idefics2_service.tracing.w3c import TRACE_HEADERS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

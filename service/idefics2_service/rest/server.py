@@ -62,6 +62,8 @@ class HttpServer:
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=settings.drain_timeout_seconds,  # type: ignore[arg-type]  # any number does
+            # Else a call may begin in the trace of the one before it on its connection.
+            reset_contextvars=True,
             ssl_context_factory=None if certificates is None else lambda *_: make_context(certificates),
         )
         config.load()

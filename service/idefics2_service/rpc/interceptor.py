@@ -27,7 +27,8 @@ from idefics2_service.rpc.messages import find_chunk, parse_message
 from idefics2_service.rpc.open_calls import OPEN_SERVICES, OpenCalls
 from idefics2_service.rpc.status import REQUEST_ID_KEY, abort
 from idefics2_service.rpc.streams import hear_out, leave, receive_next, receive_one, sending
-from idefics2_service.tracing.spans import TRACE_HEADERS, Kind, current_span
+from idefics2_service.tracing.spans import Kind, current_span
+from idefics2_service.tracing.w3c import TRACE_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable

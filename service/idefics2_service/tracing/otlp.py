@@ -27,6 +27,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from idefics2_service.tracing.spans import NOTHING, Kind, PassedSpan, Span, Tracer
+from idefics2_service.tracing.w3c import bound_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +78,7 @@ class OtlpTracer(Tracer):
         self, name: str, kind: Kind, headers: Mapping[str, str], attributes: Mapping[str, Value] = NOTHING
     ) -> Span:
         """As Tracer.begin. Whether a trace is kept is the caller's word, and the sampler's on new ones."""
-        context = _PROPAGATOR.extract(headers)
+        context = _PROPAGATOR.extract(bound_state(headers))
         caller = trace.get_current_span(context).get_span_context()
         parent = caller if caller.is_valid else None
         trace_id = self._make_trace_id() if parent is None else parent.trace_id

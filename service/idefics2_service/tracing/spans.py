@@ -1,7 +1,8 @@
 """Spans: stretches of the way of a call or a request.
 
-Where nobody collects traces, or this one is not kept, they do nothing. What is kept of them and sent is
-`otlp.py`'s. Nothing of a prompt, a picture, an answer, a key or a URL's path and query is ever put into one.
+Where nobody collects traces, or this one is not kept, they only tell on in which trace a caller works. What
+is kept of them and sent is `otlp.py`'s. Nothing of a prompt, a picture, an answer, a key or a URL's path and
+query is ever put into one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from idefics2_service.errors import RequestCancelled, ServiceError
+from idefics2_service.tracing import w3c
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 Value = str | int | float | tuple[str, ...]
 """What an attribute may be."""
-TRACE_HEADERS = ("traceparent", "tracestate")
 NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 
@@ -121,13 +122,17 @@ class PassedSpan(Span):
 
 
 class Tracer:
-    """Begins spans where something comes in. This one, where nobody collects, begins none."""
+    """Begins spans where something comes in. This one, where nobody collects, keeps none."""
 
     def begin(
         self, name: str, kind: Kind, headers: Mapping[str, str], attributes: Mapping[str, Value] = NOTHING
     ) -> Span:
-        """Begin a span in the trace that `headers` tell of, or in a new one where they do not, or badly."""
-        return NO_SPAN
+        """Begin a span in the trace that `headers` tell of; where they do not, or badly, in a new one.
+
+        Where nobody collects, no new one is begun.
+        """
+        told = w3c.read(headers)
+        return NO_SPAN if told is None else PassedSpan(*told)
 
     async def close(self) -> None:
         """Send what is not sent yet, for a short time."""
