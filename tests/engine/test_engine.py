@@ -13,6 +13,8 @@ import torch
 from engine.answers import check_nothing_is_left, run, run_tokens, text_of
 from idefics2_engine.engine import MAX_BROKEN_STEPS
 from idefics2_engine.errors import EngineFault, InvalidRequest
+from idefics2_engine.logs import Lines
+from idefics2_engine.names import make_name
 from idefics2_engine.requests import Failed, Finished, Request, SamplingParams, StageEntered, is_last
 from pictures import (
     NUM_IMAGE_TOKENS,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from idefics2_engine.engine import Engine
     from reference import Reference
 
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARAMETERS = f'{{"traceparent": "00-{TRACE_ID}-00f067aa0ba902b7-01"}}'
 GREEDY = SamplingParams(max_new_tokens=24, repetition_penalty=1.0, temperature=0.0)
 BLACK = encode(Image.new("RGB", (120, 90)))
 WIDE = encode(draw_red_circle((290, 97)))
@@ -146,6 +150,23 @@ def test_a_request_that_breaks_a_step_fails_alone(
     assert events == alone
     assert run(engine, requests[0])["0"] == alone["0"]
     check_nothing_is_left(engine)
+
+
+def test_the_log_names_the_request_that_failed_and_says_nothing_of_what_it_holds(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, good = make_name("broken", PARAMETERS), make_name("good", PARAMETERS)
+    break_requests(engine, monkeypatch, "raises", broken)
+    run(engine, Request(broken, *CASES[0][:2], GREEDY), Request(good, *CASES[0][:2], GREEDY))
+    told = [(record.getMessage(), vars(record).get("request_id")) for record in caplog.records]
+    assert told == [
+        ("a step of 2 requests failed; each is tried alone", None),
+        ("a request failed alone", "broken"),
+        ("a request failed: the engine failed in a step", "broken"),
+    ]
+    assert {vars(record).get("trace_id") for record in caplog.records[1:]} == {TRACE_ID}
+    lines = "".join(map(Lines().format, caplog.records))
+    assert CASES[0][0] not in lines
 
 
 @pytest.mark.parametrize("num_failures", [1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -103,11 +104,16 @@ def test_a_request_at_fault_fails_alone(process: EngineProcess, told: Told) -> N
     assert isinstance(good, Finished)
 
 
-def test_a_checkpoint_that_cannot_be_loaded_is_said_and_leaves_no_process() -> None:
+def test_a_checkpoint_that_cannot_be_loaded_is_said_and_leaves_no_process(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     config = dataclasses.replace(CONFIG, checkpoint=str(MODEL_FOLDER / "1"))
     with pytest.raises(EngineFault, match="the model cannot be served"):
         EngineProcess(config, lambda *_: None)
     assert not [child for child in psutil.Process().children() if "engine_program" in child.cmdline()]
+    (line,) = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (line["event"], line["level"]) == ("the model cannot be served", "error")
+    assert line["exception"][0]["frames"]
 
 
 def test_who_loses_the_process_is_told_and_so_is_who_comes_later() -> None:

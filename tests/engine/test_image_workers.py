@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import psutil
 import pytest
 from idefics2_engine import image_workers
 from idefics2_engine.errors import EngineFault
+from idefics2_engine.image_worker import pack
 from idefics2_engine.image_workers import ImageWorkers, WorkerLimits
 from idefics2_engine.images import InvalidImage, Sizing
 from pictures import draw_red_circle, encode
@@ -225,6 +227,17 @@ def test_what_a_worker_prints_is_not_among_its_replies(
     said = capfd.readouterr()
     assert said.out == ""
     assert said.err.count("a library says something\n") == 2
+
+
+def test_what_ends_a_worker_is_a_line_of_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    with watching() as watched:
+        process = watched.start()
+        pipe = os.open(f"/proc/{process.pid}/fd/0", os.O_WRONLY | os.O_APPEND)
+        os.write(pipe, pack({}, b""))  # no message of ours
+        os.close(pipe)
+        wait_until_gone([process])
+    (line,) = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (line["level"], line["exception"][0]["exc_type"]) == ("critical", "KeyError")
 
 
 def test_a_picture_that_takes_too_long_is_refused_and_the_next_has_a_new_worker(

@@ -59,7 +59,8 @@ def generate_request(
 ) -> service_pb2.ModelInferRequest:
     """Write a request to generate; all inputs are sent, those of lists only where they have items.
 
-    `traceparent` goes as a parameter, where there is one: a backend sees no headers.
+    Its own id, which `model_id` need not be, goes as a parameter, for the model's log; so does `traceparent`,
+    where there is one: a backend sees no headers.
     """
     request = resolved.request
     writer = (
@@ -78,6 +79,7 @@ def generate_request(
         writer.texts("stop", *(text.encode() for text in request.stop))
     if request.split_images is not None:
         writer.numbers("split_images", "BOOL", request.split_images)
+    writer.message.parameters["request_id"].string_param = resolved.request_id
     if traceparent:
         writer.message.parameters["traceparent"].string_param = traceparent
     return writer.message

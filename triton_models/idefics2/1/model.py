@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from idefics2_engine import logs
 from idefics2_engine.bounds import check_sampling
 from idefics2_engine.config import EngineConfig
 from idefics2_engine.engine_process import EngineProcess
 from idefics2_engine.errors import InvalidRequest
-from idefics2_engine.names import make_name
+from idefics2_engine.names import about, make_name
 from idefics2_engine.outbox import Outbox, join_text
 from idefics2_engine.requests import Event, Failed, Request, SamplingParams, TextDelta, is_last
 from triton_metrics import TritonMetrics
@@ -48,7 +49,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the checkpoint; Triton calls the model ready when this returns."""
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+        logs.configure()
         self._config = _read_config(args)
         self._streams: dict[str, Stream] = {}
         self._lock = threading.Lock()
@@ -67,7 +68,7 @@ class TritonPythonModel:
             except InvalidRequest as error:
                 self._outbox.put(stream_id, Failed(error.reason, error.message, error.field))
             except Exception:
-                logger.exception("could not read request %s", stream_id)
+                logger.exception("could not read a request", extra=about(stream_id))
                 failed = Failed("REQUEST_MALFORMED", "the tensors of the request cannot be read")
                 self._outbox.put(stream_id, failed)
 
@@ -159,10 +160,8 @@ class _Tensors:
         if tensor is None:
             return []
         array = tensor.as_numpy()
-        if array.shape[0] != 1:
-            message = (
-                f"{name} must have a batch dimension of 1, not of {array.shape[0]}: send one request each"
-            )
+        if (size := array.shape[0]) != 1:
+            message = f"{name} must have a batch dimension of 1, not of {size}: send one request each"
             raise InvalidRequest("REQUEST_MALFORMED", message, name)
         return list(array.reshape(-1).tolist())
 

@@ -18,6 +18,7 @@ from idefics2_engine.detokenizer import Detokenizer
 from idefics2_engine.errors import EngineFault
 from idefics2_engine.image_cache import ImageCache
 from idefics2_engine.meters import Meters, StepMeter
+from idefics2_engine.names import about
 from idefics2_engine.prefix_cache import PrefixCache
 from idefics2_engine.processor import END_OF_TURN_TOKEN, PreparedRequest, Processor
 from idefics2_engine.requests import (
@@ -179,7 +180,7 @@ class Engine:
             try:
                 self._begin(sequence)
             except torch.OutOfMemoryError:  # whoever runs already goes on
-                logger.exception("could not begin a request")
+                logger.exception("could not begin a request", extra=about(sequence.request_id))
                 yield self._fail(sequence, "step", "the engine has no memory left to begin the request")
                 continue
             sequence.clock.enter("queue")
@@ -188,7 +189,7 @@ class Engine:
     def _begin(self, sequence: Sequence) -> None:
         """Make ready what a sequence needs on the device; where there is no room, again after making some."""
         begin = partial(self.sampler.begin, sequence.slot, sequence.token_ids)
-        if not self._succeeds(begin, "could not begin a request"):
+        if not self._succeeds(begin, "could not begin a request", of=sequence):
             begin()
         self.meters.add("prefix_cache_queries_total", sequence.num_prompt_tokens)
         self._load_prefix(sequence)
@@ -246,11 +247,14 @@ class Engine:
         """Do again, for each alone, what failed for all: what was written meanwhile is written anew."""
         made: Made = []
         broken: list[Sequence] = []
-        parts: list[tuple[list[Sequence], Step]] = [([sequence], []) for sequence in decoding]
-        parts += [([], [part]) for part in reading]
-        for some, part in parts:
-            if not self._succeeds(partial(self._compute, some, part, made), "a request failed alone"):
-                broken += [*some, *(sequence for sequence, _ in part)]
+        alone: list[tuple[Sequence, list[Sequence], Step]] = [
+            (sequence, [sequence], []) for sequence in decoding
+        ]
+        alone += [(part[0], [], [part]) for part in reading]
+        for sequence, some, part in alone:
+            compute = partial(self._compute, some, part, made)
+            if not self._succeeds(compute, "a request failed alone", of=sequence):
+                broken.append(sequence)
         return made, broken
 
     def _compute(self, decoding: list[Sequence], reading: Step, made: Made) -> None:
@@ -290,7 +294,7 @@ class Engine:
         try:
             yield from self._tell(sequence, token_id)
         except Exception:
-            logger.exception("request %s failed at a token", sequence.request_id)
+            logger.exception("a request failed at a token", extra=about(sequence.request_id))
             if self._is_running(sequence):
                 yield self._fail(sequence, "token", "the engine failed at a token")
 
@@ -316,7 +320,7 @@ class Engine:
     def _keep_prefix(self, sequence: Sequence) -> None:
         """Keep what was read of a prompt; a lack of memory costs only that."""
         store = partial(self.prefixes.store, sequence.prefix_keys, self.runner.cache, sequence.slot)
-        self._succeeds(store, "could not keep the prompt of request %s", sequence.request_id)
+        self._succeeds(store, "could not keep a prompt", of=sequence)
         for other in self.scheduler.running:
             if not other.is_decoding and other.prefix_keys[:1] == sequence.prefix_keys[:1]:
                 self._load_prefix(other)  # he came too early to find it
@@ -332,7 +336,7 @@ class Engine:
     def _fail(self, sequence: Sequence, why: str, message: str) -> Told:
         """End a request that broke something, and forget what it may have spoilt."""
         self.meters.add("requests_failed_total", label=why)
-        logger.error("request %s failed: %s", sequence.request_id, message)
+        logger.error("a request failed: %s", message, extra=about(sequence.request_id))
         for span in sequence.spans:  # what was seen in them may be at fault
             self.images.drop(span.image)
         self._release(sequence)
@@ -360,7 +364,9 @@ class Engine:
         running = self.scheduler.running
         return sequence.slot < len(running) and running[sequence.slot] is sequence
 
-    def _succeeds(self, action: Callable[[], None], failure: str, *about: object) -> bool:
+    def _succeeds(
+        self, action: Callable[[], None], failure: str, *numbers: int, of: Sequence | None = None
+    ) -> bool:
         """Do it, and tell whether it worked; after a lack of memory, let go of what nobody needs at once.
 
         Only once the error is gone: its frames hold what the action had made by then.
@@ -368,7 +374,7 @@ class Engine:
         try:
             action()
         except Exception as error:
-            logger.exception(failure, *about)
+            logger.exception(failure, *numbers, extra=about(of.request_id) if of else None)
             lacks_memory = isinstance(error, torch.OutOfMemoryError)
         else:
             return True

@@ -165,7 +165,7 @@ def _start(program: Sequence[str]) -> tuple[subprocess.Popen[bytes], Connection]
         process = subprocess.Popen(  # noqa: S603  # our own program
             [str(python), *program, str(its.fileno())],
             pass_fds=[its.fileno()],
-            env={**os.environ, "PYTHONPATH": folder},
+            env={**os.environ, "PYTHONPATH": folder, "TQDM_DISABLE": "1"},  # a bar is no line of a log
             stdin=subprocess.DEVNULL,
         )
     return process, Connection(ours.detach())

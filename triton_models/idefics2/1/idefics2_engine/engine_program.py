@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from idefics2_engine import logs
 from idefics2_engine.engine import Engine
 from idefics2_engine.loop import EngineLoop
 from idefics2_engine.messages import Cancel, Close, Count, Measured, Message, Ping, Started, Submit, Told
@@ -92,7 +93,7 @@ class Reporter:
 
 def main(start: Callable[[EngineConfig], Engine] = Engine.start) -> None:
     """Load the model by `start`, say so, and do what is asked until the other side closes."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    logs.configure()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other side's to answer
     connection = Connection(int(sys.argv[1]))
     sys.setswitchinterval(MAX_SECONDS_TO_WAIT_FOR_PYTHON)

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from idefics2_engine import logs
 from idefics2_engine.crops import cut
 from idefics2_engine.images import InvalidImage, Sizing
 from idefics2_engine.pictures import Bounds, decode_picture
@@ -48,6 +49,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we asked to die with it
         return
+    logs.configure()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _give_back_large_blocks()

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from idefics2_engine.errors import EngineError
+from idefics2_engine.names import about
 from idefics2_engine.requests import Alive, Cancelled, Counted, Event, Failed, Request, is_last
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class EngineLoop:
             if not self._is_closing:
                 self._tell(request_id, Failed(error.reason, error.message, error.field))
         except Exception:
-            logger.exception("request %s failed", request_id)
+            logger.exception("a request could not be begun", extra=about(request_id))
             self._tell(request_id, Failed("INTERNAL_ERROR", "the engine failed to begin the request"))
 
     def _cancel(self, request_id: str) -> None:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from idefics2_engine.names import about
 from idefics2_engine.requests import Event, TextDelta
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class Outbox:
             try:
                 self._send(request_id, events)
             except Exception:
-                logger.exception("could not send to request %s", request_id)
+                logger.exception("could not send to a request's caller", extra=about(request_id))
             self._give_back(request_id, events)
 
     def _take(self) -> tuple[str, list[Event]] | None:
