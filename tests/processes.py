@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -105,10 +105,15 @@ class Started:
         return {"IDEFICS2_CLIENT_TARGET": self.ready.grpc, "IDEFICS2_API_KEY": self.ready.api_key}
 
     @property
+    def lines(self) -> list[dict[str, Any]]:
+        """What its log says so far."""
+        whole = self.service.log.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line[:1] == "{"]
+
+    @property
     def triton_urls(self) -> list[str]:
         """Where its Tritons listened, the latest last."""
-        lines = (json.loads(line) for line in self.service.log.read_text().splitlines() if line[:1] == "{")
-        return [line["url"] for line in lines if "url" in line]
+        return [line["url"] for line in self.lines if "url" in line]
 
 
 @contextmanager

@@ -23,11 +23,14 @@ def configure(settings: LogSettings) -> None:
         structlog.contextvars.merge_contextvars,
         _add_trace_id,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.MaybeTimeStamper(fmt="iso", utc=True),  # the model's lines come with their time
     ]
     as_console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        [
+            _write_exception,
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+        ]
         if as_console
         else [structlog.processors.ExceptionRenderer(_TRACEBACK), structlog.processors.JSONRenderer()]
     )
@@ -57,3 +60,17 @@ def _add_trace_id(_: object, __: str, line: structlog.typing.EventDict) -> struc
     if trace_id := current_span().trace_id:
         line["trace_id"] = trace_id
     return line
+
+
+def _write_exception(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Write as text what was raised in another process, the first thing first, as Python does."""
+    if "exception" in line:
+        line["exception"] = "\n\n".join(
+            "\n".join([*map(_write_frame, raised["frames"]), f"{raised['exc_type']}: {raised['exc_value']}"])
+            for raised in reversed(line["exception"])
+        )
+    return line
+
+
+def _write_frame(frame: dict[str, str]) -> str:
+    return f'  File "{frame["filename"]}", line {frame["lineno"]}, in {frame["name"]}'

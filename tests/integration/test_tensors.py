@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from idefics2_service.triton.tensors import RequestWriter
 from pictures import DESCRIBE, red_circle
-from processes import Started, running_service
+from processes import Started, patience, running_service
 from tritonclient.grpc import service_pb2_grpc
 
 if TYPE_CHECKING:
@@ -18,20 +19,22 @@ if TYPE_CHECKING:
     from tritonclient.grpc import service_pb2
 
 MOST_TOKENS = 20
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+SECRET = "What did the patient say?"
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a Triton listens whose model allows few tokens."""
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """A service with a Triton whose model allows few tokens."""
     variables = {"IDEFICS2_MODEL_MAX_NEW_TOKENS": str(MOST_TOKENS)}
     with running_service(tmp_path_factory.mktemp("service"), **variables) as service:
-        yield Started(service, service.wait_until_ready()).triton_urls[-1]
+        yield Started(service, service.wait_until_ready())
 
 
 @pytest.fixture
-async def triton(url: str) -> AsyncIterator[service_pb2_grpc.GRPCInferenceServiceStub]:
+async def triton(started: Started) -> AsyncIterator[service_pb2_grpc.GRPCInferenceServiceStub]:
     """Triton's own interface."""
-    async with grpc.aio.insecure_channel(url) as channel:
+    async with grpc.aio.insecure_channel(started.triton_urls[-1]) as channel:
         yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 
@@ -59,6 +62,11 @@ class Stream:
         while last["type"] in {"", "StageEntered", "TextDelta"}:
             last = (await self.read())[-1]
         return last
+
+
+def read_own_log(started: Started) -> str:
+    """Read what Triton and the model wrote."""
+    return Path(next(line["log"] for line in started.lines if "log" in line)).read_text()
 
 
 def write(name: str = "") -> RequestWriter:
@@ -117,3 +125,22 @@ async def test_an_answer_of_which_nothing_is_said_is_no_longer_than_the_operator
     too_long = ask().numbers("max_new_tokens", "INT32", MOST_TOKENS + 1)
     refused = await Stream(triton, too_long.message).read_last()
     assert refused["message"] == f"max_new_tokens must be 1 to {MOST_TOKENS}, not {MOST_TOKENS + 1}"
+
+
+async def test_what_the_model_says_is_wrong_is_in_the_services_log_and_names_the_request(
+    started: Started, triton: service_pb2_grpc.GRPCInferenceServiceStub
+) -> None:
+    message = write("one/4711").texts("prompt", SECRET.encode()).texts("stop", b"\xff").message
+    message.parameters["request_id"].string_param = "one"
+    message.parameters["traceparent"].string_param = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
+    assert (await Stream(triton, message).read_last())["reason"] == "REQUEST_MALFORMED"
+    for _ in patience("the line to be passed on"):
+        if any("one" in line.get("request_id", "") for line in started.lines):
+            break
+    (line,) = (line for line in started.lines if line.get("request_id") == "one")
+    assert (line["event"], line["level"], line["trace_id"]) == ("could not read a request", "error", TRACE_ID)
+    assert line["exception"][0]["exc_type"] == "UnicodeDecodeError"
+    own = read_own_log(started)
+    assert line in [json.loads(line) for line in own.splitlines() if line.startswith("{")]
+    assert "Traceback" not in own
+    assert SECRET not in own + started.service.log.read_text()

@@ -208,3 +208,25 @@ def test_a_line_names_the_trace_that_it_belongs_to(monkeypatch: pytest.MonkeyPat
     lines = {line["event"]: line.get("trace_id") for line in lines_of(screen)}
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
     assert lines == {"before": None, "ours": trace_id, "a library's": trace_id, "after": None}
+
+
+def test_a_line_of_another_process_keeps_its_time_and_a_person_reads_what_was_raised_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frame = {"filename": "engine.py", "lineno": 7, "name": "step"}
+    cause = {"exc_type": "ValueError", "exc_value": "a hole", "is_cause": True, "frames": [frame]}
+    raised = [
+        {"exc_type": "RuntimeError", "exc_value": "it broke", "is_cause": False, "frames": [frame]},
+        cause,
+    ]
+    time = "2026-11-27T20:53:39.049107Z"
+    screen = configure(monkeypatch)
+    logger.error("failed", exception=raised, timestamp=time)
+    (line,) = lines_of(screen)
+    assert (line["exception"], line["timestamp"]) == (raised, time)
+    screen = configure(monkeypatch, format="console")
+    logger.error("failed", exception=raised, timestamp=time)
+    assert screen.getvalue().split("\n", 1)[1] == (
+        '  File "engine.py", line 7, in step\nValueError: a hole\n\n'
+        '  File "engine.py", line 7, in step\nRuntimeError: it broke\n'
+    )

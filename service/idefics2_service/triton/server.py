@@ -20,6 +20,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from idefics2_service.errors import StartFailed
 from idefics2_service.triton.guard import clean_up
+from idefics2_service.triton.server_log import ServerLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 SECONDS_BETWEEN_PROBES = 0.05
-LINES_OF_LOG_SHOWN = 15
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
 OPTIONS_WITHOUT_GPU = ("--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0")
 # The python backend as the wheel carries it, in pieces: library, utilities, and a stub for each Python.
@@ -49,6 +49,7 @@ class TritonServer:
         self._environment = environment
         self._guard: subprocess.Popen[bytes] | None = None
         self._folder = Path()
+        self._log: ServerLog | None = None
         self._prefix = ""
         """Of the regions of shared memory; empty: neither they nor the folder are there."""
 
@@ -66,12 +67,15 @@ class TritonServer:
             grpc_port, http_port, free_port = _free_ports(3)
             metrics_port = self._settings.metrics_port or free_port
             url = f"127.0.0.1:{grpc_port}"
+            self._log = ServerLog(self._folder / "triton.log")
             self._launch(
                 self._folder,
+                self._log,
                 [f"--grpc-port={grpc_port}", f"--http-port={http_port}", f"--metrics-port={metrics_port}"],
             )
             metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
-            logger.info("starting triton", log=str(self._log), url=url, metrics=metrics_url)
+            logger.info("starting triton", log=str(self._log.path), url=url, metrics=metrics_url)
+            self._log.follow()
             await self._wait_until_ready(url)
         except OSError as error:
             await self.stop()
@@ -81,17 +85,11 @@ class TritonServer:
             raise
         return url
 
-    @property
-    def _log(self) -> Path:
-        return self._folder / "triton.log"
-
     def read_log_tail(self) -> str:
         """Return the last lines that it wrote: the log goes away with the server."""
-        if not self._log.exists():
-            return ""
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-LINES_OF_LOG_SHOWN:])
+        return "" if self._log is None else self._log.read_tail()
 
-    def _launch(self, folder: Path, options: list[str]) -> None:
+    def _launch(self, folder: Path, log: ServerLog, options: list[str]) -> None:
         """Start the processes."""
         guard = [
             *(sys.executable, "-m", "idefics2_service.triton.guard", "--folder", str(folder)),
@@ -109,7 +107,7 @@ class TritonServer:
             f"--backend-config=python,stub-timeout-seconds={int(self._settings.start_timeout_seconds)}",
             *([] if NVIDIA_DEVICE.exists() else OPTIONS_WITHOUT_GPU),
         ]
-        with self._log.open("wb") as output:
+        with log.path.open("wb") as output:
             # Not asyncio's: that one forks, which gRPC's threads do not like.
             self._guard = subprocess.Popen(  # noqa: S603  # all of it is ours
                 [*guard, "--", *server],
@@ -127,6 +125,9 @@ class TritonServer:
         if guard is not None and guard.stdin is not None:
             guard.stdin.close()
             await asyncio.to_thread(guard.wait)
+        log, self._log = self._log, None
+        if log is not None:
+            await log.close()
         if prefix:
             clean_up(self._folder, prefix)
 
