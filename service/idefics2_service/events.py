@@ -19,7 +19,7 @@ _MAX_UNREAD = 64
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """How many requests get their turn before this one."""
+    """How many requests get their turn before this one, if nobody else comes."""
 
     position: int
 

@@ -83,7 +83,7 @@ class Metrics:
         self.max_running = self._gauge("idefics2_max_requests_running", "How many may be on the model.")
         self.max_waiting = self._gauge("idefics2_max_requests_waiting", "How many may wait for a turn.")
         self.oldest_waiting = self._gauge(
-            "idefics2_oldest_waiting_seconds", "How long the first of those who wait for a turn has waited."
+            "idefics2_oldest_waiting_seconds", "How long the one has waited for a turn who waits longest."
         )
         self.e2e = self._histogram(
             "idefics2_e2e_request_latency_seconds",

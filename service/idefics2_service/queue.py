@@ -1,15 +1,15 @@
-"""Turns on the model: who waits, in which order, and how many are before whom."""
+"""Turns on the model: who waits for one, whose the next is, and how many are before whom."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from idefics2_service.errors import QueueFull
+from idefics2_service.line import Line, Place
 from idefics2_service.shares import Shares
 
 if TYPE_CHECKING:
@@ -17,35 +17,38 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class _Waiter:
+class _Waiter(Place):
     """One request in the line."""
 
-    key_id: str
     tell_position: Callable[[int], None]
-    turn: asyncio.Future[None]
+    turn: asyncio.Future[int]
     position: int = -1
-    since: float = field(default_factory=time.monotonic)
 
 
 class Turns:
-    """`max_running` turns at a time, first come, first served."""
+    """`max_running` turns at a time, given as `Line` says: keys take turns."""
 
     def __init__(self, max_running: int, max_waiting: int) -> None:
         """Begin with an empty line."""
-        self._max_running = max_running
         self._places = Shares(max_waiting)
-        self._line: deque[_Waiter] = deque()
-        self.num_running = 0
+        self._line: Line[_Waiter] = Line(max_running)
+        self._telling: asyncio.Handle | None = None
+
+    @property
+    def num_running(self) -> int:
+        """How many turns are held."""
+        return self._line.num_held
 
     @property
     def num_waiting(self) -> int:
         """How many are in the line."""
-        return len(self._line)
+        return self._line.num_waiting
 
     @property
     def oldest_seconds(self) -> float:
-        """How long the first in the line has waited; 0 where there is none."""
-        return time.monotonic() - self._line[0].since if self._line else 0.0
+        """How long the one has waited who waits longest; 0 where nobody does."""
+        oldest = self._line.oldest
+        return time.monotonic() - oldest.since if oldest else 0.0
 
     def check_room(self, key_id: str) -> None:
         """Refuse at once what could not wait either.
@@ -54,7 +57,7 @@ class Turns:
             QueueFull: the line is full, or has as many of the key as places that are free.
 
         """
-        if self.num_running < self._max_running or self._places.has_room(key_id):
+        if self._line.has_turn or self._places.has_room(key_id):
             return
         message = f"too many requests are waiting: {self._places.describe(key_id)}"
         raise QueueFull(message, bound=str(self._places.capacity), value=str(self.num_waiting))
@@ -67,58 +70,69 @@ class Turns:
 
         Args:
             key_id: whose it is.
-            tell_position: hears how many are before this one, on each change.
+            tell_position: hears how many get turns before this one, if nobody else comes and turns end as
+                they were given; again on each change, for others may come in between.
             is_accepted: whether the request was accepted before, so that it waits however many do.
 
         Raises:
             QueueFull: as `check_room`.
 
         """
-        await self._wait(key_id, tell_position, is_accepted=is_accepted)
+        turn = await self._wait(key_id, tell_position, is_accepted=is_accepted)
         try:
             yield
         finally:
-            self._give_back()
+            self._give_back(turn)
 
-    async def _wait(self, key_id: str, tell_position: Callable[[int], None], *, is_accepted: bool) -> None:
-        if self.num_running < self._max_running:
-            self.num_running += 1
+    async def _wait(self, key_id: str, tell_position: Callable[[int], None], *, is_accepted: bool) -> int:
+        """Return the number of the turn."""
+        if self._line.has_turn:
             tell_position(0)
-            return
+            return self._line.give(key_id)
         if not is_accepted:
             self.check_room(key_id)
         waiter = _Waiter(key_id, tell_position, asyncio.get_running_loop().create_future())
-        self._line.append(waiter)
+        self._line.join(waiter)
         self._places.take(key_id)
-        self._tell_positions()
+        self._tell_soon()
         try:
-            await waiter.turn
+            return await waiter.turn
         except asyncio.CancelledError:
             self._leave(waiter)
             raise
 
     def _leave(self, waiter: _Waiter) -> None:
         """Take back the place, or the turn that was given in the same moment."""
-        if waiter in self._line:
-            self._line.remove(waiter)
-            self._places.give_back(waiter.key_id)
-            self._tell_positions()
+        if self._take_out(waiter):
+            self._tell_soon()
         elif not waiter.turn.cancelled():
-            self._give_back()
+            self._give_back(waiter.turn.result())
 
-    def _give_back(self) -> None:
-        """Pass a turn on to the first in the line who still waits."""
-        while self._line:
-            waiter = self._line.popleft()
+    def _take_out(self, waiter: _Waiter) -> bool:
+        """Take back the place; tell whether there was one."""
+        had_place = self._line.leave(waiter)
+        if had_place:
             self._places.give_back(waiter.key_id)
+        return had_place
+
+    def _give_back(self, turn: int) -> None:
+        """Pass a turn on to the next in the line who still waits."""
+        self._line.end(turn)
+        while (waiter := self._line.next) is not None:
+            self._take_out(waiter)
             if not waiter.turn.cancelled():
-                waiter.turn.set_result(None)
-                self._tell_positions()
-                return
-        self.num_running -= 1
+                waiter.turn.set_result(self._line.give(waiter.key_id))
+                break
+        self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        """Tell positions once for all that happens now: at a shutdown everybody leaves at the same time."""
+        if self._telling is None and self.num_waiting:
+            self._telling = asyncio.get_running_loop().call_soon(self._tell_positions)
 
     def _tell_positions(self) -> None:
-        for position, waiter in enumerate(self._line):
+        self._telling = None
+        for position, waiter in enumerate(self._line.in_order()):
             if waiter.position != position:
                 waiter.position = position
                 waiter.tell_position(position)

@@ -1,4 +1,4 @@
-"""Turns: first come, first served, never too many at a time, and none is lost."""
+"""Turns: given as the line says, never too many at a time, and none is lost."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_whoever_finds_a_free_turn_has_it_at_once() -> None:
     check_empty(turns)
 
 
-async def test_turns_go_to_whoever_came_first() -> None:
+async def test_turns_of_as_many_keys_go_to_whoever_came_first() -> None:
     turns = Turns(2, 10)
     callers = await line_up(turns, 7)
     for index, caller in enumerate(callers):
@@ -211,7 +211,7 @@ async def test_no_turn_is_lost_and_none_is_added_in_a_storm_of_takes_and_cancels
 
     async def hold(num_rounds: int) -> None:
         nonlocal num_holding
-        async with turns.take("anna", lambda _: None):
+        async with turns.take(draw.choice(("anna", "bert", "cleo")), lambda _: None):
             num_holding += 1
             assert num_holding <= 3
             try:
@@ -250,24 +250,86 @@ async def test_a_key_that_presses_leaves_room_in_the_line_for_others() -> None:
         turns.check_room("anna")
     turns.check_room("bert")
     for caller in (running, *greedy[1:4], *others):
-        await caller.end()
+        caller.leave.set()
+    await asyncio.wait_for(asyncio.gather(*(caller.task for caller in (running, *greedy[1:4], *others))), 10)
     check_empty(turns)
     turns.check_room("anna")
 
 
-async def test_the_first_in_line_tells_how_long_it_has_waited() -> None:
-    turns = Turns(1, 3)
+async def test_a_key_that_comes_beside_a_flood_has_the_next_turn_and_all_are_told() -> None:
+    turns = Turns(2, 16)
+    first, second, *flood = [Caller(turns, "anna") for _ in range(5)]
+    await let_others_run()
+    assert [caller.positions for caller in flood] == [[0], [1], [2]]
+    light = Caller(turns, "bert")
+    await let_others_run()
+    assert light.positions == [0]
+    assert [caller.positions for caller in flood] == [[0, 1], [1, 2], [2, 3]]
+    await first.end()
+    await asyncio.wait_for(light.has_turn.wait(), 10)
+    assert not any(caller.has_turn.is_set() for caller in flood)
+    assert [caller.positions for caller in flood] == [[0, 1, 0], [1, 2, 1], [2, 3, 2]]
+    for caller in (second, light, *flood):
+        await caller.end()
+    check_empty(turns)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whoever_waits_has_as_many_turns_before_it_as_it_was_told_where_turns_end_as_they_were_given(
+    seed: int,
+) -> None:
+    draw, turns = random.Random(seed), Turns(3, 1000)  # noqa: S311  # not a secret
+    callers = [Caller(turns, f"key {draw.choice((1, 1, 1, 2, 3))}") for _ in range(60)]
+    await let_others_run()
+    running, waiting = callers[:3], callers[3:]
+    for caller in draw.sample(waiting, 20):
+        await caller.cancel()
+        waiting.remove(caller)
+    waiting.sort(key=lambda caller: caller.positions[-1])
+    told = [list(range(position, -1, -1)) for position in range(len(waiting))]
+    for number, caller in enumerate(waiting):
+        assert caller.positions[-1] == number
+        del caller.positions[:-1]
+    for ended, begun in zip([*running, *waiting], waiting, strict=False):
+        await ended.end()
+        await asyncio.wait_for(begun.has_turn.wait(), 10)
+    assert [caller.positions for caller in waiting] == told
+    for caller in waiting[-turns.num_running :]:
+        await caller.end()
+    check_empty(turns)
+
+
+async def test_all_who_leave_at_once_are_told_of_nothing_and_who_stays_once() -> None:
+    turns = Turns(1, 1000)
+    running, *leaving = await line_up(turns, 50)
+    (staying,) = await line_up(turns, 1)
+    for caller in leaving:
+        caller.task.cancel()
+    await asyncio.wait([caller.task for caller in leaving])
+    assert [caller.positions for caller in leaving] == [[position] for position in range(49)]
+    assert staying.positions == [49, 0]
+    await running.end()
+    await asyncio.wait_for(staying.has_turn.wait(), 10)
+    await staying.end()
+    check_empty(turns)
+
+
+async def test_the_one_who_waits_longest_tells_how_long() -> None:
+    turns = Turns(1, 8)
     assert turns.oldest_seconds == 0
-    async with turns.take("anna", lambda _: None):
-        assert turns.oldest_seconds == 0
-        tasks = []
-        for key in ("anna", "bert"):
-            tasks.append(asyncio.create_task(turns.take(key, lambda _: None).__aenter__()))
-            await asyncio.sleep(0)
-        first = turns._line[0].since
-        turns._line[0].since -= 5
-        assert turns.oldest_seconds >= 5
-        assert turns._line[1].since >= first
-    await tasks[0]
-    assert turns.oldest_seconds < 5
-    tasks[1].cancel()
+    running = Caller(turns, "anna")
+    await let_others_run()
+    assert turns.oldest_seconds == 0
+    patient, light = (Caller(turns, key_id) for key_id in ("anna", "bert"))
+    await let_others_run()
+    oldest = turns._line.oldest
+    assert oldest is not None
+    oldest.since -= 5
+    await running.end()
+    await light.has_turn.wait()
+    assert turns.oldest_seconds >= 5
+    await light.end()
+    await patient.has_turn.wait()
+    assert turns.oldest_seconds == 0
+    await patient.end()
+    check_empty(turns)

@@ -13,6 +13,9 @@ Order: keys take turns. A request's tag is one more than that of its key's last 
 of the last request begun, whatever is larger; the smallest tag is begun first. Low priority adds
 `LOW_PRIORITY_ROUNDS` to the tag, so that it falls behind, and yet each turn of the others brings it nearer.
 Source: start-time fair queuing, P. Goyal et al. (1996).
+
+What was claimed waits for its turn on the model beside attached calls; there keys take turns as `line.Line`
+says, and priorities count no more.
 """
 
 from __future__ import annotations
