@@ -106,6 +106,22 @@ class Hall:
 
         return asyncio.create_task(run())
 
+    def answer(self, key: _Metadata, request_id: str | None) -> asyncio.Task[str]:
+        """Ask, by submitting it under a name where one is given, and wait for the answer elsewhere."""
+        return self.ask(key) if request_id is None else asyncio.create_task(self._submit(key, request_id))
+
+    async def _submit(self, key: _Metadata, request_id: str) -> str:
+        requests: Any = requests_pb2_grpc.RequestServiceStub(self.service.channel)
+        submission = requests_pb2.SubmitRequest(request_id=request_id, input=describe_red_circle())
+        await requests.Submit(submission, metadata=key)
+        watch = requests_pb2.WatchRequestRequest(request_id=request_id)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for event in requests.WatchRequest(watch, metadata=key):
+                if event.HasField("finished"):
+                    output: str = event.finished.response.output
+                    return output
+        raise AssertionError("the watch ended before the request")
+
 
 @asynccontextmanager
 async def open_hall(make_settings: MakeSettings, folder: Path, **settings: Any) -> AsyncIterator[Hall]:
@@ -200,6 +216,63 @@ async def test_a_flood_of_one_key_does_not_keep_another_out(
         hall.backend.gate.set()
         assert await asyncio.gather(*others) == [RED_CIRCLE] * 2
         assert Counter(await asyncio.gather(*flood))[RED_CIRCLE] == 4
+
+
+@pytest.mark.parametrize("is_light_submitted", [False, True])
+@pytest.mark.parametrize("is_flood_submitted", [False, True])
+async def test_who_comes_beside_a_flood_of_another_key_has_the_next_turn(
+    make_settings: MakeSettings, tmp_path: Path, *, is_flood_submitted: bool, is_light_submitted: bool
+) -> None:
+    async with open_hall(make_settings, tmp_path, queue__max_running=2, queue__max_waiting=64) as hall:
+        hall.backend.gate.set()
+        endless, short = Answer(("x",), holds=True), Answer(("short",))
+        hall.service.script.add(endless, endless, Answer(("next",)), *[short] * 10)
+        first, second = [hall.service.stream(talk_without_end(), metadata=hall.anna) for _ in range(2)]
+        await hall.wait_for_metric("idefics2_num_requests_running", 2)
+        names = [f"flood-{number}" for number in range(10)]
+        flood = [hall.answer(hall.anna, name if is_flood_submitted else None) for name in names]
+        await hall.wait_for_metric("idefics2_num_requests_waiting", 10)
+        light = hall.answer(hall.bert, "light" if is_light_submitted else None)
+        await hall.wait_for_metric("idefics2_num_requests_waiting", 11)
+        first.cancel()
+        assert await light == "next"
+        assert await asyncio.gather(*flood) == ["short"] * 10
+        second.cancel()
+
+
+async def test_callers_are_told_how_many_are_begun_before_them_as_keys_take_turns(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    async with open_hall(make_settings, tmp_path, queue__max_running=2, queue__max_waiting=64) as hall:
+        hall.backend.gate.set()
+        hall.service.script.add(*[Answer(("x",), holds=True)] * 4)
+        running = [hall.service.stream(talk_without_end(), metadata=hall.anna) for _ in range(2)]
+        await hall.wait_for_metric("idefics2_num_requests_running", 2)
+        flood = []
+        for position in range(2):
+            flood.append(hall.service.stream(describe_red_circle(), metadata=hall.anna))
+            assert await read_position(flood[-1]) == position
+        light = hall.service.stream(describe_red_circle(), metadata=hall.bert)
+        assert await read_position(light) == 0
+        assert [await read_position(call) for call in flood] == [1, 2]
+        running[0].cancel()
+        assert [await read_position(call) for call in flood] == [0, 1]
+        running[1].cancel()
+        assert await read_position(flood[1]) == 0
+        flood[1].cancel()
+        await hall.wait_for_metric("idefics2_num_requests_waiting", 0)
+        light.cancel()
+        flood[0].cancel()
+
+
+async def read_position(call: Any) -> int | None:
+    """Read on to the next position; None: it has ended without one."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while event := await call.read():
+            if event.HasField("queue_position"):
+                position: int = event.queue_position.position
+                return position
+    return None
 
 
 async def test_each_call_of_a_burst_is_answered_in_words(make_settings: MakeSettings, tmp_path: Path) -> None:
