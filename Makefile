@@ -146,8 +146,8 @@ bench-files: $(INSTALLED) ## measure uploads and downloads of a large picture, i
 bench-clients: $(INSTALLED) ## measure what the Python client costs its callers
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/clients.py
 
-bench-overload: $(INSTALLED) ## measure too many calls, callers who do not read, and cancelled requests
-	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/overload.py
+bench-overload: $(INSTALLED) ## measure too many calls, a key beside another's, callers who do not read, and cancelled requests; PART=neighbours tries one
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/overload.py $(PART:%=--part %)
 
 bench-metrics: $(INSTALLED) ## measure a scrape, and what metrics cost the front, the engine and Triton
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/metrics.py

@@ -9,6 +9,7 @@ import tempfile
 import time
 import urllib.request
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from bench.crowd_front import SLOWLY
 from bench.programs import run_script
 from harness import describe_red_circle
 from idefics2.v1 import files_pb2, files_pb2_grpc, generation_pb2_grpc, requests_pb2, requests_pb2_grpc
+from idefics2_service.keys.changes import create
+from idefics2_service.keys.file import KeyFile
 from pictures import red_circle
 
 if TYPE_CHECKING:
@@ -80,15 +83,17 @@ class Crowd:
 class CrowdFront:
     """A front that many call."""
 
-    def __init__(self, process: psutil.Process, ready: dict[str, str]) -> None:
+    def __init__(self, process: psutil.Process, ready: dict[str, str], other_key: str) -> None:
         self.process = process
         self._ready = ready
+        self.other_key = other_key
+        """Beside the one that all have who bring none."""
 
     @asynccontextmanager
-    async def connect(self, *options: tuple[str, int]) -> AsyncIterator[Crowd]:
+    async def connect(self, *options: tuple[str, int], api_key: str = "") -> AsyncIterator[Crowd]:
         """Open a channel."""
         async with grpc.aio.insecure_channel(self._ready["address"], options=options) as channel:
-            yield Crowd(channel, self._ready["api_key"])
+            yield Crowd(channel, api_key or self._ready["api_key"])
 
     @property
     def num_bytes(self) -> int:
@@ -114,6 +119,7 @@ class CrowdFront:
 async def run_crowd_front(**variables: str) -> AsyncIterator[CrowdFront]:
     """Run a front with settings, and let nothing of it survive the block."""
     with tempfile.TemporaryDirectory(prefix="idefics2-bench-") as folder:
+        other_key = create(KeyFile(Path(folder) / "keys.json"), "other", datetime.now(UTC)).text
         given = {
             "IDEFICS2_DATA_FOLDER": folder,
             "IDEFICS2_GRPC_PORT": "0",
@@ -122,4 +128,4 @@ async def run_crowd_front(**variables: str) -> AsyncIterator[CrowdFront]:
             **variables,
         }
         async with run_script(FRONT, given) as (process, line):
-            yield CrowdFront(process, json.loads(line))
+            yield CrowdFront(process, json.loads(line), other_key)

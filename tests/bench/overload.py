@@ -1,14 +1,17 @@
-"""Too much: more calls than the model can answer, callers who do not read, and requests that are cancelled.
+"""Too much: more calls than the model can answer, one key beside a heavy one, callers who do not read, and
+requests that are cancelled.
 
 The fronts are processes of their own, over a model that keeps a steady pace; what is cancelled runs on the
-real engine: `make bench-overload`.
+real engine: `make bench-overload`, or `make bench-overload PART=neighbours` to try one part and keep nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import signal
+import statistics
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,15 +20,19 @@ import uvloop
 from bench import readers
 from bench.cancels import NUM_CANCELS, measure_cancels
 from bench.floods import CAPACITY, FLOOD_SECONDS, MAX_WAITING, RATE, measure_flood
-from bench.results import Goal, Row, make_row, write
+from bench.neighbours import LONG_SECONDS, NUM_CALLS, NUM_HEAVY, measure_neighbours
+from bench.results import Goal, Row, gather, make_row, write
 from bench.stopwatch import percentile
 from bench.tables import render
 from idefics2_service import logs
 from idefics2_service.settings import LogSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from bench.cancels import Cancels
     from bench.floods import Flood
+    from bench.neighbours import Calls
     from bench.readers import Stalled
 
 
@@ -41,17 +48,47 @@ KINDS = {
 
 def main() -> int:
     """Measure everything, keep it, show it. A goal that is missed is a figure, not a failure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", choices=PARTS, help="try this one alone, and keep nothing")
+    only = parser.parse_args().part
     logs.configure(LogSettings(level="warning"))
     # Ended from outside, we end what we started, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     gc.freeze()  # what we imported is not what is measured
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        rows = make_flood_rows(runner.run(measure_flood()))
-        for kind, begin in KINDS.items():
-            rows += make_reader_rows(kind, runner.run(readers.measure_readers(begin)))
-        rows += make_cancel_rows(runner.run(measure_cancels()))
-    print("\n" + render(write("overload", TITLE, tuple(replace(row, command=COMMAND) for row in rows))))
+        parts = [PARTS[only]] if only else PARTS.values()
+        rows = tuple(replace(row, command=COMMAND) for part in parts for row in runner.run(part()))
+    print("\n" + render(gather(TITLE, rows) if only else write("overload", TITLE, rows)))
     return 0
+
+
+async def try_floods() -> list[Row]:
+    """Measure ten times too many calls."""
+    return make_flood_rows(await measure_flood())
+
+
+async def try_neighbours() -> list[Row]:
+    """Measure a light key beside a heavy one."""
+    return make_neighbour_rows(*await measure_neighbours())
+
+
+async def try_readers() -> list[Row]:
+    """Measure callers who do not read."""
+    stalled = {kind: await readers.measure_readers(begin) for kind, begin in KINDS.items()}
+    return [row for kind in stalled for row in make_reader_rows(kind, stalled[kind])]
+
+
+async def try_cancels() -> list[Row]:
+    """Measure requests that are cancelled."""
+    return make_cancel_rows(await measure_cancels())
+
+
+PARTS: dict[str, Callable[[], Coroutine[None, None, list[Row]]]] = {
+    "floods": try_floods,
+    "neighbours": try_neighbours,
+    "readers": try_readers,
+    "cancels": try_cancels,
+}
 
 
 def make_flood_rows(flood: Flood) -> list[Row]:
@@ -74,6 +111,22 @@ def make_flood_rows(flood: Flood) -> list[Row]:
         make_row(f"{name}: memory on top", flood.memory_bytes / MB, "MB", goal=Goal(below=50)),
         make_row(
             f"{name}: afterwards, until an answer is normal", flood.calm_seconds, "s", goal=Goal(below=5)
+        ),
+    ]
+
+
+def make_neighbour_rows(alone: Calls, beside: Calls) -> list[Row]:
+    """Make rows of a light key beside a heavy one."""
+    name = f"a key's short calls beside another's {NUM_HEAVY} at a time for answers of {LONG_SECONDS:g} s"
+    alone_milliseconds, milliseconds = (1000 * statistics.median(c.seconds) for c in (alone, beside))
+    return [
+        make_row(f"{name}: p50, beside it alone", milliseconds, "ms", peer=alone_milliseconds),
+        make_row(f"{name}: wait for a turn, p50", statistics.median(beside.waits), "s", goal=Goal(below=1)),
+        make_row(
+            f"{name}: wait for a turn, longest of {NUM_CALLS}",
+            max(beside.waits),
+            "s",
+            goal=Goal(below=LONG_SECONDS),
         ),
     ]
 
