@@ -65,6 +65,8 @@ class SubmitInput:
     keep_seconds: float | None = None
     webhook_url: str = ""
     max_queue_length: int | None = None
+    is_begun_once: bool = False
+    """As in Submission."""
 
 
 class Submissions:
@@ -116,6 +118,7 @@ class Submissions:
             webhook_url=given.webhook_url,
             max_queue_length=_check_length(given.max_queue_length),
             max_queued_of_key=self._ring.find(key_id).limits.max_queued,
+            is_begun_once=given.is_begun_once,
             traceparent=current_span().headers.get("traceparent", ""),
         )
         if given.webhook_url:

@@ -14,6 +14,7 @@ from fakes.backend import FakeBackend
 from fakes.script import Script
 from harness import Harness, MakeSettings, run_harness, run_on_fake_backend, run_on_fake_triton
 from idefics2_service.app import App
+from store.servers import BINARIES, Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -96,3 +97,13 @@ async def alone(
     async with run_harness(App(make_settings(), backend), script, is_real=False) as harness:
         yield make_face(harness)
         harness.check_script()
+
+
+@pytest.fixture(params=["sqlite", *BINARIES])
+def store_place(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Where submitted requests are kept, in each store in turn, as settings."""
+    if request.param == "sqlite":
+        yield {}
+        return
+    with Server(request.param) as server:
+        yield {"store__url": server.url}

@@ -471,6 +471,59 @@ async def test_what_was_lost_too_often_fails_with_the_reason(store: RequestStore
     assert "the model's server was lost" in record.end.error.message
 
 
+async def test_what_is_to_be_begun_once_fails_with_its_first_loss(store: RequestStore) -> None:
+    await submit(store, "one", is_begun_once=True)
+    claimed = await claim(store)
+    assert await store.release(claimed, "the model's server was lost", is_lost=True) is Lease.EXHAUSTED
+    assert await store.claim() is None
+    record = await store.get(ONE)
+    assert (record.state, record.attempt) == (State.FAILED, 1)
+    assert isinstance(record.end, Failed)
+    assert isinstance(record.end.error, AttemptsExhausted)
+    assert "begun once" in record.end.error.message
+    assert "the model's server was lost" in record.end.error.message
+
+
+async def test_what_is_to_be_begun_once_waits_again_only_where_the_model_has_not_begun_with_it(
+    store: RequestStore,
+) -> None:
+    await submit(store, "one", is_begun_once=True)
+    for stages in ((), (StageEntered(Stage.RESOLVING),), (StageEntered(Stage.QUEUED),)):
+        claimed = await claim(store)
+        await store.append(claimed, claimed.last_sequence, stages)
+        assert await store.release(claimed, "this replica is shutting down", is_lost=False) is Lease.HELD
+    for stage in (Stage.PREFILL, Stage.DECODE):
+        await submit(store, stage.value, is_begun_once=True)
+        claimed = await claim(store)
+        await store.append(claimed, claimed.last_sequence, [StageEntered(stage)])
+        lease = await store.release(claimed, "this replica is shutting down", is_lost=False)
+        assert lease is Lease.EXHAUSTED
+        assert (await store.get(claimed.name)).state is State.FAILED
+
+
+async def test_what_is_to_be_begun_once_and_is_cancelled_ends_as_that(store: RequestStore) -> None:
+    await submit(store, "one", is_begun_once=True)
+    claimed = await claim(store)
+    await store.cancel(ONE)
+    assert await store.release(claimed, "the model's server was lost", is_lost=True) is Lease.CANCELLED
+    assert (await store.get(ONE)).state is State.CANCELLED
+
+
+@pytest.mark.parametrize("told", [(), (Stage.QUEUED,), (Stage.DECODE,)])
+async def test_what_is_to_be_begun_once_ends_with_its_worker_whatever_that_told(
+    open_store: OpenStore, told: tuple[Stage, ...]
+) -> None:
+    store = await open_store(lease_seconds=0.02)
+    await submit(store, "one", is_begun_once=True)
+    claimed = await claim(store)
+    await store.append(claimed, claimed.last_sequence, [StageEntered(stage) for stage in told])
+    record = await reap_until(store, lambda record: record.state is not State.RUNNING)
+    assert (record.state, record.attempt) == (State.FAILED, 1)
+    assert isinstance(record.end, Failed)
+    assert record.end.error.reason == "ATTEMPTS_EXHAUSTED"
+    assert await store.finish(claimed, claimed.last_sequence, [], Finished(make_output())) is Lease.LOST
+
+
 async def test_what_a_dead_worker_held_is_begun_again(open_store: OpenStore) -> None:
     store = await open_store(lease_seconds=0.05)
     await submit(store, "one")

@@ -94,13 +94,18 @@ async def test_a_folder_has_one_store_at_a_time(store: SqliteStore, tmp_path: Pa
     await second.stop()
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 async def test_a_file_of_an_earlier_version_is_brought_to_this_one_with_all_that_it_holds(
     tmp_path: Path, version: int
 ) -> None:
     connection = apsw.Connection(str(tmp_path / "requests.sqlite"))
     tables = schema._TABLES
-    columns = ("keep_seconds REAL", "traceparent TEXT NOT NULL DEFAULT ''", "holder TEXT NOT NULL DEFAULT ''")
+    columns = (
+        "keep_seconds REAL",
+        "traceparent TEXT NOT NULL DEFAULT ''",
+        "holder TEXT NOT NULL DEFAULT ''",
+        "is_begun_once INTEGER NOT NULL DEFAULT 0",
+    )
     for later in (f"    {column},\n" for column in columns[version - 1 :]):
         assert later in tables
         tables = tables.replace(later, "")
@@ -117,7 +122,9 @@ async def test_a_file_of_an_earlier_version_is_brought_to_this_one_with_all_that
     await submit(store, "two", keep_seconds=5.0)
     assert (await store.get(ONE)).state is State.QUEUED
     assert (await store.get(RequestName(KEY, "two"))).state is State.QUEUED
-    assert await store.renew(await claim(store)) is Lease.HELD
+    claimed = await claim(store)
+    assert await store.renew(claimed) is Lease.HELD
+    assert await store.release(claimed, "lost", is_lost=True) is Lease.HELD  # it may be begun again
     await store.stop()
 
 
@@ -145,7 +152,7 @@ async def test_a_file_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> Non
     connection.pragma("user_version", 99)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StartFailed, match="it is of version 99, this program reads version 4"):
+    with pytest.raises(StartFailed, match="it is of version 99, this program reads version 5"):
         await SqliteStore(tmp_path, StoreSettings()).start()
     assert path.read_bytes()[100:] == before[100:]  # all but the file's header
 

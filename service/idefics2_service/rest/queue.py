@@ -43,6 +43,14 @@ _KEEP_UNSTORED_SECONDS = 360.0
 _NAMESPACE = uuid.UUID("5f7e2d0c-7a4b-4f0e-9d0e-2d1f0a9a1c7e")
 """Of the ids that are made of idempotency keys."""
 
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        max_length=255,
+        description="To submit again with the same key and content makes no second request.",
+    ),
+]
 WithLogs = Annotated[bool, Query(description="Whether the lines of its log are wanted.")]
 WithText = Annotated[bool, Query(description="Whether the text of the answer is wanted as it is written.")]
 
@@ -73,14 +81,14 @@ class SubmitOptions:
                 "told or given up; what was sent is never kept after the end.",
             ),
         ] = "1",
-        idempotency_key: Annotated[
-            str,
+        *,
+        is_begun_once: Annotated[
+            bool,
             Header(
-                alias="Idempotency-Key",
-                max_length=255,
-                description="To submit again with the same key and content makes no second request.",
+                alias="X-Fal-No-Retry",
+                description="1 ends the request where what ran it was lost, instead of beginning it again.",
             ),
-        ] = "",
+        ] = False,
     ) -> None:
         """Read headers and query."""
         self.priority = Priority(priority.upper())
@@ -88,11 +96,13 @@ class SubmitOptions:
         self.webhook_url = webhook_url
         self.max_queue_length = max_queue_length
         self.keep_seconds = _KEEP_UNSTORED_SECONDS if store_io == "0" else None
-        self.idempotency_key = idempotency_key
+        self.is_begun_once = is_begun_once
 
     def apply_to(self, body: GenerateBody, request_id: str) -> SubmitInput:
         """Make a submission of a body."""
         others = {**vars(self), "priority": self.priority.value, "idempotency_key": None}
+        if not self.is_begun_once:  # as it is written by replicas that know no such wish
+            del others["is_begun_once"]
         return SubmitInput(
             input=body.read(),
             content=json.dumps([body.model_dump(exclude_unset=True), others], sort_keys=True).encode(),
@@ -102,6 +112,7 @@ class SubmitOptions:
             keep_seconds=self.keep_seconds,
             webhook_url=self.webhook_url,
             max_queue_length=self.max_queue_length,
+            is_begun_once=self.is_begun_once,
         )
 
 
@@ -112,10 +123,11 @@ async def submit(
     cores: CurrentCores,
     call: CurrentCall,
     key_id: KeyId,
+    idempotency_key: IdempotencyKey = "",
 ) -> JSONResponse:
     """Take a request; once this is answered, it ends in a result or an error."""
-    if options.idempotency_key:
-        call.request_id = str(uuid.uuid5(_NAMESPACE, f"{key_id}/{options.idempotency_key}"))
+    if idempotency_key:
+        call.request_id = str(uuid.uuid5(_NAMESPACE, f"{key_id}/{idempotency_key}"))
     record = await cores.submissions.submit(key_id, options.apply_to(body, call.request_id))
     writer = Writer(call.origin, cores.app_id, record.name, has_logs=False, has_text=False)
     return JSONResponse(writer.write(record))

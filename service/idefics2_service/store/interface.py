@@ -178,7 +178,8 @@ class RequestStore(Protocol):
             reason: why, for its log.
             is_lost: whether it counts as a loss; the last one that is allowed ends the request.
 
-        It has ended instead where the answer is CANCELLED or EXHAUSTED.
+        It has ended instead where the answer is CANCELLED or EXHAUSTED. Of those that are to be begun once,
+        only those with which the model has not begun wait again.
 
         """
         ...
@@ -186,8 +187,8 @@ class RequestStore(Protocol):
     async def reap(self) -> Reaped:
         """Take back what dead workers held, end what waited too long, forget what is over; a part a time.
 
-        It is a loss where the worker had told of another stage than QUEUED, and from attempt
-        FIRST_SILENT_LOSS on in any case.
+        It is a loss where the worker had told of another stage than QUEUED, and in any case from attempt
+        FIRST_SILENT_LOSS on, or where the request is to be begun once: what the worker did last is not known.
         """
         ...
 

@@ -34,6 +34,8 @@ class Submission:
     """Refuse it where more are before it."""
     max_queued_of_key: int | None = None
     """Refuse it where its key has so many, QUEUED or RUNNING."""
+    is_begun_once: bool = False
+    """Whether its first loss ends it, and being handed back once the model has begun with it."""
     traceparent: str = ""
     """W3C's, of the call that submits it; empty: of no trace."""
 
@@ -112,7 +114,7 @@ class Lease(enum.Enum):
     """Somebody wants the request to stop; the lease is still held, unless the request was handed back: then
     it has ended."""
     EXHAUSTED = "EXHAUSTED"
-    """Handed back for a loss, which was the last one that is allowed: the request has ended."""
+    """Handed back, and it is not to be begun again: the request has ended."""
     LOST = "LOST"
     """The request is another's by now, or at its end."""
 

@@ -77,6 +77,11 @@ def attempts_exhausted(num_losses: int, reason: str) -> AttemptsExhausted:
     return AttemptsExhausted(f"{num_losses} attempts were lost, the last one: {reason}")
 
 
+def lost_once(reason: str) -> AttemptsExhausted:
+    """Say that a request was lost that was to be begun once, and why."""
+    return AttemptsExhausted(f"the request was to be begun once, and that attempt was lost: {reason}")
+
+
 def unreadable(name: RequestName) -> InternalError:
     """Say that what is kept of a request makes no sense to this program."""
     message = f"what is kept of the request cannot be read; the log has the details under {name.request_id}"

@@ -33,6 +33,7 @@ def describe(submission: Submission, settings: StoreSettings) -> dict[str, Value
         "keep_at_most_seconds": submission.keep_seconds,
         "max_queue_length": submission.max_queue_length,
         "max_queued_of_key": submission.max_queued_of_key,
+        "is_begun_once": 1 if submission.is_begun_once else None,
         "max_queued": settings.max_queued,
         "low_priority_rounds": LOW_PRIORITY_ROUNDS,
     }

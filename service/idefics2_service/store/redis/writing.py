@@ -39,6 +39,7 @@ def hand_back(reason: str) -> dict[str, Value]:
     return {
         "handed_back": encode_happening(LogLine(f"handed back: {reason}")),
         "exhausted": encode_happening(Failed(refusals.attempts_exhausted(MAX_LOSSES, reason))),
+        "lost_once": encode_happening(Failed(refusals.lost_once(reason))),
         "max_losses": MAX_LOSSES,
         "first_silent_loss": FIRST_SILENT_LOSS,
     }

@@ -74,8 +74,8 @@ class Ledger:
         start = submission.start_timeout_seconds
         self._execute(
             "INSERT INTO requests (key_id, request_id, fingerprint, state, priority, tag, max_new_tokens, "
-            "webhook_url, created_at, end_by, start_by, keep_seconds, traceparent) "
-            "VALUES (?, ?, ?, 'QUEUED', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "webhook_url, created_at, end_by, start_by, keep_seconds, traceparent, is_begun_once) "
+            "VALUES (?, ?, ?, 'QUEUED', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             *name,
             submission.fingerprint,
             submission.priority.value,
@@ -87,6 +87,7 @@ class Ledger:
             None if start is None else now + start,
             submission.keep_seconds,
             submission.traceparent,
+            submission.is_begun_once,
         )
         seq = self._connection.last_insert_rowid()
         self._execute("INSERT INTO payloads VALUES (?, ?)", seq, payload)
@@ -240,9 +241,9 @@ class Ledger:
         now = time.time()
         requeued, ended = 0, []
         for seq in self._numbers("state = 'RUNNING' AND lease_until < ?", now):
-            stage, attempt = self._row("stage, attempt", seq)
+            stage, attempt, is_begun_once = self._row("stage, attempt, is_begun_once", seq)
             is_silent = stage in {None, Stage.QUEUED.value} and attempt < FIRST_SILENT_LOSS
-            end = self._hand_back(seq, LOST_WORKER, is_lost=not is_silent)
+            end = self._hand_back(seq, LOST_WORKER, is_lost=bool(is_begun_once or not is_silent))
             if end is None:
                 requeued += 1
             else:
@@ -299,26 +300,32 @@ class Ledger:
 
     def _hand_back(self, seq: int, reason: str, *, is_lost: bool) -> Failed | None:
         """Queue a request again; return how it ended, if it did instead."""
-        key_id, request_id, tag, losses, is_cancelled = self._row(
-            "key_id, request_id, tag, num_losses, is_cancelled", seq
-        )
-        losses += is_lost
         # Whatever end it comes to is not its worker's.
-        self._execute("UPDATE requests SET holder = '' WHERE seq = ?", seq)
-        if is_cancelled or losses >= MAX_LOSSES:
-            exhausted = refusals.attempts_exhausted(losses, reason)
-            end = Failed(refusals.cancelled() if is_cancelled else exhausted)
+        freed = "UPDATE requests SET holder = '', num_losses = num_losses + ? WHERE seq = ?"
+        self._execute(freed, is_lost, seq)
+        error = self._why_over(seq, reason, is_lost=is_lost)
+        if error is not None:
+            end = Failed(error)
             self._end(seq, (), end)
             return end
+        key_id, request_id, tag = self._row("key_id, request_id, tag", seq)
         self._write(seq, RequestName(key_id, request_id), (LogLine(f"handed back: {reason}"),))
         self._execute(
-            "UPDATE requests SET state = 'QUEUED', lease_until = NULL, stage = NULL, num_losses = ? "
-            "WHERE seq = ?",
-            *(losses, seq),
+            "UPDATE requests SET state = 'QUEUED', lease_until = NULL, stage = NULL WHERE seq = ?", seq
         )
         self._order.add((tag, seq))
         self.topics.add(WORK)
         return None
+
+    def _why_over(self, seq: int, reason: str, *, is_lost: bool) -> ServiceError | None:
+        """Say why a request that is handed back is not to be begun again, if so."""
+        columns = "is_cancelled, is_begun_once, stage, num_losses"
+        is_cancelled, is_begun_once, stage, num_losses = self._row(columns, seq)
+        if is_cancelled:
+            return refusals.cancelled()
+        if is_begun_once and (is_lost or (stage is not None and Stage(stage).is_begun)):
+            return refusals.lost_once(reason)
+        return refusals.attempts_exhausted(num_losses, reason) if num_losses >= MAX_LOSSES else None
 
     def _end(self, seq: int, happenings: Sequence[Happening], end: Finished | Failed) -> None:
         """Write the last event, and let the request be kept for its time."""

@@ -9,7 +9,7 @@ import apsw
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION = 4
+VERSION = 5
 _BUSY_MILLISECONDS = 5_000
 _TABLES = """
 CREATE TABLE requests (
@@ -38,6 +38,7 @@ CREATE TABLE requests (
     last_sequence INTEGER NOT NULL DEFAULT 0,
     traceparent TEXT NOT NULL DEFAULT '',
     holder TEXT NOT NULL DEFAULT '',
+    is_begun_once INTEGER NOT NULL DEFAULT 0,
     UNIQUE (key_id, request_id)
 );
 CREATE INDEX waiting ON requests (tag, seq) WHERE state = 'QUEUED';
@@ -64,6 +65,7 @@ _UPGRADES = {
     1: "ALTER TABLE requests ADD COLUMN keep_seconds REAL",
     2: "ALTER TABLE requests ADD COLUMN traceparent TEXT NOT NULL DEFAULT ''",
     3: "ALTER TABLE requests ADD COLUMN holder TEXT NOT NULL DEFAULT ''",
+    4: "ALTER TABLE requests ADD COLUMN is_begun_once INTEGER NOT NULL DEFAULT 0",
 }
 """From each earlier version to the one after it."""
 

@@ -11,7 +11,7 @@ for _, number in ipairs(due(LEASED, AT_ONCE)) do
   local request = load(number)
   local has_waited = (request.stage or '') == '' or request.stage == 'QUEUED'
   local is_silent = has_waited and tonumber(request.attempt) < tonumber(given.first_silent_loss)
-  local how = hand_back(request, not is_silent)
+  local how = hand_back(request, request.is_begun_once == '1' or not is_silent)
   if how then
     note(request, how)
   else

@@ -42,6 +42,7 @@ save(request, {
   end_by = now + given.time_budget_seconds,
   start_by = given.start_timeout_seconds and now + given.start_timeout_seconds,
   keep_seconds = given.keep_at_most_seconds,
+  is_begun_once = given.is_begun_once,
   attempt = 0,
   num_losses = 0,
   num_generated_tokens = 0,

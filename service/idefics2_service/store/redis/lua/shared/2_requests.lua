@@ -66,6 +66,11 @@ local function unwritten(request)
   return rest
 end
 
+-- Tell whether the model has begun with a request that is in this stage.
+local function is_begun(stage)
+  return stage == 'PREFILL' or stage == 'DECODE'
+end
+
 -- Append to the history; with what `given` says that the events tell of the request.
 local function write(request, happened)
   local last = tonumber(request.last_sequence)
@@ -78,7 +83,7 @@ local function write(request, happened)
     stage = given.stage,
     num_generated_tokens = given.num_generated_tokens,
   })
-  if given.stage == 'PREFILL' or given.stage == 'DECODE' then
+  if is_begun(given.stage) then
     request.start_by = nil -- it was begun in time, also if it is queued again
     redis.call('HDEL', key('request', request.number), 'start_by')
   end

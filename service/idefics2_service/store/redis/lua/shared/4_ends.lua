@@ -38,6 +38,9 @@ local function hand_back(request, is_lost)
   if request.is_cancelled == '1' then
     finish(request, {given.cancelled}, 'CANCELLED')
     return given.cancelled
+  elseif request.is_begun_once == '1' and (is_lost or is_begun(request.stage)) then
+    finish(request, {given.lost_once}, 'FAILED')
+    return given.lost_once
   elseif num_losses >= tonumber(given.max_losses) then
     finish(request, {given.exhausted}, 'FAILED')
     return given.exhausted

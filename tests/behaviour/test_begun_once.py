@@ -1,0 +1,167 @@
+"""A request that is to be begun once is not begun again, whatever it was lost by, in every store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from faces.web import QUEUE, Web
+from fakes.backend import FakeBackend
+from fakes.script import Answer, Script
+from harness import MakeSettings, red_circle_answer, run_harness
+from idefics2_service import workers
+from idefics2_service.app import App
+from idefics2_service.rest.bodies import GenerateBody
+from idefics2_service.rest.queue import SubmitOptions
+from pictures import RED_CIRCLE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import httpx
+
+PATIENCE_SECONDS = 30
+ONCE = {"x-fal-no-retry": "1"}
+LOST = Answer(("A", " blue"), is_lost=True)
+
+
+@asynccontextmanager
+async def serve(
+    make_settings: MakeSettings, script: Script, backend: FakeBackend | None = None, /, **more: Any
+) -> AsyncIterator[Web]:
+    """Run a service over a fake, and call it."""
+    app = App(make_settings(**more), backend or FakeBackend(script))
+    async with run_harness(app, script, is_real=False) as harness:
+        yield Web(harness)
+        harness.check_script()
+
+
+async def submit(web: Web, **headers: str) -> str:
+    """Submit a question; return its id."""
+    return str((await web.submit(headers=headers))["request_id"])
+
+
+async def read_until(web: Web, request_id: str, word: str) -> None:
+    """Watch a request until a word is told of it."""
+    watching = web.stream("GET", f"{QUEUE}/requests/{request_id}/status/stream", params={"text": 1})
+    async with asyncio.timeout(PATIENCE_SECONDS), watching as response:
+        async for line in response.aiter_lines():
+            if f'"{word}"' in line:
+                return
+    raise AssertionError(f"no {word} came")
+
+
+async def read_result(web: Web, request_id: str) -> httpx.Response:
+    """Wait for a request's end, and ask for its result."""
+    await read_until(web, request_id, "COMPLETED")
+    return await web.get(f"{QUEUE}/requests/{request_id}")
+
+
+async def check_lost(web: Web, request_id: str, why: str) -> None:
+    """Check that a request ends as one whose attempts are used up."""
+    result = await read_result(web, request_id)
+    assert (result.status_code, result.json()["reason"]) == (503, "ATTEMPTS_EXHAUSTED")
+    status = (await web.get(f"{QUEUE}/requests/{request_id}/status")).json()
+    assert status["error_type"] == result.json()["error_type"] == "runner_disconnected"
+    assert why in status["error"]
+
+
+async def check_answered(web: Web, request_id: str) -> None:
+    """Check that a request ends with its answer."""
+    assert (await read_result(web, request_id)).json() == {"output": RED_CIRCLE}
+
+
+async def test_what_a_lost_backend_did_not_finish_ends(
+    make_settings: MakeSettings, store_place: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_PAUSE_AFTER_LOSS_SECONDS", 0)
+    script = Script()
+    script.add(LOST, LOST, red_circle_answer())
+    async with serve(make_settings, script, **store_place) as web:
+        await check_lost(web, await submit(web, **ONCE), "the model's server was lost")
+        await check_answered(web, await submit(web))
+        metrics = (await web.get("/metrics")).text
+        assert 'idefics2_requests_total{reason="ATTEMPTS_EXHAUSTED"} 1.0' in metrics
+
+
+async def test_what_a_dead_replica_held_ends(
+    make_settings: MakeSettings, store_place: dict[str, str]
+) -> None:
+    script = Script()
+    backend = FakeBackend(script)
+    short = {"store__lease_seconds": 0.4, "store__renew_seconds": 0.1}
+    async with serve(make_settings, script, backend, **store_place, **short) as web:
+        await backend.set_healthy(healthy=False)  # nobody here claims it
+        request_id = await submit(web, **ONCE)
+        claim = await web.service.app._store.claim()  # by somebody who is heard of no more
+        assert claim is not None
+        await check_lost(web, request_id, "what ran the request was lost")
+
+
+async def test_what_a_replica_that_leaves_has_begun_ends_and_what_waits_there_is_begun_by_the_next(
+    make_settings: MakeSettings, store_place: dict[str, str]
+) -> None:
+    same = {
+        "data__folder": str(make_settings().data.folder),
+        "queue__max_running": 1,
+        "grpc__drain_timeout_seconds": 0.01,
+        **store_place,
+    }
+    first, second = Script(), Script()
+    first.add(Answer(("A", " bl"), holds=True))
+    second.add(red_circle_answer())
+    async with serve(make_settings, first, **same) as web:
+        begun = await submit(web, **ONCE)
+        await read_until(web, begun, "delta")
+        waiting = await submit(web, **ONCE)
+        await read_until(web, waiting, "QUEUED")
+    async with serve(make_settings, second, **same) as web:
+        await check_lost(web, begun, "this replica is shutting down")
+        await check_answered(web, waiting)
+
+
+def test_a_usual_submission_has_the_content_that_replicas_give_it_that_know_no_such_wish() -> None:
+    _, others = json.loads(SubmitOptions().apply_to(GenerateBody(prompt="What is this?"), "one").content)
+    assert others == {
+        "priority": "NORMAL",
+        "start_timeout": None,
+        "webhook_url": "",
+        "max_queue_length": None,
+        "keep_seconds": None,
+        "idempotency_key": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("word", "is_begun_again"),
+    [("1", False), ("true", False), ("yes", False), ("YES", False), ("0", True), ("false", True)],
+)
+async def test_the_wish_is_said_in_the_hosted_endpoints_words(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, word: str, *, is_begun_again: bool
+) -> None:
+    monkeypatch.setattr(workers, "_PAUSE_AFTER_LOSS_SECONDS", 0)
+    script = Script()
+    script.add(LOST, *[red_circle_answer()] * is_begun_again)
+    async with serve(make_settings, script) as web:
+        result = await read_result(web, await submit(web, **{"x-fal-no-retry": word}))
+        assert result.is_success is is_begun_again
+
+
+async def test_another_word_is_refused_and_the_wish_is_a_part_of_what_is_submitted(
+    make_settings: MakeSettings,
+) -> None:
+    script = Script()
+    script.add(red_circle_answer())
+    async with serve(make_settings, script) as web:
+        refused = await web.post(QUEUE, headers={"x-fal-no-retry": "maybe"})
+        (fault,) = refused.json()["detail"]
+        assert (refused.status_code, fault["loc"]) == (422, ["header", "x-fal-no-retry"])
+        named = {"idempotency-key": "once"}
+        first, again = [await submit(web, **ONCE, **named) for _ in range(2)]
+        assert first == again
+        other = await web.post(QUEUE, headers=named)
+        assert (other.status_code, other.json()["reason"]) == (422, "REQUEST_ID_TAKEN")
+        await check_answered(web, first)
