@@ -392,7 +392,7 @@ class RequestCancelled(ServiceError):
 
 
 class RequestDeadlineExceeded(ServiceError):
-    """The caller's deadline passed."""
+    """The caller's deadline passed, or the request took longer than any may."""
 
     code = "DEADLINE_EXCEEDED"
     reason = "REQUEST_DEADLINE_EXCEEDED"

@@ -168,7 +168,8 @@ async def _run(
                     _check_time(deadlines.end)
                     begin()
                     resolved = ResolvedRequest(name.request_id, request, images)
-                    output = await _answer(resolved, means, clock)
+                    async with _within(means.limits.max_run_seconds):
+                        output = await _answer(resolved, means, clock)
             _check_time(deadlines.end)
     except TimeoutError as error:
         message = f"the deadline passed after {clock.elapsed:.3f} s"
@@ -207,6 +208,26 @@ async def _starting(deadline: float | None) -> AsyncIterator[Callable[[], None]]
         if not (start.expired() or is_late):
             raise
         raise StartTimeout("the request was not begun within its start_timeout") from error
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    """Give up what takes longer than any request may once it has its turn.
+
+    Raises:
+        RequestDeadlineExceeded: it does; names the bound.
+
+    """
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        bound = f"{seconds:g}"
+        message = f"the request did not end within {bound} s of its turn on the model; none may take longer"
+        raise RequestDeadlineExceeded(message, bound=bound) from error
 
 
 @asynccontextmanager

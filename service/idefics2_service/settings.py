@@ -219,13 +219,18 @@ class QueueSettings(_Section):
 
 
 class LimitSettings(_Section):
-    """What one request may ask for."""
+    """What one request may ask for, and take."""
 
     max_prompt_bytes: Count = Field(32_768, description="longest prompt")
     max_new_tokens: Count = Field(4096, description="largest max_new_tokens")
     max_images: Count = Field(8, description="most images of one request")
     max_image_bytes: Count = Field(20_000_000, description="largest image file")
     max_image_pixels: Count = Field(40_000_000, description="largest image, width x height")
+    max_run_seconds: Seconds = Field(
+        600.0,
+        description="how long a request may take from its turn on the model to its end; then it fails as "
+        "REQUEST_DEADLINE_EXCEEDED, over HTTP 504 `request_timeout`",
+    )
 
 
 class StoreSettings(_Section):

@@ -112,6 +112,10 @@ class Way:
         run = lifecycle.run(name, request, deadlines, self.means, self.happenings.append)
         return asyncio.create_task(run)
 
+    def limit_run(self, seconds: float) -> None:
+        """Let requests that are begun from now on take no longer than this from their turn."""
+        self.means = replace(self.means, limits=LimitSettings(max_run_seconds=seconds))
+
     async def begin_endless(self) -> asyncio.Task[GenerateOutput]:
         """Begin a request that has the only turn until it is cancelled."""
         self.script.add(Answer(("A",), holds=True))
@@ -228,6 +232,46 @@ async def test_what_was_begun_in_time_is_not_ended_by_its_start_timeout(way: Way
     way.script.add(Answer(("A",)))
     way.backend.busy_until = soon(0.1)
     assert (await way.begin(deadlines=Deadlines(start=soon()))).output == "A"
+
+
+async def test_what_takes_longer_than_any_request_may_is_ended_and_the_model_is_told_to_stop(
+    way: Way,
+) -> None:
+    way.limit_run(0.02)
+    way.script.add(Answer(("A",), holds=True))
+    error = await error_of(way.begin())
+    assert type(error) is RequestDeadlineExceeded
+    assert error.metadata == {"bound": "0.02"}
+    assert "within 0.02 s of its turn on the model" in error.message
+    assert way.script.num_cancelled == 1
+    way.check_idle()
+
+
+async def test_what_a_request_waits_for_before_its_turn_is_not_counted_as_its_run(way: Way) -> None:
+    holder = await way.begin_endless()
+    way.limit_run(0.1)
+    waiting = way.begin(ELSEWHERE)
+    await let_others_run()
+    wait_busily(soon(0.2))
+    way.files.gate.set()
+    while not way.turns.num_waiting:
+        await let_others_run()
+    wait_busily(soon(0.2))
+    way.script.add(Answer(("B",)))
+    await cancel(holder)
+    assert (await asyncio.wait_for(waiting, 20)).output == "B"
+    way.check_idle()
+
+
+@pytest.mark.parametrize("max_run_seconds", [0.02, 600])
+async def test_the_bound_that_passes_first_ends_a_request(way: Way, max_run_seconds: float) -> None:
+    way.limit_run(max_run_seconds)
+    way.script.add(Answer(("A",), holds=True))
+    seconds = 0.02 if max_run_seconds == 600 else 60
+    error = await error_of(way.begin(deadlines=Deadlines(end=soon(seconds))))
+    assert type(error) is RequestDeadlineExceeded
+    assert error.metadata == ({} if max_run_seconds == 600 else {"bound": "0.02"})
+    way.check_idle()
 
 
 async def test_an_image_by_url_holds_all_that_may_come_and_then_what_came(way: Way) -> None:
