@@ -53,6 +53,7 @@ def check_faults(response: httpx.Response, *places: Sequence[str | int]) -> None
     body = response.json()
     assert [fault["loc"] for fault in body["detail"]] == list(places), body
     assert all(fault["msg"] and fault["type"] for fault in body["detail"])
+    assert all(fault["url"] == f"https://docs.fal.ai/errors#{fault['type']}" for fault in body["detail"])
     assert isinstance(body["message"], str)
     assert body["error_type"] == response.headers["x-fal-error-type"]
     assert "input" not in body["detail"][0]  # it may be a picture, and the caller has it

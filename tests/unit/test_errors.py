@@ -153,6 +153,7 @@ def test_over_http_what_is_wrong_is_listed_where_the_request_is_at_fault(kind: t
         "type": problem.error_type,
         "loc": ["body", "images", 0, "url"],
         "msg": "what happened",
+        "url": f"https://docs.fal.ai/errors#{problem.error_type}",
         "ctx": {"reason": kind.reason, "bound": "1"},
     }
     if problem.status == 422:

@@ -41,6 +41,9 @@ class Fault(BaseModel):
         description="Where it stands: `body`, `query`, `header` or `path`, then the way to the field."
     )
     msg: str
+    url: str = Field(
+        description="The hosted endpoint's page about its errors, at this `type`; our own are not on it."
+    )
     ctx: dict[str, str] = Field({}, description="Facts for a machine: `reason`, `bound`, `value`.")
 
 

@@ -61,6 +61,8 @@ _TYPES: dict[type[errors.ServiceError], str] = {
     errors.InternalError: "internal_error",
 }
 """The hosted endpoint's words, where it has one."""
+_ABOUT_ERRORS = "https://docs.fal.ai/errors"
+"""The hosted endpoint's page about its errors. Source: its answers, which lead to any type's place there."""
 _PLACES: dict[str, tuple[str, ...]] = {
     "request_id": ("header", "idempotency-key"),
     "start_timeout": ("header", "x-fal-request-timeout"),
@@ -165,8 +167,12 @@ def _write_headers(error: errors.ServiceError, status: int) -> Iterator[tuple[st
 def _write_fault(error: errors.ServiceError) -> dict[str, Any]:
     """Write one fault; the last part of its place is the field's name, which clients look for."""
     facts = {name: value for name, value in error.metadata.items() if name != "field"}
-    fault = {"type": type_of(error), "loc": _locate(error.field), "msg": error.message}
+    fault = _describe_fault(type_of(error), _locate(error.field), error.message)
     return {**fault, "ctx": {"reason": error.reason, **facts}}
+
+
+def _describe_fault(kind: str, place: Sequence[str | int], message: str) -> dict[str, Any]:
+    return {"type": kind, "loc": place, "msg": message, "url": f"{_ABOUT_ERRORS}#{kind}"}
 
 
 def _locate(field: str) -> list[str | int]:
@@ -183,4 +189,4 @@ def _prune(fault: Mapping[str, Any]) -> dict[str, Any]:
     message, why = fault["msg"], fault.get("ctx", {}).get("error", "")
     if fault["type"] == "json_invalid" and why not in message:  # FastAPI's own sentence does not say it
         message = f"{message}: {why}"
-    return {"type": fault["type"], "loc": place, "msg": message}
+    return _describe_fault(fault["type"], place, message)
