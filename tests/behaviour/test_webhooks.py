@@ -18,6 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from faces.face import ask, refusal_of
 from faces.places import FACES
+from faces.web import QUEUE, Web
 from fakes.backend import FakeBackend
 from fakes.hook import PATIENCE_SECONDS, Hook, run_hook, signed_message
 from fakes.script import Answer, Script
@@ -139,17 +140,39 @@ async def test_the_program_of_the_readme_believes_what_the_service_tells_and_not
     assert not is_genuine(headers, body, jwks)
 
 
-async def test_an_error_is_told_too(make_settings: MakeSettings, hook: Hook) -> None:
+async def test_an_error_is_told_as_the_hosted_endpoint_does_with_the_result_as_its_payload(
+    make_settings: MakeSettings, hook: Hook
+) -> None:
     script = Script()
     script.add(Answer(failure=("FILE_UNDECODABLE", "images[0] is damaged", "images[0]")))
     async with serve(make_settings, hook, script) as harness:
         await submit(harness, hook.url)
         body, _ = await hook.next_call()
         told = json.loads(body)
-        assert told["status"] == "ERROR"
+        result = await Web(harness).get(f"{QUEUE}/requests/one")
+        assert told == {
+            "request_id": "one",
+            "gateway_request_id": "one",
+            "status": "ERROR",
+            "error": "Invalid status code: 422",
+            "payload": result.json(),
+        }
         (detail,) = told["payload"]["detail"]
         assert detail["loc"] == ["body", "images", 0, "data"]
-        assert detail["msg"] == told["error"] == "images[0].data is damaged"
+        assert detail["msg"] == told["payload"]["message"] == "images[0].data is damaged"
+
+
+async def test_a_failure_of_the_service_is_told_by_its_status_too(
+    make_settings: MakeSettings, hook: Hook
+) -> None:
+    script = Script()
+    script.add(Answer(("x",), holds=True))
+    async with serve(make_settings, hook, script, limits__max_run_seconds=0.1) as harness:
+        await submit(harness, hook.url)
+        told = json.loads((await hook.next_call())[0])
+        assert (told["status"], told["error"]) == ("ERROR", "Invalid status code: 504")
+        assert told["payload"]["error_type"] == "request_timeout"
+        assert told["payload"]["detail"] == told["payload"]["message"]
 
 
 async def test_a_hook_that_fails_is_called_again_until_it_hears(

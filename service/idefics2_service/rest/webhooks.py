@@ -45,6 +45,8 @@ def _write_body(record: Record) -> dict[str, object]:
         case Finished(output):
             return {**ids, "status": "OK", "payload": {"output": output.output}}
         case Failed(error):
-            return {**ids, "status": "ERROR", "error": error.message, "payload": Problem.of(error).body}
+            problem = Problem.of(error)
+            told = {"error": f"Invalid status code: {problem.status}", "payload": problem.body}
+            return {**ids, "status": "ERROR", **told}
         case None:
             raise ValueError("a request is told of at its end only")
