@@ -629,6 +629,7 @@ async def test_bytes_that_are_no_message_are_refused_in_the_midst_of_an_upload(u
         ("ListFiles", files_pb2.ListFilesRequest(page_size=1_001), "VALUE_OUT_OF_RANGE", "page_size"),
         ("ListFiles", files_pb2.ListFilesRequest(page_size=-1), "VALUE_OUT_OF_RANGE", "page_size"),
         ("ListFiles", files_pb2.ListFilesRequest(page_token="x"), "PAGE_TOKEN_INVALID", "page_token"),
+        ("ListFiles", files_pb2.ListFilesRequest(page_token="0" * 32), "PAGE_TOKEN_INVALID", "page_token"),
     ],
 )
 async def test_a_bad_call_is_refused_by_name(

@@ -79,6 +79,24 @@ class Caller:
         page = await self._requests.ListRequests(requests_pb2.ListRequestsRequest(), metadata=self.metadata)
         return [request.request_id for request in page.requests]
 
+    async def list_page(self, name: str, page_token: str = "") -> Any:
+        """Ask for a page of a list, which has one entry."""
+        given: Any = {"page_size": 1, "page_token": page_token}
+        lists: Any = {
+            "requests": (self._requests.ListRequests, requests_pb2.ListRequestsRequest(**given)),
+            "queued requests": (
+                self._requests.ListRequests,
+                requests_pb2.ListRequestsRequest(state=requests_pb2.STATE_QUEUED, **given),
+            ),
+            "operations": (
+                self._operations.ListOperations,
+                operations_pb2.ListOperationsRequest(**given),
+            ),
+            "files": (self._files.ListFiles, files_pb2.ListFilesRequest(**given)),
+        }
+        call, message = lists[name]
+        return await call(message, metadata=self.metadata)
+
     async def upload(self, data: bytes) -> files_pb2.File:
         """Upload a file."""
         start = files_pb2.UploadRequest(start=files_pb2.UploadStart(size_bytes=len(data)))
@@ -350,6 +368,36 @@ async def test_anothers_request_is_not_found_by_any_call(door: Door) -> None:
     assert not operations.operations
     for call in anna.calls_about("one").values():
         await call()
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("requests", "files"),
+        ("queued requests", "requests"),
+        ("operations", "queued requests"),
+        ("files", "requests"),
+    ],
+)
+async def test_a_page_token_is_good_for_the_list_that_gave_it_and_for_its_key(
+    door: Door, backend: FakeBackend, name: str, other: str
+) -> None:
+    await backend.set_healthy(healthy=False)
+    anna, bert = door.caller("anna"), door.caller("bert")
+    for caller in (anna, bert):
+        for number in range(2):
+            await caller.submit(f"{number}")
+            await caller.upload(red_circle() + bytes([number]))
+    token = (await anna.list_page(name)).next_page_token
+    assert token
+    assert not (await anna.list_page(name, token)).next_page_token
+    for call in (bert.list_page(name, token), anna.list_page(other, token)):
+        refusal = await refusal_of(call)
+        assert (refusal.code, refusal.reason, refusal.field) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "PAGE_TOKEN_INVALID",
+            "page_token",
+        )
 
 
 async def test_every_call_that_names_a_request_was_tried(door: Door) -> None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from idefics2.v1 import files_pb2, files_pb2_grpc
 
-from idefics2_service.errors import FileNotUploaded, PageTokenInvalid, ValueOutOfRange
+from idefics2_service.errors import FileNotUploaded, ValueOutOfRange
 from idefics2_service.rpc.interceptor import current_caller
+from idefics2_service.rpc.page_tokens import read_page_token, write_page_token
 from idefics2_service.rpc.records import write_timestamp
 from idefics2_service.rpc.stored_files import cut, read_chunks, read_range, read_start, write_file
-from idefics2_service.uploads.names import is_id, read_sha256
+from idefics2_service.uploads.names import read_sha256
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SERVICE_NAME = files_pb2.DESCRIPTOR.services_by_name["FileService"].full_name
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 1_000
+_LIST = "files"
 
 
 class _NamesFile(Protocol):
@@ -93,11 +95,12 @@ class FileServicer(files_pb2_grpc.FileServiceServicer):
         size = request.page_size or DEFAULT_PAGE_SIZE
         if not 1 <= size <= MAX_PAGE_SIZE:
             raise ValueOutOfRange.of("page_size", f"1 to {MAX_PAGE_SIZE}, or 0 for the default", size)
-        if request.page_token and not is_id(request.page_token):
-            message = "page_token must be the next_page_token of this list"
-            raise PageTokenInvalid(message, field="page_token")
-        files, after = await self._library.list_page(_key_id(), size, request.page_token)
-        return files_pb2.ListFilesResponse(files=map(write_file, files), next_page_token=after or "")
+        key_id = _key_id()
+        after = read_page_token(request.page_token, key_id, _LIST, str)
+        files, next_after = await self._library.list_page(key_id, size, after or "")
+        return files_pb2.ListFilesResponse(
+            files=map(write_file, files), next_page_token=write_page_token(key_id, _LIST, next_after)
+        )
 
     async def _find(self, named: _NamesFile) -> StoredFile:
         """Return the file that a message names.

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import json
 from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from idefics2.v1 import generation_pb2, requests_pb2
 
-from idefics2_service.errors import PageTokenInvalid, ValueOutOfRange
+from idefics2_service.errors import ValueOutOfRange
 from idefics2_service.events import Failed, Finished
 from idefics2_service.requests import Priority, State
 from idefics2_service.rpc.convert import read_generate_request, write_failure, write_generate_response
@@ -100,36 +96,6 @@ def read_state(state: requests_pb2.State.ValueType) -> State | None:
     if known is None:
         raise ValueOutOfRange.of("state", "a state of the API", state)
     return State(known.name.removeprefix("STATE_"))
-
-
-def write_page_token(key_id: str, state: State | None, before: int | None) -> str:
-    """Write where the next page begins, and of which list; empty: there is none."""
-    if before is None:
-        return ""
-    return base64.urlsafe_b64encode(json.dumps([_list_id(key_id, state), before]).encode()).decode()
-
-
-def read_page_token(token: str, key_id: str, state: State | None) -> int | None:
-    """Read what `write_page_token` wrote.
-
-    Raises:
-        PageTokenInvalid: nobody wrote it, or for another list.
-
-    """
-    if not token:
-        return None
-    try:
-        list_id, before = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, TypeError):
-        list_id, before = None, None
-    if list_id != _list_id(key_id, state) or not isinstance(before, int):
-        message = "page_token must be the next_page_token of this list, asked for with the same key and state"
-        raise PageTokenInvalid(message, field="page_token")
-    return before
-
-
-def _list_id(key_id: str, state: State | None) -> str:
-    return hashlib.sha256(f"{key_id}/{state and state.value}".encode()).hexdigest()[:16]
 
 
 def write_timestamp(seconds: float | None) -> Timestamp | None:

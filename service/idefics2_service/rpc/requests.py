@@ -9,14 +9,8 @@ from idefics2.v1 import requests_pb2, requests_pb2_grpc
 
 from idefics2_service.rpc.convert import write_event, write_generate_response
 from idefics2_service.rpc.interceptor import current_caller
-from idefics2_service.rpc.records import (
-    read_page_token,
-    read_state,
-    read_submit_request,
-    write_logs,
-    write_page_token,
-    write_request,
-)
+from idefics2_service.rpc.page_tokens import read_page_token, write_page_token
+from idefics2_service.rpc.records import read_state, read_submit_request, write_logs, write_request
 from idefics2_service.submissions import name_request
 
 if TYPE_CHECKING:
@@ -80,12 +74,13 @@ class RequestServicer(requests_pb2_grpc.RequestServiceServicer):
     ) -> requests_pb2.ListRequestsResponse:
         """List requests."""
         key_id, state = _key_id(), read_state(request.state)
-        before = read_page_token(request.page_token, key_id, state)
+        list_name = state and state.value
+        before = read_page_token(request.page_token, key_id, list_name, int)
         limit = request.page_size or DEFAULT_PAGE_SIZE
         page = await self._submissions.list_page(key_id, state, limit, before)
         return requests_pb2.ListRequestsResponse(
             requests=[write_request(record) for record in page.records],
-            next_page_token=write_page_token(key_id, state, page.next_before),
+            next_page_token=write_page_token(key_id, list_name, page.next_before),
         )
 
 
