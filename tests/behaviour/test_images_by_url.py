@@ -13,6 +13,7 @@ from aiohttp import web
 from faces.face import ask, refusal_of
 from fakes.backend import FakeBackend
 from fakes.script import Script
+from fakes.web_server import run_web_server
 from harness import MakeSettings, describe_red_circle, red_circle_answer, run_harness
 from idefics2.v1 import generation_pb2
 from idefics2_service.app import App
@@ -69,15 +70,11 @@ async def serve_files() -> AsyncIterator[Host]:
     host = Host()
     app = web.Application()
     app.router.add_get("/{path}", host.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    host.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # a server of asyncio's
-    yield host
-    host.gate.set()
-    await runner.cleanup()
+    async with run_web_server(app) as host.port:
+        try:
+            yield host
+        finally:
+            host.gate.set()
 
 
 @pytest.fixture

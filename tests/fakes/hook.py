@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from fakes.web_server import run_web_server
 from pictures import red_circle
+from ports import HOST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -49,15 +51,10 @@ async def run_hook() -> AsyncIterator[Hook]:
     app = web.Application()
     app.router.add_post("/hook", hook.answer)
     app.router.add_get("/picture.png", hook.show)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    hook.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # a server of asyncio's
-    hook.url, hook.picture_url = (f"http://127.0.0.1:{hook.port}/{path}" for path in ("hook", "picture.png"))
-    yield hook
-    await runner.cleanup()
+    async with run_web_server(app) as hook.port:
+        origin = f"http://{HOST}:{hook.port}"
+        hook.url, hook.picture_url = f"{origin}/hook", f"{origin}/picture.png"
+        yield hook
 
 
 def signed_message(body: bytes, headers: Mapping[str, str]) -> bytes:
