@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from faults.requests.caller import Caller
+    from faults.requests.hook import Hook
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Wish:
     """Wants an answer that takes longer than a lease."""
     cancels_after: float | None = None
     """So many seconds after it was acknowledged."""
+    hook: Hook | None = None
+    """Who is to be told of its end."""
 
 
 class Client:
@@ -46,7 +49,8 @@ class Client:
         """Submit, and do what is wished."""
         self.story.submitted_at = self._clock()
         with _noting(self.story):
-            await self._caller.submit(self.story.request_id, self._prompt)
+            webhook_url = self._wish.hook.expect(self.story) if self._wish.hook else ""
+            await self._caller.submit(self.story.request_id, self._prompt, webhook_url=webhook_url)
             self.story.acknowledged_at = self._clock()
             async with asyncio.TaskGroup() as group:
                 if self._wish.watches:
@@ -86,7 +90,7 @@ class Client:
             reason = reason_of(error)
             if reason == "REQUEST_NOT_FOUND":
                 raise
-            self.story.ends.append(End(_state_of(reason), reason))
+            self.story.ends.append(End.of_failure(reason))
 
     def _note_request(self, request: requests_pb2.Request) -> None:
         if request.state not in {requests_pb2.STATE_QUEUED, requests_pb2.STATE_RUNNING}:
@@ -125,12 +129,7 @@ def read_end(finished: generation_pb2.Finished) -> End:
     """Write down how a request ended, as its last event tells it."""
     if finished.HasField("response"):
         return End("SUCCEEDED", text=finished.response.output)
-    reason = _name_reason(finished.failure.reason)
-    return End(_state_of(reason), reason)
-
-
-def _state_of(reason: str) -> str:
-    return "CANCELLED" if reason == "REQUEST_CANCELLED" else "FAILED"
+    return End.of_failure(_name_reason(finished.failure.reason))
 
 
 def _name_reason(number: error_reason_pb2.ErrorReason.ValueType) -> str:

@@ -27,6 +27,10 @@ class Kind(enum.Enum):
     """It did not end in time."""
     WRONG = "wrong"
     """It ended otherwise than it should, or a call was answered by what it should never get."""
+    UNTOLD = "untold"
+    """It ended, and its webhook never heard of it."""
+    MISTOLD = "mistold"
+    """Its webhook was told something else than how it ended, or without the service's signature."""
     CRASHED = "crashed"
     """A process ended by itself."""
 
@@ -53,6 +57,10 @@ class Verdict:
     """Submitted requests per second, those that are submitted again not counted twice."""
     worst_recovery_seconds: float
     """The longest time in which nothing was acknowledged."""
+    num_webhooks: int
+    """Requests with one, at their end."""
+    num_told_again: int
+    """Of these: whose webhook was called after it had taken a call. That may be: who called it was lost."""
     is_valid: bool
     """Whether the load was what it had to be."""
     faults: tuple[Fault, ...]
@@ -75,6 +83,8 @@ def judge(record: Record) -> Verdict:
         num_strikes=Counter(strike.kind for strike in record.strikes),
         rate=rate,
         worst_recovery_seconds=max((after - before for before, after in pairwise(marks)), default=0.0),
+        num_webhooks=sum(story.has_webhook and bool(story.ends) for story in record.stories),
+        num_told_again=sum(_is_told_again(story) for story in record.stories),
         is_valid=rate >= record.least_rate,
         faults=(*crashes, *chain.from_iterable(_check(story) for story in record.stories)),
     )
@@ -172,6 +182,30 @@ def _strange_refusals(story: Story) -> Iterator[str]:
     yield from story.errors
 
 
+def _untold(story: Story) -> Iterator[str]:
+    if story.has_webhook and story.ends and not story.is_told:
+        yield f"ended, and of {len(story.calls)} calls of its webhook none was heard"
+
+
+def _mistold(story: Story) -> Iterator[str]:
+    """Each call tells, signed, how its own request ended, whether it is taken or not."""
+    ends = {(end.state, end.reason) for end in story.ends}
+    for call in story.calls:
+        if call.request_id != story.request_id:
+            yield f"its webhook was told of {call.request_id}"
+        if not call.is_signed:
+            yield "its webhook was told without a signature that fits"
+        if ends and (call.end.state, call.end.reason) not in ends:
+            yield f"its webhook was told {call.end} of {story.ends}"
+        if call.end.state == "SUCCEEDED" and call.end.text != story.truth:
+            yield f"its webhook was told a wrong answer: {call.end.text!r}"
+
+
+def _is_told_again(story: Story) -> bool:
+    """Tell whether a call came after one that its webhook took."""
+    return any(call.is_taken for call in story.calls[:-1])
+
+
 _CHECKS = (
     (Kind.LOST, _lost),
     (Kind.HUNG, _hung),
@@ -182,6 +216,8 @@ _CHECKS = (
     (Kind.WRONG, _wrong_ends),
     (Kind.WRONG, _wrong_attempts),
     (Kind.WRONG, _strange_refusals),
+    (Kind.UNTOLD, _untold),
+    (Kind.MISTOLD, _mistold),
 )
 
 

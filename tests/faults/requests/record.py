@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 
 class Seen(NamedTuple):
@@ -29,6 +29,30 @@ class End(NamedTuple):
     text: str | None = None
     """Its answer, where it was told."""
 
+    @classmethod
+    def of_failure(cls, reason: str) -> Self:
+        """Tell by the reason of a failure what it ended as."""
+        return cls("CANCELLED" if reason == "REQUEST_CANCELLED" else "FAILED", reason)
+
+
+class Call(NamedTuple):
+    """A call of a webhook, as its host saw it."""
+
+    request_id: str
+    """Whose end it tells, by its own word."""
+    end: End
+    is_signed: bool
+    """Whether its signature is the service's, and fits."""
+    is_taken: bool
+    """Whether the host wanted it: it neither failed nor hung up."""
+    is_answered: bool
+    """Whether who called still waited when the host answered."""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether both know that the end is told: if not, another call has to come."""
+        return self.is_taken and self.is_answered
+
 
 @dataclass
 class Story:
@@ -48,8 +72,16 @@ class Story:
     watches: list[list[Seen]] = field(default_factory=list)
     """What each watcher saw, over all its connections."""
     ends: list[End] = field(default_factory=list)
+    has_webhook: bool = False
+    calls: list[Call] = field(default_factory=list)
+    """Of its webhook."""
     errors: list[str] = field(default_factory=list)
     """Answers that no call should get."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether its webhook has heard of its end."""
+        return any(call.is_heard for call in self.calls)
 
 
 class Strike(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from faults.requests.judge import Kind, judge
-from faults.requests.record import End, Record, Seen, Story, Strike
+from faults.requests.record import Call, End, Record, Seen, Story, Strike
 
 Spoil = Callable[[Story], object]
 SUCCEEDED = End("SUCCEEDED", text="ab")
@@ -23,6 +23,12 @@ def make_watch() -> list[Seen]:
     ]
 
 
+def make_call(**changes: object) -> Call:
+    """A call of its webhook, of which all is well."""
+    call = Call("request", SUCCEEDED, is_signed=True, is_taken=True, is_answered=True)
+    return call._replace(**changes)  # type: ignore[arg-type]  # any field
+
+
 def make_story() -> Story:
     """A request of which all is well, watched twice."""
     return Story(
@@ -33,6 +39,8 @@ def make_story() -> Story:
         ended_at=0.9,
         watches=[make_watch(), make_watch()],
         ends=[SUCCEEDED, SUCCEEDED],
+        has_webhook=True,
+        calls=[make_call(is_taken=False), make_call()],
     )
 
 
@@ -68,6 +76,11 @@ def replace_seen(place: int, **changes: object) -> Spoil:
     return spoil
 
 
+def call_first(**changes: object) -> Spoil:
+    """Let a call come before the others in which something is not as it was."""
+    return lambda story: story.calls.insert(0, make_call(**changes))
+
+
 @pytest.mark.parametrize(
     ("spoil", "kind"),
     [
@@ -95,6 +108,17 @@ def replace_seen(place: int, **changes: object) -> Spoil:
             lambda story: setattr(story, "ends", [End("FAILED", "INTERNAL")]), Kind.WRONG, id="wrong failure"
         ),
         pytest.param(lambda story: story.errors.append("INTERNAL"), Kind.WRONG, id="strange refusal"),
+        pytest.param(lambda story: story.calls.clear(), Kind.UNTOLD, id="never told"),
+        pytest.param(lambda story: story.calls.pop(), Kind.UNTOLD, id="told, and not taken"),
+        pytest.param(
+            lambda story: setattr(story, "calls", [make_call(is_answered=False)]),
+            Kind.UNTOLD,
+            id="told by who was lost, and not again",
+        ),
+        pytest.param(call_first(request_id="other"), Kind.MISTOLD, id="told of another one"),
+        pytest.param(call_first(is_signed=False), Kind.MISTOLD, id="told unsigned"),
+        pytest.param(call_first(end=End.of_failure("INTERNAL")), Kind.MISTOLD, id="told another end"),
+        pytest.param(call_first(end=End("SUCCEEDED", text="ba")), Kind.MISTOLD, id="told another answer"),
     ],
 )
 def test_a_planted_violation_is_found(spoil: Spoil, kind: Kind) -> None:
@@ -118,9 +142,17 @@ def test_too_little_load_makes_a_trial_invalid() -> None:
     assert not judge(Record(1.0, 2.0, [make_story()])).is_valid
 
 
+def test_a_webhook_that_is_told_again_is_counted_and_is_no_fault() -> None:
+    story = make_story()
+    assert judge(Record(1.0, 1.0, [story])).num_told_again == 0
+    story.calls.insert(0, make_call(is_answered=False))
+    verdict = judge(Record(1.0, 1.0, [story]))
+    assert (verdict.num_webhooks, verdict.num_told_again, verdict.faults) == (1, 1, ())
+
+
 def test_the_figures_are_counted() -> None:
     late = make_story()
-    late.acknowledged_at, late.ends = 1.5, []
+    late.acknowledged_at, late.ends, late.calls = 1.5, [], []
     verdict = judge(Record(1.0, 1.0, [make_story(), late], [Strike(0.5, "front"), Strike(0.6, "front")]))
     assert (verdict.num_requests, verdict.num_acknowledged, verdict.rate) == (2, 2, 2.0)
     assert (verdict.num_ends, verdict.num_strikes) == ({"SUCCEEDED": 1}, {"front": 2})

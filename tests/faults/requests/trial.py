@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from faults.requests.caller import connect
 from faults.requests.client import Client, Wish
 from faults.requests.cluster import run_cluster
+from faults.requests.hook import run_hook
 from faults.requests.monkey import Monkey
 from faults.requests.record import Record
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from faults.requests.caller import Caller
+    from faults.requests.hook import Hook
 
 LEAST_RATE = 50.0
 _RATE = 60.0
@@ -28,6 +30,7 @@ _WATCHED_SHARE = 0.3
 """Of the requests: to watch costs more than to answer, and clients share the machine with the cluster."""
 _SLOW_SHARE = 0.1
 _CANCELLED_SHARE, _CANCEL_SECONDS = 0.1, 0.5
+_WEBHOOK_SHARE = 0.1
 _LOOKS_AT_ONCE = 64
 
 
@@ -40,18 +43,20 @@ class Plan:
     seconds: float
     """How long requests are submitted and processes struck."""
     quiet_seconds: float
-    """After that: how long watchers may take to hear of the end, and then how long it may take to look."""
+    """After that: how long watchers may take to hear of the end, and then how long it may take to look, and
+    webhooks to be told."""
 
 
 async def run_trial(plan: Plan, folder: Path) -> Record:
     """Run a cluster in `folder` and let it suffer; return what clients saw."""
     record = Record(plan.seconds, LEAST_RATE)
     async with (
-        run_cluster(plan.engine, folder) as cluster,
+        run_hook(_make_dice(plan, "hook")) as hook,
+        run_cluster(plan.engine, folder, None, **hook.variables) as cluster,
         connect(cluster.addresses, _make_dice(plan, "caller")) as caller,
     ):
         started = time.monotonic()
-        clients = _make_clients(plan, caller, lambda: time.monotonic() - started)
+        clients = _make_clients(plan, caller, hook, lambda: time.monotonic() - started)
         monkey = Monkey(cluster, _make_dice(plan, "monkey"), lambda: time.monotonic() - started)
         with suppress(TimeoutError):
             async with asyncio.timeout(plan.seconds + plan.quiet_seconds), asyncio.TaskGroup() as group:
@@ -61,6 +66,7 @@ async def run_trial(plan: Plan, folder: Path) -> Record:
         with suppress(TimeoutError):
             async with asyncio.timeout(plan.quiet_seconds):
                 await _look(clients)
+                await hook.wait_until_heard()
         record.crashes = [program.name for program in cluster.programs for _ in range(program.crashes)]
     record.strikes = monkey.strikes
     record.stories = [client.story for client in clients]
@@ -71,12 +77,13 @@ def _make_dice(plan: Plan, whose: str) -> random.Random:
     return random.Random(f"{whose} {plan.seed}")  # noqa: S311  # no secret
 
 
-def _make_clients(plan: Plan, caller: Caller, clock: Callable[[], float]) -> list[Client]:
+def _make_clients(plan: Plan, caller: Caller, hook: Hook, clock: Callable[[], float]) -> list[Client]:
     dice = _make_dice(plan, "clients")
 
     def make_wish() -> Wish:
         cancels_after = dice.uniform(0, _CANCEL_SECONDS) if dice.random() < _CANCELLED_SHARE else None
-        return Wish(dice.random() < _WATCHED_SHARE, dice.random() < _SLOW_SHARE, cancels_after)
+        watches, is_slow = dice.random() < _WATCHED_SHARE, dice.random() < _SLOW_SHARE
+        return Wish(watches, is_slow, cancels_after, hook if dice.random() < _WEBHOOK_SHARE else None)
 
     return [Client(number, caller, clock, make_wish()) for number in range(round(plan.seconds * _RATE))]
 
