@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fakes.slow_host import SlowHost, run_slow_host
 from faults.requests.caller import connect, make_submission
 from faults.requests.cluster import Front, run_cluster
 from faults.requests.journal import read_notes
@@ -28,41 +28,22 @@ NUM_AHEAD = 16
 """How many a front claims before the model begins with them."""
 
 
-class SlowHost:
-    """A host of images that never answers."""
-
-    def __init__(self) -> None:
-        """Serve later, by `answer`."""
-        self.is_asked, self.is_left = asyncio.Event(), asyncio.Event()
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Note when somebody asks, and when it waits no more."""
-        self.is_asked.set()
-        with suppress(ConnectionError):
-            await reader.read()
-        self.is_left.set()
-        writer.close()
+@pytest.fixture(scope="module")
+async def slow_host() -> AsyncIterator[SlowHost]:
+    """A host of a picture that does not come."""
+    async with run_slow_host() as host:
+        yield host
 
 
 @pytest.fixture(scope="module")
-async def slow_host() -> AsyncIterator[tuple[SlowHost, int]]:
-    """The host and its port."""
-    host = SlowHost()
-    async with await asyncio.start_server(host.answer, HOST) as server:
-        yield host, server.sockets[0].getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-async def front(
-    tmp_path_factory: pytest.TempPathFactory, slow_host: tuple[SlowHost, int]
-) -> AsyncIterator[Front]:
+async def front(tmp_path_factory: pytest.TempPathFactory, slow_host: SlowHost) -> AsyncIterator[Front]:
     """A front with one turn on its model, which may fetch from the slow host."""
     async with run_cluster(
         "sqlite",
         tmp_path_factory.mktemp("cancel"),
         IDEFICS2_QUEUE_MAX_RUNNING="1",
         IDEFICS2_FETCH_ALLOWED_NETWORKS=HOST,
-        IDEFICS2_FETCH_PORTS=str(slow_host[1]),
+        IDEFICS2_FETCH_PORTS=str(slow_host.port),
     ) as cluster:
         yield cluster.fronts[0]
 
@@ -97,16 +78,15 @@ async def test_the_model_hears_soon_of_a_cancel(
 
 
 async def test_a_request_whose_image_is_being_fetched_is_cancelled_and_never_begins(
-    front: Front, caller: Caller, slow_host: tuple[SlowHost, int]
+    front: Front, caller: Caller, slow_host: SlowHost
 ) -> None:
-    host, port = slow_host
     submission = make_submission("fetches", "question")
-    submission.input.images[0].url = f"http://{HOST}:{port}/picture.png"
+    submission.input.images[0].url = slow_host.url
     await caller.call("Submit", submission)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await host.is_asked.wait()
+        await slow_host.is_asked.wait()
         await cancel(caller, "fetches")
-        await host.is_left.wait()
+        await slow_host.is_left.wait()
     assert (await read_end(caller, "fetches")).failure.message == "the request was cancelled"
     assert "fetches" not in {note.request_id for note in read_notes(front.journal)}
 
