@@ -20,6 +20,7 @@ from faults.requests.judge import judge
 from faults.requests.queued import fill
 from faults.requests.recoveries import (
     measure_cancel,
+    measure_cancel_elsewhere,
     measure_restart,
     measure_store_return,
     measure_takeover,
@@ -39,7 +40,15 @@ NUM, NUM_QUEUED = 3, 10_000
 FRONT, TRITON = "a dead front's request runs elsewhere", "a dead Triton's request runs elsewhere"
 RESTART = f"a killed front with {NUM_QUEUED:,} queued serves again"
 RETURN, CANCEL = "submits are taken again once a killed Valkey is back", "the model hears of a cancel"
-GOALS = {FRONT: LEASE_SECONDS + 1, TRITON: LEASE_SECONDS + 1, RESTART: 2.0, RETURN: 2.0, CANCEL: 0.05}
+ELSEWHERE = f"{CANCEL} at another front, over Valkey"
+GOALS = {
+    FRONT: LEASE_SECONDS + 1,
+    TRITON: LEASE_SECONDS + 1,
+    RETURN: 2.0,
+    ELSEWHERE: 0.05,
+    CANCEL: 0.05,
+    RESTART: 2.0,
+}
 
 
 def main() -> int:
@@ -83,6 +92,7 @@ async def _measure() -> dict[str, list[float]]:
                 seconds[FRONT].append(await measure_takeover(cluster, caller, "front", number))
                 seconds[TRITON].append(await measure_takeover(cluster, caller, "triton", number))
                 seconds[RETURN].append(await measure_store_return(cluster.store, caller, f"return-{number}"))
+                seconds[ELSEWHERE].append(await measure_cancel_elsewhere(cluster, caller, f"far-{number}"))
     with tempfile.TemporaryDirectory(prefix="idefics2-faults-") as folder:
         async with run_cluster("sqlite", Path(folder)) as cluster, connect(cluster.addresses, dice) as caller:
             for number in range(NUM):

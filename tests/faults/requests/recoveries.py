@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
-from faults.requests.caller import make_submission, reason_of
+from faults.requests.caller import connect, make_submission, reason_of
 from faults.requests.journal import read_notes, wait_for_note
 from faults.requests.triton import HOLD
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -68,11 +69,29 @@ def _whose(cluster: Cluster, request_id: str) -> Front:
 async def measure_cancel(
     front: Front, caller: Caller, request_id: str, prompt: str, stage: generation_pb2.Stage.ValueType
 ) -> float:
-    """Cancel a request in a stage; return the seconds until its model hears of it."""
+    """Cancel a request in a stage; return the seconds until its model, which is `front`'s, hears of it."""
     await caller.submit(request_id, prompt)
     events = caller.watch(request_id)
     while (await find(events, "stage_entered")).stage_entered.stage != stage:
         pass
+    return await _time_cancel(front, caller, request_id, events)
+
+
+async def measure_cancel_elsewhere(cluster: Cluster, caller: Caller, request_id: str) -> float:
+    """Cancel a request at a front that does not run it; return the seconds until its model hears of it."""
+    await caller.submit(request_id, f"{HOLD}{request_id}")
+    events = caller.watch(request_id)
+    await find(events, "text_delta")
+    runs = _whose(cluster, request_id)
+    others = [front.address for front in cluster.fronts if front is not runs]
+    async with connect(others, random.Random(0)) as elsewhere:  # noqa: S311  # no secret
+        message = requests_pb2.GetRequestRequest(request_id=request_id)
+        await elsewhere.call("GetRequest", message)  # to be connected is not what is measured
+        return await _time_cancel(runs, elsewhere, request_id, events)
+
+
+async def _time_cancel(front: Front, caller: Caller, request_id: str, events: AsyncIterator[Event]) -> float:
+    """Cancel what `front` runs by `caller`; return the seconds until the front's model hears of it."""
     started = time.monotonic()
     await cancel(caller, request_id)
     assert (await find(events, "finished")).finished.failure.reason == error_reason_pb2.REQUEST_CANCELLED

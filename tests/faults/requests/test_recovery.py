@@ -13,7 +13,12 @@ from faults.requests.cluster import LEASE_SECONDS, run_cluster
 from faults.requests.judge import judge
 from faults.requests.queued import fill
 from faults.requests.record import Record
-from faults.requests.recoveries import measure_restart, measure_store_return, measure_takeover
+from faults.requests.recoveries import (
+    measure_cancel_elsewhere,
+    measure_restart,
+    measure_store_return,
+    measure_takeover,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,6 +52,10 @@ async def test_what_a_dead_process_ran_is_run_elsewhere(
     cluster: Cluster, caller: Caller, victim: str
 ) -> None:
     assert await measure_takeover(cluster, caller, victim) < MAX_SECONDS
+
+
+async def test_a_cancel_at_one_front_reaches_the_model_of_the_other(cluster: Cluster, caller: Caller) -> None:
+    assert await measure_cancel_elsewhere(cluster, caller, "cancelled-elsewhere") < MAX_SECONDS
 
 
 async def test_while_the_store_is_away_nothing_is_taken_and_then_all_goes_on(
