@@ -6,29 +6,37 @@ The next request waits inside the engine, its picture read: its PREFILL is what 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
-from contextlib import asynccontextmanager
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import grpc
+from bench.narrow import Front, run_front, run_pair
+from fakes.slow_host import SlowHost, run_slow_host
 from harness import describe_red_circle, talk_without_end
-from idefics2.v1 import generation_pb2, generation_pb2_grpc, requests_pb2, requests_pb2_grpc
+from idefics2.v1 import generation_pb2
 from pictures import red_circle
-from processes import running_service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Mapping
 
 NUM_CANCELS = 15
 NUM_STEPS = 100
-NUM_DELTAS = 10
+NUM_TOKENS = 100
 """That the running one says while the next one gets ready."""
 MAX_SECONDS = 20.0
-HOST = "127.0.0.1"
 NUM_PICTURES = 8
+NUM_WAITING = 3
+DROPPED = "call dropped"
+HERE, FAL, ELSEWHERE = "CancelRequest", "fal's cancel", "CancelRequest at another replica"
+
+Cancel = Callable[[str], Awaitable[None]]
+"""Cancels the request of that id."""
+Times = defaultdict[str, list[float]]
+"""Milliseconds of each attempt, by the way in which the request was ended."""
 
 
 class WrongEnd(Exception):
@@ -43,102 +51,44 @@ class Cancels:
     """Of one sequence, on the average."""
     prefill: list[float] = field(default_factory=list)
     """Of the long prompt, from PREFILL to DECODE: an upper bound of its longest step."""
-    dropped: list[float] = field(default_factory=list)
-    """From a call that is dropped in DECODE to the next one's PREFILL."""
-    cancelled: list[float] = field(default_factory=list)
-    """The same by CancelRequest."""
-    dropped_in_prefill: list[float] = field(default_factory=list)
-    """From a call that is dropped in PREFILL to the next one's PREFILL."""
-    resolving: list[float] = field(default_factory=list)
-    """From a call that is dropped while its picture is fetched until its host hears of it."""
+    resolving: Times = field(default_factory=lambda: defaultdict(list))
+    """From the end of a request whose picture is fetched until the picture's host hears of it."""
+    reading: Times = field(default_factory=lambda: defaultdict(list))
+    """From the end of a request in PREFILL to the next one's PREFILL."""
+    decode: Times = field(default_factory=lambda: defaultdict(list))
+    """From the end of a request in DECODE to the next one's PREFILL."""
+    num_waited: int = 0
+    """Requests that were cancelled while they waited, in the line or in the engine."""
     num_begun: int = 0
-    """Of requests that were cancelled while they waited, in the line or in the engine."""
+    """Of these."""
 
 
-class Engine:
-    """A service whose engine runs one sequence at a time."""
+@dataclass(frozen=True)
+class Asked:
+    """A request on its way."""
 
-    def __init__(self, channel: grpc.aio.Channel, api_key: str) -> None:
-        self._metadata = (("authorization", f"Key {api_key}"),)
-        self._generation: Any = generation_pb2_grpc.GenerationServiceStub(channel)
-        self._requests: Any = requests_pb2_grpc.RequestServiceStub(channel)
-        self._num_asked = 0
-
-    def stream(self, message: generation_pb2.GenerateRequest) -> Any:
-        """Call GenerateStream, about pictures that nobody has shown before."""
-        self._num_asked += 1
-        for image in message.images:
-            if image.data:
-                image.data += self._num_asked.to_bytes(4, "big")
-        return self._generation.GenerateStream(message, metadata=self._metadata)
-
-    async def submit(self, request_id: str) -> Any:
-        """Submit an endless request; watch it."""
-        submission = requests_pb2.SubmitRequest(request_id=request_id, input=talk_without_end())
-        await self._requests.Submit(submission, metadata=self._metadata)
-        message = requests_pb2.WatchRequestRequest(request_id=request_id)
-        return self._requests.WatchRequest(message, metadata=self._metadata)
-
-    async def cancel(self, request_id: str) -> None:
-        """Cancel a submitted request."""
-        message = requests_pb2.CancelRequestRequest(request_id=request_id)
-        await self._requests.CancelRequest(message, metadata=self._metadata)
-
-
-@asynccontextmanager
-async def run_engine(port: int) -> AsyncIterator[Engine]:
-    """Run the whole service, which may fetch from a port of this machine."""
-    variables = {
-        "IDEFICS2_MODEL_MAX_RUNNING": "1",
-        "IDEFICS2_QUEUE_MAX_RUNNING": "3",
-        "IDEFICS2_FETCH_ALLOWED_NETWORKS": HOST,
-        "IDEFICS2_FETCH_PORTS": str(port),
-        "IDEFICS2_LOG_LEVEL": "error",
-    }
-    with (
-        tempfile.TemporaryDirectory(prefix="idefics2-bench-") as folder,
-        running_service(Path(folder), **variables) as service,
-    ):
-        ready = await asyncio.to_thread(service.wait_until_ready)
-        async with grpc.aio.insecure_channel(ready.grpc) as channel:
-            yield Engine(channel, ready.api_key)
-
-
-class SlowHost:
-    """A host of pictures that never answers."""
-
-    def __init__(self) -> None:
-        self.is_asked, self.is_left = asyncio.Event(), asyncio.Event()
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Note when somebody asks, and when it waits no more."""
-        self.is_asked.set()
-        while await reader.read(65_536):
-            pass
-        self.is_left.set()
-        writer.close()
+    events: Any
+    """A call that tells what happens to it."""
+    end: Callable[[], Awaitable[None]]
+    """Drops or cancels it."""
 
 
 async def measure_cancels() -> Cancels:
-    """Cancel in each stage, again and again."""
-    host, found = SlowHost(), Cancels()
-    async with await asyncio.start_server(host.answer, HOST) as server:
-        port = server.sockets[0].getsockname()[1]
-        async with run_engine(port) as engine:
-            await measure_step(engine, found)
-            for number in range(NUM_CANCELS):
-                async with asyncio.timeout(6 * MAX_SECONDS):
-                    found.dropped.append(await drop_in_decode(engine))
-                    found.cancelled.append(await cancel_in_decode(engine, f"cancelled-{number}"))
-                    found.dropped_in_prefill.append(await drop_in_prefill(engine))
-                    found.resolving.append(await drop_in_resolving(engine, host, port))
-                    found.num_begun += await cancel_what_waits(engine, number)
+    """End requests in each stage and in each way, again and again."""
+    found = Cancels()
+    async with run_slow_host() as host:
+        async with run_front(host.port) as front:
+            await measure_step(front, found)
+            ways = {DROPPED: None, HERE: front.cancel, FAL: front.cancel_over_http}
+            await measure_ways(front, ways, host, found)
+        async with run_pair(host.port) as (front, another):
+            await measure_ways(front, {ELSEWHERE: another.cancel}, host, found)
     return found
 
 
-async def measure_step(engine: Engine, found: Cancels) -> None:
+async def measure_step(front: Front, found: Cancels) -> None:
     """Watch one sequence alone, and the prefill of a long one."""
-    call = engine.stream(talk_without_end())
+    call = front.stream(talk_without_end())
     await wait_for_text(call)
     started = time.perf_counter()
     for _ in range(NUM_STEPS):
@@ -146,12 +96,48 @@ async def measure_step(engine: Engine, found: Cancels) -> None:
     found.step = 1000 * (time.perf_counter() - started) / NUM_STEPS
     call.cancel()
     for _ in range(5):
-        call = engine.stream(make_long())
+        call = front.stream(make_long())
         await wait_for_stage(call, generation_pb2.STAGE_PREFILL)
         started = time.perf_counter()
         await wait_for_stage(call, generation_pb2.STAGE_DECODE)
         found.prefill.append(1000 * (time.perf_counter() - started))
         call.cancel()
+
+
+async def measure_ways(
+    front: Front, ways: Mapping[str, Cancel | None], host: SlowHost, found: Cancels
+) -> None:
+    """End requests that `front` runs; a way is how to cancel what was submitted, None to drop a call."""
+    numbers = count()
+    for _ in range(NUM_CANCELS):
+        for way, cancel in ways.items():
+            begin = partial(begin_to_end, front, cancel, numbers)
+            async with asyncio.timeout(6 * MAX_SECONDS):
+                found.decode[way].append(await end_in_decode(front, begin))
+                found.reading[way].append(await end_in_prefill(front, begin))
+                found.resolving[way].append(await end_in_resolving(host, begin))
+                if cancel is not None:
+                    found.num_begun += await cancel_what_waits(front, begin)
+                    found.num_waited += NUM_WAITING
+
+
+Begin = Callable[[generation_pb2.GenerateRequest], Awaitable[Asked]]
+"""Lets a request be on its way that will be ended in a way."""
+
+
+async def begin_to_end(
+    front: Front, cancel: Cancel | None, numbers: count[int], message: generation_pb2.GenerateRequest
+) -> Asked:
+    """Begin a request that `cancel` will end."""
+    if cancel is not None:
+        request_id = f"request-{next(numbers)}"
+        return Asked(await front.submit(request_id, message), partial(cancel, request_id))
+    call = front.stream(message)
+
+    async def drop() -> None:
+        call.cancel()
+
+    return Asked(call, drop)
 
 
 def make_long() -> generation_pb2.GenerateRequest:
@@ -160,75 +146,59 @@ def make_long() -> generation_pb2.GenerateRequest:
     return talk_without_end(images=images, max_new_tokens=500, min_new_tokens=500)
 
 
-async def begin_next(engine: Engine, running: Any) -> Any:
+async def begin_next(front: Front, running: Any) -> Any:
     """Let another request wait in the engine, until its picture is surely read."""
-    waiting = engine.stream(describe_red_circle())
+    waiting = front.stream(describe_red_circle())
     await wait_for_stage(waiting, generation_pb2.STAGE_QUEUED)
-    for _ in range(NUM_DELTAS):
-        await wait_for_text(running)
+    await wait_for_tokens(running)
     return waiting
 
 
-async def drop_in_decode(engine: Engine) -> float:
-    """Drop a call in mid-answer; return the milliseconds until the next one is begun."""
-    running = engine.stream(talk_without_end())
-    await wait_for_text(running)
-    waiting = await begin_next(engine, running)
+async def end_in_decode(front: Front, begin: Begin) -> float:
+    """End a request in mid-answer; return the milliseconds until the next one is begun."""
+    running = await begin(talk_without_end())
+    await wait_for_text(running.events)
+    waiting = await begin_next(front, running.events)
     started = time.perf_counter()
-    running.cancel()
+    await running.end()
     return await time_begin(waiting, started)
 
 
-async def cancel_in_decode(engine: Engine, request_id: str) -> float:
-    """Cancel a submitted request in mid-answer; return the milliseconds until the next one is begun."""
-    running = await engine.submit(request_id)
-    await wait_for_text(running)
-    waiting = engine.stream(describe_red_circle())
-    await wait_for_stage(waiting, generation_pb2.STAGE_QUEUED)
-    for _ in range(3):  # of text that is written four times a second
-        await wait_for_text(running)
-    started = time.perf_counter()
-    await engine.cancel(request_id)
-    return await time_begin(waiting, started)
-
-
-async def drop_in_prefill(engine: Engine) -> float:
-    """Drop a call whose many pictures are being read; return the milliseconds until the next one is begun."""
-    holder = engine.stream(talk_without_end())
+async def end_in_prefill(front: Front, begin: Begin) -> float:
+    """End a request whose pictures are being read; return the milliseconds until the next one is begun."""
+    holder = front.stream(talk_without_end())
     await wait_for_text(holder)
-    running = engine.stream(make_long())
-    await wait_for_stage(running, generation_pb2.STAGE_QUEUED)
-    waiting = await begin_next(engine, holder)
+    running = await begin(make_long())
+    await wait_for_stage(running.events, generation_pb2.STAGE_QUEUED)
+    await wait_for_tokens(holder)
+    waiting = await begin_next(front, holder)
     holder.cancel()
-    await wait_for_stage(running, generation_pb2.STAGE_PREFILL)
+    await wait_for_stage(running.events, generation_pb2.STAGE_PREFILL)
     started = time.perf_counter()
-    running.cancel()
+    await running.end()
     return await time_begin(waiting, started)
 
 
-async def drop_in_resolving(engine: Engine, host: SlowHost, port: int) -> float:
-    """Drop a call whose picture does not come; return the milliseconds until its host hears of it."""
-    host.is_asked.clear()
-    host.is_left.clear()
-    call = engine.stream(describe_red_circle(images=[], image_url=f"http://{HOST}:{port}/cat.png"))
-    reading = asyncio.create_task(wait_for_stage(call, generation_pb2.STAGE_RESOLVING))
+async def end_in_resolving(host: SlowHost, begin: Begin) -> float:
+    """End a request whose picture does not come; return the milliseconds until its host hears of it."""
+    host.forget()
+    asked = await begin(describe_red_circle(images=[], image_url=host.url))
+    await wait_for_stage(asked.events, generation_pb2.STAGE_RESOLVING)
     await host.is_asked.wait()
-    await reading
     started = time.perf_counter()
-    call.cancel()
+    await asked.end()
     await host.is_left.wait()
     return 1000 * (time.perf_counter() - started)
 
 
-async def cancel_what_waits(engine: Engine, number: int) -> int:
-    """Cancel one request that waits in the engine and one in the line; return how many were begun."""
-    running = engine.stream(talk_without_end())
+async def cancel_what_waits(front: Front, begin: Begin) -> int:
+    """Cancel requests that wait, two in the engine and one in the line; return how many were begun."""
+    running = front.stream(talk_without_end())
     await wait_for_text(running)
-    names = [f"waits-{number}-{place}" for place in range(3)]
-    watched = [await engine.submit(name) for name in names]
-    await asyncio.gather(*(wait_for_stage(call, generation_pb2.STAGE_QUEUED) for call in watched))
-    await asyncio.gather(*map(engine.cancel, names))
-    ends = [await read_to_end(call) for call in watched]
+    waiting = [await begin(talk_without_end()) for _ in range(NUM_WAITING)]
+    await asyncio.gather(*(wait_for_stage(asked.events, generation_pb2.STAGE_QUEUED) for asked in waiting))
+    await asyncio.gather(*(asked.end() for asked in waiting))
+    ends = [await read_to_end(asked.events) for asked in waiting]
     running.cancel()
     if any(events[-1].finished.failure.message != "the request was cancelled" for events in ends):
         raise WrongEnd(str([events[-1] for events in ends]))
@@ -258,8 +228,17 @@ async def wait_for_stage(call: Any, stage: generation_pb2.Stage.ValueType) -> No
             pass
 
 
-async def wait_for_text(call: Any) -> None:
-    """Read until text comes."""
+async def wait_for_text(call: Any) -> int:
+    """Read until text comes; return of how many tokens all of it is."""
     async with asyncio.timeout(MAX_SECONDS):
-        while not (await call.read()).HasField("text_delta"):
+        while not (event := await call.read()).HasField("text_delta"):
             pass
+    num_generated_tokens: int = event.text_delta.num_generated_tokens
+    return num_generated_tokens
+
+
+async def wait_for_tokens(call: Any) -> None:
+    """Read until there are some more tokens: what is submitted tells of many of them at once."""
+    first = await wait_for_text(call)
+    while await wait_for_text(call) < first + NUM_TOKENS:
+        pass

@@ -156,33 +156,26 @@ def make_reader_rows(kind: str, stalled: Stalled) -> list[Row]:
 
 def make_cancel_rows(cancels: Cancels) -> list[Row]:
     """Make rows of requests that are cancelled."""
-    worst = f"(worst of {NUM_CANCELS})"
-    in_decode = Goal(below=round(100 + cancels.step, 1))
-    in_prefill = Goal(below=round(100 + max(cancels.prefill), 1))
-    next_begins = "the engine begins the next one"
+    worst, next_begins = f"(worst of {NUM_CANCELS})", "the engine begins the next one"
+    stages = (
+        (cancels.resolving, "in RESOLVING: the host hears", Goal(below=50)),
+        (
+            cancels.reading,
+            f"in that PREFILL: {next_begins}",
+            Goal(below=round(100 + max(cancels.prefill), 1)),
+        ),
+        (cancels.decode, f"in DECODE: {next_begins}", Goal(below=round(100 + cancels.step, 1))),
+    )
     return [
         make_row("a step of the engine, with one sequence (mean)", cancels.step, "ms"),
         make_row("a prefill of eight pictures", max(cancels.prefill), "ms"),
-        make_row(
-            f"call dropped in DECODE: {next_begins} {worst}", max(cancels.dropped), "ms", goal=in_decode
+        *(
+            make_row(f"{way} {what} {worst}", max(milliseconds), "ms", goal=goal)
+            for times, what, goal in stages
+            for way, milliseconds in times.items()
         ),
         make_row(
-            f"CancelRequest in DECODE: {next_begins} {worst}", max(cancels.cancelled), "ms", goal=in_decode
-        ),
-        make_row(
-            f"call dropped in that PREFILL: {next_begins} {worst}",
-            max(cancels.dropped_in_prefill),
-            "ms",
-            goal=in_prefill,
-        ),
-        make_row(
-            f"call dropped in RESOLVING: the host hears {worst}",
-            max(cancels.resolving),
-            "ms",
-            goal=Goal(below=50),
-        ),
-        make_row(
-            f"cancelled in QUEUED, in the line or the engine: begun, of {3 * NUM_CANCELS}",
+            f"cancelled in QUEUED, in the line or the engine: begun, of {cancels.num_waited}",
             cancels.num_begun,
             "requests",
             goal=Goal(below=1),
