@@ -37,6 +37,8 @@ _HEALTH_OF = "idefics2.v1.GenerationService"
 """Whose health is asked for; that of all services of a replica is one."""
 _MAX_DOUBLINGS = 30
 _MIN_PAUSE_MILLISECONDS = 10  # without any, grpc is for ever connecting, and calls wait for that
+_BUFFER_BYTES = 32 * 2**20
+"""How much of a call grpc keeps to make it again: more than the largest message that the service takes."""
 _KEEPALIVE_SECONDS = 310
 """How often a quiet connection is tested; servers suffer no less than 300, unless they are set to."""
 
@@ -75,6 +77,7 @@ class Retry:
         return (
             ("grpc.initial_reconnect_backoff_ms", _count_milliseconds(self.first_seconds)),
             ("grpc.max_reconnect_backoff_ms", _count_milliseconds(self.max_seconds)),
+            ("grpc.per_rpc_retry_buffer_size", _BUFFER_BYTES),
             ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
             ("grpc.http2.max_pings_without_data", 0),  # no limit: a watch may be quiet for hours
             ("grpc.service_config", json.dumps(self._service_config)),

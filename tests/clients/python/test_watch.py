@@ -30,6 +30,7 @@ from idefics2_client import (
     ServiceFailed,
     ServiceUnavailable,
 )
+from idefics2_client.images import INLINE_BYTES
 from idefics2_client.retry import Patience
 
 if TYPE_CHECKING:
@@ -269,6 +270,18 @@ async def test_what_only_reads_is_asked_again(
                 await call(caller)
         attempts = [call.get("grpc-previous-rpc-attempts") for call in server.metadata]
         assert attempts == [None, "1", "2", None]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_bytes", [300_000, 2_000_000, INLINE_BYTES])
+async def test_a_question_is_asked_again_however_large_its_pictures_are(kind: str, num_bytes: int) -> None:
+    with FileServer() as server:
+        for _ in range(3):
+            server.expect(grpc.StatusCode.UNAVAILABLE)
+        async with make_caller(kind, server.target) as caller:
+            with pytest.raises(ServiceUnavailable):
+                await caller.count_tokens(bytes(num_bytes), "What?")
+        assert [len(question.images[0].data) for question in server.requests] == [num_bytes] * 3
 
 
 def test_what_grpc_may_ask_again_is_in_the_contract_and_has_no_effect() -> None:
