@@ -151,9 +151,12 @@ class FileCalls(Connection):
                 if not upload.is_small:
                     self._look(upload, patience)
                 call = self._files.Upload.future(upload.messages(), **self._terms(patience))
-                return upload.finish(self._wait(call))
+                file = upload.finish(self._wait(call))
             except Idefics2Error as error:
                 time.sleep(upload.pause_after(error, patience))
+            else:
+                patience.restore()
+                return file
 
     def _look(self, upload: Upload, patience: Patience) -> None:
         """See what the service has."""

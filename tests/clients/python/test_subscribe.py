@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from clients.python.callers import KINDS, make_caller
+from fakes.file_server import make_file
 from fakes.generation_server import finished, log_line, make_response, queue_position, stage, text
 from fakes.request_server import attempt, failed, make_request, number
-from fakes.scripted_server import PATIENCE_SECONDS, Hang, make_status
+from fakes.scripted_server import PATIENCE_SECONDS, Hang, Take, make_status
 from idefics2.v1.generation_pb2 import Event, TextDelta
 from idefics2.v1.requests_pb2 import CancelRequestRequest, SubmitRequest, WatchRequestRequest
 from idefics2_client import (
@@ -27,10 +28,12 @@ from idefics2_client import (
     ServiceFailed,
     TextUpdate,
 )
+from idefics2_client.images import INLINE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fakes.file_server import FileServer
     from fakes.request_server import RequestServer
     from fakes.scripted_server import Step
     from idefics2_client import AsyncClient
@@ -222,6 +225,20 @@ async def test_a_request_that_is_refused_after_a_loss_may_have_been_taken_and_is
     with pytest.raises(Overloaded, match="why"):
         await caller.subscribe(URL, "What?")
     assert server.requests[-1] == CancelRequestRequest(request_id=name_of(server))
+
+
+async def test_a_request_whose_upload_alone_was_lost_is_not_cancelled_when_it_is_refused(
+    server: FileServer, caller: AsyncClient
+) -> None:
+    picture = b"BM" + bytes(INLINE_BYTES)
+    for upload in ((grpc.StatusCode.UNAVAILABLE,), (Take(), make_file(picture))):
+        server.expect(make_status("NOT_FOUND", "FILE_NOT_UPLOADED", "why"))
+        server.expect(make_status("NOT_FOUND", "UPLOAD_NOT_FOUND", "why"))
+        server.expect(*upload)
+    server.expect(make_status("RESOURCE_EXHAUSTED", "QUEUE_FULL", "why"))
+    with pytest.raises(Overloaded, match="why"):
+        await caller.subscribe(picture, "What?")
+    assert server.methods[-2:] == ["Upload", "Submit"]
 
 
 @pytest.mark.parametrize("callback", ["on_queue_update", "on_log", "on_text"])

@@ -152,9 +152,12 @@ class AsyncFileCalls(AsyncConnection):
                 if not upload.is_small:
                     await self._look(upload, patience)
                 call = self._uploads.Upload.future(upload.messages(), **self._terms(patience))
-                return upload.finish(await self._settle(call))
+                file = upload.finish(await self._settle(call))
             except Idefics2Error as error:
                 await asyncio.sleep(upload.pause_after(error, patience))
+            else:
+                patience.restore()
+                return file
 
     async def _look(self, upload: Upload, patience: Patience) -> None:
         """See what the service has."""
