@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import time
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ _MAX_DOUBLINGS = 30
 _MIN_PAUSE_MILLISECONDS = 10  # without any, grpc is for ever connecting, and calls wait for that
 _BUFFER_BYTES = 32 * 2**20
 """How much of a call grpc keeps to make it again: more than the largest message that the service takes."""
+_MAX_CALL_SECONDS = 365 * 86_400.0
+"""What grpc is told of longer timeouts; of more than 300 years it says at once that they are over."""
 _KEEPALIVE_SECONDS = 310
 """How often a quiet connection is tested; servers suffer no less than 300, unless they are set to."""
 
@@ -120,15 +123,17 @@ class Patience:
     """What is left of it for one operation that outlives its connections."""
 
     def __init__(self, retry: Retry, timeout_seconds: float | None) -> None:
-        """Begin to measure; None never runs out."""
+        """Begin to measure; None and infinity never run out."""
         self._retry = retry
-        self._deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        self._deadline = time.monotonic() + (math.inf if timeout_seconds is None else timeout_seconds)
         self._num_losses = 0
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the next call may take."""
-        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0)
+        """How long the next call may take; None: for ever."""
+        if self._deadline == math.inf:
+            return None
+        return min(max(self._deadline - time.monotonic(), 0), _MAX_CALL_SECONDS)
 
     @property
     def is_tried(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -239,6 +240,17 @@ def test_a_pause_is_no_longer_than_the_time_that_is_left() -> None:
     assert (patience.pause_after(lost), patience.is_tried) == (0, True)
     patience.restore()
     assert not patience.is_tried
+
+
+@pytest.mark.parametrize(("seconds", "is_bounded"), [(1e10, True), (1e300, True), (math.inf, False)])
+async def test_a_timeout_of_any_length_is_not_over_at_once(
+    server: FileServer, caller: AsyncClient, *, seconds: float, is_bounded: bool
+) -> None:
+    server.expect(ENDED)
+    server.expect(*STORY)
+    assert await caller.get_request("r-1", timeout_seconds=seconds) == ENDED
+    assert [event async for event in caller.watch("r-1", timeout_seconds=seconds)] == STORY
+    assert [(left or math.inf) < 2 * 365 * 86_400 for left in server.seconds_left] == [is_bounded] * 2
 
 
 @pytest.mark.parametrize(
