@@ -33,7 +33,8 @@ class ClientOptions(TypedDict, total=False):
     retry: Retry | None
     """How a lost connection is tried again. Default: `Retry()`."""
     metadata: Callable[[], Iterable[tuple[str, str]]] | None
-    """What to send along with a call, for example the `traceparent` of your own caller; asked each time."""
+    """What to send along with a call, for example the `traceparent` of your own caller; asked each time. The
+    key is the client's all the same."""
     on_upload: Callable[[TransferUpdate], object] | None
     """Told how far uploads are, those of large images included; not in the thread that waits."""
 
@@ -92,9 +93,15 @@ class Caller:
             raise DeadlineExceeded(message, code="DEADLINE_EXCEEDED")
         return {
             "timeout": seconds_left,
-            "metadata": (*self._endpoint.metadata, *map(_check_metadata, self._find_metadata())),
+            "metadata": self._make_metadata(),
             "wait_for_ready": patience.is_tried,
         }
+
+    def _make_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """Write what goes with a call; where the client has a key, what its caller sends along has none."""
+        own = dict(self._endpoint.metadata)
+        along = [_check_metadata(pair) for pair in self._find_metadata()]
+        return (*own.items(), *(pair for pair in along if pair[0] not in own))
 
 
 def _check_metadata(pair: tuple[str, str | bytes]) -> tuple[str, str | bytes]:

@@ -61,6 +61,18 @@ async def test_what_is_to_be_sent_along_is_asked_for_each_call(server: RequestSe
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("api_key", "sent"), [("local.key", "Key local.key"), ("", "Key mine")])
+async def test_what_is_sent_along_does_not_spoil_the_key(
+    server: RequestServer, kind: str, api_key: str, sent: str
+) -> None:
+    server.expect(make_response("A cat."))
+    along = (("authorization", "Key mine"), ("traceparent", "00-1-2-01"))
+    async with make_caller(kind, server.target, api_key=api_key, metadata=lambda: along) as caller:
+        await caller.generate(URL, "What?")
+    assert {name: server.metadata[0][name] for name, _ in along} == dict(along) | {"authorization": sent}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("name", "value"), [("traceparent", "é"), ("a", "a\nb"), ("Upper", "a"), ("a-bin", "a")]
 )
