@@ -12,8 +12,8 @@ const PASSING = new Set<Reason | "">([
   "FILE_STORE_UNAVAILABLE",
 ]);
 const MAX_DOUBLINGS = 30;
-/** Timers know no longer time: a longer one is over at once. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
+/** The wire has eight digits for it, some 28 hours; timers take a time beyond 2**31 ms for none. */
+const MAX_CALL_MS = 99_999_999;
 
 /**
  * How calls are made again after a connection was lost: after pauses that double, up to a limit. `watch`,
@@ -35,7 +35,10 @@ export const RETRIES: Retries = { attempts: 3, firstPauseMs: 200, maxPauseMs: 50
 
 /** What may be said of each call. */
 export interface CallOptions {
-  /** Bounds the whole call, waiting for a turn and all connections together. Default: the client's. */
+  /**
+   * Bounds the whole call, waiting for a turn and all connections together, each of which has 28 hours at most.
+   * Infinity is none. Default: the client's.
+   */
   deadlineMs?: number;
   /** Ends the call; it throws the signal's reason. */
   signal?: AbortSignal;
@@ -45,7 +48,7 @@ export interface CallOptions {
 
 /** What is left of it for one operation, which may outlive its connections. */
 export class Patience {
-  readonly #end: number | undefined;
+  readonly #end: number;
   #numLosses = 0;
 
   constructor(
@@ -54,13 +57,13 @@ export class Patience {
     deadlineMs?: number,
     readonly headers: Record<string, string> = {},
   ) {
-    this.#end = deadlineMs === undefined ? undefined : performance.now() + deadlineMs;
+    this.#end = performance.now() + (deadlineMs ?? Infinity);
   }
 
-  /** How long the next call may take; throws where nothing is left. */
+  /** How long the next call may take, undefined for ever; throws where nothing is left. */
   get msLeft(): number | undefined {
     this.signal?.throwIfAborted();
-    if (this.#end === undefined) {
+    if (this.#end === Infinity) {
       return undefined;
     }
     const left = this.#end - performance.now();
@@ -69,7 +72,7 @@ export class Patience {
         code: "DEADLINE_EXCEEDED",
       });
     }
-    return left;
+    return Math.min(left, MAX_CALL_MS);
   }
 
   /** Throws where nobody waits, or nothing is left. */
@@ -82,7 +85,7 @@ export class Patience {
     const { msLeft, signal } = this;
     const ends = signal ? [signal] : [];
     if (msLeft !== undefined) {
-      ends.push(AbortSignal.timeout(Math.min(Math.ceil(msLeft) + 1, MAX_TIMER_MS))); // timers may be a bit early
+      ends.push(AbortSignal.timeout(Math.ceil(msLeft) + 1)); // timers may be a bit early
     }
     try {
       return await work(AbortSignal.any(ends));

@@ -85,6 +85,29 @@ test("nothing is asked again before the time that the service asks for", async (
   assert.equal(numCalls, 1);
 });
 
+for (const deadlineMs of [10e7, 2 ** 31, 1e300, Infinity]) {
+  test(`a deadline of ${deadlineMs} ms is not over at once`, async () => {
+    const told: (number | undefined)[] = [];
+    await serving(
+      {
+        requests: {
+          getRequest: ({ requestId }, { timeoutMs }) => {
+            told.push(timeoutMs());
+            return { requestId };
+          },
+        },
+      },
+      async (client) => {
+        await client.getRequest("r-1", { deadlineMs });
+        await client.upload(Readable.from([]), { deadlineMs }).catch(({ code }) => told.push(code));
+      },
+    );
+    assert.equal(told[0] === undefined, deadlineMs === Infinity);
+    assert((told[0] ?? 99e6) > 98e6);
+    assert.equal(told[1], "UNIMPLEMENTED");
+  });
+}
+
 test("a signal that is aborted already throws its reason, and nobody is called", () =>
   serving({}, async (client) => {
     const signal = AbortSignal.abort(new Error("mine"));
