@@ -14,7 +14,7 @@ import { Http2SessionManager, createGrpcTransport } from "@connectrpc/connect-no
 import { findEndpoint, findKey } from "./endpoint.js";
 import { Cancelled, ServiceFailed } from "./errors.js";
 import { readError } from "./failures.js";
-import { checkHeaders, makeMessage } from "./messages.js";
+import { makeHeaders, makeMessage } from "./messages.js";
 import { type CallOptions, Patience, RETRIES, type Retries } from "./patience.js";
 
 /** How often a quiet connection is tested; servers suffer no less than 300 s, unless they are set to. */
@@ -138,7 +138,7 @@ export class Connection {
       throw new Cancelled("the client was closed", { code: "CANCELLED" });
     }
     const messages = isIterable(input) ? input : once(makeMessage(method.input, input));
-    checkHeaders(patience.headers);
+    const headers = { ...makeHeaders(patience.headers), ...this.#headers };
     const left = new AbortController();
     const signal = patience.signal ? AbortSignal.any([patience.signal, left.signal]) : left.signal;
     const timeoutMs = patience.msLeft;
@@ -149,7 +149,7 @@ export class Connection {
         method as DescMethodStreaming<I, O>,
         signal,
         timeoutMs && Math.ceil(timeoutMs),
-        { ...patience.headers, ...this.#headers },
+        headers,
         messages,
       );
       requestId = answer.header.get("x-request-id") ?? "";

@@ -54,10 +54,15 @@ export function checkTexts(message: ReflectMessage, outer = ""): void {
   }
 }
 
-/** Throws InvalidRequest for headers that cannot be sent: the transport would say that the connection was lost. */
-export function checkHeaders(headers: Readonly<Record<string, string>>): void {
-  for (const [name, value] of Object.entries(headers)) {
-    const isLegalName = HEADER_NAME.test(name) && !HOP_BY_HOP.has(name.toLowerCase());
+/**
+ * Writes headers by their names on the wire, which are small; throws InvalidRequest for those that cannot be sent: the
+ * transport would say that the connection was lost.
+ */
+export function makeHeaders(given: Readonly<Record<string, string>>): Record<string, string> {
+  const headers: Record<string, string> = {};
+  for (const [name, value] of Object.entries(given)) {
+    const wireName = name.toLowerCase();
+    const isLegalName = HEADER_NAME.test(name) && !HOP_BY_HOP.has(wireName);
     if (!isLegalName || !HEADER_VALUE.test(value)) {
       const legal =
         "names are of letters, digits and - _ . and none of HTTP/1's own, values of printable ASCII";
@@ -66,7 +71,9 @@ export function checkHeaders(headers: Readonly<Record<string, string>>): void {
         field: "headers",
       });
     }
+    headers[wireName] = value;
   }
+  return headers;
 }
 
 export function refuse(

@@ -46,7 +46,7 @@ export async function submitAndWatch(
     }
   } catch (error) {
     if (!cursor.isFinished && isLeft(error, { isTaken, hasLost: patience.hasLost })) {
-      await leave(connection, submission.requestId);
+      await leave(connection, submission.requestId, patience.headers);
     }
     throw error;
   }
@@ -72,8 +72,12 @@ async function* readOn(
   }
 }
 
-async function leave(connection: Connection, requestId: string): Promise<void> {
-  const patience = connection.patience({ deadlineMs: CANCEL_MS });
+async function leave(
+  connection: Connection,
+  requestId: string,
+  headers: Record<string, string>,
+): Promise<void> {
+  const patience = connection.patience({ deadlineMs: CANCEL_MS, headers });
   try {
     await connection.insist(RequestService.method.cancelRequest, { requestId }, patience);
   } catch {

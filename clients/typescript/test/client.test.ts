@@ -108,6 +108,35 @@ for (const deadlineMs of [10e7, 2 ** 31, 1e300, Infinity]) {
   });
 }
 
+test("what is sent along does not spoil the key, and goes with the cancelling of what is left too", async () => {
+  const seen: (string | null)[][] = [];
+  const note = (header: Headers) => seen.push([header.get("authorization"), header.get("traceparent")]);
+  await serving(
+    {
+      requests: {
+        submit: ({ requestId }, { requestHeader }) => {
+          note(requestHeader);
+          return { requestId };
+        },
+        async *watchRequest(_, { requestHeader }) {
+          note(requestHeader);
+          yield { sequence: 1n, ...TEXT };
+        },
+        cancelRequest: ({ requestId }, { requestHeader }) => {
+          note(requestHeader);
+          return { requestId };
+        },
+      },
+    },
+    async (client) => {
+      const onEvent = () => assert.fail("mine");
+      const headers = { Authorization: "Key mine", TraceParent: "00-1-2-01" };
+      await assert.rejects(client.submitAndWatch(QUESTION, { headers, onEvent }), /mine/);
+    },
+  );
+  assert.deepEqual(seen, Array(3).fill(["Key local.key", "00-1-2-01"]));
+});
+
 test("a signal that is aborted already throws its reason, and nobody is called", () =>
   serving({}, async (client) => {
     const signal = AbortSignal.abort(new Error("mine"));
