@@ -1,5 +1,5 @@
 /** From what a caller has at hand to an image on the wire. */
-import { readFile } from "node:fs/promises";
+import { createReadStream } from "node:fs";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -15,6 +15,9 @@ export type ImageSource = string | URL | Uint8Array | Blob | File;
 
 /** The contract's bound, checked here too: a message that is too large to send gets no good error. */
 const MAX_IMAGE_BYTES = 20_000_000;
+/** A message has at most 28 MiB: so many bytes are for images, the rest is for all else. */
+const MAX_INLINE_BYTES = 28 * 2 ** 20 - 2 ** 16;
+const PIECE_BYTES = 2 ** 20;
 const SHA256_PREFIX = "sha256:";
 /** Any scheme: the service says better than a missing file would what it does not fetch. */
 const IS_URL = /^(?:data:|[a-z][a-z0-9+.-]*:\/\/)/i;
@@ -23,7 +26,9 @@ const IS_URL = /^(?:data:|[a-z][a-z0-9+.-]*:\/\/)/i;
 export async function makeImages(
   sources: readonly ImageSource[],
 ): Promise<{ imageUrl: string; images: Image[] }> {
-  const [first, ...others] = await Promise.all(sources.map(makeImage));
+  const images = await Promise.all(sources.map(makeImage));
+  checkTotal(images);
+  const [first, ...others] = images;
   if (first?.source.case === "url") {
     return { imageUrl: first.source.value, images: others };
   }
@@ -61,11 +66,16 @@ async function makeImage(source: ImageSource): Promise<Image> {
 }
 
 async function readImage(path: string | URL): Promise<Image> {
+  const pieces: Buffer[] = [];
   try {
-    return makeData(await readFile(path), `image ${String(path)}`);
+    // One byte more than allowed is enough to refuse it.
+    for await (const piece of createReadStream(path, { end: MAX_IMAGE_BYTES, highWaterMark: PIECE_BYTES })) {
+      pieces.push(piece as Buffer);
+    }
   } catch (error) {
-    throw error instanceof InvalidRequest ? error : refuseFile(path, error);
+    throw refuseFile(path, error);
   }
+  return makeData(Buffer.concat(pieces), `image ${String(path)}`);
 }
 
 function makeUrl(value: string): Image {
@@ -82,6 +92,18 @@ function checkSize(numBytes: number, name: string): void {
     throw new InvalidRequest(`${name} must have at most ${MAX_IMAGE_BYTES} bytes`, {
       code: "INVALID_ARGUMENT",
       reason: "FILE_TOO_LARGE",
+    });
+  }
+}
+
+function checkTotal(images: readonly Image[]): void {
+  const numBytes = images.reduce((sum, { source }) => sum + Buffer.byteLength(source.value ?? ""), 0);
+  if (numBytes > MAX_INLINE_BYTES) {
+    const what = `images must have at most ${MAX_INLINE_BYTES} bytes together, not ${numBytes}`;
+    throw new InvalidRequest(`${what}: upload them, and ask about what \`upload\` returns`, {
+      code: "INVALID_ARGUMENT",
+      reason: "PAYLOAD_TOO_LARGE",
+      field: "images",
     });
   }
 }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { type FileHandle, mkdtemp, open, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { type FileHandle, mkdtemp, open, readFile, readdir, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -266,6 +266,33 @@ async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
     await rm(folder, { recursive: true });
   }
 }
+
+test("a file that is too large is refused before it is read", () =>
+  inFolder(async (folder) => {
+    using client = connect("127.0.0.1:1");
+    const path = join(folder, "large.bmp");
+    await writeFile(path, "BM");
+    await truncate(path, 2 ** 40); // of which the disk holds nothing
+    await assert.rejects(client.generate({ ...QUESTION, image: path }), { reason: "FILE_TOO_LARGE" });
+  }));
+
+test("images that are too large together are refused as such, and what fits is sent", () =>
+  serving({ generation: { generate: ({ images }) => ({ output: `${images.length}` }) } }, async (client) => {
+    const image = new Uint8Array(14_640_000);
+    const uri = `data:image/bmp;base64,${"A".repeat(14_640_000)}`;
+    assert.equal((await client.generate({ prompt: "What?", images: [image, image] })).output, "2");
+    for (const images of [
+      [image, image, new Uint8Array(20_000)],
+      [uri, image, new Uint8Array(20_000)],
+    ]) {
+      await assert.rejects(client.submit({ prompt: "What?", images }), (error) => {
+        assert(error instanceof InvalidRequest);
+        assert.deepEqual([error.reason, error.field], ["PAYLOAD_TOO_LARGE", "images"]);
+        assert.match(error.message, /upload/);
+        return true;
+      });
+    }
+  }));
 
 test("downloads to one path at a time disturb neither each other nor other files", () =>
   inFolder((folder) =>
