@@ -11,6 +11,7 @@ import {
   GenerationService,
 } from "./gen/idefics2/v1/generation_pb.js";
 import { type Request, RequestService, State } from "./gen/idefics2/v1/requests_pb.js";
+import { makeInteger } from "./messages.js";
 import type { CallOptions } from "./patience.js";
 import { type Question, type Submission, makeRequest, makeSubmission } from "./questions.js";
 import { type Transfer, Upload } from "./upload.js";
@@ -99,12 +100,13 @@ export class Client {
    * connections and servers that start anew, without gap or repeat. Events of sequence 0 tell places in the queue.
    * `finished` holds an answer or a failure, which is not thrown. Leaving does not cancel the request.
    */
-  watch(
+  async *watch(
     requestId: string,
     options: CallOptions & { after?: bigint | number } = {},
-  ): AsyncGenerator<Event, void> {
-    const cursor = new Cursor(requestId, BigInt(options.after ?? 0));
-    return watch(this.#connection, cursor, this.#connection.patience(options));
+  ): AsyncGenerator<Event, void, undefined> {
+    const patience = this.#connection.patience(options);
+    const cursor = new Cursor(requestId, makeInteger("after", options.after));
+    yield* watch(this.#connection, cursor, patience);
   }
 
   /** Returns the answer; with `wait` when there is one. Throws the request's own error. */

@@ -76,6 +76,15 @@ export function makeHeaders(given: Readonly<Record<string, string>>): Record<str
   return headers;
 }
 
+/** Writes a whole number; throws InvalidRequest for another one. */
+export function makeInteger(field: string, value: bigint | number | undefined): bigint | undefined {
+  try {
+    return value === undefined ? undefined : BigInt(value);
+  } catch {
+    throw refuse(`${field} must be a whole number, not ${value}`, "VALUE_OUT_OF_RANGE", field);
+  }
+}
+
 export function refuse(
   message: string,
   reason: "TEXT_NOT_UNICODE" | "VALUE_OUT_OF_RANGE",

@@ -5,7 +5,7 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { type GenerateRequest, GenerateRequestSchema } from "./gen/idefics2/v1/generation_pb.js";
 import { Priority, type SubmitRequest, SubmitRequestSchema } from "./gen/idefics2/v1/requests_pb.js";
 import { type ImageSource, makeImages } from "./images.js";
-import { checkTexts, makeMessage, refuse } from "./messages.js";
+import { checkTexts, makeInteger, makeMessage, refuse } from "./messages.js";
 
 /** What is asked. Left out, an option stays unset on the wire and the service's default holds: that is not 0. */
 export interface Question {
@@ -93,14 +93,6 @@ export async function makeSubmission(submission: Submission): Promise<SubmitRequ
     keep: makeDuration("keep", keepMs),
   });
   return Object.assign(request, { input: await makeRequest(question) });
-}
-
-function makeInteger(field: string, value: bigint | number | undefined): bigint | undefined {
-  try {
-    return value === undefined ? undefined : BigInt(value);
-  } catch {
-    throw refuse(`${field} must be a whole number, not ${value}`, "VALUE_OUT_OF_RANGE", field);
-  }
 }
 
 function makeDuration(field: string, ms: number | undefined): ReturnType<typeof durationFromMs> | undefined {

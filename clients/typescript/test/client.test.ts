@@ -401,6 +401,7 @@ test("what cannot be sent is no loss that is tried again", () =>
       const answer = (events: AsyncGenerator) => events.next();
       const wrong = [
         [answer(client.watch("r-1", { after: 2n ** 63n })), "after"],
+        [answer(client.watch("r-1", { after: 0.5 })), "after"],
         [answer(client.watch("\ud800")), "request_id"],
         [client.result("\ud800", { wait: true }), "request_id"],
         [client.submitAndWatch({ ...QUESTION, requestId: "\ud800" }), "request_id"],
