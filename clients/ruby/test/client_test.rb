@@ -3,6 +3,7 @@
 # What is promised of this client, which does not make the calls of the contract vectors.
 require 'google/rpc/status_pb'
 require 'minitest/autorun'
+require 'socket'
 require 'idefics2'
 
 # Answers as a test says.
@@ -27,17 +28,24 @@ class ClientTest < Minitest::Test
 
   def setup
     @service = Generation.new
-    @server = GRPC::RpcServer.new(pool_size: 2, poll_period: 0.1)
-    @target = "127.0.0.1:#{@server.add_http2_port('127.0.0.1:0', :this_port_is_insecure)}"
-    @server.handle(@service)
-    @thread = Thread.new { @server.run }
-    @server.wait_till_running
-    @client = Client.new(@target, key: 'local.key')
+    @servers = {}
+    @client = Client.new(serve('127.0.0.1:0'), key: 'local.key')
   end
 
   def teardown
-    @server.stop
-    @thread.join
+    @servers.each do |server, thread|
+      server.stop
+      thread.join
+    end
+  end
+
+  def serve(address)
+    server = GRPC::RpcServer.new(pool_size: 2, poll_period: 0.1)
+    port = server.add_http2_port(address, :this_port_is_insecure)
+    server.handle(@service)
+    @servers[server] = Thread.new { server.run }
+    server.wait_till_running
+    "127.0.0.1:#{port}"
   end
 
   def refuse(code, reason, *details)
@@ -118,6 +126,17 @@ class ClientTest < Minitest::Test
     assert_equal 80, @client.count_tokens(prompt: 'What?').num_prompt_tokens
   end
 
+  def test_what_only_reads_reaches_a_service_that_comes_up_meanwhile
+    @service.answer = -> { V1::CountTokensResponse.new(num_prompt_tokens: 80) }
+    early = TCPServer.new('127.0.0.1', 0)
+    target = "127.0.0.1:#{early.addr[1]}"
+    asked = Thread.new { Client.new(target).count_tokens(prompt: 'What?') }
+    early.accept.close # the first dial is for nothing
+    early.close
+    serve(target)
+    assert_equal 80, asked.value.num_prompt_tokens
+  end
+
   def test_nothing_is_asked_a_fourth_time_and_what_writes_not_a_second
     @service.answer = -> { refuse(14, 'STORE_UNAVAILABLE') }
     assert_equal 'STORE_UNAVAILABLE', assert_raises(Error) { @client.count_tokens(prompt: 'What?') }.reason
@@ -158,7 +177,7 @@ class ClientTest < Minitest::Test
   def test_a_service_of_another_version_is_told_by_its_address
     error = assert_raises(Error) { @client.get_request('r-1') }
     assert_equal ['UNIMPLEMENTED', '', {}], [error.code, error.request_id, error.metadata]
-    assert_includes error.message, @target
+    assert_includes error.message, @client.target
   end
 
   def test_a_service_that_is_away_is_told_by_its_address

@@ -8,7 +8,15 @@ module Idefics2
     DEFAULT_TARGET = '127.0.0.1:50051'
     MAX_MESSAGE_BYTES = 28 * 2**20
     ATTEMPTS = 3
+    FIRST_PAUSE = 0.2
     MAX_PAUSE = 5.0
+    # How long a new connection is waited for, before a call is made again.
+    MAX_WAIT = 1.0
+    CHANNEL_OPTIONS = {
+      'grpc.max_receive_message_length' => MAX_MESSAGE_BYTES,
+      'grpc.initial_reconnect_backoff_ms' => (FIRST_PAUSE * 1000).to_i,
+      'grpc.max_reconnect_backoff_ms' => (MAX_PAUSE * 1000).to_i
+    }.freeze
     # Any scheme: the service says better than a missing file would what it does not fetch.
     IS_URL = %r{\A(?:data:|[a-z][a-z0-9+.-]*://)}i
     # The reasons that a wait may help against; empty: the service did not speak.
@@ -23,8 +31,8 @@ module Idefics2
       @target = first_of(target, ENV.fetch('IDEFICS2_CLIENT_TARGET', nil), DEFAULT_TARGET)
       key = first_of(key, ENV.fetch('IDEFICS2_API_KEY', nil), ENV.fetch('FAL_KEY', nil))
       @metadata = key ? { 'authorization' => "Key #{key}" } : {}
-      limits = { 'grpc.max_receive_message_length' => MAX_MESSAGE_BYTES }
-      options = { channel_override: GRPC::ClientStub.setup_channel(nil, @target, credentials, limits) }
+      @channel = GRPC::ClientStub.setup_channel(nil, @target, credentials, CHANNEL_OPTIONS.dup)
+      options = { channel_override: @channel }
       @generation = V1::GenerationService::Stub.new(@target, credentials, **options)
       @requests = V1::RequestService::Stub.new(@target, credentials, **options)
       @files = V1::FileService::Stub.new(@target, credentials, **options)
@@ -99,11 +107,14 @@ module Idefics2
       call&.cancel
     end
 
-    # Waits between 0 and a limit that doubles, and no shorter than the service asks for.
+    # Waits between 0 and a limit that doubles, and no shorter than the service asks for; then for a connection, where
+    # there is none: grpc dials again in its own time, and fails at once what is called before.
     def pause(num_losses, asked, deadline)
-      seconds = [[rand * 0.2 * (2**(num_losses - 1)), asked.to_f].max, MAX_PAUSE].min
+      seconds = [[rand * FIRST_PAUSE * (2**(num_losses - 1)), asked.to_f].max, MAX_PAUSE].min
       seconds = [seconds, [deadline - Time.now, 0].max].min if deadline
       sleep(seconds)
+      wait_by = [Time.now + MAX_WAIT, deadline].compact.min
+      in_thread { @channel.watch_connectivity_state(GRPC::Core::ConnectivityStates::TRANSIENT_FAILURE, wait_by) }.join
     end
 
     def follow(stub, method, message, timeout)
