@@ -89,6 +89,20 @@ class ClientTest < Minitest::Test
     assert_equal 'API_KEY_INVALID', assert_raises(Error) { @client.generate(prompt: 'What?') }.reason
   end
 
+  def test_a_key_of_the_hosted_endpoints_form_is_sent_as_the_services_own
+    { 'a:1' => 'Key a.1', "a.1\n" => 'Key a.1', 'a:b:c' => 'Key a:b:c' }.each do |key, sent|
+      assert_equal sent, Client.new('host', key: key).metadata['authorization']
+    end
+  end
+
+  def test_a_key_that_no_header_can_hold_is_refused_and_not_shown
+    ["sec\nret", 'sécret', "sec\xffret", "sec\x7fret"].each do |key|
+      error = assert_raises(Error) { Client.new('host', key: key) }
+      assert_equal %w[UNAUTHENTICATED API_KEY_INVALID], [error.code, error.reason]
+      refute_includes error.message, 'ret'
+    end
+  end
+
   def test_events_come_in_order_and_the_error_last
     @service.request_id = 'before'
     @service.answer = lambda do

@@ -17,6 +17,9 @@ module Idefics2
       'grpc.initial_reconnect_backoff_ms' => (FIRST_PAUSE * 1000).to_i,
       'grpc.max_reconnect_backoff_ms' => (MAX_PAUSE * 1000).to_i
     }.freeze
+    PRINTABLE = /\A[\x20-\x7e]*\z/n
+    # What clients of the hosted endpoint call a key: `<id>:<secret>`. No key of this service holds a colon.
+    WITH_COLON = /\A([A-Za-z0-9_-]{1,64}):([A-Za-z0-9_-]+)\z/
     # Any scheme: the service says better than a missing file would what it does not fetch.
     IS_URL = %r{\A(?:data:|[a-z][a-z0-9+.-]*://)}i
     # The reasons that a wait may help against; empty: the service did not speak.
@@ -30,7 +33,7 @@ module Idefics2
     def initialize(target = nil, key: nil, credentials: :this_channel_is_insecure)
       @target = first_of(target, ENV.fetch('IDEFICS2_CLIENT_TARGET', nil), DEFAULT_TARGET)
       key = first_of(key, ENV.fetch('IDEFICS2_API_KEY', nil), ENV.fetch('FAL_KEY', nil))
-      @metadata = key ? { 'authorization' => "Key #{key}" } : {}
+      @metadata = key ? { 'authorization' => "Key #{write_key(key)}" } : {}
       @channel = GRPC::ClientStub.setup_channel(nil, @target, credentials, CHANNEL_OPTIONS.dup)
       options = { channel_override: @channel }
       @generation = V1::GenerationService::Stub.new(@target, credentials, **options)
@@ -155,6 +158,15 @@ module Idefics2
 
       first = V1::Image.new(data: ::File.binread(image))
       V1::GenerateRequest.new(**question, images: [first, *question[:images]])
+    end
+
+    # grpc refuses a key that no header can hold, too, with an error that shows it.
+    def write_key(key)
+      unless key.b.match?(PRINTABLE)
+        raise Error.new('the API key must be printable ASCII', code: 'UNAUTHENTICATED', reason: 'API_KEY_INVALID')
+      end
+
+      key.sub(WITH_COLON, '\1.\2')
     end
 
     def first_of(*texts)
