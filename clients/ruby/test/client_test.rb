@@ -4,6 +4,7 @@
 require 'google/rpc/status_pb'
 require 'minitest/autorun'
 require 'socket'
+require 'tempfile'
 require 'idefics2'
 
 # Answers as a test says.
@@ -40,7 +41,8 @@ class ClientTest < Minitest::Test
   end
 
   def serve(address)
-    server = GRPC::RpcServer.new(pool_size: 2, poll_period: 0.1)
+    limits = { 'grpc.max_receive_message_length' => 28 * 2**20 }
+    server = GRPC::RpcServer.new(pool_size: 2, poll_period: 0.1, server_args: limits)
     port = server.add_http2_port(address, :this_port_is_insecure)
     server.handle(@service)
     @servers[server] = Thread.new { server.run }
@@ -71,6 +73,26 @@ class ClientTest < Minitest::Test
     @client.generate(image: __FILE__, prompt: 'What?')
     assert_equal File.binread(__FILE__), @service.asked.images.first.data
     assert_raises(Errno::ENOENT) { @client.generate(image: 'nowhere.png', prompt: 'What?') }
+  end
+
+  def test_a_file_that_is_too_large_is_refused_before_it_is_read
+    Tempfile.create do |file|
+      file.truncate(2**40) # of which the disk holds nothing
+      error = assert_raises(Error) { @client.generate(image: file.path, prompt: 'What?') }
+      assert_equal %w[INVALID_ARGUMENT FILE_TOO_LARGE], [error.code, error.reason]
+    end
+  end
+
+  def test_images_that_are_too_large_together_are_refused_as_such_and_what_fits_is_sent
+    @service.answer = -> { V1::GenerateResponse.new }
+    half = V1::Image.new(data: "\0" * 14_640_000)
+    @client.generate(images: [half, half], prompt: 'What?')
+    assert_equal 2, @service.asked.images.size
+    uri = "data:image/bmp;base64,#{'A' * 14_700_000}"
+    [{ images: [half, half, V1::Image.new(data: "\0" * 20_000)] }, { image: uri, images: [half] }].each do |question|
+      error = assert_raises(Error) { @client.submit(prompt: 'What?', **question) }
+      assert_equal %w[INVALID_ARGUMENT PAYLOAD_TOO_LARGE images], [error.code, error.reason, error.field]
+    end
   end
 
   def test_an_error_says_its_code_its_reason_and_its_field

@@ -20,8 +20,6 @@ module Idefics2
     PRINTABLE = /\A[\x20-\x7e]*\z/n
     # What clients of the hosted endpoint call a key: `<id>:<secret>`. No key of this service holds a colon.
     WITH_COLON = /\A([A-Za-z0-9_-]{1,64}):([A-Za-z0-9_-]+)\z/
-    # Any scheme: the service says better than a missing file would what it does not fetch.
-    IS_URL = %r{\A(?:data:|[a-z][a-z0-9+.-]*://)}i
     # The reasons that a wait may help against; empty: the service did not speak.
     PASSING = ['', 'BACKEND_UNAVAILABLE', 'SERVICE_STOPPING', 'STORE_UNAVAILABLE', 'FILE_STORE_UNAVAILABLE'].freeze
 
@@ -43,22 +41,22 @@ module Idefics2
 
     # Returns the answer when it is complete.
     def generate(timeout: nil, **question)
-      ask(generation, :generate, write(question), timeout)
+      ask(generation, :generate, Question.write(**question), timeout)
     end
 
     # Yields each event as it happens, the finished one last. Who leaves the block cancels the call.
     def stream(timeout: nil, **question, &block)
-      follow(generation, :generate_stream, write(question), timeout, &block)
+      follow(generation, :generate_stream, Question.write(**question), timeout, &block)
     end
 
     # Returns what the question would cost, without running it.
     def count_tokens(timeout: nil, **question)
-      ask_repeatedly(generation, :count_tokens, write(question), timeout)
+      ask_repeatedly(generation, :count_tokens, Question.write(**question), timeout)
     end
 
     # Hands in a request and returns where it stands; `options` are the keywords of V1::SubmitRequest.
     def submit(options = {}, timeout: nil, **question)
-      ask(requests, :submit, V1::SubmitRequest.new(**options, input: write(question)), timeout)
+      ask(requests, :submit, V1::SubmitRequest.new(**options, input: Question.write(**question)), timeout)
     end
 
     def get_request(id, timeout: nil)
@@ -148,16 +146,6 @@ module Idefics2
 
     def in_thread(&block)
       Thread.new(&block).tap { |thread| thread.report_on_exception = false }
-    end
-
-    # Writes a question as it goes over the wire; reads the file of its image.
-    def write(question)
-      image = question.delete(:image)
-      return V1::GenerateRequest.new(**question) unless image
-      return V1::GenerateRequest.new(image_url: image, **question) if image.match?(IS_URL)
-
-      first = V1::Image.new(data: ::File.binread(image))
-      V1::GenerateRequest.new(**question, images: [first, *question[:images]])
     end
 
     # grpc refuses a key that no header can hold, too, with an error that shows it.
