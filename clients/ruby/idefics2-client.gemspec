@@ -9,7 +9,8 @@ Gem::Specification.new do |spec|
   spec.homepage = 'https://github.com/idefics2-serving/idefics2-serving/tree/main/clients/ruby'
   spec.required_ruby_version = '>= 3.1'
   spec.files = Dir['lib/**/*.rb', 'README.md']
-  spec.add_dependency 'google-protobuf', '>= 3.21'
+  # 4 does not read what Debian's protoc writes into lib/idefics2/v1.
+  spec.add_dependency 'google-protobuf', '>= 3.21', '< 4'
   spec.add_dependency 'googleapis-common-protos-types', '~> 1.4'
   spec.add_dependency 'grpc', '~> 1.51'
 end

@@ -87,6 +87,15 @@ _JARS = (
 )
 """Java's, as Debian calls them; without perfmark calls hang."""
 
+_GEM_CHECK = """
+GEM_PATH=$(mktemp -d):$(gem env gempath) && export GEM_PATH GEM_HOME="${GEM_PATH%%:*}"
+trap 'rm -r "$GEM_HOME"' EXIT
+gem build *.gemspec --output "$GEM_HOME/client.gem"
+gem install --local --no-document "$GEM_HOME/client.gem"
+ruby -e 'gem "idefics2-client"; require "idefics2"'
+"""
+"""Installs Ruby's as its README says, beside the gems that it asks for, and loads it."""
+
 LANGUAGES = (
     Language(
         name="python",
@@ -227,7 +236,7 @@ LANGUAGES = (
             *("ruby", "ruby-grpc", "ruby-google-protobuf", "ruby-googleapis-common-protos-types"),
             *("ruby-minitest", "protobuf-compiler", "protobuf-compiler-grpc"),
         ),
-        checks=(("ruby", "-Ilib", "test/client_test.rb"),),
+        checks=(("ruby", "-Ilib", "test/client_test.rb"), ("sh", "-euc", _GEM_CHECK)),
         program=("ruby", "-Ilib", "examples/ask.rb"),
         pack=(
             *("sh", "-c"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 from asyncio.subprocess import PIPE
@@ -113,6 +114,14 @@ def test_what_would_be_published_is_whole_and_has_nothing_else(language: Languag
     # Nor tests, nor what others publish and a program may hold only once.
     strangers = ("/test/", "/examples/", "include/google/")
     assert [file for file in files if any(part in file for part in strangers)] == []
+
+
+def test_the_gem_asks_for_a_protobuf_that_reads_its_wire_code() -> None:
+    folder = ROOT / "clients/ruby"
+    code = [path.read_text(encoding="utf-8") for path in folder.glob("lib/idefics2/v1/*_pb.rb")]
+    gemspec = (folder / "idefics2-client.gemspec").read_text(encoding="utf-8")
+    is_old = any("generated_pool.build do" in text for text in code)  # which protobuf 4 does not know
+    assert not is_old or re.search(r"'google-protobuf', .*'< 4'", gemspec)
 
 
 @pytest.mark.skipif(len(_SELECTED) == 1, reason="needs every language's toolchain: make test-clients")
