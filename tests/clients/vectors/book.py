@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[3] / "clients/vectors"
+_SMALL_BYTES = 3_000_000
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,12 @@ class Vector:
     file: dict[str, Any] | None = None
     """A file that the calls upload or download."""
     max_growth_bytes: int | None = None
-    """By how much the client's process may grow meanwhile."""
+    """By how much the client's process may grow meanwhile, once it has done the same with a small file."""
+
+    @property
+    def with_small_file(self) -> Vector:
+        """The same with a file that takes a few messages, and hardly any memory."""
+        return replace(self, file={**(self.file or {}), "num_bytes": _SMALL_BYTES})
 
 
 def read_book() -> list[Vector]:
