@@ -93,6 +93,7 @@ verify: $(INSTALLED) ## check style, types, imports, the wire contract and the d
 	rm -rf .cache/proto && mkdir -p .cache/proto
 	$(call GENERATE,.cache/proto)
 	for file in $$(cd .cache/proto && find . -type f); do cmp .cache/proto/$$file proto/$$file || exit 1; done
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m clients.wire_code
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python tests/bench/tables.py --check
 	$(TRAINING) card
 	$(BIN)/python -m pytest --quiet tests/documents
@@ -121,6 +122,7 @@ proto: $(INSTALLED) ## generate the wire code from proto/
 
 proto-clients: $(INSTALLED) ## generate the wire code of the clients in other languages; `make test-clients` installs its tools
 	buf generate
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m clients.wire_code --write
 
 release-contract: $(INSTALLED) ## keep the wire contract of the last commit, as that of a release: VERSION=0.2.0
 	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m clients.contracts $(or $(VERSION),$(error VERSION is missing))

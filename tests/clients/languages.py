@@ -39,6 +39,8 @@ class Language:
     """The command that lists the files that would be published; {folder} is one that is empty."""
     packed: tuple[str, ...] = ()
     """What must be among them, by the ends of their paths."""
+    wire_code: str = ""
+    """The folder, from the root of the repository, that `make proto-clients` fills; it holds nothing else."""
     variables: dict[str, str] = field(default_factory=dict)
     """What its programs have in their environment beside the usual."""
 
@@ -107,6 +109,7 @@ LANGUAGES = (
     Language(
         name="typescript",
         folder=ROOT / "clients/typescript",
+        wire_code="clients/typescript/src/gen",
         runner=(_NODE.node, "build/test/vectors.js"),
         install=((*_NODE.npm, "ci"), (*_NODE.npm, "run", "build"), (*_NODE.npm, "run", "build:test")),
         checks=((*_NODE.npm, "run", "lint"), (*_NODE.npm, "test")),
@@ -130,6 +133,7 @@ LANGUAGES = (
     Language(
         name="go",
         folder=ROOT / "clients/go",
+        wire_code="clients/go/idefics2v1",
         runner=(str(_GO_PATH / "bin/vectors"),),
         debian=(
             "golang-go",
@@ -163,6 +167,7 @@ LANGUAGES = (
     Language(
         name="cpp",
         folder=ROOT / "clients/cpp",
+        wire_code="clients/cpp/gen",
         runner=(str(_CPP / "build/test/vectors"),),
         debian=(
             *("cmake", "g++", "make", "pkg-config", "clang-format"),
@@ -204,6 +209,7 @@ LANGUAGES = (
     Language(
         name="java",
         folder=ROOT / "clients/java",
+        wire_code="clients/java/src/main/java/idefics2/v1",
         # The heap is smaller than the file that is uploaded in constant memory.
         runner=("java", "-Xmx80m", "-XX:+UseSerialGC", "idefics2.client.Vectors"),
         debian=(
@@ -232,6 +238,7 @@ LANGUAGES = (
     Language(
         name="ruby",
         folder=ROOT / "clients/ruby",
+        wire_code="clients/ruby/lib/idefics2/v1",
         debian=(
             *("ruby", "ruby-grpc", "ruby-google-protobuf", "ruby-googleapis-common-protos-types"),
             *("ruby-minitest", "protobuf-compiler", "protobuf-compiler-grpc"),

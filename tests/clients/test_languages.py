@@ -11,7 +11,7 @@ from asyncio.subprocess import PIPE
 from typing import TYPE_CHECKING
 
 import pytest
-from clients.languages import ROOT, Language, find_selected
+from clients.languages import LANGUAGES, ROOT, Language, find_selected
 from fakes.generation_server import GenerationServer, text
 from fakes.scripted_server import PATIENCE_SECONDS, Hang
 from harness import MakeSettings, red_circle_answer, run_on_fake_backend
@@ -124,7 +124,7 @@ def test_the_gem_asks_for_a_protobuf_that_reads_its_wire_code() -> None:
     assert not is_old or re.search(r"'google-protobuf', .*'< 4'", gemspec)
 
 
-@pytest.mark.skipif(len(_SELECTED) == 1, reason="needs every language's toolchain: make test-clients")
+@pytest.mark.skipif(len(_SELECTED) < len(LANGUAGES), reason="needs every toolchain: make test-clients")
 def test_the_wire_code_is_fresh(tmp_path: Path) -> None:
     variables = {name: value for language in _SELECTED for name, value in language.variables.items()}
     command = ("buf", "generate", "--output", str(tmp_path))
