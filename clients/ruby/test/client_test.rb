@@ -210,6 +210,13 @@ class ClientTest < Minitest::Test
     released << true
   end
 
+  def test_a_timeout_may_be_of_any_length
+    @service.answer = -> { V1::GenerateResponse.new(output: 'A cat.') }
+    [1e10, 1e300, Float::INFINITY].each do |timeout|
+      assert_equal 'A cat.', @client.generate(prompt: 'What?', timeout: timeout).output
+    end
+  end
+
   def test_a_service_of_another_version_is_told_by_its_address
     error = assert_raises(Error) { @client.get_request('r-1') }
     assert_equal ['UNIMPLEMENTED', '', {}], [error.code, error.request_id, error.metadata]

@@ -2,8 +2,8 @@
 
 module Idefics2
   # Asks one service. All methods raise an Error where there is no answer, and SystemCallError where a file cannot be
-  # read. Each takes `timeout` in seconds, which is sent along; nil is for ever. A question is the keywords of
-  # V1::GenerateRequest, and `image`: a path, an http(s) URL or a data URI.
+  # read. Each takes `timeout` in seconds, which is sent along; nil and infinity are for ever. A question is the
+  # keywords of V1::GenerateRequest, and `image`: a path, an http(s) URL or a data URI.
   class Client
     DEFAULT_TARGET = '127.0.0.1:50051'
     MAX_MESSAGE_BYTES = 28 * 2**20
@@ -12,6 +12,8 @@ module Idefics2
     MAX_PAUSE = 5.0
     # How long a new connection is waited for, before a call is made again.
     MAX_WAIT = 1.0
+    # What longer timeouts are to grpc, which takes no time after 2038.
+    MAX_TIMEOUT = 365 * 86_400
     CHANNEL_OPTIONS = {
       'grpc.max_receive_message_length' => MAX_MESSAGE_BYTES,
       'grpc.initial_reconnect_backoff_ms' => (FIRST_PAUSE * 1000).to_i,
@@ -80,12 +82,16 @@ module Idefics2
     private
 
     def ask(stub, method, message, timeout)
-      ask_until(stub, method, message, timeout && (Time.now + timeout))
+      ask_until(stub, method, message, find_deadline(timeout))
+    end
+
+    def find_deadline(timeout)
+      Time.now + [timeout, MAX_TIMEOUT].min if timeout && timeout < Float::INFINITY
     end
 
     # Asks a few times where no answer comes: what only reads has the same effect and answer each time.
     def ask_repeatedly(stub, method, message, timeout)
-      deadline = timeout && (Time.now + timeout)
+      deadline = find_deadline(timeout)
       num_losses = 0
       begin
         ask_until(stub, method, message, deadline)
@@ -119,7 +125,7 @@ module Idefics2
     end
 
     def follow(stub, method, message, timeout)
-      call = start(stub, method, message, timeout && (Time.now + timeout))
+      call = start(stub, method, message, find_deadline(timeout))
       answers = Thread::SizedQueue.new(1)
       reader = in_thread { read(call, answers) }
       while (answer = answers.pop)
