@@ -24,7 +24,8 @@ from bench.rates import CHECKPOINT, Rate, serve
 from bench.results import NO_GOAL, Goal, Row, make_row, write
 from bench.tables import render
 from bench.workloads import NUM_MIXED, ask_alike, ask_mixed, draw_pictures, open_pictures
-from idefics2_engine.config import EngineConfig, count_cores
+from idefics2_engine.config import EngineConfig
+from idefics2_engine.container import count_cores
 from idefics2_engine.engine import Engine
 from pictures import RED_CIRCLE, red_circle
 from reference import Reference

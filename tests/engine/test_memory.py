@@ -119,7 +119,7 @@ def be_in_a_container(folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str,
     (folder / "memory.current").write_text(f"{figures.pop('current')}\n")
     lines = {"anon": 30 * MIB, "file": 50 * MIB, "inactive_file": 0, "active_file": 0, **figures}
     (folder / "memory.stat").write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
-    monkeypatch.setattr("idefics2_engine.memory._CONTAINER", folder)
+    monkeypatch.setattr("idefics2_engine.container._CONTAINER", folder)
 
 
 def test_files_that_the_kernel_keeps_for_a_container_count_as_free(

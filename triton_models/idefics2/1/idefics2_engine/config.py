@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from idefics2_engine.container import count_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +69,7 @@ class EngineConfig:
     max_messages_per_second: int = 0
     """How often all requests together are told something, first and last messages aside; 0 is 200 a core."""
     num_threads: int = 0
-    """CPU threads of torch; 0 is half of the cores: the others serve Triton and the front."""
+    """CPU threads of torch; 0 is half of the cores that we may use: the others serve Triton and the front."""
 
     @property
     def message_rate(self) -> int:
@@ -103,11 +104,6 @@ class EngineConfig:
             values[name] = text if fields[name].type == "str" else _whole_number(name, text)
         config = cls(**values)  # type: ignore[arg-type]  # each value was read by its field's type
         return dataclasses.replace(config, checkpoint=_find_checkpoint(config.checkpoint, model_folder))
-
-
-def count_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _find_checkpoint(name: str, model_folder: Path) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from idefics2_engine import container
+
 if TYPE_CHECKING:
     from idefics2_engine.config import EngineConfig
 
@@ -16,7 +18,6 @@ _MARGIN = 0.05  # of what is free: other programs, and what allocators cannot us
 HOST_SHARE = 0.5  # of a CPU's free memory: it belongs to others too
 _IMAGE_SHARE, _MAX_IMAGE_BYTES = 0.05, 1 << 30
 _PREFIX_SHARE, _MAX_PREFIX_BYTES = 0.15, 4 << 30
-_CONTAINER = Path("/sys/fs/cgroup")
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +78,8 @@ def measure_free(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * (1 - _MARGIN))
     available = _read_machine("MemAvailable")
-    if container := _read_container():
-        used, limit = container
+    if contained := container.read_memory():
+        used, limit = contained
         available = min(available, max(0, limit - used))
     return int(available * HOST_SHARE)
 
@@ -89,21 +90,7 @@ def measure_used() -> tuple[int, int]:
     Of the machine where there is no container, or none with a limit: the kernel would look at nothing else.
     """
     total = _read_machine("MemTotal")
-    return _read_container() or (total - _read_machine("MemAvailable"), total)
-
-
-def _read_container() -> tuple[int, int] | None:
-    """Return what `measure_used` does, where the container has a limit.
-
-    Source: what MemAvailable of /proc/meminfo is to a machine: files that are cached are given back before
-    anybody is killed, those that were read twice (`active`), too.
-    """
-    limit = _CONTAINER / "memory.max"
-    if not limit.exists() or (most := limit.read_text().strip()) == "max":
-        return None
-    lines = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
-    cached = int(lines["inactive_file"]) + int(lines["active_file"])
-    return max(0, int((_CONTAINER / "memory.current").read_text()) - cached), int(most)
+    return container.read_memory() or (total - _read_machine("MemAvailable"), total)
 
 
 def _read_machine(name: str) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoModelForImageTextToText
 
-from idefics2_engine.config import count_cores
+from idefics2_engine.container import count_cores
 from idefics2_engine.decode_graph import DecodeGraphs
 from idefics2_engine.image_cache import split_states
 from idefics2_engine.kv_cache import KVCache, KVShape
