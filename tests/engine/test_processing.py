@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import itertools
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from idefics2_engine.requests import Request, SamplingParams
 from pictures import draw_red_circle, encode, red_circle
 from PIL import Image
 from plain import decode_plainly
+from processes import PATIENCE_SECONDS
 from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
 
 if TYPE_CHECKING:
@@ -195,6 +197,24 @@ def test_keys_of_a_prompt_are_those_of_its_tokens_and_images(engine: Engine) -> 
     assert prepared.prefix_keys == make_keys(
         prepared.token_ids, [(first.start, first.image.key), (second.start, second.image.key)]
     )
+
+
+def test_no_file_is_held_once_its_request_is_prepared(engine: Engine) -> None:
+    is_gone = threading.Event()
+
+    class File(bytes):
+        def __del__(self) -> None:
+            is_gone.set()
+
+    gc.disable()  # which comes late to what is old, and on a busy engine everything is
+    try:
+        request = Request("one", "Hello", (File(encode(draw_red_circle((51, 40)))),), SamplingParams())
+        engine.add(engine.processor.prepare(request))
+        del request
+        assert is_gone.wait(PATIENCE_SECONDS)  # a keeper of workers lets go of it last
+    finally:
+        gc.enable()
+        engine.cancel("one")
 
 
 def test_nothing_is_held_of_a_request_whose_picture_cannot_be_decoded(engine: Engine) -> None:

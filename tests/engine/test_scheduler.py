@@ -13,7 +13,7 @@ import torch
 from idefics2_engine.image_cache import SeenImage
 from idefics2_engine.images import Crop
 from idefics2_engine.processor import PreparedRequest
-from idefics2_engine.requests import Request
+from idefics2_engine.requests import SamplingParams
 from idefics2_engine.scheduler import Plan, Scheduler
 from idefics2_engine.sequence import CropSpan, Sequence
 
@@ -42,7 +42,8 @@ def make_sequence(number: int, parts: Iterable[int | SeenImage], num_known: int 
                 spans.append(CropSpan(part, crop, num_tokens))
                 num_tokens += NUM_LATENTS
     prepared = PreparedRequest(
-        request=Request(f"{number}", "", ()),
+        request_id=f"{number}",
+        sampling=SamplingParams(),
         token_ids=[7] * num_tokens,
         spans=tuple(spans),
         num_latents=NUM_LATENTS,

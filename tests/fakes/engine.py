@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from idefics2_engine.loop import EngineLoop
+from idefics2_engine.processor import PreparedRequest
 from idefics2_engine.requests import Alive, is_last
 
 if TYPE_CHECKING:
@@ -48,11 +48,19 @@ class Gate:
         assert self._reached.wait(PATIENCE_SECONDS)
 
 
-@dataclass
-class Prepared:
-    """A request that is ready for the engine."""
-
-    request: Request
+def make_prepared(request: Request) -> PreparedRequest:
+    """Make what an engine takes that looks at no token."""
+    return PreparedRequest(
+        request_id=request.request_id,
+        sampling=request.sampling,
+        token_ids=[],
+        spans=(),
+        num_latents=0,
+        num_image_tokens=0,
+        num_cached_images=0,
+        prefix_keys=[],
+        seconds={},
+    )
 
 
 class ScriptedEngine:
@@ -70,18 +78,18 @@ class ScriptedEngine:
         self.added: list[str] = []
         self.stepping, self.preparing = Gate(), Gate()
 
-    def prepare(self, request: Request, _: object = None) -> Prepared:
+    def prepare(self, request: Request, _: object = None) -> PreparedRequest:
         """As Processor.prepare."""
         self.prepared.append(request.request_id)
         if request.images:
             self.preparing.pass_by()
         if request.request_id in self.faults:
             raise self.faults[request.request_id]
-        return Prepared(request)
+        return make_prepared(request)
 
-    def add(self, prepared: Prepared) -> None:
+    def add(self, prepared: PreparedRequest) -> None:
         """As Engine.add."""
-        request_id = prepared.request.request_id
+        request_id = prepared.request_id
         self.added.append(request_id)
         if request_id in self.add_faults:
             raise self.add_faults[request_id]

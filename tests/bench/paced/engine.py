@@ -10,27 +10,20 @@ import itertools
 import json
 import statistics
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from idefics2_engine import engine_program
 from idefics2_engine.metrics import SERIES
-from idefics2_engine.requests import Finished, Request, TextDelta
+from idefics2_engine.processor import PreparedRequest
+from idefics2_engine.requests import Finished, TextDelta
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from idefics2_engine.requests import Event
+    from idefics2_engine.requests import Event, Request
 
 STEP_SECONDS = 0.02
 NUM_FIRST_STEPS = 10  # in which all streams begin
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """As PreparedRequest."""
-
-    request: Request
 
 
 class PacedEngine:
@@ -38,8 +31,8 @@ class PacedEngine:
 
     def __init__(self) -> None:
         self.processor = self
-        self._waiting: list[Request] = []
-        self._running: list[Request] = []
+        self._waiting: list[PreparedRequest] = []
+        self._running: list[PreparedRequest] = []
         self._num_steps = 0
         self._starts: list[float] = []
         self._num_reports = 0
@@ -57,14 +50,24 @@ class PacedEngine:
         self._num_reports += 1
         return (float(self._num_reports),) * len(SERIES)
 
-    def prepare(self, request: Request, _: Any) -> Prepared:
+    def prepare(self, request: Request, _: Any) -> PreparedRequest:
         """As Processor.prepare."""
-        return Prepared(request)
+        return PreparedRequest(
+            request_id=request.request_id,
+            sampling=request.sampling,
+            token_ids=[],
+            spans=(),
+            num_latents=0,
+            num_image_tokens=0,
+            num_cached_images=0,
+            prefix_keys=[],
+            seconds={},
+        )
 
-    def add(self, prepared: Prepared) -> None:
+    def add(self, prepared: PreparedRequest) -> None:
         """As Engine.add: nobody runs before all are there."""
-        self._waiting.append(prepared.request)
-        if len(self._waiting) == prepared.request.sampling.top_k:
+        self._waiting.append(prepared)
+        if len(self._waiting) == prepared.sampling.top_k:
             self._running, self._waiting = self._waiting, []
             self._num_steps, self._starts = 0, []
 

@@ -125,10 +125,10 @@ class Engine:
 
     def add(self, prepared: PreparedRequest) -> None:
         """Let a request join at the next step that has room for it."""
-        detokenizer = Detokenizer(self.processor.tokenizer, prepared.request.sampling.stop)
+        detokenizer = Detokenizer(self.processor.tokenizer, prepared.sampling.stop)
         self.scheduler.add(Sequence(prepared, next(self._numbers), detokenizer))
         self.meters.observe("preprocess_seconds", prepared.seconds["preprocess"])
-        self.meters.add("mm_cache_queries_total", len(prepared.request.images))
+        self.meters.add("mm_cache_queries_total", prepared.num_images)
         self.meters.add("mm_cache_hits_total", prepared.num_cached_images)
 
     def cancel(self, request_id: str) -> bool:

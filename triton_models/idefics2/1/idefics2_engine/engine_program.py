@@ -109,8 +109,8 @@ def main(start: Callable[[EngineConfig], Engine] = Engine.start) -> None:
     loop = EngineLoop(engine, teller.tell)
     reporter = Reporter(engine.measure, teller.show)
     try:
-        while not isinstance(message := connection.recv(), Close):
-            _do(loop, message)
+        while _do_next(loop, connection):  # a frame of its own: no files are held while waiting
+            pass
     except (EOFError, OSError):
         os._exit(1)  # nobody is there any more; a device that hangs must not hold us
     loop.close()
@@ -119,7 +119,9 @@ def main(start: Callable[[EngineConfig], Engine] = Engine.start) -> None:
     engine.close()
 
 
-def _do(loop: EngineLoop, message: Message) -> None:
+def _do_next(loop: EngineLoop, connection: Connection) -> bool:
+    """Do what is asked next; False to stop."""
+    message: Message = connection.recv()
     match message:
         case Submit(request):
             loop.submit(request)
@@ -129,6 +131,9 @@ def _do(loop: EngineLoop, message: Message) -> None:
             loop.ping(request_id)
         case Count(request_id, prompt, sizes, split_images):
             loop.count(request_id, lambda p: p.count(prompt, sizes, split_images=split_images))
+        case Close():
+            return False
+    return True
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ class EngineLoop:
         self._guard(request.request_id, prepare)
 
     def _add(self, prepared: PreparedRequest) -> None:
-        if self._is_open(prepared.request.request_id):  # not if it was cancelled meanwhile
+        if self._is_open(prepared.request_id):  # not if it was cancelled meanwhile
             self._engine.add(prepared)
 
     def _guard(self, request_id: str, action: Callable[[], None]) -> None:

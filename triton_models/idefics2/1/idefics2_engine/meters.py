@@ -103,7 +103,7 @@ class StepMeter:
         """Count a request that is cancelled, and what it would have cost."""
         is_waiting = sequence.slot < 0
         stage = "waiting" if is_waiting else "decode" if sequence.is_decoding else "prefill"
-        tokens = sequence.request.sampling.max_new_tokens - sequence.num_generated_tokens
+        tokens = sequence.sampling.max_new_tokens - sequence.num_generated_tokens
         self._meters.add("requests_cancelled_total", label=stage)
         self._meters.add("cancelled_tokens_total", tokens)
         if self._tokens:

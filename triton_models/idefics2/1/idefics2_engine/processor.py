@@ -18,7 +18,7 @@ from idefics2_engine.errors import EngineError, EngineFault, InvalidRequest
 from idefics2_engine.image_workers import ImageWorkers, WorkerLimits
 from idefics2_engine.images import InvalidImage, Sizing, count_patches
 from idefics2_engine.prefix_cache import make_keys
-from idefics2_engine.requests import Counted, Request
+from idefics2_engine.requests import Counted
 from idefics2_engine.sequence import CropSpan
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from idefics2_engine.config import EngineConfig
     from idefics2_engine.image_cache import ImageCache, SeenImage
     from idefics2_engine.images import Crop
+    from idefics2_engine.requests import Request, SamplingParams
 
 IMAGE_TOKENS = ("<image>", "<fake_token_around_image>")
 END_OF_TURN_TOKEN = "<end_of_utterance>"  # noqa: S105  # not a secret
@@ -38,9 +39,10 @@ _CROPS_OF_SPLIT = 5
 
 @dataclass(frozen=True)
 class PreparedRequest:
-    """A request as the engine takes it."""
+    """A request as the engine takes it, without the files: nobody reads them any more."""
 
-    request: Request
+    request_id: str
+    sampling: SamplingParams
     token_ids: list[int]
     spans: tuple[CropSpan, ...]
     """Where in the prompt each crop stands, each `num_latents` tokens long, in their order."""
@@ -57,6 +59,11 @@ class PreparedRequest:
     def num_prompt_tokens(self) -> int:
         """All tokens that the model reads."""
         return len(self.token_ids)
+
+    @property
+    def num_images(self) -> int:
+        """How many it shows."""
+        return sum(span.number == 0 for span in self.spans)
 
 
 class Processor:
@@ -109,7 +116,8 @@ class Processor:
         spans = tuple(self._find_spans(token_ids, images))
         firsts = [(span.start, span.image.key) for span in spans if span.number == 0]
         return PreparedRequest(
-            request=request,
+            request_id=request.request_id,
+            sampling=request.sampling,
             token_ids=token_ids,
             spans=spans,
             num_latents=self._num_latents,

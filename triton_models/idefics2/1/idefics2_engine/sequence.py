@@ -58,8 +58,8 @@ class Sequence:
 
     def __init__(self, prepared: PreparedRequest, number: int, detokenizer: Detokenizer) -> None:
         """Begin with the prompt alone; `number` grows from one sequence to the next."""
-        self.request = prepared.request
-        self.request_id = prepared.request.request_id
+        self.request_id = prepared.request_id
+        self.sampling = prepared.sampling
         self.number = number
         self.detokenizer = detokenizer
         self.token_ids = list(prepared.token_ids)
@@ -90,12 +90,12 @@ class Sequence:
     @property
     def is_full(self) -> bool:
         """Whether the answer has as many tokens as it may have."""
-        return self.num_generated_tokens >= self.request.sampling.max_new_tokens
+        return self.num_generated_tokens >= self.sampling.max_new_tokens
 
     @property
     def row(self) -> Row:
         """How its next token is chosen."""
-        return Row(self.slot, self.request.sampling, len(self.token_ids), self.num_generated_tokens)
+        return Row(self.slot, self.sampling, len(self.token_ids), self.num_generated_tokens)
 
     def find_unseen(self, end: int) -> Iterator[CropSpan]:
         """List the crops with unread tokens before `end` that are not encoded yet."""
