@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes.engine import ScriptedEngine, Told, call_from_threads, flush, running_loop
-from idefics2_engine.errors import EngineError, EngineFault, InvalidRequest
+from idefics2_engine.errors import EngineFault, InvalidRequest
+from idefics2_engine.images import InvalidImage
 from idefics2_engine.loop import EngineLoop
 from idefics2_engine.requests import (
     Alive,
@@ -229,6 +231,63 @@ def test_a_slow_preparation_holds_up_nobody_who_runs(scripted: ScriptedEngine, t
         assert told.wait_for_last("slow") == [FINISHED]
 
 
+def test_a_request_waits_behind_nobody_whose_pictures_are_being_decoded(
+    scripted: ScriptedEngine, told: Told
+) -> None:
+    slow = [f"slow {n}" for n in range(40)]
+    scripted.decodings = {name: Future() for name in slow}
+    scripted.events = {name: [FINISHED] for name in [*slow, "fast"]}
+    with running_loop(scripted, told) as loop:
+        submit_all(loop, map(ask, slow))
+        loop.submit(ask("fast"))
+        assert told.wait_for_last("fast") == [FINISHED]
+        assert set(told.events) == {"fast"}
+        for decoding in scripted.decodings.values():
+            decoding.set_result([])
+        told.wait_for_last(*slow)
+    told.check_one_last_event_each({*slow, "fast"})
+
+
+def test_a_request_that_is_cancelled_while_its_picture_is_decoded_never_reaches_the_engine(
+    scripted: ScriptedEngine, told: Told
+) -> None:
+    scripted.decodings = {"a": Future()}
+    with running_loop(scripted, told) as loop:
+        loop.submit(ask("a"))
+        loop._preparing.shutdown(wait=True)
+        loop.cancel("a")
+        assert told.wait_for_last("a") == [Cancelled()]
+        scripted.decodings["a"].set_result([])
+        flush(loop, told)
+    assert scripted.added == []
+    told.check_one_last_event_each({"a", "flush"})
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (
+            InvalidImage("FILE_UNDECODABLE", "is damaged"),
+            Failed("FILE_UNDECODABLE", "images[0] is damaged", "images[0]"),
+        ),
+        (OSError("a secret"), Failed("INTERNAL_ERROR", "the engine failed to decode images[0]")),
+    ],
+    ids=["the picture's", "ours"],
+)
+def test_a_request_whose_picture_cannot_be_decoded_fails_alone(
+    scripted: ScriptedEngine, told: Told, fault: Exception, expected: Failed
+) -> None:
+    scripted.decodings = {"bad": Future()}
+    scripted.events = {"good": [FINISHED]}
+    with running_loop(scripted, told) as loop:
+        for name in ("bad", "good"):
+            loop.submit(ask(name))
+        told.wait_for_last("good")
+        scripted.decodings["bad"].set_exception(fault)
+        assert told.wait_for_last("bad") == [expected]
+    assert scripted.added == ["good"]
+
+
 def test_a_ping_is_answered_by_the_engines_own_thread(scripted: ScriptedEngine, told: Told) -> None:
     with running_loop(scripted, told) as loop:
         loop.ping("idle")
@@ -307,16 +366,14 @@ def test_counting_wrongly_fails_alone(
     assert good == COUNTED
 
 
-@pytest.mark.parametrize("faults", [{}, {"is prepared": EngineError("REQUEST_CANCELLED", "not wanted")}])
-def test_closing_ends_all_that_is_open_wherever_it_stands(
-    scripted: ScriptedEngine, told: Told, faults: dict[str, Exception]
-) -> None:
-    scripted.faults = faults  # what a picture in the middle of decoding comes to
-    names = {"runs", "is prepared", "waits to be prepared", "is counted"}
+def test_closing_ends_all_that_is_open_wherever_it_stands(scripted: ScriptedEngine, told: Told) -> None:
+    names = {"runs", "is decoded", "is prepared", "waits to be prepared", "is counted"}
     scripted.events = dict.fromkeys(names, ENDLESS)
+    scripted.decodings = {"is decoded": Future()}
     loop = EngineLoop(scripted, told.emit, num_preparing=1)  # type: ignore[arg-type]
     loop.submit(ask("runs"))
     told.wait_for_events("runs", 1)
+    loop.submit(ask("is decoded"))
     scripted.preparing.close()
     loop.submit(ask("is prepared", is_slow=True))
     scripted.preparing.wait_until_reached()
@@ -328,7 +385,7 @@ def test_closing_ends_all_that_is_open_wherever_it_stands(
     closing.join(PATIENCE_SECONDS)
     assert not closing.is_alive()
     told.check_one_last_event_each(names)
-    for name in ("runs", "is prepared"):
+    for name in ("runs", "is decoded", "is prepared"):
         last = told.events[name][-1]
         assert isinstance(last, Failed)
         assert last.reason == "BACKEND_UNAVAILABLE"

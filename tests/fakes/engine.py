@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from idefics2_engine.draft import Draft
+from idefics2_engine.image_cache import SeenImage
+from idefics2_engine.images import Crop
 from idefics2_engine.loop import EngineLoop
 from idefics2_engine.processor import PreparedRequest
-from idefics2_engine.requests import Alive, is_last
+from idefics2_engine.requests import Alive, SamplingParams, is_last
+from idefics2_engine.sequence import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from idefics2_engine.requests import Event, Request
 
@@ -48,11 +54,20 @@ class Gate:
         assert self._reached.wait(PATIENCE_SECONDS)
 
 
-def make_prepared(request: Request) -> PreparedRequest:
-    """Make what an engine takes that looks at no token."""
-    return PreparedRequest(
-        request_id=request.request_id,
-        sampling=request.sampling,
+Decoding = Future[list[Crop]]
+Picture = tuple[SeenImage, Callable[[], Decoding]]
+
+
+def show(decoding: Decoding, image: SeenImage | None = None) -> Picture:
+    """Make a picture of a draft, whose crops come with `decoding`."""
+    return image or SeenImage(b"", 1), lambda: decoding
+
+
+def make_draft(request_id: str, *pictures: Picture) -> Draft:
+    """Draft a request of no tokens."""
+    prepared = PreparedRequest(
+        request_id=request_id,
+        sampling=SamplingParams(),
         token_ids=[],
         spans=(),
         num_latents=0,
@@ -61,6 +76,7 @@ def make_prepared(request: Request) -> PreparedRequest:
         prefix_keys=[],
         seconds={},
     )
+    return Draft(prepared, pictures, Clock({}))
 
 
 class ScriptedEngine:
@@ -74,18 +90,20 @@ class ScriptedEngine:
         self.add_faults: dict[str, Exception] = {}
         self.step_fault: Exception | None = None
         self.running: dict[str, Iterator[Event]] = {}
+        self.decodings: dict[str, Decoding] = {}
         self.prepared: list[str] = []
         self.added: list[str] = []
         self.stepping, self.preparing = Gate(), Gate()
 
-    def prepare(self, request: Request, _: object = None) -> PreparedRequest:
-        """As Processor.prepare."""
+    def draft(self, request: Request) -> Draft:
+        """As Processor.draft; a request is ready at once, or when its picture in `decodings` is decoded."""
         self.prepared.append(request.request_id)
         if request.images:
             self.preparing.pass_by()
         if request.request_id in self.faults:
             raise self.faults[request.request_id]
-        return make_prepared(request)
+        decoding = self.decodings.get(request.request_id)
+        return make_draft(request.request_id, *([] if decoding is None else [show(decoding)]))
 
     def add(self, prepared: PreparedRequest) -> None:
         """As Engine.add."""

@@ -13,9 +13,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from idefics2_engine import engine_program
+from idefics2_engine.draft import Draft
 from idefics2_engine.metrics import SERIES
 from idefics2_engine.processor import PreparedRequest
 from idefics2_engine.requests import Finished, TextDelta
+from idefics2_engine.sequence import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +52,9 @@ class PacedEngine:
         self._num_reports += 1
         return (float(self._num_reports),) * len(SERIES)
 
-    def prepare(self, request: Request, _: Any) -> PreparedRequest:
-        """As Processor.prepare."""
-        return PreparedRequest(
+    def draft(self, request: Request) -> Draft:
+        """As Processor.draft, of a request that shows nothing."""
+        prepared = PreparedRequest(
             request_id=request.request_id,
             sampling=request.sampling,
             token_ids=[],
@@ -63,6 +65,7 @@ class PacedEngine:
             prefix_keys=[],
             seconds={},
         )
+        return Draft(prepared, (), Clock({}))
 
     def add(self, prepared: PreparedRequest) -> None:
         """As Engine.add: nobody runs before all are there."""

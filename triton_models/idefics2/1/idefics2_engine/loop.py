@@ -6,16 +6,27 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from idefics2_engine.errors import EngineError
 from idefics2_engine.names import about
-from idefics2_engine.requests import Alive, Cancelled, Counted, Event, Failed, Request, is_last
+from idefics2_engine.requests import (
+    Alive,
+    Cancelled,
+    Counted,
+    Event,
+    Failed,
+    Request,
+    is_last,
+    needs_no_pixels,
+)
 
 if TYPE_CHECKING:
+    from idefics2_engine.draft import Draft
     from idefics2_engine.engine import Engine
-    from idefics2_engine.processor import PreparedRequest, Processor
+    from idefics2_engine.processor import Processor
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +37,8 @@ class EngineLoop:
     """Takes requests from any thread and tells `emit` what happens to each, in order.
 
     Every request that is submitted gets exactly one last event, whatever happens to it. Requests are
-    prepared beside the engine's thread, so that images do not hold up running answers.
+    prepared beside the engine's thread, so that images do not hold up running answers; and no thread waits
+    for an image, so that they do not hold up requests that need none.
     """
 
     def __init__(self, engine: Engine, emit: Emit, num_preparing: int = 16) -> None:
@@ -34,7 +46,8 @@ class EngineLoop:
         self._engine = engine
         self._emit = emit
         self._open: set[str] = set()
-        self._is_closing = False
+        self._drafts: dict[str, Draft] = {}
+        """Of those of them whose images are not looked at yet."""
         self._lock = threading.Lock()
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._preparing = ThreadPoolExecutor(num_preparing, thread_name_prefix="prepare")
@@ -46,7 +59,7 @@ class EngineLoop:
         """Take a request; its id must not be in use."""
         with self._lock:
             self._open.add(request.request_id)
-        self._preparing.submit(self._prepare, request)
+        self._preparing.submit(self._guard, request.request_id, lambda: self._prepare(request))
 
     def cancel(self, request_id: str) -> None:
         """End a request within one step, wherever it stands; an unknown one is ignored."""
@@ -68,7 +81,6 @@ class EngineLoop:
 
     def close(self) -> None:
         """Stop the thread after its current step and fail what is still open."""
-        self._is_closing = True
         for threads in (self._preparing, self._counting):
             threads.shutdown(wait=True, cancel_futures=True)
         self._inbox.put(None)
@@ -107,30 +119,29 @@ class EngineLoop:
         return True
 
     def _prepare(self, request: Request) -> None:
-        """Make tensors of a request, then let the engine's thread add it."""
-
-        def prepare() -> None:
-            if not self._is_wanted(request.request_id):  # it was cancelled in line
+        """Draft a request; once the draft is ready, the engine's thread adds it."""
+        request_id = request.request_id
+        if not self._is_open(request_id):  # it was cancelled in line
+            return
+        draft = self._engine.processor.draft(request)
+        with self._lock:
+            if request_id not in self._open:  # it was cancelled meanwhile
                 return
-            prepared = self._engine.processor.prepare(request, lambda: self._is_wanted(request.request_id))
-            self._inbox.put(lambda: self._guard(request.request_id, lambda: self._add(prepared)))
+            self._drafts[request_id] = draft
+        add = partial(self._guard, request_id, partial(self._add, request_id))
+        draft.ready.add_done_callback(lambda _: self._inbox.put(add))
+        draft.begin()
 
-        self._guard(request.request_id, prepare)
-
-    def _add(self, prepared: PreparedRequest) -> None:
-        if self._is_open(prepared.request_id):  # not if it was cancelled meanwhile
-            self._engine.add(prepared)
+    def _add(self, request_id: str) -> None:
+        if self._is_open(request_id):  # not if it was cancelled meanwhile
+            self._engine.add(self._drafts[request_id].finish())
 
     def _guard(self, request_id: str, action: Callable[[], None]) -> None:
-        """Do what one request asks for; whatever it raises ends that request alone.
-
-        What it raises since the loop closes is no fault of the request: `close` says why it ends.
-        """
+        """Do what one request asks for; whatever it raises ends that request alone."""
         try:
             action()
         except EngineError as error:
-            if not self._is_closing:
-                self._tell(request_id, Failed(error.reason, error.message, error.field))
+            self._tell(request_id, Failed(error.reason, error.message, error.field))
         except Exception:
             logger.exception("a request could not be begun", extra=about(request_id))
             self._tell(request_id, Failed("INTERNAL_ERROR", "the engine failed to begin the request"))
@@ -138,9 +149,6 @@ class EngineLoop:
     def _cancel(self, request_id: str) -> None:
         self._engine.cancel(request_id)
         self._tell(request_id, Cancelled())
-
-    def _is_wanted(self, request_id: str) -> bool:
-        return self._is_open(request_id) and not self._is_closing
 
     def _is_open(self, request_id: str) -> bool:
         with self._lock:
@@ -153,4 +161,7 @@ class EngineLoop:
                 return
             if is_last(event):
                 self._open.discard(request_id)
+            draft = self._drafts.pop(request_id, None) if needs_no_pixels(event) else None
         self._emit(request_id, event)
+        if draft is not None:
+            draft.leave()

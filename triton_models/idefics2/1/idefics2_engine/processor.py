@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import time
-from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,26 +12,24 @@ from transformers import AutoTokenizer
 from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
 from transformers.models.idefics2.processing_idefics2 import Idefics2Processor
 
-from idefics2_engine.errors import EngineError, EngineFault, InvalidRequest
+from idefics2_engine.draft import Draft
+from idefics2_engine.errors import EngineError, InvalidRequest
 from idefics2_engine.image_workers import ImageWorkers, WorkerLimits
-from idefics2_engine.images import InvalidImage, Sizing, count_patches
+from idefics2_engine.images import Sizing, count_patches
 from idefics2_engine.prefix_cache import make_keys
 from idefics2_engine.requests import Counted
-from idefics2_engine.sequence import CropSpan
+from idefics2_engine.sequence import Clock, CropSpan
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Iterator, Sequence
 
     from idefics2_engine.config import EngineConfig
     from idefics2_engine.image_cache import ImageCache, SeenImage
-    from idefics2_engine.images import Crop
     from idefics2_engine.requests import Request, SamplingParams
 
 IMAGE_TOKENS = ("<image>", "<fake_token_around_image>")
 END_OF_TURN_TOKEN = "<end_of_utterance>"  # noqa: S105  # not a secret
-_LOOK_SECONDS = 0.05  # how often somebody looks whether a request is wanted still
 _CROPS_OF_SPLIT = 5
 
 
@@ -93,39 +89,57 @@ class Processor:
         )
         self._workers = ImageWorkers(config.num_image_workers, self._sizing, limits)
 
-    def prepare(self, request: Request, is_wanted: Callable[[], bool] = lambda: True) -> PreparedRequest:
-        """Build the prompt and have the images decoded that nobody has shown before.
-
-        Args:
-            request: what is asked.
-            is_wanted: asked from time to time; once false, what was begun is given up.
+    def prepare(self, request: Request) -> PreparedRequest:
+        """Prepare a request, and wait for its pictures: for who has the engine to himself.
 
         Raises:
-            InvalidRequest: an image cannot be decoded, a bound is passed, or the context is too short.
-            EngineError: it is not wanted any more.
+            InvalidRequest: as of `draft`, or a picture cannot be decoded.
+            EngineFault: the same, by no fault of the picture's.
 
         """
-        started = time.monotonic()
+        draft = self.draft(request)
+        draft.begin()
+        draft.ready.result()
+        try:
+            return draft.finish()
+        except EngineError:
+            draft.leave()
+            raise
+
+    def draft(self, request: Request) -> Draft:
+        """Build the prompt and look up the images; those that are not known will have to be decoded.
+
+        Raises:
+            InvalidRequest: a bound is passed, or the context is too short.
+
+        """
+        clock = Clock({})
         self._check(request.prompt, len(request.images))
         split = self._default_split if request.split_images is None else request.split_images
         token_ids = self._tokenize(request.prompt, len(request.images), split=split)
         self._check_context(len(token_ids), request.sampling.max_new_tokens)
         keys = [_hash(data, split=split) for data in request.images]
         images = [self._images.find(key, self._count_crops(split=split)) for key in keys]
-        num_cached = self._decode(images, request.images, split=split, is_wanted=is_wanted)
         spans = tuple(self._find_spans(token_ids, images))
         firsts = [(span.start, span.image.key) for span in spans if span.number == 0]
-        return PreparedRequest(
+        prepared = PreparedRequest(
             request_id=request.request_id,
             sampling=request.sampling,
             token_ids=token_ids,
             spans=spans,
             num_latents=self._num_latents,
             num_image_tokens=self._count_image_tokens(token_ids),
-            num_cached_images=num_cached,
+            num_cached_images=0,
             prefix_keys=make_keys(token_ids, firsts),
-            seconds={"preprocess": time.monotonic() - started},
+            seconds={},
         )
+        decode = partial(self._workers.submit, split=split)
+        pictures = [
+            (image, partial(decode, data, give_up=image.give_up))
+            for image, data in zip(images, request.images, strict=True)
+        ]
+        clock.enter("preprocess")
+        return Draft(prepared, pictures, clock)
 
     def count(self, prompt: str, sizes: Sequence[tuple[int, int]], *, split_images: bool | None) -> Counted:
         """Count what images of `sizes` (width, height in pixels) and `prompt` would cost.
@@ -152,25 +166,6 @@ class Processor:
     def close(self) -> None:
         """Stop the workers."""
         self._workers.close()
-
-    def _decode(
-        self, images: list[SeenImage], files: tuple[bytes, ...], *, split: bool, is_wanted: Callable[[], bool]
-    ) -> int:
-        """Wait until every image has its crops; return how many needed none."""
-        asked: list[tuple[SeenImage, Future[list[Crop]] | None]] = []
-        try:
-            for image, data in zip(images, files, strict=True):
-                asked.append((image, image.ask_for_crops(partial(self._begin, image, data, split))))
-            for number, (_, decoding) in enumerate(asked):
-                if decoding is not None:
-                    _wait(decoding, f"images[{number}]", is_wanted)
-            return sum(decoding is None for _, decoding in asked)
-        finally:
-            for image, _ in asked:
-                image.leave()
-
-    def _begin(self, image: SeenImage, data: bytes, split: bool) -> Future[list[Crop]]:  # noqa: FBT001  # partial's
-        return self._workers.submit(data, split=split, give_up=image.give_up)
 
     def _tokenize(self, prompt: str, num_images: int, *, split: bool) -> list[int]:
         ids: list[int] = self._processors[split](text=self._render(prompt, num_images))["input_ids"][0]
@@ -222,26 +217,6 @@ class Processor:
 
     def _count_image_tokens(self, token_ids: list[int]) -> int:
         return token_ids.count(self._image_id) + token_ids.count(self._mark_id)
-
-
-def _wait(decoding: Future[list[Crop]], field: str, is_wanted: Callable[[], bool]) -> None:
-    """Return when a picture is decoded.
-
-    Its error is asked for, not raised: it would hold this frame, and with it all files of the request, for as
-    long as anybody holds the picture, and for longer, since the frame holds it, too.
-    """
-    while True:
-        try:
-            error = decoding.exception(_LOOK_SECONDS)
-        except NotYet:
-            if not is_wanted():
-                raise EngineError("REQUEST_CANCELLED", "the request was cancelled") from None
-            continue
-        if error is None:
-            return
-        if isinstance(error, InvalidImage):
-            raise InvalidRequest(error.reason, f"{field} {error.problem}", field) from error
-        raise EngineFault(f"the engine failed to decode {field}") from error
 
 
 def _hash(data: bytes, *, split: bool) -> bytes:

@@ -100,3 +100,8 @@ Event = StageEntered | TextDelta | Finished | Failed | Cancelled | Counted | Ali
 def is_last(event: Event) -> bool:
     """Tell whether nothing follows `event`."""
     return not isinstance(event, StageEntered | TextDelta)
+
+
+def needs_no_pixels(event: Event) -> bool:
+    """Tell whether a request is past looking at its images with `event`: they are read, or never will be."""
+    return is_last(event) or (isinstance(event, StageEntered) and event.stage == "DECODE")
