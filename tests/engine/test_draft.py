@@ -7,6 +7,7 @@ import os
 import weakref
 from concurrent.futures import Future
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,6 +98,21 @@ def test_a_draft_without_pictures_is_ready_when_it_begins() -> None:
     assert not draft.ready.done()
     draft.begin()
     assert draft.ready.done()
+
+
+def test_waiting_to_begin_counts_as_waiting_and_decoding_as_preparing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("idefics2_engine.sequence.time", SimpleNamespace(monotonic=lambda: now[0]))
+    decoding: Future[list[Crop]] = Future()
+    draft = make_draft("one", show(decoding))
+    now[0] = 3
+    draft.begin()
+    now[0] = 5
+    decoding.set_result(make_crops())
+    now[0] = 9
+    assert draft.finish().seconds == {"queue": 3, "preprocess": 2}
 
 
 def test_the_first_picture_that_cannot_be_decoded_is_named_and_those_behind_it_are_not_waited_for() -> None:

@@ -195,8 +195,20 @@ def test_who_asks_after_the_decoding_gets_its_crops(image: SeenImage, decoder: D
     first = image.ask_for_crops(decoder.begin)
     assert first is not None
     first.set_result(make_crops())
-    image.leave()
     assert image.ask_for_crops(decoder.begin) is first
+    assert len(decoder.begun) == 1
+
+
+def test_pixels_are_let_go_with_the_last_who_needs_them(image: SeenImage, decoder: Decoder) -> None:
+    for _ in range(2):
+        image.ask_for_crops(decoder.begin)
+    decoding = weakref.ref(decoder.begun[0])
+    decoder.begun.pop().set_result(make_crops())
+    image.leave()
+    assert decoding() is not None
+    image.leave()
+    assert decoding() is None
+    image.ask_for_crops(decoder.begin)
     assert len(decoder.begun) == 1
 
 
@@ -234,14 +246,6 @@ def test_a_decoding_is_given_up_when_nobody_waits_for_it_any_more(image: SeenIma
     assert decoder.begun[0].cancelled()
 
 
-def test_a_decoding_that_is_done_is_not_given_up(image: SeenImage, decoder: Decoder) -> None:
-    image.ask_for_crops(decoder.begin)
-    decoder.begun[0].set_result(make_crops())
-    image.leave()
-    assert not image.give_up()
-    assert decoder.begun[0].result()
-
-
 def test_nobody_who_waits_sees_his_decoding_given_up(image: SeenImage, decoder: Decoder) -> None:
     all_left = threading.Event()
 
@@ -270,7 +274,6 @@ def test_nobody_who_waits_sees_his_decoding_given_up(image: SeenImage, decoder: 
 def test_pixels_are_let_go_with_the_last_crop_that_was_looked_at(image: SeenImage, decoder: Decoder) -> None:
     image.ask_for_crops(decoder.begin)
     decoding = weakref.ref(decoder.begun.pop())
-    image.leave()
     image.add(1, torch.zeros(3))
     assert decoding() is not None
     assert not image.is_encoded

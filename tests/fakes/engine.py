@@ -13,6 +13,7 @@ from idefics2_engine.draft import Draft
 from idefics2_engine.image_cache import SeenImage
 from idefics2_engine.images import Crop
 from idefics2_engine.loop import EngineLoop
+from idefics2_engine.pixel_room import PixelRoom
 from idefics2_engine.processor import PreparedRequest
 from idefics2_engine.requests import Alive, SamplingParams, is_last
 from idefics2_engine.sequence import Clock
@@ -63,7 +64,7 @@ def show(decoding: Decoding, image: SeenImage | None = None) -> Picture:
     return image or SeenImage(b"", 1), lambda: decoding
 
 
-def make_draft(request_id: str, *pictures: Picture) -> Draft:
+def make_draft(request_id: str, *pictures: Picture, crop_bytes: int = 1) -> Draft:
     """Draft a request of no tokens."""
     prepared = PreparedRequest(
         request_id=request_id,
@@ -76,7 +77,7 @@ def make_draft(request_id: str, *pictures: Picture) -> Draft:
         prefix_keys=[],
         seconds={},
     )
-    return Draft(prepared, pictures, Clock({}))
+    return Draft(prepared, pictures, crop_bytes, Clock({}))
 
 
 class ScriptedEngine:
@@ -85,6 +86,7 @@ class ScriptedEngine:
     def __init__(self) -> None:
         """Begin with nothing written."""
         self.processor = self
+        self.room = PixelRoom(1000)
         self.events: dict[str, Iterable[Event]] = {}
         self.faults: dict[str, Exception] = {}
         self.add_faults: dict[str, Exception] = {}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from idefics2_engine import engine_program
 from idefics2_engine.draft import Draft
 from idefics2_engine.metrics import SERIES
+from idefics2_engine.pixel_room import PixelRoom
 from idefics2_engine.processor import PreparedRequest
 from idefics2_engine.requests import Finished, TextDelta
 from idefics2_engine.sequence import Clock
@@ -33,6 +34,7 @@ class PacedEngine:
 
     def __init__(self) -> None:
         self.processor = self
+        self.room = PixelRoom(0)
         self._waiting: list[PreparedRequest] = []
         self._running: list[PreparedRequest] = []
         self._num_steps = 0
@@ -65,7 +67,7 @@ class PacedEngine:
             prefix_keys=[],
             seconds={},
         )
-        return Draft(prepared, (), Clock({}))
+        return Draft(prepared, (), 0, Clock({}))
 
     def add(self, prepared: PreparedRequest) -> None:
         """As Engine.add: nobody runs before all are there."""

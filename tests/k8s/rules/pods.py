@@ -115,9 +115,10 @@ def _check_memory(bundle: Bundle) -> Iterator[str]:
         yield f"triton: {error}"
         return
     decoders = config.num_image_workers * config.max_image_memory_bytes
+    files = read_settings(bundle).gate.max_held_bytes  # each process has them, until they are decoded
     needs = {
-        "front": (front, front + read_settings(bundle).gate.max_held_bytes),
-        "triton": (triton, at_start + plan + decoders + shared),
+        "front": (front, front + files),
+        "triton": (triton, at_start + plan + files + decoders + config.max_pixel_bytes + shared),
     }
     for name, (least, most) in needs.items():
         yield from _compare(name, pod.container(name)["resources"], least, most)

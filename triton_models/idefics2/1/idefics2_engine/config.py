@@ -60,6 +60,8 @@ class EngineConfig:
     """
     max_image_memory_bytes: int = 200_000_000
     """How much memory one may take for it, beyond what it has idle."""
+    max_pixel_bytes: int = 500_000_000
+    """What decoded images may take that the model has not looked at; whose images need more wait in line."""
     max_image_cache_bytes: int = 0
     """What the model saw in images that no running request shows; 0 is 5 % of the memory, up to 1 GiB."""
     max_prefix_cache_bytes: int = 0

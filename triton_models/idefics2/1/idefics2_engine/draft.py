@@ -33,6 +33,7 @@ class Draft:
         self,
         prepared: PreparedRequest,
         pictures: Sequence[tuple[SeenImage, Callable[[], Decoding]]],
+        crop_bytes: int,
         clock: Clock,
     ) -> None:
         """Draft a request.
@@ -40,6 +41,7 @@ class Draft:
         Args:
             prepared: as the engine is to take it, but for what is known at the end only.
             pictures: its images in their order, and what begins to decode each, which may hold its file.
+            crop_bytes: the most that one of their crops may take.
             clock: what its stages took so far; the next one is to wait.
 
         """
@@ -47,11 +49,17 @@ class Draft:
         """Done when `finish` has something to tell; that of a draft which was left may never be."""
         self.is_left = False
         self._prepared, self._clock = prepared, clock
-        self._pictures = pictures
+        self._pictures, self._crop_bytes = pictures, crop_bytes
         self._shown: list[SeenImage] = []
         """Those whose crops were asked for, so that each has to be left."""
         self._decodings: list[Decoding | None] = []
         self._lock = threading.Lock()
+
+    @property
+    def num_missing_bytes(self) -> int:
+        """What pixels may take, at the most, of images that the model has not seen; before it begins."""
+        missing = {image for image, _ in self._pictures if not image.is_encoded}
+        return self._crop_bytes * sum(len(image.hidden_states) for image in missing)
 
     def begin(self) -> None:
         """Have those pictures decoded that nobody has looked at; nothing if it was left."""

@@ -21,6 +21,8 @@ def look(engine: Engine) -> None:
         "num_requests_waiting": len(engine.scheduler.waiting),
         "kv_cache_slots": memory.num_slots,
         "kv_cache_usage_perc": num_tokens / (memory.num_slots * engine.runner.max_context_tokens),
+        "pixel_bytes": engine.processor.room.num_bytes,
+        "pixel_max_bytes": engine.processor.room.max_bytes,
         "image_cache_bytes": engine.images.num_bytes,
         "image_cache_max_bytes": memory.image_cache,
         "prefix_cache_bytes": engine.prefixes.num_bytes,

@@ -25,19 +25,19 @@ class SeenImage:
         """Begin with nothing but its content's hash."""
         self.key = key
         self.decoding: Future[list[Crop]] | None = None
-        """The crops, from the time that somebody asks for them until all are encoded."""
+        """The crops, from the time that somebody asks until all are encoded, or nobody needs them."""
         self.hidden_states: list[Tensor | None] = [None] * num_crops
         """For each crop, once it is encoded: [num_latents, hidden]."""
         self._lock = threading.Lock()
-        self._num_waiting = 0
+        self._num_asking = 0
 
     def ask_for_crops(self, begin: Callable[[], Future[list[Crop]]]) -> Future[list[Crop]] | None:
-        """Wait for the crops, whose decoding begins now if nobody waits yet; None if none are needed.
+        """Need the crops, whose decoding begins now if nobody asked yet; None if none are needed.
 
-        Whoever asks has to `leave` afterwards.
+        Whoever asks has to `leave`, when all of them are encoded, or before.
         """
         with self._lock:
-            self._num_waiting += 1
+            self._num_asking += 1
             if self.is_encoded:
                 return None
             decoding = self.decoding
@@ -46,14 +46,16 @@ class SeenImage:
             return decoding
 
     def leave(self) -> None:
-        """Wait no more."""
+        """Need the crops no more; with the last one who does, their pixels are let go."""
         with self._lock:
-            self._num_waiting -= 1
+            self._num_asking -= 1
+            if not self._num_asking and self.decoding is not None and self.decoding.done():
+                self.decoding = None
 
     def give_up(self) -> bool:
-        """Cancel the decoding if nobody waits for it; tell whether that was so."""
+        """Cancel the decoding if nobody needs it; tell whether that was so."""
         with self._lock:
-            return not self._num_waiting and (self.decoding is None or self.decoding.cancel())
+            return not self._num_asking and (self.decoding is None or self.decoding.cancel())
 
     def add(self, number: int, states: Tensor) -> None:
         """Keep what a crop is to the text model; with the last one the pixels are let go."""

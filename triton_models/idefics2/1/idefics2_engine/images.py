@@ -77,6 +77,11 @@ def count_patches(width: int, height: int, sizing: Sizing, *, split: bool) -> in
     return sum((w // sizing.patch_size) * (h // sizing.patch_size) for w, h in sizes)
 
 
+def count_crop_bytes(sizing: Sizing, max_pixels: int) -> int:
+    """Count the bytes of the largest crop that a picture of up to `max_pixels` may have."""
+    return 3 * (sizing.longest_edge**2 if sizing.do_resize else max_pixels)
+
+
 def _resized(width: int, height: int, sizing: Sizing) -> Size:
     if not sizing.do_resize:
         return width, height

@@ -130,7 +130,7 @@ class EngineLoop:
             self._drafts[request_id] = draft
         add = partial(self._guard, request_id, partial(self._add, request_id))
         draft.ready.add_done_callback(lambda _: self._inbox.put(add))
-        draft.begin()
+        self._engine.processor.room.enter(draft)
 
     def _add(self, request_id: str) -> None:
         if self._is_open(request_id):  # not if it was cancelled meanwhile
@@ -164,4 +164,4 @@ class EngineLoop:
             draft = self._drafts.pop(request_id, None) if needs_no_pixels(event) else None
         self._emit(request_id, event)
         if draft is not None:
-            draft.leave()
+            self._engine.processor.room.leave(draft)

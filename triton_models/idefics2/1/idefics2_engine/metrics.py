@@ -50,6 +50,8 @@ METRICS = (
     Metric("num_requests_waiting", "gauge", "Requests that are prepared and wait for a slot."),
     Metric("kv_cache_slots", "gauge", "Slots of the KV cache, a request each."),
     Metric("kv_cache_usage_perc", "gauge", "Share of the KV cache's tokens that hold something, 0 to 1."),
+    Metric("pixel_bytes", "gauge", "What decoded images may take that the model has not looked at."),
+    Metric("pixel_max_bytes", "gauge", "What they may take together; whose images need more wait in line."),
     Metric("image_cache_bytes", "gauge", "What is kept of images that no running request shows."),
     Metric("image_cache_max_bytes", "gauge", "What may be kept of images."),
     Metric("prefix_cache_bytes", "gauge", "Keys and values that are kept of prompts."),

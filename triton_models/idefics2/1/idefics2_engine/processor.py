@@ -15,7 +15,8 @@ from transformers.models.idefics2.processing_idefics2 import Idefics2Processor
 from idefics2_engine.draft import Draft
 from idefics2_engine.errors import EngineError, InvalidRequest
 from idefics2_engine.image_workers import ImageWorkers, WorkerLimits
-from idefics2_engine.images import Sizing, count_patches
+from idefics2_engine.images import Sizing, count_crop_bytes, count_patches
+from idefics2_engine.pixel_room import PixelRoom
 from idefics2_engine.prefix_cache import make_keys
 from idefics2_engine.requests import Counted
 from idefics2_engine.sequence import Clock, CropSpan
@@ -88,6 +89,9 @@ class Processor:
             config.max_image_memory_bytes,
         )
         self._workers = ImageWorkers(config.num_image_workers, self._sizing, limits)
+        self._crop_bytes = count_crop_bytes(self._sizing, config.max_image_pixels)
+        self.room = PixelRoom(config.max_pixel_bytes)
+        """Where drafts are to begin, unless who drafts has the engine to himself."""
 
     def prepare(self, request: Request) -> PreparedRequest:
         """Prepare a request, and wait for its pictures: for who has the engine to himself.
@@ -139,7 +143,7 @@ class Processor:
             for image, data in zip(images, request.images, strict=True)
         ]
         clock.enter("preprocess")
-        return Draft(prepared, pictures, clock)
+        return Draft(prepared, pictures, self._crop_bytes, clock)
 
     def count(self, prompt: str, sizes: Sequence[tuple[int, int]], *, split_images: bool | None) -> Counted:
         """Count what images of `sizes` (width, height in pixels) and `prompt` would cost.

@@ -1,0 +1,63 @@
+"""Room for pixels: who may have pictures decoded, and who waits."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from idefics2_engine.draft import Draft
+
+
+class PixelRoom:
+    """Lets drafts begin, first come, first served, as long as there is room for all that crops may take.
+
+    They give it back when they leave. Who needs none, since the model has seen the images, waits behind
+    nobody; who needs more than there is comes in when nobody else takes any. Who is in needs nobody who is
+    not: so all who are in leave in the end, and nobody waits for ever. Safe to use from several threads.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        """Begin empty."""
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        """What is taken."""
+        self._taken: dict[Draft, int] = {}
+        self._line: list[Draft] = []
+        self._lock = threading.Lock()
+
+    def enter(self, draft: Draft) -> None:
+        """Let a draft begin, at once or when there is room for it."""
+        with self._lock:
+            self._line.append(draft)
+        self._let_in()
+
+    def leave(self, draft: Draft) -> None:
+        """Let a draft leave, wherever it stands, and others in."""
+        draft.leave()
+        with self._lock:
+            self.num_bytes -= self._taken.pop(draft, 0)
+        self._let_in()
+
+    def _let_in(self) -> None:
+        with self._lock:
+            drafts = list(self._take())
+        for draft in drafts:
+            draft.begin()
+
+    def _take(self) -> Iterator[Draft]:
+        """Take room for those who may begin now, and yield them."""
+        line, self._line = [draft for draft in self._line if not draft.is_left], []
+        for draft in line:
+            needed = draft.num_missing_bytes
+            if needed and (self._line or not self._has_room(needed)):
+                self._line.append(draft)
+            else:
+                self._taken[draft] = needed
+                self.num_bytes += needed
+                yield draft
+
+    def _has_room(self, num_bytes: int) -> bool:
+        return not self.num_bytes or self.num_bytes + num_bytes <= self.max_bytes
