@@ -17,7 +17,7 @@ from engine.conftest import MODEL_FOLDER
 from fakes.engine import Told
 from idefics2_engine.config import EngineConfig
 from idefics2_engine.engine_process import EngineProcess
-from idefics2_engine.errors import EngineFault
+from idefics2_engine.errors import EngineFault, EngineFull
 from idefics2_engine.requests import (
     Alive,
     Cancelled,
@@ -45,6 +45,20 @@ from idefics2_engine.engine_process import EngineProcess
 process = EngineProcess(EngineConfig.read({}, {}, Path(sys.argv[1])), print)
 print(process._process.pid, flush=True)
 process._process.wait()
+"""
+# Answers nobody until he is cancelled.
+SILENT = """
+import sys
+from multiprocessing.connection import Connection
+from idefics2_engine.messages import Cancel, Close, Ping, Started
+from idefics2_engine.requests import Alive, Cancelled
+connection = Connection(int(sys.argv[1]))
+connection.recv()
+connection.send(Started())
+while not isinstance(message := connection.recv(), Close):
+    if isinstance(message, Cancel | Ping):
+        event = Cancelled() if isinstance(message, Cancel) else Alive()
+        connection.send([(message.request_id, event)])
 """
 
 
@@ -102,6 +116,27 @@ def test_a_request_at_fault_fails_alone(process: EngineProcess, told: Told) -> N
     assert isinstance(bad, Failed)
     assert bad.field == "images[0]"
     assert isinstance(good, Finished)
+
+
+def test_one_request_more_than_may_be_open_is_refused_until_one_has_ended() -> None:
+    told = Told()
+    config = dataclasses.replace(CONFIG, max_open_requests=2)
+    process = EngineProcess(config, told.emit, program=("-c", SILENT))
+    for name in ("first", "second"):
+        process.submit(ask(name))
+    process.ping("ping")  # it takes no memory, and says whether the engine moves
+    assert told.wait_for_last("ping") == [Alive()]
+    with pytest.raises(EngineFull, match="2 requests are open") as caught:
+        process.submit(ask("third"))
+    assert caught.value.reason == "QUEUE_FULL"
+    process.cancel("first")
+    assert told.wait_for_last("first") == [Cancelled()]
+    process.submit(ask("fourth"))
+    process.cancel("fourth")
+    process.cancel("second")
+    told.wait_for_last("second", "fourth")
+    process.close()
+    told.check_one_last_event_each({"first", "second", "fourth", "ping"})
 
 
 def test_a_checkpoint_that_cannot_be_loaded_is_said_and_leaves_no_process(

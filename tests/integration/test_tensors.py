@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +20,18 @@ if TYPE_CHECKING:
 
     from tritonclient.grpc import service_pb2
 
-MOST_TOKENS = 20
+MOST_TOKENS, MOST_REQUESTS = 20, 2
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 SECRET = "What did the patient say?"
 
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """A service with a Triton whose model allows few tokens."""
-    variables = {"IDEFICS2_MODEL_MAX_NEW_TOKENS": str(MOST_TOKENS)}
+    """A service with a Triton whose model allows few tokens, and few requests at a time."""
+    variables = {
+        "IDEFICS2_MODEL_MAX_NEW_TOKENS": str(MOST_TOKENS),
+        "IDEFICS2_MODEL_MAX_OPEN_REQUESTS": str(MOST_REQUESTS),
+    }
     with running_service(tmp_path_factory.mktemp("service"), **variables) as service:
         yield Started(service, service.wait_until_ready())
 
@@ -144,3 +149,14 @@ async def test_what_the_model_says_is_wrong_is_in_the_services_log_and_names_the
     assert line in [json.loads(line) for line in own.splitlines() if line.startswith("{")]
     assert "Traceback" not in own
     assert SECRET not in own + started.service.log.read_text()
+
+
+async def test_more_requests_than_may_be_open_are_refused_and_the_others_answered(
+    triton: service_pb2_grpc.GRPCInferenceServiceStub,
+) -> None:
+    streams = [Stream(triton, ask().message) for _ in range(10 * MOST_REQUESTS)]
+    lasts = await asyncio.gather(*(stream.read_last() for stream in streams))
+    kinds = Counter(last["type"] for last in lasts)
+    assert kinds["Finished"] >= MOST_REQUESTS
+    assert {last["reason"] for last in lasts if last["type"] == "Failed"} == {"QUEUE_FULL"}
+    assert (await Stream(triton, ask().message).read_last())["type"] == "Finished"

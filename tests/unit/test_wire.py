@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from idefics2_engine import requests as engine
 from idefics2_engine.config import EngineConfig
 from idefics2_service.backend import BackendFinished
-from idefics2_service.errors import InternalError, RequestCancelled, ServiceError
+from idefics2_service.errors import BackendUnavailable, InternalError, RequestCancelled, ServiceError
 from idefics2_service.events import StageEntered, TextDelta
 from idefics2_service.requests import (
     FinishReason,
@@ -255,6 +255,13 @@ def test_other_fields_keep_their_names(field: str) -> None:
 
 def test_a_reason_that_the_front_does_not_know_is_a_fault_of_ours() -> None:
     assert type(fail("NO_SUCH_REASON", "what")) is InternalError
+
+
+def test_a_model_that_is_full_is_not_there_for_now_and_had_nothing_of_the_request() -> None:
+    error = fail("QUEUE_FULL", "256 requests are open")
+    assert isinstance(error, BackendUnavailable)
+    assert not error.was_sent
+    assert "256 requests are open" in error.message
 
 
 def test_an_event_that_the_front_does_not_know_is_no_answer() -> None:

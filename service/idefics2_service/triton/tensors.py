@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tritonclient.grpc import service_pb2
 
 from idefics2_service.backend import BackendEvent, BackendFinished
-from idefics2_service.errors import BackendUnavailable, RequestCancelled, ServiceError, error_for
+from idefics2_service.errors import BackendUnavailable, QueueFull, RequestCancelled, ServiceError, error_for
 from idefics2_service.events import StageEntered, TextDelta
 from idefics2_service.requests import (
     FinishReason,
@@ -160,8 +160,13 @@ def _read_finished(told: dict[str, Any]) -> BackendFinished:
 
 
 def _error(told: dict[str, str], images: Sequence[ImageFile]) -> ServiceError:
-    """Name an image by the caller's field where the model named it by its place."""
+    """Name an image by the caller's field where the model named it by its place.
+
+    A model that is full took nothing of the request: who was accepted here is sent again.
+    """
     field, message = told["field"], told["message"]
+    if told["reason"] == QueueFull.reason:
+        return BackendUnavailable.unsent(f"the model's server is full: {message}")
     for index, image in enumerate(images):
         if field == f"images[{index}]":
             field, message = image.field, message.replace(field, image.field)

@@ -22,7 +22,7 @@ from idefics2_engine import logs
 from idefics2_engine.bounds import check_sampling
 from idefics2_engine.config import EngineConfig
 from idefics2_engine.engine_process import EngineProcess
-from idefics2_engine.errors import InvalidRequest
+from idefics2_engine.errors import EngineError, InvalidRequest
 from idefics2_engine.names import about, make_name
 from idefics2_engine.outbox import Outbox, join_text
 from idefics2_engine.requests import Event, Failed, Request, SamplingParams, TextDelta, is_last
@@ -65,7 +65,7 @@ class TritonPythonModel:
                 self._streams[stream_id] = Stream(request.request_id(), request.get_response_sender())
             try:
                 self._begin(stream_id, request)
-            except InvalidRequest as error:
+            except EngineError as error:
                 self._outbox.put(stream_id, Failed(error.reason, error.message, error.field))
             except Exception:
                 logger.exception("could not read a request", extra=about(stream_id))

@@ -39,6 +39,8 @@ class EngineConfig:
     """`auto` is bfloat16 on a GPU and float32 on a CPU."""
     max_running: int = 64
     """Requests that run together, if memory has room for so many; the others wait."""
+    max_open_requests: int = 256
+    """Requests that are here, those included that wait; one more is refused. The front sends far fewer."""
     max_step_tokens: int = 512
     """Tokens of prompts that one step reads, beside the one that it makes for each who runs."""
     max_step_patches: int = 9_800

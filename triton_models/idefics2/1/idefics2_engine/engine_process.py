@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from idefics2_engine.errors import EngineFault
+from idefics2_engine.errors import EngineFault, EngineFull
 from idefics2_engine.messages import Cancel, Close, Count, Emit, Measured, Ping, Started, Submit, Told
 from idefics2_engine.requests import Event, Failed, Request, is_last
 
@@ -62,6 +62,9 @@ class EngineProcess:
         self._emit, self._show = emit, show
         self._lock, self._sending = threading.Lock(), threading.Lock()
         self._open: set[str] = set()
+        self._submitted: set[str] = set()
+        """Of those, the ones that take memory."""
+        self._max_submitted = config.max_open_requests
         self._is_lost = False
         self._process, self._connection = _start(program)
         self._connection.send(config)
@@ -70,7 +73,16 @@ class EngineProcess:
         self._reader.start()
 
     def submit(self, request: Request) -> None:
-        """Take a request; its id must not be in use."""
+        """Take a request; its id must not be in use.
+
+        Raises:
+            EngineFull: there are `max_open_requests`.
+
+        """
+        with self._lock:
+            if len(self._submitted) >= self._max_submitted:
+                raise EngineFull(f"{self._max_submitted} requests are open, which is as many as may be")
+            self._submitted.add(request.request_id)
         self._begin(request.request_id, Submit(request))
 
     def cancel(self, request_id: str) -> None:
@@ -153,6 +165,7 @@ class EngineProcess:
                 return
             if is_last(event):
                 self._open.discard(request_id)
+                self._submitted.discard(request_id)
         self._emit(request_id, event)
 
 

@@ -2,6 +2,7 @@
 
     EngineError
      ├── InvalidRequest   the caller's fault; names the field
+     ├── EngineFull       nobody's; the same request may be answered in a while
      └── EngineFault      ours; the log holds the traceback
 
 `reason` is a value of the proto's ErrorReason, so that a front can pass it on unread.
@@ -23,6 +24,14 @@ class EngineError(Exception):
 
 class InvalidRequest(EngineError):
     """The request itself cannot be answered; another one can."""
+
+
+class EngineFull(EngineError):
+    """As many requests are here as may be."""
+
+    def __init__(self, message: str) -> None:
+        """Say how many that are."""
+        super().__init__("QUEUE_FULL", message)
 
 
 class EngineFault(EngineError):
