@@ -52,6 +52,7 @@ def check_nothing_is_left(engine: Engine) -> None:
     assert engine.images.num_bytes <= engine.runner.memory.image_cache
     assert set(engine.images._shown) == set(engine.images._kept)  # no request holds any other
     assert all(image.decoding is None for image in kept)  # no pixels are held
+    assert engine.processor.room.num_bytes == 0
     blocks = engine.prefixes._blocks.values()
     assert engine.prefixes.num_bytes == sum(block.nbytes for block in blocks)
     assert engine.prefixes.num_bytes <= engine.runner.memory.prefix_cache

@@ -85,15 +85,26 @@ def tighten(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.scheduler, "_num_slots", 5)
 
 
-@pytest.mark.parametrize(("is_tight", "num_requests", "num_steps"), [(False, 150, 4), (True, 160, 800)])
+@pytest.mark.parametrize(
+    ("is_tight", "max_pixel_bytes", "num_requests", "num_steps"),
+    [(False, 10**9, 150, 4), (True, 10**9, 160, 800), (True, 1, 160, 200)],
+    ids=["wide", "tight", "tight, one decoded at a time"],
+)
 def test_in_a_storm_each_answer_is_the_one_made_alone_and_nothing_is_left(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, *, is_tight: bool, num_requests: int, num_steps: int
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_tight: bool,
+    max_pixel_bytes: int,
+    num_requests: int,
+    num_steps: int,
 ) -> None:
     told = Told()
     draw = random.Random(5)  # noqa: S311  # not a secret
     questions = [draw_question(draw) for _ in range(30)]
     alone = [answer_alone(engine, question) for question in questions]
     names = [f"{n}" for n in range(num_requests)]
+    monkeypatch.setattr(engine.processor.room, "max_bytes", max_pixel_bytes)
     if is_tight:
         tighten(engine, monkeypatch)
         engine.images.clear()
