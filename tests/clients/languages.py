@@ -138,7 +138,6 @@ LANGUAGES = (
         debian=(
             "golang-go",
             "golang-google-grpc-dev",
-            "golang-google-genproto-dev",
             "golang-google-protobuf-dev",
             "golang-github-golang-protobuf-1-5-dev",  # with 1-3, which is chosen without it, calls panic
             "protoc-gen-go",

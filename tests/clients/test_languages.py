@@ -124,6 +124,13 @@ def test_the_gem_asks_for_a_protobuf_that_reads_its_wire_code() -> None:
     assert not is_old or re.search(r"'google-protobuf', .*'< 4'", gemspec)
 
 
+def test_the_go_module_asks_for_no_genproto() -> None:
+    # Its packages have moved from one module into several; where both are asked for, no program builds.
+    folder = ROOT / "clients/go"
+    sources = [folder / "go.mod", *folder.rglob("*.go")]
+    assert [path for path in sources if "org/genproto" in path.read_text(encoding="utf-8")] == []
+
+
 @pytest.mark.skipif(len(_SELECTED) < len(LANGUAGES), reason="needs every toolchain: make test-clients")
 def test_the_wire_code_is_fresh(tmp_path: Path) -> None:
     variables = {name: value for language in _SELECTED for name, value in language.variables.items()}

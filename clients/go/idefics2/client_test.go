@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 var (
@@ -64,6 +65,21 @@ func TestAnErrorIsItsKindAndItsReasonAndNoOther(t *testing.T) {
 	}
 	if status.Code(errors.Unwrap(err)) != codes.ResourceExhausted {
 		t.Error("the channel's own error is lost")
+	}
+}
+
+func TestDetailsThatCannotBeReadAreLeftOut(t *testing.T) {
+	client := call(t, &service{generate: func(context.Context) (*pb.GenerateResponse, error) {
+		refused := status.New(codes.NotFound, "why").Proto()
+		for _, value := range []string{"\x0a\xff", "\x12\x08idefics2\x07", "\xff"} {
+			detail := &anypb.Any{TypeUrl: "type.googleapis.com/google.rpc.ErrorInfo", Value: []byte(value)}
+			refused.Details = append(refused.Details, detail)
+		}
+		return nil, status.ErrorProto(refused)
+	}})
+	_, err := client.Generate(ctx, question)
+	if failed := expect(t, err, idefics2.ErrNotFound); failed.Reason != "" || failed.Message != "why" {
+		t.Errorf("%+v", failed)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	pb "github.com/idefics2-serving/idefics2-serving/clients/go/idefics2v1"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -51,31 +50,6 @@ func readError(ctx context.Context, err error, target string, header, trailer me
 	}
 	if _, ok := ctx.Deadline(); ok && failed.Reason == ReasonRequestDeadlineExceeded {
 		failed.cause = context.DeadlineExceeded // the service was faster
-	}
-	return failed
-}
-
-// readDetails reads what the service itself wrote; an error that somebody else wrote has no reason.
-func readDetails(status *status.Status) *Error {
-	failed := &Error{Code: status.Code(), Message: status.Message()}
-	details := status.Details()
-	for _, detail := range details {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
-			failed.Reason, failed.Metadata = Reason(info.GetReason()), info.GetMetadata()
-		}
-	}
-	if failed.Reason == "" {
-		return failed
-	}
-	for _, detail := range details {
-		switch detail := detail.(type) {
-		case *errdetails.BadRequest:
-			if violations := detail.GetFieldViolations(); len(violations) > 0 {
-				failed.Field = violations[0].GetField()
-			}
-		case *errdetails.RetryInfo:
-			failed.RetryAfter = detail.GetRetryDelay().AsDuration()
-		}
 	}
 	return failed
 }

@@ -1,6 +1,7 @@
 package idefics2_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -14,11 +15,13 @@ import (
 
 	"github.com/idefics2-serving/idefics2-serving/clients/go/idefics2"
 	pb "github.com/idefics2-serving/idefics2-serving/clients/go/idefics2v1"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -93,22 +96,31 @@ func connect(t *testing.T, target string, options ...idefics2.Option) *idefics2.
 	return client
 }
 
-// refusal is an error as the service writes it.
+// refusal is an error as the service writes it: field by field, as its client reads it.
 func refusal(code codes.Code, reason idefics2.Reason, field string, retryAfter time.Duration) error {
-	info := &errdetails.ErrorInfo{Domain: "idefics2", Reason: string(reason), Metadata: map[string]string{"a": "b"}}
-	refused, err := status.New(code, "why").WithDetails(info)
-	if err == nil && field != "" {
-		violation := &errdetails.BadRequest_FieldViolation{Field: field}
-		refused, err = refused.WithDetails(
-			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{violation}})
+	refused := status.New(code, "why").Proto()
+	add := func(name string, fields ...[]byte) {
+		detail := &anypb.Any{TypeUrl: "type.googleapis.com/google.rpc." + name, Value: bytes.Join(fields, nil)}
+		refused.Details = append(refused.Details, detail)
 	}
-	if err == nil && retryAfter != 0 {
-		refused, err = refused.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+	metadata := bytes.Join([][]byte{write(1, "a"), write(2, "b")}, nil)
+	add("ErrorInfo", write(1, string(reason)), write(2, "idefics2"), write(3, string(metadata)))
+	if field != "" {
+		add("BadRequest", write(1, string(write(1, field))))
 	}
-	if err != nil {
-		panic(err)
+	if retryAfter != 0 {
+		delay, err := proto.Marshal(durationpb.New(retryAfter))
+		if err != nil {
+			panic(err)
+		}
+		add("RetryInfo", write(1, string(delay)))
 	}
-	return refused.Err()
+	return status.ErrorProto(refused)
+}
+
+// write writes a field that holds a text, or a message.
+func write(number protowire.Number, value string) []byte {
+	return protowire.AppendString(protowire.AppendTag(nil, number, protowire.BytesType), value)
 }
 
 func (s *service) Generate(ctx context.Context, _ *pb.GenerateRequest) (*pb.GenerateResponse, error) {

@@ -8,13 +8,17 @@ import (
 	"errors"
 	"io"
 	"os"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/idefics2-serving/idefics2-serving/clients/go/idefics2"
-	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 )
+
+var wordEnd = regexp.MustCompile(`([a-z])([A-Z])`)
 
 type outcome struct {
 	Response json.RawMessage    `json:"response,omitempty"`
@@ -103,7 +107,7 @@ func writeError(err error) *failure {
 		return &failure{Code: "NONE", Message: err.Error()}
 	}
 	told := &failure{
-		Code: code.Code_name[int32(failed.Code)], Reason: string(failed.Reason), Field: failed.Field,
+		Code: nameCode(failed.Code), Reason: string(failed.Reason), Field: failed.Field,
 		Message: failed.Message, RequestID: failed.RequestID, Metadata: failed.Metadata,
 	}
 	if told.Metadata == nil {
@@ -113,6 +117,14 @@ func writeError(err error) *failure {
 		told.RetryAfterSeconds = idefics2.Ptr(failed.RetryAfter.Seconds())
 	}
 	return told
+}
+
+// nameCode names a code as google.rpc does: INVALID_ARGUMENT, which codes calls InvalidArgument.
+func nameCode(code codes.Code) string {
+	if code == codes.Canceled {
+		return "CANCELLED"
+	}
+	return strings.ToUpper(wordEnd.ReplaceAllString(code.String(), "${1}_$2"))
 }
 
 func must(err error) {
