@@ -477,6 +477,37 @@ func TestAFileThatIsNotThereIsToldByItsNameWithTheSystemsError(t *testing.T) {
 	}
 }
 
+func TestAFileThatIsTooLargeIsRefusedBeforeItIsRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "large.bmp")
+	if err := os.WriteFile(path, []byte("BM"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 1<<40); err != nil { // of which the disk holds nothing
+		t.Fatal(err)
+	}
+	_, err := connect(t, "127.0.0.1:1").Generate(ctx, idefics2.Question{Images: []idefics2.Image{idefics2.ImageFile(path)}})
+	expect(t, err, idefics2.ErrInvalidRequest, idefics2.ReasonFileTooLarge)
+}
+
+func TestImagesThatAreTooLargeTogetherAreRefusedAsSuchAndWhatFitsIsSent(t *testing.T) {
+	client := call(t, &service{generate: func(context.Context) (*pb.GenerateResponse, error) {
+		return &pb.GenerateResponse{Output: "A"}, nil
+	}})
+	image, more := idefics2.ImageData(make([]byte, 14_640_000)), idefics2.ImageData(make([]byte, 20_000))
+	uri := idefics2.ImageURL("data:image/bmp;base64," + strings.Repeat("A", 14_640_000))
+	answer, err := client.Generate(ctx, idefics2.Question{Images: []idefics2.Image{image, image}, Prompt: "What?"})
+	if err != nil || answer.GetOutput() != "A" {
+		t.Error(answer, err)
+	}
+	for _, images := range [][]idefics2.Image{{image, image, more}, {uri, image, more}} {
+		_, err := client.Submit(ctx, idefics2.Submission{Question: idefics2.Question{Images: images, Prompt: "What?"}})
+		failed := expect(t, err, idefics2.ErrInvalidRequest, idefics2.ReasonPayloadTooLarge)
+		if failed.Field != "images" || !strings.Contains(err.Error(), "upload") {
+			t.Error(failed.Field, err)
+		}
+	}
+}
+
 func TestWhatTheWireCannotHoldNamesItsField(t *testing.T) {
 	client := connect(t, "127.0.0.1:1")
 	for _, wrong := range []struct {

@@ -3,6 +3,7 @@ package idefics2
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -10,8 +11,12 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// maxImageBytes is the contract's bound, checked here too: a message that is too large to send gets no good error.
-const maxImageBytes = 20_000_000
+const (
+	// maxImageBytes is the contract's bound, checked here too: a message that is too large to send gets no good error.
+	maxImageBytes = 20_000_000
+	// maxInlineBytes is what images may have together: a message less what all else may have.
+	maxInlineBytes = maxMessageBytes - 1<<16
+)
 
 // Image is one that is asked about; the functions named Image… make it. Files are read when the question is asked.
 type Image struct {
@@ -21,7 +26,7 @@ type Image struct {
 // ImageFile is the image at a path of this machine.
 func ImageFile(path string) Image {
 	return Image{func() (*pb.Image, error) {
-		data, err := os.ReadFile(path)
+		data, err := readFile(path)
 		if err != nil {
 			return nil, refuseFile(path, err)
 		}
@@ -51,6 +56,7 @@ func UploadedImage(file *File) Image {
 
 // writeImages writes images into image_url, which holds the first one if that is a URL, and images.
 func writeImages(images []Image, request *pb.GenerateRequest) error {
+	numBytes := 0
 	for i, image := range images {
 		if image.write == nil {
 			return refuse(ReasonImageMissing, fmt.Sprintf("images[%d]", i), "an Image must be made by a function Image…")
@@ -59,13 +65,28 @@ func writeImages(images []Image, request *pb.GenerateRequest) error {
 		if err != nil {
 			return err
 		}
+		numBytes += len(written.GetData()) + len(written.GetUrl()) + len(written.GetSha256())
 		if url, ok := written.Source.(*pb.Image_Url); ok && i == 0 {
 			request.ImageUrl = url.Url
 		} else {
 			request.Images = append(request.Images, written)
 		}
 	}
+	if numBytes > maxInlineBytes {
+		return refuse(ReasonPayloadTooLarge, "images", fmt.Sprintf("images must have at most %d bytes together, not %d: "+
+			"upload them, and ask about what Upload returns", maxInlineBytes, numBytes))
+	}
 	return nil
+}
+
+// readFile reads no more than one byte beyond what is allowed, which is enough to refuse it.
+func readFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxImageBytes+1))
 }
 
 func writeData(data []byte, name string) (*pb.Image, error) {

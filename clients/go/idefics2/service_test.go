@@ -69,7 +69,7 @@ func serveByTLS(t *testing.T, s *service) (string, *x509.CertPool) {
 }
 
 func register(s *service) *grpc.Server {
-	server := grpc.NewServer()
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(28 << 20))
 	pb.RegisterGenerationServiceServer(server, s)
 	pb.RegisterRequestServiceServer(server, s)
 	pb.RegisterFileServiceServer(server, s)
