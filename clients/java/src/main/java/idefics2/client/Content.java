@@ -6,6 +6,7 @@ import idefics2.client.Idefics2Exception.Parts;
 import io.grpc.Status;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.OutputStream;
 import java.nio.ByteBuffer;
 import java.nio.channels.ClosedByInterruptException;
 import java.nio.channels.FileChannel;
@@ -13,7 +14,6 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
@@ -59,8 +59,10 @@ final class Content implements AutoCloseable {
     Path shown = Path.of("the stream");
     Path kept = null;
     try {
-      kept = Files.createTempFile("idefics2-", "");
-      Files.copy(source, kept, StandardCopyOption.REPLACE_EXISTING);
+      kept = Files.createTempFile("idefics2-", ""); // which nobody else may read
+      try (OutputStream copy = Files.newOutputStream(kept, StandardOpenOption.WRITE)) {
+        source.transferTo(copy);
+      }
       FileChannel file = FileChannel.open(kept, StandardOpenOption.READ, StandardOpenOption.DELETE_ON_CLOSE);
       return measure(shown, file, name == null ? "" : name);
     } catch (IOException error) {

@@ -14,25 +14,23 @@ final class RequestList extends Answers<Request> {
   private final Supplier<Patience> patience;
   private ListRequestsRequest question;
   private Iterator<Request> page = Collections.emptyIterator();
-  private volatile Patience current;
+  private volatile Runnable leave = () -> {};
   private volatile boolean isLeft;
 
   RequestList(Connection connection, ListRequestsRequest question, Supplier<Patience> patience) {
     this.connection = connection;
     this.question = question;
     this.patience = patience;
-    this.current = patience.get();
   }
 
   @Override
   Request read() {
     while (!page.hasNext() && question != null) {
       ListRequestsResponse answer =
-          connection.askRepeatedly(RequestServiceGrpc.getListRequestsMethod(), question, current);
+          connection.askRepeatedly(RequestServiceGrpc.getListRequestsMethod(), question, begin());
       page = answer.getRequestsList().iterator();
       String token = answer.getNextPageToken();
       question = token.isEmpty() ? null : question.toBuilder().setPageToken(token).build();
-      turn();
     }
     return page.hasNext() ? page.next() : null;
   }
@@ -40,14 +38,16 @@ final class RequestList extends Answers<Request> {
   @Override
   public void close() {
     isLeft = true;
-    current.leave();
+    leave.run();
   }
 
-  /** Each page has a deadline of its own. */
-  private void turn() {
-    current = patience.get();
+  /** Each page has a deadline of its own, from when it is asked for: between pages the time is the caller's. */
+  private Patience begin() {
+    Patience begun = patience.get();
+    leave = begun::leave;
     if (isLeft) {
-      current.leave();
+      begun.leave();
     }
+    return begun;
   }
 }

@@ -7,23 +7,33 @@ import static org.junit.Assert.assertThrows;
 import static org.junit.Assert.assertTrue;
 
 import idefics2.v1.Generation.Event;
+import idefics2.v1.Requests.Request;
 import io.grpc.Context;
 import io.grpc.Metadata;
 import io.grpc.ServerCall;
 import io.grpc.Status;
 import java.io.ByteArrayInputStream;
+import java.io.FilterInputStream;
+import java.io.IOException;
+import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.time.temporal.ChronoUnit;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Random;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executors;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.junit.Rule;
 import org.junit.Test;
 import org.junit.rules.Timeout;
@@ -212,6 +222,66 @@ public final class ClientTest {
       assertEquals("f", client.upload(new ByteArrayInputStream(bytes), null, transfer -> {}).getId());
       assertEquals(2, taking.numCalls.get());
       assertTrue(Arrays.equals(bytes, taking.received.toByteArray()));
+    }
+  }
+
+  @Test
+  public void nobodyElseMayReadTheCopyOfAStream() throws Exception {
+    Set<Path> before = findCopies();
+    Set<String> permissions = new HashSet<>();
+    InputStream source =
+        new FilterInputStream(new ByteArrayInputStream(new byte[3_000_000])) {
+          @Override
+          public int read(byte[] bytes, int offset, int length) throws IOException {
+            for (Path copy : findCopies()) {
+              if (!before.contains(copy)) {
+                permissions.add(PosixFilePermissions.toString(Files.getPosixFilePermissions(copy)));
+              }
+            }
+            return super.read(bytes, offset, length);
+          }
+        };
+    try (Service service = Service.start(new Services.Taking());
+        Idefics2Client client = service.connect()) {
+      client.upload(source, null, transfer -> {});
+    }
+    assertEquals(Set.of("rw-------"), permissions);
+  }
+
+  private static Set<Path> findCopies() throws IOException {
+    try (Stream<Path> files = Files.list(Path.of(System.getProperty("java.io.tmpdir")))) {
+      return files.filter(file -> file.getFileName().toString().matches("idefics2-\\d+")).collect(Collectors.toSet());
+    }
+  }
+
+  @Test
+  public void theDeadlineOfAPageBeginsWhenThePageIsAskedFor() throws Exception {
+    Duration deadline = Duration.ofSeconds(1);
+    ScheduledExecutorService timer = Executors.newSingleThreadScheduledExecutor();
+    try (Service service = Service.start(new Services.Listing());
+        Idefics2Client client = service.connect()) {
+      assertEquals("1", client.listRequests().next().getRequestId()); // whatever is slow the first time
+      Answers<Request> requests = client.withDeadline(deadline).listRequests();
+      assertEquals("1", requests.next().getRequestId());
+      CountDownLatch passed = new CountDownLatch(1);
+      timer.schedule(passed::countDown, deadline.toMillis(), TimeUnit.MILLISECONDS);
+      passed.await();
+      assertEquals("2", requests.next().getRequestId());
+      assertFalse(requests.hasNext());
+    } finally {
+      timer.shutdownNow();
+    }
+  }
+
+  @Test
+  public void aListThatIsClosedAsksForNoMorePages() throws Exception {
+    try (Service service = Service.start(new Services.Listing());
+        Idefics2Client client = service.connect()) {
+      Answers<Request> requests = client.listRequests();
+      requests.next();
+      requests.close();
+      assertThrows(CancelledException.class, requests::hasNext);
+      assertEquals(1, service.headers.size());
     }
   }
 

@@ -17,6 +17,8 @@ import idefics2.v1.Generation.TextDelta;
 import idefics2.v1.GenerationServiceGrpc;
 import idefics2.v1.RequestServiceGrpc;
 import idefics2.v1.Requests.CancelRequestRequest;
+import idefics2.v1.Requests.ListRequestsRequest;
+import idefics2.v1.Requests.ListRequestsResponse;
 import idefics2.v1.Requests.Request;
 import idefics2.v1.Requests.SubmitRequest;
 import idefics2.v1.Requests.WatchRequestRequest;
@@ -103,6 +105,18 @@ final class Services {
     public void cancelRequest(CancelRequestRequest request, StreamObserver<Request> caller) {
       cancelled.complete(request.getRequestId());
       caller.onNext(Request.newBuilder().setRequestId(request.getRequestId()).build());
+      caller.onCompleted();
+    }
+  }
+
+  /** Has two requests, on a page each. */
+  static final class Listing extends RequestServiceGrpc.RequestServiceImplBase {
+    @Override
+    public void listRequests(ListRequestsRequest question, StreamObserver<ListRequestsResponse> caller) {
+      boolean isFirst = question.getPageToken().isEmpty();
+      Request request = Request.newBuilder().setRequestId(isFirst ? "1" : "2").build();
+      String token = isFirst ? "more" : "";
+      caller.onNext(ListRequestsResponse.newBuilder().addRequests(request).setNextPageToken(token).build());
       caller.onCompleted();
     }
   }
