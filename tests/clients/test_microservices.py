@@ -108,6 +108,13 @@ async def run_microservice(language: Language, target: str) -> AsyncIterator[str
         await process.wait()
 
 
+async def test_no_other_machine_reaches_it(running: tuple[GenerationServer, str]) -> None:
+    _, url = running
+    port = httpx.URL(url).port
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.2", port)  # an address of this machine that is not 127.0.0.1
+
+
 async def test_it_passes_deadline_and_trace_on(
     caller: HttpCaller | GrpcCaller, server: GenerationServer
 ) -> None:

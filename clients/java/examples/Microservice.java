@@ -5,11 +5,12 @@ import idefics2.client.Idefics2Client;
 import idefics2.client.Idefics2Exception;
 import idefics2.client.Question;
 import idefics2.client.TraceInterceptor;
-import io.grpc.Grpc;
-import io.grpc.InsecureServerCredentials;
 import io.grpc.Server;
 import io.grpc.Status;
+import io.grpc.netty.NettyServerBuilder;
 import io.grpc.stub.StreamObserver;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
 import java.time.Duration;
 
 /**
@@ -27,7 +28,7 @@ public final class Microservice extends DescriberGrpc.DescriberImplBase {
   public static void main(String[] arguments) throws Exception {
     int port = Integer.parseInt(System.getenv().getOrDefault("PORT", "8000"));
     Server server =
-        Grpc.newServerBuilderForPort(port, InsecureServerCredentials.create())
+        NettyServerBuilder.forAddress(new InetSocketAddress(InetAddress.getLoopbackAddress(), port))
             .addService(new Microservice())
             .maxInboundMessageSize(MAX_BYTES)
             .intercept(new TraceInterceptor())
