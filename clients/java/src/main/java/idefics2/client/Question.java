@@ -8,6 +8,7 @@ import idefics2.v1.Generation.GenerateRequest;
 import idefics2.v1.Generation.Image;
 import io.grpc.Status;
 import java.io.IOException;
+import java.io.InputStream;
 import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -43,7 +44,9 @@ public final class Question {
    */
   public static final class Builder {
     /** The contract's bound, checked here too: a message that is too large to send gets no good error. */
-    private static final long MAX_IMAGE_BYTES = 20_000_000;
+    private static final int MAX_IMAGE_BYTES = 20_000_000;
+    /** A message has at most 28 MiB: so many bytes are for images, the rest is for all else. */
+    private static final long MAX_INLINE_BYTES = (28 << 20) - (1 << 16);
 
     private final GenerateRequest.Builder message = GenerateRequest.newBuilder();
     private final List<Image> images = new ArrayList<>();
@@ -59,9 +62,9 @@ public final class Question {
      * @throws InvalidRequestException it has more than 20,000,000 bytes
      */
     public Builder image(Path path) {
-      try {
-        checkSize(Files.size(path), "image " + path);
-        return data(UnsafeByteOperations.unsafeWrap(Files.readAllBytes(path)), "image " + path);
+      try (InputStream file = Files.newInputStream(path)) {
+        // One byte more than allowed is enough to refuse it.
+        return data(UnsafeByteOperations.unsafeWrap(file.readNBytes(MAX_IMAGE_BYTES + 1)), "image " + path);
       } catch (IOException error) {
         throw Content.refuse(path, error);
       }
@@ -161,8 +164,13 @@ public final class Question {
       return this;
     }
 
-    /** Returns the question as it is now. */
+    /**
+     * Returns the question as it is now.
+     *
+     * @throws InvalidRequestException images that were not uploaded have some 28 MiB together
+     */
     public Question build() {
+      checkTotal();
       GenerateRequest.Builder built = message.clone();
       boolean isFirstUrl = !images.isEmpty() && images.get(0).hasUrl();
       if (isFirstUrl) {
@@ -172,16 +180,25 @@ public final class Question {
     }
 
     private Builder data(ByteString bytes, String name) {
-      checkSize(bytes.size(), name);
+      if (bytes.size() > MAX_IMAGE_BYTES) {
+        throw new InvalidRequestException(
+            name + " must have at most " + MAX_IMAGE_BYTES + " bytes",
+            Parts.of(Status.Code.INVALID_ARGUMENT).with("FILE_TOO_LARGE", ""));
+      }
       images.add(Image.newBuilder().setData(bytes).build());
       return this;
     }
 
-    private static void checkSize(long numBytes, String name) {
-      if (numBytes > MAX_IMAGE_BYTES) {
+    private void checkTotal() {
+      long numBytes = 0;
+      for (Image image : images) {
+        numBytes += image.getData().size() + image.getUrlBytes().size() + image.getSha256Bytes().size();
+      }
+      if (numBytes > MAX_INLINE_BYTES) {
         throw new InvalidRequestException(
-            name + " must have at most " + MAX_IMAGE_BYTES + " bytes",
-            Parts.of(Status.Code.INVALID_ARGUMENT).with("FILE_TOO_LARGE", ""));
+            "images must have at most " + MAX_INLINE_BYTES + " bytes together, not " + numBytes
+                + ": upload them, and ask about what upload returns",
+            Parts.of(Status.Code.INVALID_ARGUMENT).with("PAYLOAD_TOO_LARGE", "images"));
       }
     }
   }

@@ -286,6 +286,32 @@ public final class ClientTest {
   }
 
   @Test
+  public void aFileThatIsTooLargeIsRefusedBeforeItIsRead() {
+    Question.Builder question = Question.builder("What?");
+    Path endless = Path.of("/dev/zero");
+    Idefics2Exception error = assertThrows(InvalidRequestException.class, () -> question.image(endless));
+    assertEquals("FILE_TOO_LARGE", error.reason());
+  }
+
+  @Test
+  public void imagesThatAreTooLargeTogetherAreRefusedAsSuchAndWhatFitsIsSent() throws Exception {
+    byte[] image = new byte[14_640_000];
+    String uri = "data:image/bmp;base64," + "A".repeat(14_640_000);
+    try (Service service = Service.start(new Services.Counting());
+        Idefics2Client client = service.connect()) {
+      assertEquals(
+          7, client.countTokens(Question.builder("What?").image(image).image(image).build()).getNumPromptTokens());
+    }
+    for (Question.Builder question :
+        List.of(Question.builder("What?").image(image), Question.builder("What?").image(uri))) {
+      question.image(image).image(new byte[20_000]);
+      Idefics2Exception error = assertThrows(InvalidRequestException.class, question::build);
+      assertEquals(List.of("PAYLOAD_TOO_LARGE", "images"), List.of(error.reason(), error.field()));
+      assertTrue(error.getMessage().contains("upload"));
+    }
+  }
+
+  @Test
   public void textThatIsNotUnicodeNamesItsField() {
     Question.Builder question = Question.builder("What?");
     Idefics2Exception prompt = assertThrows(InvalidRequestException.class, () -> Question.builder("\udc80"));

@@ -35,7 +35,7 @@ final class Service implements AutoCloseable {
   }
 
   private Service(ServerCredentials credentials, int port, BindableService... services) throws IOException {
-    ServerBuilder<?> builder = Grpc.newServerBuilderForPort(port, credentials).intercept(new Noting());
+    ServerBuilder<?> builder = Grpc.newServerBuilderForPort(port, credentials).maxInboundMessageSize(28 << 20).intercept(new Noting());
     for (BindableService service : services) {
       builder.addService(service);
     }
