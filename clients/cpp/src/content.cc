@@ -1,7 +1,10 @@
 #include "content.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <utility>
 
 #include "digest.h"
@@ -29,6 +32,15 @@ std::int64_t open(std::fstream& file, const std::filesystem::path& path) {
   const auto size = std::filesystem::file_size(path, cause);
   if (cause) throw FileUnreadable(path, cause);  // a directory, for one
   return static_cast<std::int64_t>(size);
+}
+
+/// Makes a file that is new, and that nobody else may read.
+std::filesystem::path make_copy() {
+  auto path = (std::filesystem::temp_directory_path() / "idefics2-XXXXXX").string();
+  const int file = mkstemp(path.data());
+  if (file < 0) refuse(path);
+  close(file);
+  return path;
 }
 
 }  // namespace
@@ -71,9 +83,10 @@ void Content::read(std::int64_t offset, std::string& piece) {
 /// Copies what can be read only once to where it can be read again; on disk, for it may be large.
 void Content::spool(const Operation& operation, std::istream& source) {
   errno = 0;
-  const auto path = std::filesystem::temp_directory_path() / ("idefics2-" + make_name());
-  file_.open(path, std::ios::in | std::ios::out | std::ios::binary | std::ios::trunc);
+  const auto path = make_copy();
+  file_.open(path, std::ios::in | std::ios::out | std::ios::binary);
   std::filesystem::remove(path);  // stays readable without its name
+  if (!file_) refuse(path_);
   std::string piece(kPieceBytes, '\0');
   while (source) {
     operation.check();

@@ -10,6 +10,8 @@ namespace {
 
 /// The contract's bound, checked here too: a message that is too large to send gets no good error.
 constexpr std::size_t kMaxImageBytes = 20'000'000;
+/// A message has at most 28 MiB: so many bytes are for images, the rest is for all else.
+constexpr std::size_t kMaxInlineBytes = (28U << 20U) - (1U << 16U);
 
 [[noreturn]] void refuse(const char* reason, const std::string& field, const std::string& message) {
   throw InvalidRequest(message, {grpc::StatusCode::INVALID_ARGUMENT, reason, field, "", {}, {}});
@@ -23,6 +25,14 @@ void check_size(std::uintmax_t num_bytes, const std::string& name) {
 
 std::string name(const std::filesystem::path& path) { return "image " + path.string(); }
 
+void check_total(std::size_t num_bytes) {
+  if (num_bytes > kMaxInlineBytes) {
+    refuse("PAYLOAD_TOO_LARGE", "images",
+           "images must have at most " + std::to_string(kMaxInlineBytes) + " bytes together, not " +
+               std::to_string(num_bytes) + ": upload them, and ask about what `upload` returns");
+  }
+}
+
 /// Reads a file that is not too large; one that is need not be read to be refused.
 std::string read(const std::filesystem::path& path) {
   std::error_code unreadable;
@@ -33,8 +43,10 @@ std::string read(const std::filesystem::path& path) {
 
 /// Writes images into image_url, which holds the first one if that is a URL, and images.
 void write_images(const std::vector<Image>& images, v1::GenerateRequest& request) {
+  std::size_t num_bytes = 0;
   for (const Image& image : images) {
     v1::Image written = image.write();
+    num_bytes += written.data().size() + written.url().size() + written.sha256().size();
     const bool is_first = &image == &images.front();
     if (is_first && written.has_url()) {
       request.set_image_url(written.url());
@@ -42,6 +54,7 @@ void write_images(const std::vector<Image>& images, v1::GenerateRequest& request
       *request.add_images() = std::move(written);
     }
   }
+  check_total(num_bytes);
 }
 
 void write(const std::optional<std::chrono::nanoseconds>& duration,

@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <thread>
 #include <type_traits>
@@ -94,6 +95,22 @@ TEST(Errors, AnImageThatIsTooLargeIsRefusedBeforeItIsRead) {
   std::filesystem::remove(path);
   ASSERT_TRUE(error);
   EXPECT_TRUE(error->is(idefics2::v1::FILE_TOO_LARGE));
+}
+
+TEST(Errors, ImagesThatAreTooLargeTogetherAreRefusedAsSuchAndWhatFitsIsSent) {
+  Service service;
+  const Client client(service.options());
+  const auto image = idefics2::Image::bytes(std::string(14'640'000, 'x'));
+  const auto more = idefics2::Image::bytes(std::string(20'000, 'x'));
+  const auto uri = idefics2::Image::url("data:image/bmp;base64," + std::string(14'640'000, 'A'));
+  EXPECT_EQ(client.generate({{image, image}, "What?"}).output(), "A cat.");
+  for (const auto& first : {image, uri}) {
+    const auto error = expect<idefics2::InvalidRequest>([&] { client.submit({{{first, image, more}, "What?"}}); });
+    ASSERT_TRUE(error);
+    EXPECT_TRUE(error->is(idefics2::v1::PAYLOAD_TOO_LARGE));
+    EXPECT_EQ(error->field(), "images");
+    EXPECT_NE(std::string(error->what()).find("upload"), std::string::npos);
+  }
 }
 
 TEST(Errors, APauseBeyondAllMeasureIsALongOne) {
@@ -259,6 +276,27 @@ class Pipe : public std::stringbuf {
   pos_type seekoff(off_type, std::ios::seekdir, std::ios::openmode) override { return pos_type(off_type(-1)); }
 };
 
+/// Sees, while it is read, what this process holds open of `folder`.
+class WatchedPipe : public Pipe {
+ public:
+  WatchedPipe(const std::string& bytes, std::filesystem::path folder) : Pipe(bytes), folder_(std::move(folder)) {}
+
+  std::set<std::filesystem::perms> seen;
+
+ protected:
+  std::streamsize xsgetn(char* bytes, std::streamsize num_bytes) override {
+    for (const auto& file : std::filesystem::directory_iterator("/proc/self/fd")) {
+      std::error_code gone;
+      const auto path = std::filesystem::read_symlink(file, gone).string();
+      if (path.rfind(folder_.string() + "/idefics2-", 0) == 0) seen.insert(std::filesystem::status(file).permissions());
+    }
+    return Pipe::xsgetn(bytes, num_bytes);
+  }
+
+ private:
+  std::filesystem::path folder_;
+};
+
 class Uploads : public testing::Test {
  protected:
   Uploads() {
@@ -296,6 +334,13 @@ TEST_F(Uploads, AStreamThatCannotSeekIsSentAgainAfterALoss) {
   Pipe pipe(bytes_);
   std::istream source(&pipe);
   check(client_.upload(source), "");
+}
+
+TEST_F(Uploads, NobodyElseMayReadTheCopyOfAStream) {
+  WatchedPipe pipe(bytes_, std::filesystem::temp_directory_path());
+  std::istream source(&pipe);
+  check(client_.upload(source), "");
+  EXPECT_EQ(pipe.seen, std::set{std::filesystem::perms::owner_read | std::filesystem::perms::owner_write});
 }
 
 /// A folder that is gone with all that it holds.

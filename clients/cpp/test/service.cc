@@ -124,6 +124,7 @@ Status Files::DownloadFile(ServerContext*, const v1::DownloadFileRequest*,
 
 Service::Service(std::shared_ptr<grpc::ServerCredentials> credentials) {
   server_ = grpc::ServerBuilder()
+                .SetMaxReceiveMessageSize(28 << 20)
                 .AddListeningPort("127.0.0.1:0", std::move(credentials), &port_)
                 .RegisterService(&generation)
                 .RegisterService(&requests)

@@ -27,6 +27,7 @@ public final class Microservice extends DescriberGrpc.DescriberImplBase {
   /** Serves until Ctrl-C, on PORT. Where the model is, and with which key: IDEFICS2_CLIENT_TARGET and IDEFICS2_API_KEY. */
   public static void main(String[] arguments) throws Exception {
     int port = Integer.parseInt(System.getenv().getOrDefault("PORT", "8000"));
+    // With grpc-netty-shaded in place of grpc-netty, the class is in io.grpc.netty.shaded.io.grpc.netty.
     Server server =
         NettyServerBuilder.forAddress(new InetSocketAddress(InetAddress.getLoopbackAddress(), port))
             .addService(new Microservice())

@@ -38,7 +38,7 @@ class Image {
 
 /// What is asked. What is left out stays unset on the wire and the service's default holds: that is not 0.
 struct Question {
-  /// To ask about, in this order: 1 to 8.
+  /// To ask about, in this order: 1 to 8. What was not uploaded has at most some 28 MiB together.
   std::vector<Image> images;
   /// The question or instruction.
   std::string prompt;
