@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -167,6 +168,43 @@ func TestAServiceThatIsAwayIsToldByItsAddressWithWhatToDo(t *testing.T) {
 	for _, word := range []string{"127.0.0.1:1", "IDEFICS2_CLIENT_TARGET"} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("%v does not say %s", err, word)
+		}
+	}
+}
+
+func TestCallsAreSpreadOverAllAddressesOfANameWhereThatIsAskedFor(t *testing.T) {
+	called := make(chan string, 1)
+	answering := func(name string) *service {
+		return &service{generate: func(context.Context) (*pb.GenerateResponse, error) {
+			called <- name
+			return &pb.GenerateResponse{}, nil
+		}}
+	}
+	target := serve(t, answering("first"))
+	_, port, err := net.SplitHostPort(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveAt(t, "127.0.0.2:"+port, answering("second"))
+	lookUp(t, [4]byte{127, 0, 0, 1}, [4]byte{127, 0, 0, 2})
+	client := connect(t, "service.test:"+port, idefics2.WithSpread(), idefics2.WithTimeout(20*time.Second))
+	for seen := map[string]bool{}; len(seen) < 2; seen[<-called] = true {
+		if _, err := client.Generate(ctx, question); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if client.Target() != "service.test:"+port {
+		t.Error(client.Target())
+	}
+}
+
+func TestANameWithoutAddressesIsToldAsAServiceThatIsAway(t *testing.T) {
+	lookUp(t)
+	for _, options := range [][]idefics2.Option{nil, {idefics2.WithSpread()}} {
+		_, err := connect(t, "service.test", options...).Generate(ctx, question)
+		expect(t, err, idefics2.ErrUnavailable)
+		if !strings.Contains(err.Error(), "no service answers at service.test:50051") {
+			t.Error(err)
 		}
 	}
 }

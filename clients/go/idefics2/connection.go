@@ -51,7 +51,11 @@ func connect(target string, given []Option) (*connection, error) {
 		return nil, err
 	}
 	retries := chosen.retries.orDefaults()
-	channel, err := grpc.Dial(endpoint.target, append(dialOptions(endpoint, retries), chosen.dial...)...)
+	address, dial := endpoint.target, dialOptions(endpoint, retries)
+	if chosen.spreads {
+		address, dial = "dns:///"+address, append(dial, spreadOptions()...)
+	}
+	channel, err := grpc.Dial(address, append(dial, chosen.dial...)...)
 	if err != nil {
 		return nil, refuseSetting("target", err.Error())
 	}
@@ -71,6 +75,14 @@ func dialOptions(endpoint endpoint, retries Retries) []grpc.DialOption {
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pauses, MinConnectTimeout: dialTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
+	}
+}
+
+func spreadOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
+		grpc.WithDisableServiceConfig(), // no other one is looked up
+		grpc.WithNoProxy(),              // it would be chosen by the address, not by the name
 	}
 }
 

@@ -24,6 +24,9 @@ var mismatches = []struct{ words, meaning string }{
 	{"x509:", "shows a certificate that cannot be trusted"},
 }
 
+// absences are what the channel says where there is no connection yet.
+var absences = []string{"while dialing", "name resolver error", "zero addresses", "lookup error"}
+
 // readFailure says by one error why a submitted request has no answer.
 func readFailure(failure *pb.Failure, requestID string) *Error {
 	reason, ok := pb.ErrorReason_name[int32(failure.GetReason())]
@@ -85,10 +88,12 @@ func explainAbsence(failed *Error, target string) *Error {
 			return failed
 		}
 	}
-	if strings.Contains(words, "while dialing") {
-		failed.Message = "no service answers at " + target + ": start one with `idefics2-service serve`, " +
-			"or set IDEFICS2_CLIENT_TARGET to the address of one that runs"
-		return failed
+	for _, absence := range absences {
+		if strings.Contains(words, absence) {
+			failed.Message = "no service answers at " + target + ": start one with `idefics2-service serve`, " +
+				"or set IDEFICS2_CLIENT_TARGET to the address of one that runs"
+			return failed
+		}
 	}
 	failed.Message = "the connection to " + target + " was lost before the answer was complete"
 	if failed.RequestID == "" {

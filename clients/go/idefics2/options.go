@@ -15,6 +15,7 @@ type options struct {
 	tls     *tls.Config
 	timeout time.Duration
 	retries Retries
+	spreads bool
 	dial    []grpc.DialOption
 }
 
@@ -36,6 +37,13 @@ func WithTimeout(timeout time.Duration) Option {
 // WithRetries says how lost connections are tried again.
 func WithRetries(retries Retries) Option {
 	return func(o *options) { o.retries = retries }
+}
+
+// WithSpread spreads calls over all addresses of the target's name, in turn. This process looks them up itself: again where
+// a connection is lost, but not within 30 s of the last time. No proxy is used. Default: one connection, to the first
+// address that answers, or through the environment's proxy, and the name is looked up for each connection.
+func WithSpread() Option {
+	return func(o *options) { o.spreads = true }
 }
 
 // WithDialOptions hands options to the channel below, such as interceptors that trace calls.

@@ -45,7 +45,12 @@ type service struct {
 // serve lets a service listen, and returns its address.
 func serve(t *testing.T, s *service) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return serveAt(t, "127.0.0.1:0", s)
+}
+
+func serveAt(t *testing.T, address string, s *service) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,6 +58,48 @@ func serve(t *testing.T, s *service) string {
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
 	return listener.Addr().String()
+}
+
+// lookUp lets each name of this process have these addresses, or none, until the test ends: by a name server of its own.
+func lookUp(t *testing.T, addresses ...[4]byte) {
+	t.Helper()
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		query := make([]byte, 1024)
+		for {
+			numBytes, caller, err := server.ReadFrom(query)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(resolve(query[:numBytes], addresses), caller)
+		}
+	}()
+	prefersGo, dial := net.DefaultResolver.PreferGo, net.DefaultResolver.Dial
+	net.DefaultResolver.PreferGo = true
+	net.DefaultResolver.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", server.LocalAddr().String())
+	}
+	t.Cleanup(func() {
+		net.DefaultResolver.PreferGo, net.DefaultResolver.Dial = prefersGo, dial
+		server.Close()
+	})
+}
+
+// resolve answers a question of DNS for IPv4, and says of all else that there is none.
+func resolve(query []byte, addresses [][4]byte) []byte {
+	end := 12 + bytes.IndexByte(query[12:], 0) + 5 // behind the name, the type and the class
+	if query[end-3] != 1 {
+		addresses = nil
+	}
+	answer := append([]byte{query[0], query[1], 0x81, 0x80, 0, 1, 0, byte(len(addresses)), 0, 0, 0, 0}, query[12:end]...)
+	for _, address := range addresses {
+		answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4)
+		answer = append(answer, address[:]...)
+	}
+	return answer
 }
 
 // serveByTLS lets a service listen, and returns its address and who vouches for it.
