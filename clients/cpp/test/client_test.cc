@@ -191,6 +191,21 @@ TEST(Leaving, ADeadlineBeyondAllMeasureIsFarAway) {
   EXPECT_LE(passed, std::chrono::system_clock::now());
 }
 
+TEST(Leaving, ADeadlineIsNotOverAtOnceBecauseItIsFarAway) {
+  Service service;
+  const Client client(service.options());
+  const auto now = std::chrono::system_clock::now();
+  CallOptions options;
+  for (const auto deadline : {now + std::chrono::hours(24 * 30), now + std::chrono::hours(24 * 365 * 200),
+                              std::chrono::system_clock::time_point::max()}) {
+    options.deadline = deadline;
+    EXPECT_EQ(client.generate(kQuestion, options).output(), "A cat.");
+  }
+  idefics2::Options bounded = service.options();
+  bounded.timeout = std::chrono::milliseconds::max();
+  EXPECT_EQ(Client(bounded).generate(kQuestion).output(), "A cat.");
+}
+
 TEST(Leaving, AStreamThatGoesOutOfScopeCancelsTheCallAndOutlivesItsClient) {
   Service service;
   auto client = std::make_unique<Client>(service.options());

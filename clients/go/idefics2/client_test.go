@@ -278,6 +278,22 @@ func TestADeadlineIsSentAndTheServiceMaySayItFirst(t *testing.T) {
 	}
 }
 
+func TestADeadlineIsNotOverAtOnceBecauseItIsFarAway(t *testing.T) {
+	target := serve(t, &service{getRequest: func() error { return nil }})
+	for _, timeout := range []time.Duration{30 * 24 * time.Hour, math.MaxInt64} {
+		if _, err := connect(t, target, idefics2.WithTimeout(timeout)).GetRequest(ctx, "r-1"); err != nil {
+			t.Error(timeout, err)
+		}
+	}
+	for _, year := range []int{2100, 9999, 1_000_000} {
+		bounded, end := context.WithDeadline(ctx, time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC))
+		defer end()
+		if _, err := connect(t, target).GetRequest(bounded, "r-1"); err != nil {
+			t.Error(year, err)
+		}
+	}
+}
+
 func TestCancellingInTheMiddleOfAnAnswerCancelsTheCall(t *testing.T) {
 	cancelled := make(chan struct{})
 	client := call(t, &service{stream: func(events pb.GenerationService_GenerateStreamServer) error {
