@@ -142,8 +142,11 @@ void Operation::attach(grpc::ClientContext& context) {
   check();  // what is too late is not begun
   if (deadline_) context.set_deadline(*deadline_);
   context.set_wait_for_ready(waits_);
-  for (const auto& [name, value] : options_.metadata) context.AddMetadata(name, value);
-  if (!connection_->key.empty()) context.AddMetadata("authorization", "Key " + connection_->key);
+  const bool has_key = !connection_->key.empty();
+  for (const auto& [name, value] : options_.metadata) {
+    if (!has_key || name != "authorization") context.AddMetadata(name, value);
+  }
+  if (has_key) context.AddMetadata("authorization", "Key " + connection_->key);
   const std::lock_guard lock(mutex_);
   running_ = &context;
   if (has_left_) context.TryCancel();

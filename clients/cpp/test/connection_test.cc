@@ -121,6 +121,16 @@ TEST(Calls, WhatTheCallerSendsAlongIsSent) {
   EXPECT_EQ(service.generation.metadata.back().find("traceparent")->second, "00-1-2-01");
 }
 
+TEST(Calls, WhatIsSentAlongDoesNotSpoilTheKey) {
+  Service service;
+  idefics2::CallOptions options = kBounded;
+  options.metadata.emplace("authorization", "Key mine");
+  Client(service.options()).generate(kQuestion, options);
+  const auto& sent = service.generation.metadata.back();
+  EXPECT_EQ(sent.count("authorization"), 1U);
+  EXPECT_EQ(sent.find("authorization")->second, "Key local.key");
+}
+
 TEST(Calls, WhatCannotBeSentAlongIsRefusedByItsName) {
   Service service;
   const Client client(service.options());

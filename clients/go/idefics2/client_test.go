@@ -153,6 +153,20 @@ func TestWhatTheCallerSendsAlongIsSent(t *testing.T) {
 	}
 }
 
+func TestWhatIsSentAlongDoesNotSpoilTheKey(t *testing.T) {
+	service := &service{}
+	target := serve(t, service)
+	along := metadata.AppendToOutgoingContext(ctx, "Authorization", "Key mine")
+	t.Setenv("IDEFICS2_API_KEY", "")
+	t.Setenv("FAL_KEY", "")
+	for key, expected := range map[string]string{"local.key": "Key local.key", "": "Key mine"} {
+		_, _ = connect(t, target, idefics2.WithKey(key)).Generate(along, question)
+		if sent := service.lastMetadata.Get("authorization"); !reflect.DeepEqual(sent, []string{expected}) {
+			t.Error(sent)
+		}
+	}
+}
+
 func TestAServiceOfAnotherVersionIsToldByItsAddress(t *testing.T) {
 	client := call(t, &service{})
 	_, err := client.Generate(ctx, question)

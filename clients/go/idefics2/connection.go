@@ -112,7 +112,7 @@ func (o *operation) outgoing(message proto.Message) (context.Context, error) {
 		return nil, err
 	}
 	if o.key != "" {
-		sent.Append("authorization", "Key "+o.key)
+		sent.Set("authorization", "Key "+o.key) // in the place of one that is sent along
 	}
 	return metadata.NewOutgoingContext(o.ctx, sent), nil
 }

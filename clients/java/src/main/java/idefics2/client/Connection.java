@@ -17,24 +17,23 @@ final class Connection implements AutoCloseable {
 
   final String target;
   private final ManagedChannel channel;
+  private final String key;
   private final Metadata headers;
 
   Connection(ManagedChannel channel, String target, String key) {
-    this(channel, target, new Metadata());
-    if (!key.isEmpty()) {
-      headers.put(AUTHORIZATION, "Key " + key);
-    }
+    this(channel, target, key, new Metadata());
   }
 
-  private Connection(ManagedChannel channel, String target, Metadata headers) {
+  private Connection(ManagedChannel channel, String target, String key, Metadata headers) {
     this.channel = channel;
     this.target = target;
+    this.key = key;
     this.headers = headers;
   }
 
   /** Returns this connection, over which {@code more} is sent along. */
   Connection with(Metadata more) {
-    return new Connection(channel, target, join(headers, more));
+    return new Connection(channel, target, key, join(headers, more));
   }
 
   private static Metadata join(Metadata one, Metadata other) {
@@ -114,6 +113,10 @@ final class Connection implements AutoCloseable {
     ClientCall<Q, A> call = channel.newCall(method, CallOptions.DEFAULT.withDeadline(deadline));
     Metadata sent = join(headers, new Metadata()); // the channel adds to what it is given
     TraceInterceptor.addTo(sent);
+    if (!key.isEmpty()) {
+      sent.discardAll(AUTHORIZATION); // of what is sent along
+      sent.put(AUTHORIZATION, "Key " + key);
+    }
     Call<Q, A> begun = new Call<>(call, this, sent);
     patience.onLeave(begun::close);
     return begun;

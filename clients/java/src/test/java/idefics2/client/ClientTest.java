@@ -22,6 +22,7 @@ import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.time.temporal.ChronoUnit;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
@@ -55,6 +56,20 @@ public final class ClientTest {
       assertEquals(Status.Code.UNAUTHENTICATED, error.code());
       Metadata.Key<String> name = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
       assertEquals("Key local.key", service.headers.get(0).get(name));
+    }
+  }
+
+  @Test
+  public void whatIsSentAlongDoesNotSpoilTheKey() throws Exception {
+    Metadata.Key<String> name = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
+    Metadata along = new Metadata();
+    along.put(name, "Key mine");
+    try (Service service = Service.start(new Services.Counting());
+        Idefics2Client client = service.connect()) {
+      client.withHeaders(along).countTokens(QUESTION);
+      List<String> sent = new ArrayList<>();
+      service.headers.get(0).getAll(name).forEach(sent::add);
+      assertEquals(List.of("Key local.key"), sent);
     }
   }
 
