@@ -177,11 +177,15 @@ func TestAServiceOfAnotherVersionIsToldByItsAddress(t *testing.T) {
 }
 
 func TestAServiceThatIsAwayIsToldByItsAddressWithWhatToDo(t *testing.T) {
-	_, err := connect(t, "127.0.0.1:1").Generate(ctx, question)
-	expect(t, err, idefics2.ErrUnavailable)
-	for _, word := range []string{"127.0.0.1:1", "IDEFICS2_CLIENT_TARGET"} {
-		if !strings.Contains(err.Error(), word) {
-			t.Errorf("%v does not say %s", err, word)
+	for _, target := range []string{"127.0.0.1:1", "[::1]:1"} {
+		for _, options := range [][]idefics2.Option{nil, {idefics2.WithSpread()}} {
+			_, err := connect(t, target, options...).Generate(ctx, question)
+			expect(t, err, idefics2.ErrUnavailable)
+			for _, word := range []string{target, "IDEFICS2_CLIENT_TARGET"} {
+				if !strings.Contains(err.Error(), word) {
+					t.Errorf("%v does not say %s", err, word)
+				}
+			}
 		}
 	}
 }
