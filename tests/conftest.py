@@ -13,6 +13,7 @@ from harness import Harness, MakeSettings, run_harness
 from idefics2_service import logs
 from idefics2_service.app import App
 from idefics2_service.settings import LogSettings, Settings
+from ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,5 +91,6 @@ def make_settings(tmp_path_factory: pytest.TempPathFactory) -> MakeSettings:
 @pytest.fixture(scope="session")
 async def on_real_triton(make_settings: MakeSettings) -> AsyncIterator[Harness]:
     """The whole service, with a real Triton and the embedded checkpoint; started once."""
-    async with run_harness(App(make_settings()), Script(), is_real=True) as harness:
+    app = App(make_settings(triton__metrics_port=free_port()))
+    async with run_harness(app, Script(), is_real=True) as harness:
         yield harness

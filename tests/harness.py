@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import httpx
+from engine_figures import EngineFigures
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from fakes.triton import FakeTriton
@@ -65,6 +66,26 @@ class Harness:
     def check_script(self) -> None:
         """Fail if a fake was told more than it was asked."""
         self.script.check_used_up()
+
+    @property
+    def engine(self) -> EngineFigures:
+        """What the real engine tells of itself."""
+        port = self.app._settings.triton.metrics_port
+        return EngineFigures(self.http, f"http://127.0.0.1:{port}/metrics")
+
+    @asynccontextmanager
+    async def letting_go(self, count: int) -> AsyncIterator[None]:
+        """Check that so many of the answers that run are cancelled there, in the block or soon after it."""
+        if self.is_real:
+            await self.engine.catch_up()
+            before = await self.engine.read("requests_cancelled_total")
+            yield
+            await self.engine.wait_for("requests_cancelled_total", before + count)
+        else:
+            before = self.script.num_cancelled
+            yield
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self.script.wait_until_cancelled(before + count)
 
     async def generate(self, request: Request, **options: Any) -> generation_pb2.GenerateResponse:
         """Call Generate."""

@@ -93,6 +93,17 @@ class Service:
 
 
 @dataclass(frozen=True)
+class EmbeddedTriton:
+    """What a service's log says of a Triton that it starts."""
+
+    url: str
+    """Of its gRPC port, as `host:port`."""
+    metrics_url: str
+    log: Path
+    """There as long as it runs."""
+
+
+@dataclass(frozen=True)
 class Started:
     """A service that answers."""
 
@@ -111,9 +122,13 @@ class Started:
         return [json.loads(line) for line in whole.splitlines() if line[:1] == "{"]
 
     @property
-    def triton_urls(self) -> list[str]:
-        """Where its Tritons listened, the latest last."""
-        return [line["url"] for line in self.lines if "url" in line]
+    def tritons(self) -> list[EmbeddedTriton]:
+        """Those that it started, the latest last."""
+        return [
+            EmbeddedTriton(line["url"], line["metrics"], Path(line["log"]))
+            for line in self.lines
+            if line["event"] == "starting triton"
+        ]
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from fakes.script import Answer
 from harness import describe_red_circle, red_circle_answer, talk_without_end
 from idefics2.v1 import generation_pb2
 from idefics2_service.requests import FinishReason
+from idefics2_service.triton import backend
 from pictures import (
     MAX_CONTEXT_TOKENS,
     NUM_IMAGE_TOKENS,
@@ -32,14 +33,28 @@ if TYPE_CHECKING:
     from harness import Harness
 
 
-# Eight endless answers at once take the embedded checkpoint half a minute, where nobody ends them.
-SECONDS_BEFORE_THEY_END_BY_THEMSELVES = 12
+HOUR_SECONDS = 3600.0
+NUM_CALLERS = 8
+"""All of them run in the engine at once."""
+DEADLINE_SECONDS = 4.0
+
+
+async def read_until_text(call: Any) -> None:
+    """Read a stream until something is said."""
+    while not (await call.read()).HasField("text_delta"):
+        pass
 
 
 async def read_to_end(call: Any) -> None:
     """Read a stream until it ends or fails."""
     while await call.read():
         pass
+
+
+@pytest.fixture
+def without_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing end what the model does but being asked to: to cut its stream would, seconds later."""
+    monkeypatch.setattr(backend, "SECONDS_TO_ABANDON", HOUR_SECONDS)
 
 
 @everywhere
@@ -161,31 +176,30 @@ async def test_many_callers_at_once_each_get_their_own_answer(face: Face) -> Non
 
 
 @everywhere
-async def test_a_caller_that_goes_away_frees_its_work(face: Face) -> None:
-    """Eight answers without end fill the engine; once they are left, the next request is answered."""
-    face.service.expect(*[Answer(("x",), holds=True)] * 8, red_circle_answer())
-    calls = [face.stream(ask_without_end(seed=seed)) for seed in range(8)]
+@pytest.mark.usefixtures("without_cuts")
+async def test_callers_that_go_away_free_their_work(face: Face) -> None:
+    face.service.expect(*[Answer(("x",), holds=True)] * NUM_CALLERS, red_circle_answer())
+    calls = [face.stream(ask_without_end(seed=seed)) for seed in range(NUM_CALLERS)]
     await asyncio.gather(*(anext(call) for call in calls))
-    for call in calls:
-        await call.aclose()
-    async with asyncio.timeout(SECONDS_BEFORE_THEY_END_BY_THEMSELVES):
-        assert await face.run(ask()) == RED_CIRCLE
-    script = face.service.script
-    while not face.service.is_real and script.num_cancelled < 8:
-        script.cancelled.clear()
-        await script.cancelled.wait()
+    async with face.service.letting_go(NUM_CALLERS):
+        for call in calls:
+            await call.aclose()
+    assert await face.run(ask()) == RED_CIRCLE
 
 
-async def test_a_deadline_ends_the_call_and_the_next_one_works(service: Harness) -> None:
-    """As many as the engine runs at once: were one of them still there, the next would have to wait."""
-    service.expect(*[Answer(("x",), holds=True)] * 8, red_circle_answer())
-    calls = [service.stream(talk_without_end(seed=seed), timeout=2) for seed in range(8)]
-    for call in calls:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await read_to_end(call)
-        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    response = await service.generate(describe_red_circle(), timeout=SECONDS_BEFORE_THEY_END_BY_THEMSELVES)
-    assert response.output == RED_CIRCLE
+@pytest.mark.usefixtures("without_cuts")
+async def test_a_deadline_ends_the_call_and_frees_its_work(service: Harness) -> None:
+    service.expect(*[Answer(("x",), holds=True)] * NUM_CALLERS, red_circle_answer())
+    calls = [
+        service.stream(talk_without_end(seed=seed), timeout=DEADLINE_SECONDS) for seed in range(NUM_CALLERS)
+    ]
+    await asyncio.gather(*(read_until_text(call) for call in calls))
+    async with service.letting_go(NUM_CALLERS):
+        for call in calls:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await read_to_end(call)
+            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (await service.generate(describe_red_circle())).output == RED_CIRCLE
 
 
 @everywhere

@@ -45,6 +45,12 @@ class Script:
         self.num_cancelled += 1
         self.cancelled.set()
 
+    async def wait_until_cancelled(self, count: int) -> None:
+        """Return when so many held answers were let go."""
+        while self.num_cancelled < count:
+            self.cancelled.clear()
+            await self.cancelled.wait()
+
     def forget(self) -> None:
         """Begin again."""
         self._answers.clear()

@@ -135,7 +135,7 @@ class Real:
         variables = {
             f"IDEFICS2_HTTP_{name.upper()}": path for name, path in write_certificate(folder).items()
         }
-        started = self._start("tls", "--triton-url", self._plain.triton_urls[-1], **variables)
+        started = self._start("tls", "--triton-url", self._plain.tritons[-1].url, **variables)
         return Door(started.ready.http, started.ready.api_key, folder / "ca.pem")
 
     def _start(self, name: str, *options: str, **variables: str) -> Started:

@@ -94,7 +94,7 @@ async def test_a_stub_that_dies_or_hangs_in_mid_answer_is_told_and_replaced(
     assert await anext(statuses) == SERVING
     assert await caller.ask() == RED_CIRCLE
     wait_until_gone([stub])
-    assert len(started.triton_urls) == 2
+    assert len(started.tritons) == 2
     assert len(started.service.shared_memory()) == 1  # the new one's
 
 

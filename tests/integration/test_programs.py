@@ -98,7 +98,7 @@ def test_reflection_lists_the_services_and_buf_calls_one(started: Started) -> No
 
 def test_a_plain_triton_client_needs_no_front(started: Started, picture: Path) -> None:
     example = str(ROOT / "clients/examples/triton_direct.py")
-    done = run(sys.executable, example, started.triton_urls[-1], str(picture), DESCRIBE)
+    done = run(sys.executable, example, started.tritons[-1].url, str(picture), DESCRIBE)
     assert (done.returncode, done.stdout) == (0, RED_CIRCLE + "\n"), done.stderr
 
 
@@ -108,7 +108,7 @@ def test_a_plain_triton_client_is_told_what_is_wrong(started: Started, tmp_path:
     done = run(
         sys.executable,
         str(ROOT / "clients/examples/triton_direct.py"),
-        started.triton_urls[-1],
+        started.tritons[-1].url,
         str(text),
         DESCRIBE,
     )

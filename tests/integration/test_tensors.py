@@ -1,15 +1,16 @@
-"""What a plain Triton client is told that does not keep to ARCHITECTURE.md, "The model's tensors"."""
+"""What a plain Triton client is told by the model: see ARCHITECTURE.md, "The model's tensors"."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import httpx
 import pytest
+from engine_figures import EngineFigures
 from idefics2_service.triton.tensors import RequestWriter
 from pictures import DESCRIBE, red_circle
 from processes import Started, patience, running_service
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from tritonclient.grpc import service_pb2
 
 MOST_TOKENS, MOST_REQUESTS = 20, 2
+ENDLESS_TOKENS = 1500
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 SECRET = "What did the patient say?"
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     """A service with a Triton whose model allows few tokens, and few requests at a time."""
     variables = {
         "IDEFICS2_MODEL_MAX_NEW_TOKENS": str(MOST_TOKENS),
@@ -37,10 +39,24 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
 
 
 @pytest.fixture
-async def triton(started: Started) -> AsyncIterator[service_pb2_grpc.GRPCInferenceServiceStub]:
+async def triton(narrow: Started) -> AsyncIterator[service_pb2_grpc.GRPCInferenceServiceStub]:
     """Triton's own interface."""
-    async with grpc.aio.insecure_channel(started.triton_urls[-1]) as channel:
+    async with grpc.aio.insecure_channel(narrow.tritons[-1].url) as channel:
         yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+
+@pytest.fixture
+async def long_winded(started: Started) -> AsyncIterator[service_pb2_grpc.GRPCInferenceServiceStub]:
+    """The same where many tokens are allowed."""
+    async with grpc.aio.insecure_channel(started.tritons[-1].url) as channel:
+        yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+
+@pytest.fixture
+async def engine(started: Started) -> AsyncIterator[EngineFigures]:
+    """What is told by the engine of `long_winded`."""
+    async with httpx.AsyncClient() as http:
+        yield EngineFigures(http, started.tritons[-1].metrics_url)
 
 
 class Stream:
@@ -52,6 +68,10 @@ class Stream:
         """Send it."""
         self._call = triton.ModelStreamInfer(iter([request]))
 
+    def cut(self) -> None:
+        """Let go of it."""
+        self._call.cancel()
+
     async def read(self) -> list[dict[str, Any]]:
         """Read the events of one response."""
         told = await self._call.read()
@@ -61,6 +81,11 @@ class Stream:
         events: list[dict[str, Any]] = json.loads(response.raw_output_contents[index][4:])
         return events
 
+    async def read_until_text(self) -> None:
+        """Read until something is said."""
+        while not any(event["type"] == "TextDelta" for event in await self.read()):
+            pass
+
     async def read_last(self) -> dict[str, Any]:
         """Read to the last event."""
         last: dict[str, Any] = {"type": ""}
@@ -69,9 +94,9 @@ class Stream:
         return last
 
 
-def read_own_log(started: Started) -> str:
+def read_own_log(service: Started) -> str:
     """Read what Triton and the model wrote."""
-    return Path(next(line["log"] for line in started.lines if "log" in line)).read_text()
+    return service.tritons[-1].log.read_text()
 
 
 def write(name: str = "") -> RequestWriter:
@@ -82,6 +107,38 @@ def write(name: str = "") -> RequestWriter:
 def ask(name: str = "") -> RequestWriter:
     """Ask a question and set nothing else."""
     return write(name).texts("prompt", DESCRIBE.encode()).texts("image", red_circle())
+
+
+def ask_without_end(name: str = "") -> RequestWriter:
+    """Ask for something that goes on for thousands of steps."""
+    return (
+        ask(name)
+        .numbers("temperature", "FP64", 10)
+        .numbers("min_new_tokens", "INT32", ENDLESS_TOKENS)
+        .numbers("max_new_tokens", "INT32", ENDLESS_TOKENS)
+    )
+
+
+async def test_cancelling_ends_the_request_that_it_names(
+    long_winded: service_pb2_grpc.GRPCInferenceServiceStub,
+) -> None:
+    stream = Stream(long_winded, ask_without_end("one").message)
+    await stream.read_until_text()
+    cancel = write().texts("operation", b"cancel").texts("target", b"one")
+    assert await Stream(long_winded, cancel.message).read_last() == {"type": "Alive"}
+    assert await stream.read_last() == {"type": "Cancelled"}
+
+
+async def test_a_stream_that_is_cut_frees_its_work(
+    long_winded: service_pb2_grpc.GRPCInferenceServiceStub, engine: EngineFigures
+) -> None:
+    stream = Stream(long_winded, ask_without_end().message)
+    await stream.read_until_text()
+    await engine.catch_up()
+    before = await engine.read("requests_cancelled_total")
+    stream.cut()
+    await engine.wait_for("requests_cancelled_total", before + 1)
+    assert await engine.read("num_requests_running") == 0
 
 
 async def test_cancelling_without_a_target_is_refused_and_ends_nobody(
@@ -133,22 +190,22 @@ async def test_an_answer_of_which_nothing_is_said_is_no_longer_than_the_operator
 
 
 async def test_what_the_model_says_is_wrong_is_in_the_services_log_and_names_the_request(
-    started: Started, triton: service_pb2_grpc.GRPCInferenceServiceStub
+    narrow: Started, triton: service_pb2_grpc.GRPCInferenceServiceStub
 ) -> None:
     message = write("one/4711").texts("prompt", SECRET.encode()).texts("stop", b"\xff").message
     message.parameters["request_id"].string_param = "one"
     message.parameters["traceparent"].string_param = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
     assert (await Stream(triton, message).read_last())["reason"] == "REQUEST_MALFORMED"
     for _ in patience("the line to be passed on"):
-        if any("one" in line.get("request_id", "") for line in started.lines):
+        if any("one" in line.get("request_id", "") for line in narrow.lines):
             break
-    (line,) = (line for line in started.lines if line.get("request_id") == "one")
+    (line,) = (line for line in narrow.lines if line.get("request_id") == "one")
     assert (line["event"], line["level"], line["trace_id"]) == ("could not read a request", "error", TRACE_ID)
     assert line["exception"][0]["exc_type"] == "UnicodeDecodeError"
-    own = read_own_log(started)
+    own = read_own_log(narrow)
     assert line in [json.loads(line) for line in own.splitlines() if line.startswith("{")]
     assert "Traceback" not in own
-    assert SECRET not in own + started.service.log.read_text()
+    assert SECRET not in own + narrow.service.log.read_text()
 
 
 async def test_more_requests_than_may_be_open_are_refused_and_the_others_answered(

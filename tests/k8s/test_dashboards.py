@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 from idefics2_engine.metrics import SERIES
 from k8s import metrics_table, monitoring
@@ -29,26 +27,13 @@ OF_THE_FRONT = {
 }
 
 
-def find_triton_metrics_port() -> int:
-    """Find where a Triton that we started shows its metrics."""
-    option = "--metrics-port="
-    commands = [process.cmdline() for process in psutil.Process().children(recursive=True)]
-    return int(
-        next(word for command in commands for word in command if word.startswith(option))[len(option) :]
-    )
-
-
 async def test_the_front_shows_all_that_is_declared_and_nothing_else(on_real_triton: Harness) -> None:
     text = (await on_real_triton.http.get("/metrics")).text
     assert set(find_series(text_string_to_metric_families(text))) == OF_THE_FRONT
 
 
-@pytest.mark.usefixtures("on_real_triton")
-def test_the_engine_shows_all_that_is_declared_through_triton() -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{find_triton_metrics_port()}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
-    shown = {line.partition("{")[0] for line in lines if not line.startswith("#")}
-    assert {name for name in shown if name.startswith("idefics2_")} == ENGINES
+async def test_the_engine_shows_all_that_is_declared_through_triton(on_real_triton: Harness) -> None:
+    assert await on_real_triton.engine.read_names() == ENGINES
 
 
 def test_the_table_of_metrics_is_what_the_programs_declare() -> None:
