@@ -11,6 +11,8 @@ import pytest
 from idefics2_service.rpc.streams import sending
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from idefics2_service.rpc.status import ServicerContext
 
 
@@ -50,9 +52,19 @@ async def test_a_message_that_is_on_its_way_when_the_caller_leaves_is_written_to
     assert call.written == ["a message"]
 
 
-async def test_nobody_is_told_that_a_message_failed_whose_caller_had_left() -> None:
-    call, told = SlowCall(), list[dict[str, Any]]()
-    asyncio.get_running_loop().set_exception_handler(lambda _, fault: told.append(fault))
+@pytest.fixture
+async def told() -> AsyncIterator[list[dict[str, Any]]]:
+    """Faults that nobody took, as the loop tells of them."""
+    told: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, fault: told.append(fault))
+    yield told
+    loop.set_exception_handler(before)
+
+
+async def test_nobody_is_told_that_a_message_failed_whose_caller_had_left(told: list[dict[str, Any]]) -> None:
+    call = SlowCall()
     call.failure = grpc.aio.UsageError("the call has ended")
     await leave_while_it_is_sent(call)
     call.may_end.set()
