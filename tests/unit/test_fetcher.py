@@ -49,11 +49,21 @@ class Host:
     """Gives one answer after the other, and keeps what it was asked."""
 
     def __init__(
-        self, *answers: bytes, address: str = HOST, port: int = 0, stalls: bool = False, drips: bool = False
+        self,
+        *answers: bytes,
+        address: str = HOST,
+        port: int = 0,
+        thinks_seconds: float = 0,
+        stalls: bool = False,
+        drips: bool = False,
     ) -> None:
-        """Set up; at the end of an answer it hangs up, or `stalls`, or `drips` one byte after the other."""
+        """Set up; at the end of an answer it hangs up, or `stalls`, or `drips` one byte after the other.
+
+        It takes `thinks_seconds` before each answer.
+        """
         self._answers = list(answers)
         self._address, self.port = address, port
+        self._thinks_seconds = thinks_seconds
         self._stalls, self._drips = stalls, drips
         self._tasks: list[asyncio.Task[None]] = []
         self.asked = asyncio.Event()
@@ -90,6 +100,7 @@ class Host:
         length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
         self.requests.append(head + await reader.readexactly(int(length or 0)))
         self.asked.set()
+        await asyncio.sleep(self._thinks_seconds)
         if self._answers:
             writer.write(self._answers.pop(0))
         while self._drips and not writer.is_closing():
@@ -521,8 +532,9 @@ async def test_a_host_that_does_not_answer_is_given_up(begun: bytes) -> None:
 
 
 async def test_redirects_share_one_time_limit() -> None:
-    async with Host(redirect("/b"), stalls=True) as host:
-        await fail(FetchTimedOut, fetch(host, timeout_seconds=0.4))
+    """Neither answer alone takes too long."""
+    async with Host(redirect("/b"), answer(b"picture"), thinks_seconds=0.6) as host:
+        await fail(FetchTimedOut, fetch(host, timeout_seconds=1))
     assert host.num_connections == 2
 
 
