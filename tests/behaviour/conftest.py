@@ -17,9 +17,11 @@ from idefics2_service.app import App
 from store.servers import BINARIES, Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from faces.face import Face
+    from idefics2_service.backend import BackendEvent
+    from idefics2_service.requests import ResolvedRequest, ValidRequest
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +83,20 @@ def script() -> Script:
 def backend(script: Script) -> FakeBackend:
     """A fake that a test can lose."""
     return FakeBackend(script)
+
+
+@pytest.fixture
+def asked(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> list[ValidRequest]:
+    """What the backend is asked."""
+    asked: list[ValidRequest] = []
+    generate = backend.generate
+
+    def listen(request: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
+        asked.append(request.request)
+        return generate(request)
+
+    monkeypatch.setattr(backend, "generate", listen)
+    return asked
 
 
 @pytest.fixture(params=FACES)

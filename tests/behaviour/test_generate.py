@@ -15,6 +15,7 @@ from harness import describe_red_circle, red_circle_answer, talk_without_end
 from idefics2.v1 import generation_pb2
 from idefics2_service.requests import FinishReason
 from idefics2_service.triton import backend
+from idefics2_service.validation import DEFAULT_TEMPERATURE
 from pictures import (
     MAX_CONTEXT_TOKENS,
     NUM_IMAGE_TOKENS,
@@ -31,6 +32,7 @@ from pictures import (
 if TYPE_CHECKING:
     from faces.face import Face
     from harness import Harness
+    from idefics2_service.requests import ValidRequest
 
 
 HOUR_SECONDS = 3600.0
@@ -113,12 +115,14 @@ async def test_every_accepted_format_is_read(face: Face, kind: str) -> None:
     assert await face.run(ask(images=[picture])) == RED_CIRCLE
 
 
-@everywhere
-async def test_zero_is_not_unset(face: Face) -> None:
-    face.service.expect(red_circle_answer(), red_circle_answer())
-    first = await face.run(ask(temperature=0, seed=1))
-    second = await face.run(ask(temperature=0, seed=2))
-    assert first == second  # greedy: the seed does not matter
+async def test_zero_is_not_unset(alone: Face, asked: list[ValidRequest]) -> None:
+    alone.service.expect(red_circle_answer(), red_circle_answer())
+    await alone.run(ask(temperature=0, seed=0))
+    await alone.run(ask(temperature=None, seed=None))
+    zero, unset = asked
+    assert (zero.temperature, zero.seed) == (0, 0)
+    assert unset.temperature == DEFAULT_TEMPERATURE
+    assert unset.seed
 
 
 @everywhere

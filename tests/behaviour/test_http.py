@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import httpx
     from idefics2_service.backend import BackendEvent
-    from idefics2_service.requests import ResolvedRequest
+    from idefics2_service.requests import ResolvedRequest, ValidRequest
 
 PATIENCE_SECONDS = 30
 POSTS = [RUN, f"{RUN}/stream", QUEUE]
@@ -190,26 +190,17 @@ async def test_what_is_wrong_beside_the_body_is_refused_by_its_place(
 
 
 async def test_numbers_may_come_as_text_and_unknown_fields_are_left_alone(
-    web: Web, monkeypatch: pytest.MonkeyPatch
+    alone: Web, asked: list[ValidRequest]
 ) -> None:
-    seen: list[ResolvedRequest] = []
-    backend = web.service.app._backend
-    generate = backend.generate
-
-    def listen(request: ResolvedRequest) -> Any:
-        seen.append(request)
-        return generate(request)
-
-    monkeypatch.setattr(backend, "generate", listen)
-    web.service.expect(*[red_circle_answer()] * 2)
+    alone.service.expect(*[red_circle_answer()] * 2)
     fields = {"max_new_tokens": "12", "temperature": "0.5", "seed": "18446744073709551615", "top_k": 7.0}
-    response = await web.send(RUN, write(**fields, sync_mode=True, limit_sequences=None, x="\ud800"))
+    response = await alone.send(RUN, write(**fields, sync_mode=True, limit_sequences=None, x="\ud800"))
     assert response.json() == {"output": RED_CIRCLE}
-    asked = seen[0].request
-    assert (asked.max_new_tokens, asked.temperature, asked.seed, asked.top_k) == (12, 0.5, 2**64 - 1, 7)
+    (heard,) = asked
+    assert (heard.max_new_tokens, heard.temperature, heard.seed, heard.top_k) == (12, 0.5, 2**64 - 1, 7)
     doubled = write()[:-1] + ', "prompt": "the last one", "max_new_tokens": null}'
-    assert (await web.send(RUN, doubled)).status_code == 200
-    assert (seen[1].request.prompt, seen[1].request.max_new_tokens) == ("the last one", 512)
+    assert (await alone.send(RUN, doubled)).status_code == 200
+    assert (asked[1].prompt, asked[1].max_new_tokens) == ("the last one", 512)
 
 
 async def test_a_body_without_a_type_is_json_and_of_another_type_is_refused(web: Web) -> None:
