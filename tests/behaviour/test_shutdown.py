@@ -12,15 +12,18 @@ import pytest
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from harness import MakeSettings, describe_red_circle, read_refusal, red_circle_answer, run_harness
-from idefics2.v1 import requests_pb2, requests_pb2_grpc
+from harness import Harness, MakeSettings, describe_red_circle, read_refusal, red_circle_answer, run_harness
+from idefics2.v1 import files_pb2, files_pb2_grpc, requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
-from pictures import RED_CIRCLE
+from pictures import RED_CIRCLE, red_circle
 
 if TYPE_CHECKING:
     from typing import Any
 
 PATIENCE_SECONDS = 10
+PIECE_BYTES, CHUNK_BYTES = 2**22, 2**20
+PARTS = {"store", "blobs-writing", "blobs-reading", "hashing", "look-up"}
+"""With threads of their own."""
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -45,14 +48,44 @@ async def test_while_balancers_hear_that_it_goes_a_replica_answers_as_ever(
             await stopping
 
 
+def find_threads() -> set[threading.Thread]:
+    """Find all but those of the loop's own pool and of grpc, which the next replica here takes over."""
+    return {
+        thread
+        for thread in threading.enumerate()
+        if not thread.name.startswith("asyncio_") and "_poll_wrapper" not in thread.name
+    }
+
+
+def name_parts(threads: set[threading.Thread]) -> set[str]:
+    """Name the parts of a replica that threads belong to."""
+    return {thread.name.partition("_")[0] for thread in threads}
+
+
+async def begin_upload(service: Harness) -> Any:
+    """Upload the first piece of a file, and leave the call open."""
+    stub: Any = files_pb2_grpc.FileServiceStub(service.channel)
+    call = stub.Upload(metadata=service.metadata)
+    start = files_pb2.UploadStart(size_bytes=2 * PIECE_BYTES)
+    await call.write(files_pb2.UploadRequest(start=start))
+    for _ in range(PIECE_BYTES // CHUNK_BYTES):
+        await call.write(files_pb2.UploadRequest(chunk=red_circle().ljust(CHUNK_BYTES)))
+    return call
+
+
 async def test_a_replica_that_has_ended_leaves_no_thread(make_settings: MakeSettings, script: Script) -> None:
-    before = set(threading.enumerate())
-    async with run_harness(App(make_settings(), FakeBackend(script)), script, is_real=False):
-        threads = [thread for thread in set(threading.enumerate()) - before if "blobs" in thread.name]
-    assert threads
-    for thread in threads:
+    before = find_threads()
+    async with run_harness(App(make_settings(), FakeBackend(script)), script, is_real=False) as harness:
+        with pytest.raises(grpc.aio.AioRpcError, match="not public"):
+            await harness.generate(describe_red_circle(images=[{"url": "http://localhost/"}]))
+        call = await begin_upload(harness)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while name_parts(find_threads() - before) != PARTS:  # noqa: ASYNC110  # nothing tells of a thread
+                await asyncio.sleep(0)
+    for thread in find_threads() - before:
         await asyncio.to_thread(thread.join, PATIENCE_SECONDS)
         assert not thread.is_alive()
+    assert call.done()
 
 
 async def test_a_watch_that_the_drain_does_not_wait_for_is_told_to_go_on_elsewhere(
