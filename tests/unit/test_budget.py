@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 import pytest
 from idefics2_service.budget import SMALL_BYTES, Budget
 from idefics2_service.errors import MemoryFull
+from turns import let_others_run
 
 MEGABYTE = 1_000_000
 
@@ -43,14 +44,6 @@ class Clock:
     def __call__(self) -> float:
         """Tell the time."""
         return self.seconds
-
-
-async def let_others_run() -> None:
-    """Return when all that is ready now has had its turn."""
-    for _ in range(3):
-        passed = asyncio.Event()
-        asyncio.get_running_loop().call_soon(passed.set)
-        await passed.wait()
 
 
 async def line_up(budget: Budget, *wanted: tuple[str, int]) -> list[Reader]:

@@ -9,6 +9,7 @@ import pytest
 from idefics2_service.errors import InternalError
 from idefics2_service.events import Failed, Feed, Finished, LogLine, QueuePosition, StageEntered, TextDelta
 from idefics2_service.requests import FinishReason, GenerateOutput, Stage, Usage
+from turns import let_others_run
 
 if TYPE_CHECKING:
     from idefics2_service.events import Event, Happening
@@ -35,13 +36,6 @@ def fill(feed: Feed, *happenings: Happening) -> None:
 async def read(feed: Feed) -> list[Event]:
     """Read to the end."""
     return [event async for event in feed.read()]
-
-
-async def let_others_run() -> None:
-    """Return when all that is ready now has had its turn."""
-    passed = asyncio.Event()
-    asyncio.get_running_loop().call_soon(passed.set)
-    await passed.wait()
 
 
 @each_end

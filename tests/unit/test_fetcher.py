@@ -27,6 +27,7 @@ from idefics2_service.fetcher import (
     look_up,
 )
 from idefics2_service.settings import FetchSettings, Settings
+from turns import let_others_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -36,13 +37,6 @@ if TYPE_CHECKING:
 
 HOST, INSIDE = "127.0.0.1", "127.0.0.2"
 KEY = "anna"
-
-
-async def let_others_run() -> None:
-    """Return when all that is ready now has had its turn."""
-    passed = asyncio.Event()
-    asyncio.get_running_loop().call_soon(passed.set)
-    await passed.wait()
 
 
 class Host:

@@ -40,6 +40,7 @@ from idefics2_service.requests import (
 )
 from idefics2_service.settings import LimitSettings
 from pictures import MAX_CONTEXT_TOKENS, NUM_IMAGE_TOKENS, NUM_PROMPT_TOKENS, red_circle
+from turns import let_others_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -128,13 +129,6 @@ async def watch_until(events: AsyncIterator[Event], kind: type[Happening]) -> Ha
         if isinstance(event.happening, kind):
             return event.happening
     raise AssertionError(kind)
-
-
-async def let_others_run() -> None:
-    """Return when all that is ready now has had its turn."""
-    passed = asyncio.Event()
-    asyncio.get_running_loop().call_soon(passed.set)
-    await passed.wait()
 
 
 async def read_end(events: AsyncIterator[Event]) -> Happening:

@@ -28,6 +28,7 @@ from idefics2_service.requests import Deadlines, GenerateInput, ImageSource, Req
 from idefics2_service.settings import LimitSettings
 from idefics2_service.validation import validate
 from pictures import red_circle
+from turns import let_others_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -134,14 +135,6 @@ class Way:
 async def way() -> Way:
     """One turn, and 3 MB."""
     return Way()
-
-
-async def let_others_run() -> None:
-    """Return when all that is ready now has had its turn."""
-    for _ in range(5):
-        passed = asyncio.Event()
-        asyncio.get_running_loop().call_soon(passed.set)
-        await passed.wait()
 
 
 async def error_of(task: asyncio.Task[Any]) -> ServiceError:

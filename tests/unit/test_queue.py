@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 from idefics2_service.errors import QueueFull
 from idefics2_service.queue import Turns
+from turns import let_others_run
 
 
 class Caller:
@@ -38,13 +39,6 @@ class Caller:
         self.task.cancel()
         with suppress(asyncio.CancelledError):
             await self.task
-
-
-async def let_others_run() -> None:
-    """Return when all that is ready now has had its turn."""
-    passed = asyncio.Event()
-    asyncio.get_running_loop().call_soon(passed.set)
-    await passed.wait()
 
 
 async def line_up(turns: Turns, number: int) -> list[Caller]:
