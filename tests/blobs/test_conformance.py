@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING
 import pytest
 from idefics2_service.errors import FileStoreUnavailable
 from idefics2_service.settings import FileSettings
+from idefics2_service.uploads import pieces
 from idefics2_service.uploads.library import Library
-from idefics2_service.uploads.pieces import PIECE_BYTES
+from idefics2_service.uploads.pieces import PIECE_BYTES, Intake
 from idefics2_service.uploads.quotas import FileQuotas
 from idefics2_service.uploads.records import UploadStart
 from idefics2_service.uploads.uploads import Uploads
 from pictures import draw_red_circle, encode
+from turns import let_others_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from idefics2_service.blobs.interface import BlobStore
+    from idefics2_service.blobs.interface import BlobStore, Data
 
+PATIENCE_SECONDS = 20
+NUM_PIECES = 6
 NAME = "anna/files/3f/3f09/0"
 CLOCK_SKEW_SECONDS = 5
 
@@ -157,6 +161,39 @@ async def test_many_put_and_delete_in_one_folder_at_the_same_time(blobs: BlobSto
 
     await asyncio.gather(*(put_and_delete(number) for number in range(8)))
     assert await blobs.list_blobs("anna") == []
+
+
+async def test_so_many_pieces_of_an_upload_are_written_at_a_time_and_no_more(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_next, are_many, may_end = blobs.put_next, asyncio.Event(), asyncio.Event()
+    num_writing = most_writing = 0
+
+    async def watch(name: str, *data: Data, after: asyncio.Future[None] | None) -> None:
+        nonlocal num_writing, most_writing
+        num_writing += 1
+        most_writing = max(most_writing, num_writing)
+        if num_writing == blobs.max_writing:
+            are_many.set()
+        await may_end.wait()
+        await put_next(name, *data, after=after)
+        num_writing -= 1
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(NUM_PIECES):
+            yield b"piece"
+
+    monkeypatch.setattr(blobs, "put_next", watch)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", len(b"piece"))
+    intake = Intake(blobs, "anna/files/3f/3f09/{:08d}".format, hashlib.sha256())
+    taking = asyncio.create_task(intake.take(chunks()))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await are_many.wait()
+    await let_others_run()
+    may_end.set()
+    await taking
+    assert most_writing == blobs.max_writing
+    assert len(await blobs.list_blobs("anna")) == NUM_PIECES
 
 
 async def test_a_file_is_uploaded_found_and_forgotten(blobs: BlobStore) -> None:
