@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from idefics2_service.events import Happening
     from idefics2_service.requests import GenerateOutput, ImageFile, ResolvedRequest
 
+A_LITTLE = 0.02
+"""Seconds by which something is late."""
 NO_DEADLINES = Deadlines()
 LIMITS = LimitSettings(max_image_bytes=1_000_000)
 PICTURE = red_circle() + bytes(100_000)
@@ -45,8 +47,8 @@ DATA_URI = ImageSource("image_url", url="data:;base64," + base64.b64encode(PICTU
 ELSEWHERE = ImageSource("image_url", url="https://example.org/cat.png")
 
 
-def soon(seconds: float = 0.02) -> float:
-    """Return a time on the event loop's clock."""
+def soon(seconds: float = 0.5) -> float:
+    """Return a time on the event loop's clock, on a busy machine later than what has to come before it."""
     return asyncio.get_running_loop().time() + seconds
 
 
@@ -169,8 +171,9 @@ async def test_a_deadline_that_passes_while_an_image_is_fetched_ends_the_fetchin
 async def test_what_is_ready_only_after_its_deadline_never_reaches_the_model_though_a_turn_is_free(
     way: Way, field_name: str, kind: type[ServiceError]
 ) -> None:
-    way.files.busy_until = soon(0.1)
-    deadlines = replace(NO_DEADLINES, **{field_name: soon()})
+    end = soon()
+    way.files.busy_until = end + A_LITTLE
+    deadlines = replace(NO_DEADLINES, **{field_name: end})
     assert type(await error_of(way.begin(deadlines=deadlines))) is kind
     assert (way.files.num_asked, way.backend.num_asked) == (1, 0)
     way.check_idle()
@@ -181,8 +184,10 @@ async def test_a_deadline_that_passes_in_the_line_leaves_the_line(
     way: Way, field_name: str, kind: type[ServiceError]
 ) -> None:
     holder = await way.begin_endless()
-    deadlines = replace(NO_DEADLINES, **{field_name: soon()})
-    assert type(await error_of(way.begin(deadlines=deadlines))) is kind
+    waiting = way.begin(deadlines=replace(NO_DEADLINES, **{field_name: soon()}))
+    await let_others_run()
+    assert way.turns.num_waiting == 1
+    assert type(await error_of(waiting)) is kind
     assert way.turns.num_waiting == 0
     await cancel(holder)
     assert way.backend.num_asked == 1
@@ -194,7 +199,7 @@ async def test_a_turn_that_comes_after_the_deadline_goes_on_to_the_next(
     way: Way, field_name: str, kind: type[ServiceError]
 ) -> None:
     holder = await way.begin_endless()
-    end = soon(0.1)
+    end = soon()
     late, patient = way.begin(deadlines=replace(NO_DEADLINES, **{field_name: end})), way.begin()
     await let_others_run()
     assert way.turns.num_waiting == 2
@@ -209,8 +214,9 @@ async def test_a_turn_that_comes_after_the_deadline_goes_on_to_the_next(
 
 async def test_an_answer_that_is_complete_only_after_its_deadline_is_not_told(way: Way) -> None:
     way.script.add(Answer(("A",)))
-    way.backend.busy_until = soon(0.1)
-    assert type(await error_of(way.begin(deadlines=Deadlines(end=soon())))) is RequestDeadlineExceeded
+    end = soon()
+    way.backend.busy_until = end + A_LITTLE
+    assert type(await error_of(way.begin(deadlines=Deadlines(end=end)))) is RequestDeadlineExceeded
     way.check_idle()
 
 
@@ -223,8 +229,9 @@ async def test_a_deadline_in_mid_answer_tells_the_model_to_stop(way: Way) -> Non
 
 async def test_what_was_begun_in_time_is_not_ended_by_its_start_timeout(way: Way) -> None:
     way.script.add(Answer(("A",)))
-    way.backend.busy_until = soon(0.1)
-    assert (await way.begin(deadlines=Deadlines(start=soon()))).output == "A"
+    start = soon()
+    way.backend.busy_until = start + A_LITTLE
+    assert (await way.begin(deadlines=Deadlines(start=start))).output == "A"
 
 
 async def test_what_takes_longer_than_any_request_may_is_ended_and_the_model_is_told_to_stop(
