@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from harness import red_circle_answer
 from page.conftest import open_tab
 from pictures import RED_CIRCLE
 from playwright.async_api import expect
+from ports import free_port
 from processes import PATIENCE_SECONDS, running_service
 
 if TYPE_CHECKING:
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from processes import Service
 
 KEY = "test.0123456789abcdef0123456789abcdef"
-
-
-def find_port() -> int:
-    """Find a port that is free."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -50,7 +43,7 @@ def start(folder: Path, name: str, triton_url: str, port: int) -> Iterator[Servi
 async def test_an_answer_goes_on_after_the_service_was_killed_and_started_again(
     browser: Browser, tmp_path: Path, picture: Path
 ) -> None:
-    script, port = Script(), find_port()
+    script, port = Script(), free_port()
     script.add(Answer(("A", " red"), holds=True), red_circle_answer())
     context = await browser.new_context()
     visitor = await open_tab(context, f"http://127.0.0.1:{port}/")
