@@ -47,6 +47,11 @@ COMMAND = "make bench-files"
 HERE = Path(__file__).parent
 NUM_RUNS = 7
 MIB = 2**20
+NUM_BYTES = NUM_CHUNKS * len(CHUNK)
+PIECE = bytes(PIECE_BYTES)
+SIZES = [min(PIECE_BYTES, NUM_BYTES - begin) for begin in range(0, NUM_BYTES, PIECE_BYTES)]
+"""Of the pieces of a file; the last one is smaller."""
+NAMES = [f"bench/{number}" for number in range(len(SIZES))]
 MAX_SECONDS = 500.0
 VOLUME_MB = 1_000
 """The object store gives no room back while it is measured."""
@@ -71,7 +76,7 @@ class Rates:
         """Time what moves a file's bytes."""
         started = time.perf_counter()
         answer = await work
-        self._samples[name].append(NUM_CHUNKS * len(CHUNK) / MIB / (time.perf_counter() - started))
+        self._samples[name].append(NUM_BYTES / MIB / (time.perf_counter() - started))
         return answer
 
     def note_memory(self, name: str, growth: Growth) -> None:
@@ -133,7 +138,9 @@ async def measure() -> Rates:
         with tempfile.TemporaryDirectory(prefix="idefics2-bench-") as folder:
             async with run_server({"IDEFICS2_DATA_FOLDER": folder}) as server:
                 for _ in range(NUM_RUNS):
-                    await rates.time(DISK, asyncio.to_thread(write_to_disk, Path(folder) / "bytes"))
+                    path = Path(folder) / "bytes"
+                    await rates.time(DISK, asyncio.to_thread(write_to_disk, path))
+                    await asyncio.to_thread(path.unlink)
                     with Growth(bare.process) as growth:
                         await rates.time(f"{BARE}, up", bare.drop())
                     rates.note_memory(BARE, growth)
@@ -145,9 +152,11 @@ async def measure() -> Rates:
                 blobs = S3Blobs(url)
                 variables = {**place, "IDEFICS2_DATA_FOLDER": folder, "IDEFICS2_BLOB_URL": url}
                 await put_all(blobs)
+                await blobs.delete(*NAMES)
                 async with run_server(variables) as server:
                     for _ in range(NUM_RUNS):
                         await rates.time(STORE, put_all(blobs))
+                        await blobs.delete(*NAMES)
                         await move(rates, S3, server)
     return rates
 
@@ -213,21 +222,16 @@ def write_messages(num_chunks: int = NUM_CHUNKS) -> list[bytes]:
 
 def write_to_disk(path: Path) -> None:
     """Write as many bytes, each piece safe before the next."""
-    piece = bytes(PIECE_BYTES)
     with path.open("wb", buffering=0) as file:
-        for _ in range(NUM_CHUNKS * len(CHUNK) // PIECE_BYTES):
-            file.write(piece)
+        for size in SIZES:
+            file.write(PIECE[:size])
             os.fsync(file.fileno())
-    path.unlink()
 
 
 async def put_all(blobs: S3Blobs) -> None:
     """Put as many bytes, one piece after the other."""
-    piece = bytes(PIECE_BYTES)
-    names = [f"bench/{number}" for number in range(NUM_CHUNKS * len(CHUNK) // PIECE_BYTES)]
-    for name in names:
-        await blobs.put(name, piece)
-    await blobs.delete(*names)
+    for name, size in zip(NAMES, SIZES, strict=True):
+        await blobs.put(name, PIECE[:size])
 
 
 def make_rows(rates: Rates) -> list[Row]:
