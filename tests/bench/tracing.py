@@ -89,6 +89,7 @@ async def measure() -> tuple[Side, Side, int]:
         load = ask_alike(draw_pictures(NUM_STREAMS), NUM_TOKENS)
         for run in range(2 * NUM_RUNS + 2):
             await measure_load((plain, traced)[run % 2], load, run, is_kept=run >= 2)  # one each
+        await asyncio.to_thread(traced.started.service.stop)  # at its end it sends what it has left
         return plain, traced, sum(sizes)
 
 
