@@ -105,7 +105,7 @@ def make_flood_rows(flood: Flood) -> list[Row]:
         make_row(f"{name}: answered", answered, "calls"),
         make_row(f"{name}: refused", refused, "calls"),
         make_row(f"{name}: neither, or refused without details", others, "calls", goal=Goal(below=1)),
-        make_row(f"{name}: deepest line", flood.deepest, "requests", goal=Goal(below=MAX_WAITING + 1)),
+        make_row(f"{name}: deepest line", flood.deepest, "requests", goal=Goal(below=MAX_WAITING // 2 + 1)),
         make_row(f"{name}: refusal, p50", percentile(refusals, 50), "ms"),
         make_row(f"{name}: refusal, p99", percentile(refusals, 99), "ms", goal=Goal(below=20)),
         make_row(f"{name}: memory on top", flood.memory_bytes / MB, "MB", goal=Goal(below=50)),
