@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_LARGE_BYTES = 64 * 2**20
 _GOOD_AGAIN = (0, 1)
 """What e2fsck ends with: nothing was wrong, or all of it was mended."""
 
@@ -31,9 +32,9 @@ def small_disk(place: Path, num_bytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def enlarge(place: Path, num_bytes: int) -> None:
-    """Make a disk larger, with all that is on it."""
-    assert _mount(place, "remount", f"size={num_bytes}")
+def enlarge(place: Path) -> None:
+    """Give a small disk room for whatever tests write, with all that is on it."""
+    assert _mount(place, "remount", f"size={_LARGE_BYTES}")
 
 
 @contextmanager

@@ -20,12 +20,9 @@ def draw_pictures(number: int, size: tuple[int, int] = (640, 480)) -> list[bytes
     return [_draw(n, size) for n in range(number)]
 
 
-def ask_alike(pictures: list[bytes], num_tokens: int, penalty: float = 1.2) -> list[Request]:
+def ask_alike(pictures: list[bytes], num_tokens: int) -> list[Request]:
     """Ask the same of each picture; every answer has so many tokens."""
-    return [
-        Request(f"{n}", DESCRIBE, (picture,), _force(num_tokens, penalty))
-        for n, picture in enumerate(pictures)
-    ]
+    return [Request(f"{n}", DESCRIBE, (picture,), _force(num_tokens)) for n, picture in enumerate(pictures)]
 
 
 def ask_mixed(pictures: list[bytes]) -> list[Request]:
@@ -43,9 +40,9 @@ def ask_mixed(pictures: list[bytes]) -> list[Request]:
     ]
 
 
-def _force(num_tokens: int, penalty: float = 1.2) -> SamplingParams:
+def _force(num_tokens: int) -> SamplingParams:
     return SamplingParams(
-        max_new_tokens=num_tokens, min_new_tokens=num_tokens, temperature=0, repetition_penalty=penalty
+        max_new_tokens=num_tokens, min_new_tokens=num_tokens, temperature=0, repetition_penalty=1.2
     )
 
 

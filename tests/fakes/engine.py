@@ -202,7 +202,7 @@ def call_from_threads(call: Callable[[list[str]], None], names: list[str], numbe
         caller.join()
 
 
-def flush(loop: EngineLoop, told: Told, name: str = "flush") -> None:
+def flush(loop: EngineLoop, told: Told) -> None:
     """Return when the engine's thread has done all that was asked for so far."""
-    loop.ping(name)
-    assert told.wait_for_last(name) == [Alive()]
+    loop.ping("flush")
+    assert told.wait_for_last("flush") == [Alive()]

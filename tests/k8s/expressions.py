@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import promql_parser
@@ -29,15 +28,6 @@ def find_faults(text: str, known: Mapping[str, frozenset[str]]) -> Iterator[str]
         else:
             unknown = labels - known[name] - TARGET_LABELS
             yield from (f"the metric {name} has no label {label}" for label in sorted(unknown))
-
-
-def find_metrics(text: str) -> set[str]:
-    """Return the names of all metrics in an expression that can be parsed."""
-    return {name for name, _ in _find_selectors(promql_parser.parse(_without_variables(text)))}
-
-
-def _without_variables(text: str) -> str:
-    return re.sub(r"\$__\w+", "5m", text)
 
 
 def _find_selectors(expression: Any) -> Iterator[tuple[str, frozenset[str]]]:

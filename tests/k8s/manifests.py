@@ -44,11 +44,6 @@ class Pod:
         return [*self.spec.get("initContainers", ()), *self.spec["containers"]]
 
     @property
-    def lasting(self) -> list[Manifest]:
-        """Those that run as long as the pod: sidecars are init containers, too."""
-        return [c for c in self.containers if c in self.spec["containers"] or c.get("restartPolicy")]
-
-    @property
     def ports(self) -> dict[str, int]:
         """The numbers of all ports, by name."""
         return {p["name"]: p["containerPort"] for c in self.containers for p in c.get("ports", ())}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from k8s.conftest import Copy
 
-BASE, PARTS = "base", "base/components"
+PARTS = "base/components"
 PRODUCTION = "overlays/production/kustomization.yaml"
 
 OUR_RULES = [

@@ -82,11 +82,11 @@ async def reap_until(
     raise AssertionError
 
 
-async def history(store: RequestStore, name: RequestName = ONE) -> list[Happening]:
-    """Return all that happened to a request; its events are numbered from 1 without gaps."""
-    events = await store.events(name, 0, 1_000)
+async def history(store: RequestStore) -> list[Happening]:
+    """Return all that happened to the one request; its events are numbered from 1 without gaps."""
+    events = await store.events(ONE, 0, 1_000)
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-    assert (await store.get(name)).last_sequence == len(events)
+    assert (await store.get(ONE)).last_sequence == len(events)
     return [event.happening for event in events]
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 20
 ANSWERED, WATCHED = RequestName(KEY, "answered"), RequestName(KEY, "watched")
-SMALL_BYTES, LARGE_BYTES = 4 * 2**20, 64 * 2**20
+SMALL_BYTES = 4 * 2**20
 PROMPT = "x" * 100_000
 
 
@@ -57,7 +57,7 @@ async def test_a_full_disk_takes_nothing_more_and_loses_nothing(
         assert acknowledged
         with pytest.raises(StoreUnavailable):
             await store.submit(make_submission("one more", prompt=PROMPT))
-        enlarge(disk, LARGE_BYTES)
+        enlarge(disk)
         server.kill()  # most have ended by themselves: they may not answer what they cannot write
         server.start()
         kept = await claim_all(store)
@@ -115,7 +115,7 @@ async def test_over_a_replica_on_another_disk_reads_go_on_while_the_disk_is_full
         with pytest.raises(StoreUnavailable):
             await store.submit(make_submission("one more", prompt=PROMPT))
         assert seen.empty()
-        enlarge(disk, LARGE_BYTES)
+        enlarge(disk)
         server.start()
         assert await store.append(claimed, 2, [LogLine("y")]) is Lease.HELD
         assert await store.finish(claimed, 3, [], Finished(make_output())) is Lease.HELD
@@ -140,7 +140,7 @@ async def test_a_server_that_may_lose_what_it_acknowledged_is_read_while_its_dis
         acknowledged = await submit_until_refused(store)
         page = await store.list_page(KEY, None, 1_000, None)
         assert {f"{KEY}/{record.name.request_id}" for record in page.records} == set(acknowledged)
-        enlarge(disk, LARGE_BYTES)
+        enlarge(disk)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 with suppress(StoreUnavailable):

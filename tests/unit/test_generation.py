@@ -411,7 +411,7 @@ async def test_stopping_tells_who_was_cut_short_to_ask_another_replica(core: Cor
             pass
         await watch_until(waiting, QueuePosition)
         await core.generation.stop(0)
-        core.check_idle()  # fails by the bug in Turns
-        check_failed(await read_end(running), ServiceStopping)  # is RequestCancelled
+        core.check_idle()
+        check_failed(await read_end(running), ServiceStopping)
         check_failed(await read_end(waiting), ServiceStopping)
     assert await core.num_ended() == {"SERVICE_STOPPING": 2}

@@ -52,9 +52,9 @@ class Rules:
     down: Policy
 
 
-def read_rules(path: Path = MANIFEST, **changed: Any) -> Rules:
+def read_rules(**changed: Any) -> Rules:
     """Read them from the manifest; `changed` fields are as given."""
-    spec = yaml.safe_load(path.read_text())["spec"]
+    spec = yaml.safe_load(MANIFEST.read_text())["spec"]
     behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     thresholds = {trigger["name"]: float(trigger["metadata"]["threshold"]) for trigger in spec["triggers"]}
     read = {

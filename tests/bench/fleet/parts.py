@@ -97,8 +97,3 @@ def find_largest_cell(cell: Cell, mix: Mix, capacities: Capacities) -> int:
     """Return how many GPUs may share a store, by what those of one cell use."""
     shared = max(part.use for part in find_parts(cell, mix, capacities) if part.is_shared)
     return max(1, int(cell.num_gpus * MOST / shared))
-
-
-def find_first_to_break(cell: Cell, mix: Mix, capacities: Capacities) -> Part:
-    """Return what of a cell is used most."""
-    return find_parts(cell, mix, capacities)[0]
