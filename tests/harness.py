@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import httpx
+import pytest
 from engine_figures import EngineFigures
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
@@ -30,9 +31,7 @@ from idefics2_service.uploads.library import Library
 from pictures import DESCRIBE, RED_CIRCLE_PIECES, red_circle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import pytest
+    from collections.abc import AsyncIterator, Awaitable
 
 
 Request = generation_pb2.GenerateRequest
@@ -202,6 +201,16 @@ class Refusal:
     retry_seconds: float | None
     fields: tuple[str, ...] = ()
     """All that are wrong."""
+
+
+async def refuse(call: Awaitable[Any]) -> Refusal:
+    """Make a gRPC call that must fail, and return how it does."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+    refusal = read_refusal(caught.value)
+    assert refusal.num_error_infos == 1
+    return refusal
 
 
 def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:

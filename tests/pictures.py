@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 from PIL import Image, ImageDraw
 
@@ -14,6 +16,7 @@ NUM_PROMPT_TOKENS, NUM_IMAGE_TOKENS, NUM_PATCHES = 49, 38, 48
 NUM_SPLIT_IMAGE_TOKENS = 5 * 36 + 6
 """Five pieces, and the boundaries around them."""
 MAX_CONTEXT_TOKENS = 2048
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 RED_CIRCLE_PIECES = ("A", " red", " circle", " on", " a", " white", " background", ".")
 
 
@@ -37,3 +40,15 @@ def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 def red_circle() -> bytes:
     """Make the PNG file of a red circle."""
     return encode(draw_red_circle())
+
+
+def make_empty_png(width: int, height: int) -> bytes:
+    """Make a PNG that promises `width` x `height` pixels and holds none."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"".join((PNG_MAGIC, png_chunk(b"IHDR", header), png_chunk(b"IDAT", b""), png_chunk(b"IEND", b"")))
+
+
+def png_chunk(kind: bytes, data: bytes, length: int | None = None) -> bytes:
+    """Make a chunk of a PNG, which may say another length than it has."""
+    size = struct.pack(">I", len(data) if length is None else length)
+    return size + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -6,6 +6,7 @@ Triton answers only where the model matters: `everywhere`.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from fakes.backend import FakeBackend
 from fakes.script import Script
 from harness import Harness, MakeSettings, run_harness, run_on_fake_backend, run_on_fake_triton
 from idefics2_service.app import App
+from idefics2_service.events import TextDelta
 from store.servers import BINARIES, Server
 
 if TYPE_CHECKING:
@@ -97,6 +99,21 @@ def asked(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> list[ValidRe
 
     monkeypatch.setattr(backend, "generate", listen)
     return asked
+
+
+@pytest.fixture
+def pieces(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
+    """What each answer waits for after each piece of its text."""
+    pieces, generate = asyncio.Semaphore(0), backend.generate
+
+    async def pause(request: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
+        async for event in generate(request):
+            yield event
+            if isinstance(event, TextDelta):
+                await pieces.acquire()
+
+    monkeypatch.setattr(backend, "generate", pause)
+    return pieces
 
 
 @pytest.fixture(params=FACES)

@@ -22,11 +22,11 @@ from fakes.script import Answer, Script
 from harness import (
     Harness,
     MakeSettings,
-    Refusal,
     Request,
     describe_red_circle,
     read_refusal,
     red_circle_answer,
+    refuse,
     run_harness,
     talk_without_end,
 )
@@ -45,6 +45,7 @@ from idefics2_service.requests import GenerateInput, ValidRequest
 from idefics2_service.rpc import server, streams
 from idefics2_service.settings import HttpSettings
 from pictures import RED_CIRCLE, red_circle
+from streams import read_to_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
@@ -142,14 +143,6 @@ async def patience() -> AsyncIterator[None]:
         while True:
             yield
             await asyncio.sleep(0.002)
-
-
-async def refusal_of(call: Awaitable[Any]) -> Refusal:
-    """Return the error of a call that must fail."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call
-    return read_refusal(caught.value)
 
 
 async def outcome_of(call: Awaitable[str]) -> str:
@@ -293,7 +286,7 @@ async def test_no_number_of_open_calls_keeps_a_key_from_cancelling(
         await requests.Submit(submission, metadata=hall.anna)
         running = hall.service.stream(talk_without_end(), metadata=hall.bert)
         await running.read()
-        refusal = await refusal_of(requests.Submit(submission, metadata=hall.anna))
+        refusal = await refuse(requests.Submit(submission, metadata=hall.anna))
         assert (refusal.reason, refusal.metadata) == ("CALLS_FULL", {"bound": "1", "value": "1"})
         cancel = requests_pb2.CancelRequestRequest(request_id="one")
         await requests.CancelRequest(cancel, metadata=hall.anna)
@@ -429,11 +422,11 @@ async def test_who_has_no_key_is_refused_before_a_message_is_read(
         path = f"/idefics2.v1.GenerationService/{method}"
         channel: Any = hall.service.channel
         silent = channel.stream_stream(path)()
-        assert (await refusal_of(silent.read())).reason == "API_KEY_MISSING"
+        assert (await refuse(silent.read())).reason == "API_KEY_MISSING"
         large = Request(prompt="x" * 20_000_000)
         stub = getattr(hall.service.stub, method)
         call = stub(large) if method == "Generate" else stub(large).read()
-        assert (await refusal_of(call)).reason == "API_KEY_MISSING"
+        assert (await refuse(call)).reason == "API_KEY_MISSING"
 
 
 @pytest.mark.parametrize("is_sending", [True, False])
@@ -447,7 +440,7 @@ async def test_a_call_without_a_message_is_malformed(
         if is_sending:
             await call.write(b"\xff")
         await call.done_writing()
-        assert (await refusal_of(call)).reason == "REQUEST_MALFORMED"
+        assert (await refuse(call)).reason == "REQUEST_MALFORMED"
 
 
 @pytest.mark.parametrize("method", ["Generate", "GenerateStream"])
@@ -457,7 +450,7 @@ async def test_a_caller_of_whom_no_message_comes_is_given_up(
     async with open_hall(make_settings, tmp_path, grpc__message_timeout_seconds=STALL_SECONDS) as hall:
         channel: Any = hall.service.channel
         silent = channel.stream_stream(f"/idefics2.v1.GenerationService/{method}")(metadata=hall.anna)
-        refusal = await refusal_of(silent.read())
+        refusal = await refuse(silent.read())
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "SENDER_STALLED")
         await hall.wait_for_metric("idefics2_open_calls", 0)
 
@@ -470,7 +463,7 @@ async def test_who_stops_in_the_middle_of_an_upload_is_given_up_and_holds_nothin
         call = files.Upload(metadata=hall.anna)
         await call.write(files_pb2.UploadRequest(start=files_pb2.UploadStart(size_bytes=10_000)))
         await call.write(files_pb2.UploadRequest(chunk=red_circle()[:100]))
-        assert (await refusal_of(call)).reason == "SENDER_STALLED"
+        assert (await refuse(call)).reason == "SENDER_STALLED"
         await hall.wait_for_metric("idefics2_open_calls", 0)
         assert hall.metric("idefics2_held_bytes") == 0
 
@@ -494,7 +487,7 @@ async def test_a_message_that_is_slow_to_come_counts_as_the_largest(
         await hall.wait_for_metric("idefics2_held_bytes", largest)
         path = "/idefics2.v1.GenerationService/Generate"
         other: Any = hall.service.channel
-        assert (await refusal_of(other.stream_unary(path)(metadata=hall.anna))).reason == "MEMORY_FULL"
+        assert (await refuse(other.stream_unary(path)(metadata=hall.anna))).reason == "MEMORY_FULL"
         hall.service.script.add(red_circle_answer())
         hall.backend.gate.set()
         assert await hall.ask(hall.bert) == RED_CIRCLE
@@ -522,12 +515,6 @@ async def test_a_caller_who_vanishes_without_a_word_is_given_up(
             await read_to_end(watching)
         requests: Any = requests_pb2_grpc.RequestServiceStub(hall.service.channel)
         await requests.CancelRequest(requests_pb2.CancelRequestRequest(request_id="one"), metadata=hall.anna)
-
-
-async def read_to_end(call: Any) -> None:
-    """Read a stream until it ends or fails."""
-    while await call.read():
-        pass
 
 
 async def submit(hall: Hall, channel: grpc.aio.Channel) -> Any:
@@ -584,7 +571,7 @@ async def test_a_stream_that_is_not_read_is_ended_while_others_are_answered(
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await hall.service.script.cancelled.wait()
             await hall.wait_for_metric("idefics2_num_requests_running", 0)
-        refusal = await refusal_of(read_to_end(call))
+        refusal = await refuse(read_to_end(call))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "READER_STALLED")
         if method == "WatchRequest":
             assert hall.metric("idefics2_num_requests_running") == 1  # it goes on without its watcher

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import struct
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,7 +13,7 @@ from faces.places import everywhere
 from fakes.script import Answer
 from harness import describe_red_circle, read_refusal, red_circle_answer
 from idefics2.v1 import generation_pb2
-from pictures import RED_CIRCLE, draw_red_circle, encode, red_circle
+from pictures import RED_CIRCLE, draw_red_circle, encode, make_empty_png, red_circle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -35,16 +33,6 @@ def image(data: bytes) -> dict[str, Any]:
 def url(text: str) -> dict[str, Any]:
     """An image_url as the request's only image."""
     return {"image_url": text, "images": []}
-
-
-def png_header(width: int, height: int) -> bytes:
-    """Make a PNG that promises `width` x `height` pixels and holds none."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
 # What is set on top of a good request, the reason it is refused with, and the field that is named.
@@ -79,7 +67,11 @@ REFUSED_BY_THE_FRONT: dict[str, tuple[dict[str, Any], str, str]] = {
         "FILE_NOT_AN_IMAGE",
         "image_url",
     ),
-    "a PNG of 30,000 x 30,000": (image(png_header(30_000, 30_000)), "FILE_TOO_MANY_PIXELS", "images[0].data"),
+    "a PNG of 30,000 x 30,000": (
+        image(make_empty_png(30_000, 30_000)),
+        "FILE_TOO_MANY_PIXELS",
+        "images[0].data",
+    ),
     "a PNG that ends in its header": (image(red_circle()[:20]), "FILE_UNDECODABLE", "images[0].data"),
     "a WEBP cut in half": (
         image(encode(draw_red_circle(), "WEBP")[:99]),

@@ -20,10 +20,9 @@ from fakes.backend import FakeBackend
 from fakes.script import Script
 from harness import (
     Harness,
-    Refusal,
     describe_red_circle,
-    read_refusal,
     red_circle_answer,
+    refuse,
     run_harness,
     run_while_triton_starts,
 )
@@ -37,7 +36,7 @@ from idefics2_service.uploads.links import public_path
 from pictures import RED_CIRCLE, draw_red_circle, encode, red_circle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from harness import MakeSettings
     from idefics2_service.uploads.library import Library
@@ -134,15 +133,6 @@ async def patience() -> AsyncIterator[None]:
         yield
         await asyncio.sleep(0)
     raise AssertionError("waited too long")
-
-
-async def refuse(call: Awaitable[Any]) -> Refusal:
-    """Make a call that must fail, and return how it does."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    refusal = read_refusal(caught.value)
-    assert refusal.num_error_infos == 1
-    return refusal
 
 
 @pytest.fixture(autouse=True)

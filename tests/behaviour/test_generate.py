@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -28,6 +28,7 @@ from pictures import (
     encode,
     red_circle,
 )
+from streams import read_to_end, read_until
 
 if TYPE_CHECKING:
     from faces.face import Face
@@ -39,18 +40,6 @@ HOUR_SECONDS = 3600.0
 NUM_CALLERS = 8
 """All of them run in the engine at once."""
 DEADLINE_SECONDS = 4.0
-
-
-async def read_until_text(call: Any) -> None:
-    """Read a stream until something is said."""
-    while not (await call.read()).HasField("text_delta"):
-        pass
-
-
-async def read_to_end(call: Any) -> None:
-    """Read a stream until it ends or fails."""
-    while await call.read():
-        pass
 
 
 @pytest.fixture
@@ -197,7 +186,7 @@ async def test_a_deadline_ends_the_call_and_frees_its_work(service: Harness) -> 
     calls = [
         service.stream(talk_without_end(seed=seed), timeout=DEADLINE_SECONDS) for seed in range(NUM_CALLERS)
     ]
-    await asyncio.gather(*(read_until_text(call) for call in calls))
+    await asyncio.gather(*(read_until(call, "text_delta") for call in calls))
     async with service.letting_go(NUM_CALLERS):
         for call in calls:
             with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -14,7 +14,6 @@ from faces.web import BODY, QUEUE, RUN, Web
 from fakes.script import Answer
 from harness import Harness, MakeSettings, red_circle_answer, run_harness
 from idefics2_service.app import App
-from idefics2_service.events import TextDelta
 from idefics2_service.keys.changes import create, revoke, rotate
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.keys.records import Face, Limits
@@ -281,21 +280,6 @@ async def test_an_answer_to_a_key_that_was_revoked_meanwhile_is_kept_back(
     response = await anna.post(RUN)
     check_refused(response, 401, "API_KEY_REVOKED")
     assert RED_CIRCLE not in response.text
-
-
-@pytest.fixture
-def pieces(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
-    """What each answer waits for after each piece of its text."""
-    pieces, generate = asyncio.Semaphore(0), backend.generate
-
-    async def pause(request: Any) -> AsyncIterator[Any]:
-        async for event in generate(request):
-            yield event
-            if isinstance(event, TextDelta):
-                await pieces.acquire()
-
-    monkeypatch.setattr(backend, "generate", pause)
-    return pieces
 
 
 @pytest.mark.parametrize("end", ["revoked", "another secret at once"])

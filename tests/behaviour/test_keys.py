@@ -21,18 +21,19 @@ from harness import (
     describe_red_circle,
     read_refusal,
     red_circle_answer,
+    refuse,
     run_harness,
     run_while_triton_starts,
     talk_without_end,
 )
 from idefics2.v1 import files_pb2, files_pb2_grpc, requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
-from idefics2_service.events import TextDelta
 from idefics2_service.keys import ring as ring_module
 from idefics2_service.keys.changes import create, revoke, rotate
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.keys.records import Face, Limits
 from pictures import RED_CIRCLE, red_circle
+from streams import read_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -178,13 +179,6 @@ async def open_door(
         service.check_script()
 
 
-async def refusal_of(call: Awaitable[Any]) -> Refusal:
-    """Return the error of a call that must fail."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return read_refusal(caught.value)
-
-
 async def quota_of(call: Awaitable[Any]) -> tuple[str, Refusal]:
     """Return the quota that a refused call's QuotaFailure names, and the refusal."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -196,19 +190,10 @@ async def quota_of(call: Awaitable[Any]) -> tuple[str, Refusal]:
     return failure.violations[0].subject, read_refusal(caught.value)
 
 
-async def read_until_text(call: Any) -> None:
-    """Read events until one has text."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        async for event in call:
-            if event.HasField("text_delta"):
-                return
-    raise AssertionError("the stream ended without text")
-
-
 async def wait_until_running(caller: Caller, request_id: str) -> None:
     """Watch a request until it runs."""
     message = requests_pb2.WatchRequestRequest(request_id=request_id)
-    await read_until_text(caller._requests.WatchRequest(message, metadata=caller.metadata))
+    await read_until(caller._requests.WatchRequest(message, metadata=caller.metadata), "text_delta")
 
 
 async def test_keys_of_the_file_are_let_in_and_there_is_no_other(door: Door) -> None:
@@ -216,7 +201,7 @@ async def test_keys_of_the_file_are_let_in_and_there_is_no_other(door: Door) -> 
     door.service.script.add(red_circle_answer())
     assert await door.caller("anna").generate() == RED_CIRCLE
     stranger = Caller(door.service, f"anna.{'x' * 43}")
-    assert (await refusal_of(stranger.generate())).reason == "API_KEY_INVALID"
+    assert (await refuse(stranger.generate())).reason == "API_KEY_INVALID"
 
 
 async def test_the_single_key_is_let_in_beside_those_of_the_file(
@@ -245,7 +230,7 @@ async def test_open_calls_are_bounded_and_free_their_place_when_cancelled(door: 
     script.add(Answer(("x",), holds=True))
     anna = door.caller("anna", limits=Limits(max_concurrent=1))
     running = anna.stream()
-    await read_until_text(running)
+    await read_until(running, "text_delta")
     subject, refusal = await quota_of(anna.generate())
     assert (refusal.code, refusal.reason, subject) == (EXHAUSTED, "CONCURRENCY_EXCEEDED", "max_concurrent")
     assert refusal.retry_seconds == 1
@@ -260,9 +245,9 @@ async def test_open_calls_free_their_place_at_an_error(door: Door) -> None:
     anna = door.caller("anna", limits=Limits(max_concurrent=1))
     for _ in range(3):
         bad = door.service.generate(describe_red_circle(prompt=""), metadata=anna.metadata)
-        assert (await refusal_of(bad)).reason == "PROMPT_MISSING"
+        assert (await refuse(bad)).reason == "PROMPT_MISSING"
     door.service.script.add(Answer(("A",), is_lost=True), red_circle_answer())
-    assert (await refusal_of(anna.generate())).reason == "BACKEND_UNAVAILABLE"
+    assert (await refuse(anna.generate())).reason == "BACKEND_UNAVAILABLE"
     assert await anna.generate() == RED_CIRCLE
 
 
@@ -298,7 +283,7 @@ async def test_a_full_key_does_not_fill_the_queue_of_another(door: Door, backend
     await backend.set_healthy(healthy=False)
     anna, bert = (door.caller(name, limits=Limits(max_queued=1)) for name in ("anna", "bert"))
     await anna.submit("one")
-    assert (await refusal_of(anna.submit("two"))).reason == "QUEUE_QUOTA_EXCEEDED"
+    assert (await refuse(anna.submit("two"))).reason == "QUEUE_QUOTA_EXCEEDED"
     await bert.submit("one")
     for caller in (anna, bert):
         await caller.cancel("one")
@@ -307,7 +292,7 @@ async def test_a_full_key_does_not_fill_the_queue_of_another(door: Door, backend
 
 async def test_a_key_of_another_face_is_let_in_nowhere(door: Door) -> None:
     anna = door.caller("anna", faces=(Face.HTTP,))
-    refusal = await refusal_of(anna.generate())
+    refusal = await refuse(anna.generate())
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "FACE_NOT_ALLOWED")
     assert "only over http" in refusal.message
 
@@ -315,7 +300,7 @@ async def test_a_key_of_another_face_is_let_in_nowhere(door: Door) -> None:
 async def test_a_key_of_other_apps_is_told_what_it_may_be_used_for(door: Door) -> None:
     anna = door.caller("anna", apps=("me/mine", "me/other"))
     for call in (anna.generate(), anna.submit("one"), anna.list(), anna.upload(red_circle())):
-        refusal = await refusal_of(call)
+        refusal = await refuse(call)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "APP_NOT_ALLOWED")
         assert "not be used for fal-ai/idefics-2-8b, only for me/mine and me/other" in refusal.message
     door.service.script.add(red_circle_answer())
@@ -329,7 +314,7 @@ async def test_a_service_is_called_by_the_name_that_it_is_set_to(
     async with open_door(make_settings, tmp_path, backend, api__app="me/mine") as door:
         await door.caller("anna", apps=("me/mine",)).list()
         bert = door.caller("bert", apps=("fal-ai/idefics-2-8b",))
-        assert (await refusal_of(bert.list())).reason == "APP_NOT_ALLOWED"
+        assert (await refuse(bert.list())).reason == "APP_NOT_ALLOWED"
 
 
 async def test_a_key_may_store_as_much_as_its_own_limits_say(door: Door) -> None:
@@ -346,7 +331,7 @@ async def test_a_key_may_store_as_much_as_its_own_limits_say(door: Door) -> None
 
 async def test_an_expired_key_is_refused(door: Door) -> None:
     anna = door.caller("anna", expires_at=datetime.now(UTC) - timedelta(seconds=1))
-    refusal = await refusal_of(anna.generate())
+    refusal = await refuse(anna.generate())
     assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_EXPIRED")
 
 
@@ -357,9 +342,9 @@ async def test_anothers_request_is_not_found_by_any_call(door: Door) -> None:
     await anna.calls_about("one")["WatchRequest"]()
     unknown = bert.calls_about("none")
     for method, call in bert.calls_about("one").items():
-        refusal = await refusal_of(call())
+        refusal = await refuse(call())
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "REQUEST_NOT_FOUND"), method
-        never = await refusal_of(unknown[method]())
+        never = await refuse(unknown[method]())
         assert never.message.replace("none", "one") == refusal.message
     assert (await bert.list(), await anna.list()) == ([], ["one"])
     operations = await bert._operations.ListOperations(
@@ -436,7 +421,7 @@ async def test_what_is_revoked_is_refused_by_every_replica(
         assert [await caller.list() for caller in callers] == [[], []]
         revoke(first.file, "anna", datetime.now(UTC))
         for caller in callers:
-            refusal = await refusal_of(call_until_refused(caller))
+            refusal = await refuse(call_until_refused(caller))
             assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_REVOKED")
 
 
@@ -456,7 +441,7 @@ async def test_the_file_of_keys_is_followed_while_triton_starts(
     settings = make_settings(api__key=None, api__keys_file=str(tmp_path / "keys.json"))
     async with run_while_triton_starts(App(settings), monkeypatch) as service:
         revoke(file, "anna", now)
-        refusal = await refusal_of(call_until_refused(Caller(service, anna_key)))
+        refusal = await refuse(call_until_refused(Caller(service, anna_key)))
         assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_REVOKED")
         await call_until_let_in(Caller(service, create(file, "bert", now).text))
 
@@ -470,37 +455,22 @@ async def call_until_let_in(caller: Caller) -> None:
                 return
 
 
-@pytest.fixture
-def pieces(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
-    """What each answer waits for after each piece of its text."""
-    pieces, generate = asyncio.Semaphore(0), backend.generate
-
-    async def pause(request: Any) -> AsyncIterator[Any]:
-        async for event in generate(request):
-            yield event
-            if isinstance(event, TextDelta):
-                await pieces.acquire()
-
-    monkeypatch.setattr(backend, "generate", pause)
-    return pieces
-
-
 async def test_a_key_that_is_revoked_in_mid_flight_hears_no_more(
     door: Door, pieces: asyncio.Semaphore
 ) -> None:
     door.service.script.add(Answer(("first", "second")))
     running = door.caller("anna").stream()
-    await read_until_text(running)
+    await read_until(running, "text_delta")
     revoke(door.file, "anna", datetime.now(UTC))
     door.look()
     pieces.release()
-    refusal = await refusal_of(read_no_text(running))
+    refusal = await refuse(read_no_text(running))
     assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_REVOKED")
 
 
 async def read_no_text(call: Any) -> None:
     """Read events to the end; none may have text."""
-    async for event in call:
+    while event := await call.read():
         assert not event.HasField("text_delta"), event
 
 
@@ -509,11 +479,11 @@ async def test_who_showed_a_secret_that_was_ended_at_once_hears_no_more(
 ) -> None:
     door.service.script.add(Answer(("first", "second")))
     running = door.caller("anna").stream()
-    await read_until_text(running)
+    await read_until(running, "text_delta")
     rotate(door.file, "anna", at_once=True)
     door.look()
     pieces.release()
-    refusal = await refusal_of(read_no_text(running))
+    refusal = await refuse(read_no_text(running))
     assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_INVALID")
 
 
@@ -522,15 +492,15 @@ async def test_who_showed_the_older_secret_hears_on_as_long_as_it_is_good(
 ) -> None:
     door.service.script.add(Answer(("first", "second", "third")))
     running = door.caller("anna").stream()
-    await read_until_text(running)
+    await read_until(running, "text_delta")
     rotate(door.file, "anna")
     door.look()
     pieces.release()
-    await read_until_text(running)
+    await read_until(running, "text_delta")
     rotate(door.file, "anna")
     door.look()
     pieces.release()
-    refusal = await refusal_of(read_no_text(running))
+    refusal = await refuse(read_no_text(running))
     assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_INVALID")
 
 
@@ -547,7 +517,7 @@ async def test_an_answer_to_a_key_that_was_revoked_meanwhile_is_kept_back(
 
     monkeypatch.setattr(backend, "generate", revoke_first)
     door.service.script.add(red_circle_answer())
-    refusal = await refusal_of(anna.generate())
+    refusal = await refuse(anna.generate())
     assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_REVOKED")
     assert RED_CIRCLE not in refusal.message
 
@@ -564,7 +534,7 @@ async def test_an_answer_to_a_key_that_was_revoked_while_its_file_was_completed_
         return await keep(file)
 
     monkeypatch.setattr(library, "keep", revoke_first)
-    refusal = await refusal_of(anna.upload(red_circle()))
+    refusal = await refuse(anna.upload(red_circle()))
     assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_REVOKED")
 
 
@@ -574,10 +544,10 @@ async def test_refusals_are_counted_by_reason_and_hold_no_secret(
     anna = door.caller("anna", limits=Limits(calls_per_second=0.001))
     secret = anna.metadata[0][1].partition(".")[2]
     await anna.list()
-    told = [await refusal_of(anna.list()), await refusal_of(Caller(door.service, f"b.{secret}").list())]
+    told = [await refuse(anna.list()), await refuse(Caller(door.service, f"b.{secret}").list())]
     revoke(door.file, "anna", datetime.now(UTC))
     door.look()
-    told.append(await refusal_of(anna.list()))
+    told.append(await refuse(anna.list()))
     reasons = [refusal.reason for refusal in told]
     assert reasons == ["RATE_LIMITED", "API_KEY_INVALID", "API_KEY_REVOKED"]
     metrics = door.service.app.metrics.render().decode()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+import streams
 from faces.face import (
     Failure,
     Picture,
@@ -27,10 +28,9 @@ from google.protobuf.duration_pb2 import Duration
 from harness import (
     Harness,
     MakeSettings,
-    Refusal,
     describe_red_circle,
-    read_refusal,
     red_circle_answer,
+    refuse,
     run_harness,
 )
 from idefics2.v1 import generation_pb2, requests_pb2, requests_pb2_grpc
@@ -41,7 +41,7 @@ from idefics2_service.requests import Priority, RequestName, Stage, State
 from pictures import RED_CIRCLE, RED_CIRCLE_PIECES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator
 
     from faces.face import Face, Question
     from idefics2_service.settings import Settings
@@ -108,16 +108,7 @@ class Caller:
 
     async def read_until_text(self, request_id: str) -> None:
         """Watch a request until it has text."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            async for event in self.watch(request_id):
-                if event.HasField("text_delta"):
-                    return
-
-    async def refuse(self, call: Awaitable[Any]) -> Refusal:
-        """Return the error of a call that must fail."""
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call
-        return read_refusal(caught.value)
+        await streams.read_until(self.watch(request_id), "text_delta")
 
     async def operate(self, method: str, message: Any) -> Any:
         """Call a method of google.longrunning.Operations."""
@@ -317,10 +308,10 @@ async def test_a_request_that_nobody_knows_is_not_found_by_any_call(alone: Face)
 
 async def test_an_operation_that_nobody_knows_is_not_found(lonely: Caller) -> None:
     nobody = operations_pb2.GetOperationRequest(name="operations/nobody")
-    refusal = await lonely.refuse(lonely.operate("GetOperation", nobody))
+    refusal = await refuse(lonely.operate("GetOperation", nobody))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "REQUEST_NOT_FOUND")
-    assert (await lonely.refuse(lonely.get("a b"))).reason == "REQUEST_ID_INVALID"
-    assert (await lonely.refuse(lonely.read("nobody", -1))).reason == "VALUE_OUT_OF_RANGE"
+    assert (await refuse(lonely.get("a b"))).reason == "REQUEST_ID_INVALID"
+    assert (await refuse(lonely.read("nobody", -1))).reason == "VALUE_OUT_OF_RANGE"
 
 
 async def test_who_waits_is_told_its_place_and_can_be_cancelled_before_it_starts(
@@ -354,7 +345,7 @@ async def test_a_time_budget_ends_what_was_not_begun(lonely: Caller, backend: Fa
     await backend.set_healthy(healthy=False)
     await lonely.submit("late", time_budget=Duration(nanos=50_000_000))
     await lonely.read("late")
-    assert (await lonely.refuse(lonely.result("late"))).reason == "REQUEST_DEADLINE_EXCEEDED"
+    assert (await refuse(lonely.result("late"))).reason == "REQUEST_DEADLINE_EXCEEDED"
     await backend.set_healthy(healthy=True)
 
 
@@ -362,7 +353,7 @@ async def test_a_time_budget_ends_what_runs(lonely: Caller, script: Script) -> N
     script.add(Answer(("x",), holds=True))
     await lonely.submit("long", time_budget=Duration(seconds=3))
     await lonely.read("long")
-    assert (await lonely.refuse(lonely.result("long"))).reason == "REQUEST_DEADLINE_EXCEEDED"
+    assert (await refuse(lonely.result("long"))).reason == "REQUEST_DEADLINE_EXCEEDED"
     assert script.num_cancelled == 1
 
 
@@ -426,16 +417,14 @@ async def test_lists_are_paged_and_a_token_belongs_to_its_list(lonely: Caller, s
         token = page.next_page_token
         if not token:
             break
-        assert (
-            await lonely.refuse(lonely.list(state=SUCCEEDED, page_token=token))
-        ).reason == "PAGE_TOKEN_INVALID"
+        assert (await refuse(lonely.list(state=SUCCEEDED, page_token=token))).reason == "PAGE_TOKEN_INVALID"
     assert seen == [["4", "3"], ["2", "1"], ["0"]]
     assert len((await lonely.list(state=SUCCEEDED)).requests) == 5
     assert (await lonely.list(state=QUEUED)).requests == []
     for bad in ("x", "eyJ9", "W10="):
-        assert (await lonely.refuse(lonely.list(page_token=bad))).reason == "PAGE_TOKEN_INVALID"
-    assert (await lonely.refuse(lonely.list(page_size=1_001))).reason == "VALUE_OUT_OF_RANGE"
-    assert (await lonely.refuse(lonely.list(state=99))).reason == "VALUE_OUT_OF_RANGE"
+        assert (await refuse(lonely.list(page_token=bad))).reason == "PAGE_TOKEN_INVALID"
+    assert (await refuse(lonely.list(page_size=1_001))).reason == "VALUE_OUT_OF_RANGE"
+    assert (await refuse(lonely.list(state=99))).reason == "VALUE_OUT_OF_RANGE"
 
 
 async def test_operations_are_the_same_requests(lonely: Caller, script: Script) -> None:
@@ -484,9 +473,9 @@ async def test_an_operation_that_runs_can_be_waited_for_a_while_and_cancelled(
     )
     assert operation.error.code == grpc.StatusCode.CANCELLED.value[0]
     delete = operations_pb2.DeleteOperationRequest(name="operations/long")
-    assert (await lonely.refuse(lonely.operate("DeleteOperation", delete))).reason == "METHOD_UNKNOWN"
+    assert (await refuse(lonely.operate("DeleteOperation", delete))).reason == "METHOD_UNKNOWN"
     named = operations_pb2.GetOperationRequest(name="long")
-    assert (await lonely.refuse(lonely.operate("GetOperation", named))).field == "name"
+    assert (await refuse(lonely.operate("GetOperation", named))).field == "name"
 
 
 async def test_what_waits_survives_a_restart_and_what_runs_is_handed_back(

@@ -23,11 +23,11 @@ from harness import (
     run_harness,
     talk_without_end,
 )
-from idefics2.v1 import generation_pb2
 from idefics2_service.app import App
 from idefics2_service.events import StageEntered
 from idefics2_service.requests import Stage
 from pictures import RED_CIRCLE
+from streams import read_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -139,15 +139,6 @@ async def test_metrics_tell_of_answers_and_refusals(service: Harness) -> None:
     assert "idefics2_time_to_first_token_seconds_count" in samples
     assert 'idefics2_stage_seconds_count{stage="prefill"}' in samples
     assert 'idefics2_requests_total{reason="PROMPT_MISSING"}' in samples
-
-
-async def read_until(call: grpc.aio.UnaryStreamCall, field: str) -> generation_pb2.Event:  # type: ignore[type-arg]
-    """Read events until one has `field`."""
-    while True:
-        event = await call.read()
-        assert isinstance(event, generation_pb2.Event), "the stream ended"
-        if event.HasField(field):  # type: ignore[arg-type]
-            return event
 
 
 async def test_who_waits_is_told_how_many_are_before_and_gets_the_next_turn(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from idefics2_engine.images import InvalidImage, Sizing
 from idefics2_engine.pictures import FORMATS, Bounds, decode_picture
-from pictures import draw_red_circle, encode
+from pictures import PNG_MAGIC, draw_red_circle, encode, png_chunk
 from PIL import Image
 from plain import decode_plainly
 
@@ -41,21 +41,15 @@ def pixels(image: Image.Image) -> list[list[Colour]]:
 
 def png(width: int, height: int, depth: int, colour_type: int, data: bytes = b"", **chunks: bytes) -> bytes:
     """Make a PNG file, chunk by chunk."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    between = b"".join(chunk(kind.encode(), content) for kind, content in chunks.items())
+    between = b"".join(png_chunk(kind.encode(), content) for kind, content in chunks.items())
     return b"".join(
         (
-            b"\x89PNG\r\n\x1a\n",
-            chunk(b"IHDR", header),
+            PNG_MAGIC,
+            png_chunk(b"IHDR", header),
             between,
-            chunk(b"IDAT", zlib.compress(data)),
-            chunk(b"IEND", b""),
+            png_chunk(b"IDAT", zlib.compress(data)),
+            png_chunk(b"IEND", b""),
         )
     )
 

@@ -13,6 +13,7 @@ from harness import describe_red_circle, read_refusal, talk_without_end
 from idefics2.v1 import generation_pb2_grpc
 from pictures import RED_CIRCLE
 from processes import Started, patience, running_service, wait_until_gone
+from streams import read_to_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -67,12 +68,6 @@ async def caller(started: Started) -> AsyncIterator[Caller]:
     """Connected to it."""
     async with grpc.aio.insecure_channel(started.ready.grpc) as channel:
         yield Caller(started, channel)
-
-
-async def read_to_end(call: Any) -> None:
-    """Read a stream until it ends or fails."""
-    while await call.read():
-        pass
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])

@@ -14,20 +14,13 @@ import numpy as np
 import pytest
 from harness import Harness, Refusal, describe_red_circle, read_refusal
 from idefics2.v1 import generation_pb2
-from pictures import RED_CIRCLE, draw_red_circle, encode, red_circle
+from pictures import PNG_MAGIC, RED_CIRCLE, draw_red_circle, encode, png_chunk, red_circle
 from PIL import Image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SCRIPT = b"<script>alert(document.domain)</script>"
-HEADER = b"\x89PNG\r\n\x1a\n"
-
-
-def chunk(kind: bytes, data: bytes, length: int | None = None) -> bytes:
-    """Make a chunk of a PNG, which may say another length than it has."""
-    size = struct.pack(">I", len(data) if length is None else length)
-    return size + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def in_png(*chunks: bytes) -> bytes:
@@ -67,8 +60,8 @@ def deepen() -> bytes:
     pixels = np.asarray(draw_red_circle()).astype(">u2") * 257
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", 200, 150, 16, 2, 0, 0, 0)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return HEADER + chunks
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    return PNG_MAGIC + chunks
 
 
 def with_palette(kind: str) -> bytes:
@@ -108,8 +101,10 @@ def rotate(orientation: int, kind: str = "JPEG") -> bytes:
 
 ANSWERED: dict[str, Callable[[], bytes]] = {
     "a PNG with a page behind it": lambda: red_circle() + SCRIPT,
-    "a PNG with a page in its text": lambda: in_png(chunk(b"tEXt", b"Comment\0" + SCRIPT)),
-    "a PNG with a program in a private chunk": lambda: in_png(chunk(b"prVt", b"<?php system($_GET[0]); ?>")),
+    "a PNG with a page in its text": lambda: in_png(png_chunk(b"tEXt", b"Comment\0" + SCRIPT)),
+    "a PNG with a program in a private chunk": lambda: in_png(
+        png_chunk(b"prVt", b"<?php system($_GET[0]); ?>")
+    ),
     "a PNG that is an archive, too": lambda: zip_after(red_circle()),
     "a JPEG with a page in its comment": lambda: in_jpeg(0xFE, SCRIPT),
     "a JPEG with a document in its comment": lambda: in_jpeg(
@@ -188,28 +183,28 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "a BigTIFF": (lambda: b"II+\0\x08\0\0\0" + bytes(90), "FILE_NOT_AN_IMAGE"),
     "a sound": (lambda: b"RIFF\x24\0\0\0WAVEfmt " + bytes(90), "FILE_NOT_AN_IMAGE"),
     "a PNG of no pixels": (
-        lambda: HEADER + chunk(b"IHDR", struct.pack(">IIBBBBB", 0, 9, 8, 2, 0, 0, 0)),
+        lambda: PNG_MAGIC + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 0, 9, 8, 2, 0, 0, 0)),
         "FILE_UNDECODABLE",
     ),
     "a PNG of 0.2 gigapixels": (
-        lambda: HEADER + chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 10_000, 1, 0, 0, 0, 0)),
+        lambda: PNG_MAGIC + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 10_000, 1, 0, 0, 0, 0)),
         "FILE_TOO_MANY_PIXELS",
     ),
     "a GIF whose frame is larger than its screen": (
         lambda: b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\2\1\0\0;",
         "FILE_TOO_MANY_PIXELS",
     ),
-    "a PNG chunk of a gigabyte": (lambda: in_png(chunk(b"IDAT", b"x", 2**30)), "FILE_UNDECODABLE"),
+    "a PNG chunk of a gigabyte": (lambda: in_png(png_chunk(b"IDAT", b"x", 2**30)), "FILE_UNDECODABLE"),
     "a PNG text of a thousand times its length": (
-        lambda: in_png(chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**24), 9))),
+        lambda: in_png(png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**24), 9))),
         "FILE_NOT_AN_IMAGE",
     ),
     "a PNG whose pixels do not end": (
         lambda: (
-            HEADER
-            + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(b"\5" * 2**24, 9))
-            + chunk(b"IEND", b"")
+            PNG_MAGIC
+            + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
+            + png_chunk(b"IDAT", zlib.compress(b"\5" * 2**24, 9))
+            + png_chunk(b"IEND", b"")
         ),
         "FILE_UNDECODABLE",
     ),
@@ -221,7 +216,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: b"\xff\xd8" + b"\xff\xe0\x00\x02" * 4_900_000,
         "FILE_UNDECODABLE",
     ),
-    "a PNG of a million chunks": (lambda: in_png(chunk(b"aaAa", b"") * 800_000), "FILE_UNDECODABLE"),
+    "a PNG of a million chunks": (lambda: in_png(png_chunk(b"aaAa", b"") * 800_000), "FILE_UNDECODABLE"),
     "half a picture": (lambda: encode(draw_red_circle((600, 400)), "JPEG")[:5_000], "FILE_UNDECODABLE"),
 }
 URIS: dict[str, tuple[str, str]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import struct
-import zlib
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -25,7 +24,7 @@ from idefics2_service.errors import (
 from idefics2_service.formats import FORMATS
 from idefics2_service.requests import ImageFile, ImageSource
 from idefics2_service.settings import LimitSettings
-from pictures import draw_red_circle, encode, red_circle
+from pictures import draw_red_circle, encode, make_empty_png, red_circle
 
 PNG = red_circle()
 LIMITS = LimitSettings()
@@ -50,16 +49,6 @@ async def resolve_url(url: str, max_image_bytes: int = LIMITS.max_image_bytes) -
 def base64_uri(data: bytes, media_type: str = "image/png") -> str:
     """Write a data URI the usual way."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-
-
-def png_header(width: int, height: int) -> bytes:
-    """Make a PNG that promises `width` x `height` pixels and holds none."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
 def big_endian_tiff() -> bytes:
@@ -221,10 +210,10 @@ async def test_base64_of_too_large_a_file_is_refused_before_it_is_decoded(
 
 
 async def test_pixels_are_counted_by_the_header_alone() -> None:
-    largest = await resolve_bytes(png_header(8000, 5000))
+    largest = await resolve_bytes(make_empty_png(8000, 5000))
     assert (largest.width, largest.height) == (8000, 5000)
     with pytest.raises(FileTooManyPixels) as caught:
-        await resolve_bytes(png_header(8000, 5001))
+        await resolve_bytes(make_empty_png(8000, 5001))
     assert caught.value.metadata == {"field": "images[0].data", "bound": "40000000", "value": "40008000"}
 
 
@@ -233,7 +222,7 @@ async def test_a_picture_that_would_fill_the_memory_is_refused_without_a_warning
     size: tuple[int, int],
 ) -> None:
     with pytest.raises(FileTooManyPixels) as caught:
-        await resolve_bytes(png_header(*size))
+        await resolve_bytes(make_empty_png(*size))
     assert caught.value.field == "images[0].data"
     assert "40000000" in caught.value.message
 
