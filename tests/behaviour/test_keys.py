@@ -377,7 +377,7 @@ async def test_a_page_token_is_good_for_the_list_that_gave_it_and_for_its_key(
     assert token
     assert not (await anna.list_page(name, token)).next_page_token
     for call in (bert.list_page(name, token), anna.list_page(other, token)):
-        refusal = await refusal_of(call)
+        refusal = await refuse(call)
         assert (refusal.code, refusal.reason, refusal.field) == (
             grpc.StatusCode.INVALID_ARGUMENT,
             "PAGE_TOKEN_INVALID",
