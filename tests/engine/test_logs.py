@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
+from idefics2_engine import logs
 from idefics2_engine.logs import LEVELS, Lines
 from idefics2_engine.names import about, make_name
 
@@ -51,9 +53,8 @@ SECRET = "What did the patient say?"
 def run(program: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a process of its own, which warns of everything."""
     command = (sys.executable, "-W", "default", "-c", CONFIGURE + program)
-    return subprocess.run(
-        command, env={**os.environ, **variables}, text=True, capture_output=True, check=False
-    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(logs.__file__).parents[1]), **variables}
+    return subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
 
 
 def read(text: str) -> list[dict[str, Any]]:
