@@ -5,10 +5,21 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+
+@dataclass
+class _Weather:
+    """What becomes of connections that were made at a time."""
+
+    num_left: float = math.inf
+    """Bytes of callers that still pass."""
+    is_silent: bool = False
+    cut: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Cable:
@@ -16,50 +27,63 @@ class Cable:
 
     def __init__(self, address: str) -> None:
         """Lead to `address`, `host:port`."""
-        self._host, _, self._port = address.rpartition(":")
+        self.address = address
+        self.num_connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
-        self._num_left, self._is_silent, self._cut = math.inf, False, asyncio.Event()
+        self._weather = _Weather()
+        self._gone: list[_Weather] = []
 
     def choke(self, num_bytes: int) -> None:
         """Pass on only so many more of the caller's bytes, over all connections, but all of the service's."""
-        self._num_left = num_bytes
+        self._weather.num_left = num_bytes
 
     def silence(self) -> None:
         """Pass on nothing, and tell nobody."""
-        self._num_left, self._is_silent = 0, True
+        self._weather.num_left, self._weather.is_silent = 0, True
+
+    def strand(self) -> None:
+        """Pass on nothing of the connections that there are, and tell nobody; later ones are passed on."""
+        self.silence()
+        self._gone.append(self._weather)
+        self._weather = _Weather()
 
     def cut(self) -> None:
         """Break all connections that there are."""
-        self._cut.set()
-        self._num_left, self._is_silent, self._cut = math.inf, False, asyncio.Event()
+        for weather in (*self._gone, self._weather):
+            weather.cut.set()
+        self._gone.clear()
+        self._weather = _Weather()
         for writer in self._writers:
             writer.transport.abort()
 
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Lead one connection to the other end, until one of them ends it."""
-        far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        self.num_connections += 1
+        weather = self._weather
+        host, _, port = self.address.rpartition(":")
+        far_reader, far_writer = await asyncio.open_connection(host, port)
         self._writers |= {writer, far_writer}
-        there = self._pass_on(reader, far_writer, is_caller=True)
-        back = self._pass_on(far_reader, writer, is_caller=False)
+        there = _pass_on(reader, far_writer, weather, is_caller=True)
+        back = _pass_on(far_reader, writer, weather, is_caller=False)
         await asyncio.gather(there, back)
         self._writers -= {writer, far_writer}
 
-    async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_caller: bool
-    ) -> None:
-        cut = self._cut
-        try:
-            while data := await reader.read(65_536):
-                if is_caller:
-                    data = data[: int(min(self._num_left, len(data)))]  # what still passes
-                    self._num_left -= len(data)
-                if self._is_silent or not data:
-                    await cut.wait()
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        writer.close()
+
+async def _pass_on(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, weather: _Weather, *, is_caller: bool
+) -> None:
+    try:
+        while data := await reader.read(65_536):
+            if is_caller:
+                data = data[: int(min(weather.num_left, len(data)))]  # what still passes
+                weather.num_left -= len(data)
+            if weather.is_silent or not data:
+                await weather.cut.wait()
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    writer.close()
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -40,7 +41,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # Each backend keeps its own connection: channels to one address would share one otherwise.
+    # Each channel has a connection of its own: those to one address would share one otherwise.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
@@ -78,9 +79,17 @@ class TritonBackend:
         """Use the Triton at `url` from now on, and begin to watch it."""
         await self.close()
         self._metrics.backend_starts.inc()
+        self._dial(url)
+        self._spawn(self._watch(url))
+
+    def _dial(self, url: str) -> None:
         self._channel = grpc.aio.insecure_channel(url, options=_CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._spawn(self._watch())
+
+    async def _hang_up(self) -> None:
+        channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            await channel.close(None)
 
     async def close(self) -> None:
         """Let go of Triton; answers on the way end with BackendUnavailable."""
@@ -88,9 +97,7 @@ class TritonBackend:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._set_health(healthy=False)
-        channel, self._channel, self._stub = self._channel, None, None
-        if channel is not None:
-            await channel.close(None)
+        await self._hang_up()
 
     async def generate(self, request: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
         """As Backend.generate."""
@@ -161,11 +168,22 @@ class TritonBackend:
             conversation.cut()
             self._open.discard(conversation)
 
-    async def _watch(self) -> None:
-        """Send the canary for ever."""
+    async def _watch(self, url: str) -> None:
+        """Send the canary for ever; where none has come back for its time, by a new connection.
+
+        One whose other end is gone without a word looks open for a quarter of an hour, and one to a Triton
+        that others were led away from for as long as that lives.
+        """
+        came_at = time.monotonic()  # the last canary, or the connection
         while True:
             healthy = await self._ping()
             await self._set_health(healthy=healthy)
+            if healthy:
+                came_at = time.monotonic()
+            elif time.monotonic() - came_at >= self._settings.canary_timeout_seconds:
+                await self._hang_up()  # all that went on over it was cut
+                self._dial(url)
+                came_at = time.monotonic()
             pause = self._settings.canary_interval_seconds if healthy else SECONDS_BETWEEN_PINGS_WHILE_LOST
             await asyncio.sleep(pause)
 
