@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fakes.cable import lay_cable
+from idefics2_service.blobs import s3 as module
 from idefics2_service.blobs.s3 import S3Blobs
 from idefics2_service.errors import FileStoreUnavailable, StartFailed
 from idefics2_service.uploads.names import content_name, file_folder, make_id, record_name
@@ -69,6 +71,23 @@ async def test_a_server_that_is_away_ends_the_start(
         monkeypatch.setenv(name, value)
     with pytest.raises(StartFailed, match="IDEFICS2_BLOB_URL"):
         await S3Blobs("s3://files").start()
+
+
+async def test_connections_that_died_without_a_word_fail_one_timeout_and_no_more(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(module, "_MAX_IDLE_SECONDS", 1.0)
+    async with lay_cable(s3["AWS_ENDPOINT"].removeprefix("http://")) as (cable, address):
+        for name, value in {**s3, "AWS_ENDPOINT": f"http://{address}"}.items():
+            monkeypatch.setenv(name, value)
+        blobs = S3Blobs("s3://files/stranded")
+        await blobs.put(RECORD, b"record")
+        await asyncio.gather(*(blobs.get(RECORD) for _ in range(16)))
+        cable.strand()
+        with suppress(FileStoreUnavailable):
+            await blobs.get(RECORD)
+        assert await blobs.get(RECORD) == b"record"
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)

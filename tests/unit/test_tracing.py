@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from fakes.cable import lay_cable
 from fakes.collector import Collector
 from idefics2_service.settings import TraceSettings
 from idefics2_service.tracing import otlp
@@ -158,6 +159,20 @@ async def test_a_collector_that_is_away_is_told_of_once_and_so_is_its_return(
         await asyncio.to_thread(exporter.export, [])
     exporter.shutdown()
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_a_connection_that_died_without_a_word_is_replaced(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(otlp, "_MAX_SEND_SECONDS", 0.5)
+    async with lay_cable(f"127.0.0.1:{collector.port}") as (cable, address):
+        exporter = otlp._Exporter(f"http://{address}")
+        for num_taken in (1, 2):
+            async with asyncio.timeout(30):
+                while len(collector.raw) < num_taken:
+                    await asyncio.to_thread(exporter.export, [])
+            cable.strand()
+        exporter.shutdown()
 
 
 async def test_what_nobody_takes_holds_up_no_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
+_TIMEOUT_SECONDS = 30.0
+"""For one try, with its bytes."""
+_MAX_IDLE_SECONDS = 10.0
+"""Less than a timeout: of connections that died without a word none is left when one try has failed."""
 _ID = re.compile(r"(?:[0-9A-Fa-f]{2} ?){16,}")
 """A file's id, or more of a name that it stands in; S3 may also write a name's bytes with spaces between."""
 
@@ -50,7 +54,8 @@ class S3Blobs:
                 client_options={
                     "allow_http": True,  # as AWS_ENDPOINT says
                     "connect_timeout": timedelta(seconds=3),
-                    "timeout": timedelta(seconds=30),
+                    "timeout": timedelta(seconds=_TIMEOUT_SECONDS),
+                    "pool_idle_timeout": timedelta(seconds=_MAX_IDLE_SECONDS),
                 },
                 retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
             )

@@ -44,6 +44,8 @@ _MAX_BATCH = 128
 _SEND_MILLISECONDS = 1_000.0
 _MAX_SEND_SECONDS = 5.0
 _MAX_CLOSE_SECONDS = 2.0
+_CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
+"""Each channel has a connection of its own: those to one address would share one otherwise."""
 _NANOSECONDS = 1_000_000_000
 _SCOPE = InstrumentationScope("idefics2_service", metadata.version("idefics2-serving"))
 _KINDS = {kind: SpanKind[kind.name] for kind in Kind}
@@ -211,8 +213,16 @@ class _Exporter(SpanExporter):
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
-        self._otlp = OTLPSpanExporter(endpoint, timeout=_MAX_SEND_SECONDS)
-        self._is_lost = False
+        self._otlp = self._connect()
+        self._is_lost = self._is_over = False
+        self._ending = threading.Lock()
+
+    def _connect(self) -> OTLPSpanExporter:
+        return OTLPSpanExporter(
+            self._endpoint,
+            timeout=_MAX_SEND_SECONDS,
+            channel_options=_CHANNEL_OPTIONS,  # type: ignore[arg-type]  # not all options are text
+        )
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = self._otlp.export(spans)
@@ -222,10 +232,21 @@ class _Exporter(SpanExporter):
         elif self._is_lost and not is_lost:
             logger.info("traces are taken again", endpoint=self._endpoint)
         self._is_lost = is_lost
+        if is_lost:
+            self._connect_again()
         return result
 
+    def _connect_again(self) -> None:
+        """Leave a connection whose other end may be gone without a word: it would look open for long."""
+        with self._ending:
+            if not self._is_over:
+                self._otlp.shutdown()
+                self._otlp = self._connect()
+
     def shutdown(self) -> None:
-        self._otlp.shutdown()
+        with self._ending:
+            self._is_over = True
+            self._otlp.shutdown()
 
 
 def _write(place: SpanContext) -> dict[str, str]:
