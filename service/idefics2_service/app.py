@@ -146,11 +146,9 @@ class App:
             else None
         )
         ports = {"grpc": certificates, "http": http_certificates, "connect": connect_certificates}
-        vitals.watch(
-            self.metrics,
-            settings.data.folder.expanduser(),
-            {port: pair for port, pair in ports.items() if pair is not None},
-        )
+        self._certificates = {port: pair for port, pair in ports.items() if pair is not None}
+        vitals.watch(self.metrics, self._certificates)
+        self._disk = vitals.Disk(settings.data.folder.expanduser(), self.metrics)
         self._stack = AsyncExitStack()
 
     @property
@@ -183,7 +181,10 @@ class App:
             await self._blobs.start()
             await stack.enter_async_context(self._image_fetcher)
             await stack.enter_async_context(self._webhook_fetcher)
-            self._run(stack, self._ring.follow)  # before anybody can call
+            stack.enter_context(self._ring.follow())  # before anybody can call
+            stack.enter_context(self._disk.follow())
+            for pair in self._certificates.values():
+                stack.enter_context(pair.follow())
             await self._http.start()
             stack.push_async_callback(self._http.stop)
             if self._connect is not None:

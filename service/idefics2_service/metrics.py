@@ -254,7 +254,8 @@ class Metrics:
         )
         self.tasks = self._gauge("idefics2_tasks", "What goes on in the front's event loop: asyncio's tasks.")
         self.data_free_bytes = self._gauge(
-            "idefics2_data_free_bytes", "Bytes that are free where the service keeps its own files."
+            "idefics2_data_free_bytes",
+            "Bytes that are free where the service keeps its own files; NaN where the disk fails.",
         )
         self.data_size_bytes = self._gauge("idefics2_data_size_bytes", "Bytes that there are.")
         self.memory_limit_bytes = self._gauge(

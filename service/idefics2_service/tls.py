@@ -11,8 +11,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
 
 from idefics2_service.errors import SettingInvalid
+from idefics2_service.lookout import keep_looking
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from idefics2_service.settings import PortSettings
 
 logger = structlog.get_logger(__name__)
+
+LOOK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,12 @@ class Certificates:
         self.certificate_path = self._expand("CERTIFICATE_FILE", settings.tls_certificate_file)
         self.key_path = self._expand("KEY_FILE", settings.tls_key_file)
         self._client_ca_path = settings.tls_client_ca_file
+        self._users: list[Callable[[Pems], None]] = []
         self._trouble = ""
+        self._refused: tuple[Pems, str] | None = None
+        """What the files held when they were last bad, and why."""
         self.pems = self._read()
+        self._check(self.pems)
 
     @property
     def is_current(self) -> bool:
@@ -71,22 +80,43 @@ class Certificates:
         """
         return cls(section, settings) if settings.has_tls else None
 
-    def renew(self) -> bool:
-        """Read the files again; return whether there is something new, and good, in `pems`.
+    def let_use(self, use: Callable[[Pems], None]) -> None:
+        """Let `use` have what is new and good, in the thread that reads it, before it is in `pems`.
+
+        It may raise OSError, where it reads the files itself, and they were replaced again: then it is asked
+        once more at the next look.
+        """
+        self._users.append(use)
+
+    def follow(self) -> AbstractContextManager[None]:
+        """Read the files again and again, until the end of the context."""
+        return keep_looking(self.renew, LOOK_AGAIN_SECONDS)
+
+    def renew(self) -> None:
+        """Read the files again; what is new and good is in `pems` then. Blocks, for long where the disk does.
 
         A file that is bad, or was replaced before its fellow, leaves all as it was, and the log says so.
         """
         try:
             pems = self._read()
+            if pems != self.pems:
+                self._take(pems)
         except SettingInvalid as error:
-            if str(error) != self._trouble:  # once, not at each connection
+            if str(error) != self._trouble:  # once, not at each look
                 logger.error("certificates stay as they were", error=str(error))  # noqa: TRY400  # it says it all
             self._trouble = str(error)
-            return False
-        is_new, self.pems, self._trouble = pems != self.pems, pems, ""
-        if is_new:
-            logger.info("certificates read")
-        return is_new
+        else:
+            self._trouble = ""
+
+    def _take(self, pems: Pems) -> None:
+        self._check(pems)
+        try:
+            for use in self._users:
+                use(pems)
+        except OSError as error:
+            raise SettingInvalid(f"{self._prefix}CERTIFICATE_FILE cannot be used: {error}") from error
+        self.pems = pems
+        logger.info("certificates read")
 
     def _expand(self, name: str, path: Path | None) -> Path:
         if path is None:
@@ -94,15 +124,29 @@ class Certificates:
         return path.expanduser()
 
     def _read(self) -> Pems:
-        certificate = self._read_file("CERTIFICATE_FILE", self.certificate_path)
-        key = self._read_file("KEY_FILE", self.key_path)
-        if self._parse_key(key).public_key() != self._parse("CERTIFICATE_FILE", certificate).public_key():
+        client_ca = self._client_ca_path
+        return Pems(
+            self._read_file("CERTIFICATE_FILE", self.certificate_path),
+            self._read_file("KEY_FILE", self.key_path),
+            None if client_ca is None else self._read_file("CLIENT_CA_FILE", client_ca.expanduser()),
+        )
+
+    def _check(self, pems: Pems) -> None:
+        """Refuse what is bad; the same again without another look, for that takes a tenth of a second."""
+        if self._refused is not None and self._refused[0] == pems:
+            raise SettingInvalid(self._refused[1])
+        try:
+            self._parse_all(pems)
+        except SettingInvalid as error:
+            self._refused = pems, str(error)
+            raise
+
+    def _parse_all(self, pems: Pems) -> None:
+        key = self._parse_key(pems.key)
+        if key.public_key() != self._parse("CERTIFICATE_FILE", pems.certificate).public_key():
             raise SettingInvalid(f"{self._prefix}KEY_FILE is not the key of the certificate")
-        if self._client_ca_path is None:
-            return Pems(certificate, key)
-        client_ca = self._read_file("CLIENT_CA_FILE", self._client_ca_path.expanduser())
-        self._parse("CLIENT_CA_FILE", client_ca)
-        return Pems(certificate, key, client_ca)
+        if pems.client_ca is not None:
+            self._parse("CLIENT_CA_FILE", pems.client_ca)
 
     def _read_file(self, name: str, path: Path) -> bytes:
         try:

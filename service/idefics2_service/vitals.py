@@ -3,33 +3,61 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from idefics2_service.lookout import keep_looking
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from idefics2_service.metrics import Metrics
     from idefics2_service.tls import Certificates
 
+_LOOK_SECONDS = 5.0
 
-def watch(metrics: Metrics, folder: Path, certificates: Mapping[str, Certificates]) -> None:
+
+def watch(metrics: Metrics, certificates: Mapping[str, Certificates]) -> None:
     """Let `metrics` show, each time that they are read, what there is.
 
     Args:
         metrics: where it is shown.
-        folder: of the service's own files.
         certificates: by port.
 
     """
     metrics.tasks.set_function(_count_tasks)
-    metrics.data_free_bytes.set_function(lambda: _read_disk(folder)[0])
-    metrics.data_size_bytes.set_function(lambda: _read_disk(folder)[1])
     metrics.memory_limit_bytes.set(_find_memory_limit())
     for port, pair in certificates.items():
         metrics.certificates_current.labels(port).set_function(_tell_current(pair))
         metrics.certificate_expires.labels(port).set_function(_tell_end(pair))
+
+
+class Disk:
+    """What room there is for the service's own files, as it was last seen: to ask may take for ever."""
+
+    def __init__(self, folder: Path, metrics: Metrics) -> None:
+        """Show in `metrics` what there is where `folder` is or will be."""
+        self._folder = folder
+        self._metrics = metrics
+        self._show(math.nan, math.nan)
+
+    def follow(self) -> AbstractContextManager[None]:
+        """Look again and again, until the end of the context."""
+        return keep_looking(self.look, _LOOK_SECONDS)
+
+    def look(self) -> None:
+        """Look now; blocks, for as long as the disk does. Of one that fails nothing is known."""
+        try:
+            self._show(*_read_disk(self._folder))
+        except OSError:
+            self._show(math.nan, math.nan)
+
+    def _show(self, free_bytes: float, size_bytes: float) -> None:
+        self._metrics.data_free_bytes.set(free_bytes)
+        self._metrics.data_size_bytes.set(size_bytes)
 
 
 def _count_tasks() -> int:

@@ -1,9 +1,13 @@
-"""Whatever callers send, they do not make metrics grow without end."""
+"""Metrics are there whatever callers send, and whatever the disk does."""
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import random
+import shutil
 import string
+import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,7 +15,15 @@ import grpc
 import pytest
 from fakes.backend import FakeBackend
 from fakes.script import Script
-from harness import Harness, MakeSettings, describe_red_circle, red_circle_answer, run_harness
+from harness import (
+    PATIENCE_SECONDS,
+    Harness,
+    MakeSettings,
+    describe_red_circle,
+    red_circle_answer,
+    run_harness,
+)
+from idefics2_service import vitals
 from idefics2_service.app import App
 from idefics2_service.keys.changes import create
 from idefics2_service.keys.file import KeyFile
@@ -78,3 +90,50 @@ async def test_more_keys_than_may_be_named_share_other(make_settings: MakeSettin
         (family,) = (f for f in service.app.metrics.registry.collect() if f.name == "idefics2_key_requests")
         counts = {sample.labels["key"]: sample.value for sample in family.samples}
         assert counts == {**{f"key{n}": 1 for n in range(MAX_KEYS)}, "other": MAX_KEYS}
+
+
+async def test_a_disk_that_hangs_holds_up_nobody(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_asked, answers = threading.Event(), threading.Event()
+
+    def hang(_: Path) -> None:
+        is_asked.set()
+        answers.wait()
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(shutil, "disk_usage", hang)
+    script = Script()
+    async with run_harness(App(make_settings(), FakeBackend(script)), script, is_real=False) as service:
+        assert await asyncio.to_thread(is_asked.wait, PATIENCE_SECONDS)
+        assert (await service.http.get("/healthz/live")).text == "ok\n"
+        assert "idefics2_data_free_bytes nan\n" in (await service.http.get("/metrics")).text
+        assert (await service.http.get("/healthz/ready")).text == "ok\n"
+    assert not answers.is_set()  # nor does it hold up the end
+    answers.set()
+
+
+async def test_a_disk_that_fails_takes_no_other_metric_with_it(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_failed = threading.Event()
+
+    class Disk(vitals.Disk):
+        """One that says when it was looked at."""
+
+        def look(self) -> None:
+            super().look()
+            has_failed.set()
+
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(shutil, "disk_usage", fail)
+    monkeypatch.setattr(vitals, "Disk", Disk)
+    script = Script()
+    async with run_harness(App(make_settings(), FakeBackend(script)), script, is_real=False) as service:
+        assert await asyncio.to_thread(has_failed.wait, PATIENCE_SECONDS)
+        answer = await service.http.get("/metrics")
+        assert answer.status_code == 200
+        assert "idefics2_data_free_bytes nan\n" in answer.text
+        assert "idefics2_tasks " in answer.text

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,7 +13,9 @@ import pytest
 from certificates import HOST, Identity
 from fakes.backend import FakeBackend
 from fakes.script import Script
+from harness import PATIENCE_SECONDS
 from idefics2.v1 import requests_pb2, requests_pb2_grpc
+from idefics2_service import tls
 from idefics2_service.app import App
 from idefics2_service.errors import SettingInvalid
 
@@ -22,7 +25,14 @@ if TYPE_CHECKING:
 
     from harness import MakeSettings
 
+FILES = ("certificate.pem", "key.pem")
 ROOT, OTHER_ROOT = Identity.make("root"), Identity.make("other root")
+
+
+@pytest.fixture(autouse=True)
+def files_are_looked_at_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nobody waits for long."""
+    monkeypatch.setattr(tls, "LOOK_AGAIN_SECONDS", 0.01)
 
 
 @asynccontextmanager
@@ -73,6 +83,24 @@ async def get(app: App, root: Identity, files: tuple[Path, Path] | None = None) 
         writer.close()
 
 
+async def wait_until_shown(app: App, root: Identity, folder: Path | None = None, **caller: Identity) -> None:
+    """Call both ports until they can be used by who trusts `root`, and shows the certificate in `folder`."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            with suppress(grpc.aio.AioRpcError, ssl.SSLError, ConnectionError):
+                await call(app, root, **caller)
+                await get(app, root, None if folder is None else (folder / FILES[0], folder / FILES[1]))
+                return
+
+
+async def wait_until_refused(app: App, root: Identity) -> None:
+    """Call both ports, which can be used all the while, until their files are found bad."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while any(pair.is_current for pair in app._certificates.values()):
+            await call(app, root)
+            assert await get(app, root) == b"HTTP/1.1 200 OK"
+
+
 async def refuse(app: App, root: Identity) -> None:
     """Expect that neither port can be used by who trusts `root`, or shows no certificate."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -102,12 +130,25 @@ async def test_a_certificate_is_replaced_without_a_restart(
     async with serve(make_settings, tmp_path) as app:
         await call(app, ROOT)
         Identity.make("service", OTHER_ROOT).write(tmp_path)
-        await call(app, OTHER_ROOT)
-        assert await get(app, OTHER_ROOT) == b"HTTP/1.1 200 OK"
+        await wait_until_shown(app, OTHER_ROOT)
         await refuse(app, ROOT)
         (tmp_path / "key.pem").write_bytes(b"half a ke")
+        await wait_until_refused(app, OTHER_ROOT)
         await call(app, OTHER_ROOT)
         assert await get(app, OTHER_ROOT) == b"HTTP/1.1 200 OK"
+
+
+async def test_a_certificate_on_a_disk_that_hangs_holds_up_nobody(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    Identity.make("service", ROOT).write(tmp_path)
+    async with serve(make_settings, tmp_path) as app:
+        (tmp_path / "key.pem").unlink()
+        os.mkfifo(tmp_path / "key.pem")
+        writing = await asyncio.to_thread(os.open, tmp_path / "key.pem", os.O_WRONLY)  # once it is read
+        await call(app, ROOT)
+        assert await get(app, ROOT) == b"HTTP/1.1 200 OK"
+    os.close(writing)
 
 
 async def test_an_open_connection_outlives_its_certificate(
@@ -124,7 +165,7 @@ async def test_an_open_connection_outlives_its_certificate(
             metadata = (("authorization", f"Key {app.api_key}"),)
             await stub.ListRequests(requests_pb2.ListRequestsRequest(), metadata=metadata)
             Identity.make("service", root).write(tmp_path)
-            await call(app, root)
+            await wait_until_shown(app, root)
 
 
 async def test_who_shows_no_certificate_is_refused_where_one_is_asked_for(
@@ -148,10 +189,7 @@ async def test_who_shows_no_certificate_is_refused_where_one_is_asked_for(
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await get(app, ROOT, (stranger / "certificate.pem", stranger / "key.pem"))
         ca.write_bytes(OTHER_ROOT.certificate_pem)
-        await call(app, ROOT, unknown)
-        assert (
-            await get(app, ROOT, (stranger / "certificate.pem", stranger / "key.pem")) == b"HTTP/1.1 200 OK"
-        )
+        await wait_until_shown(app, ROOT, stranger, caller=unknown)
         with pytest.raises(grpc.aio.AioRpcError):
             await call(app, ROOT, known)
 

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -327,13 +328,12 @@ async def test_every_ring_over_the_file_follows_it(file: KeyFile, monkeypatch: p
     revoke(file, "anna", NOW)
     for ring in rings:
         ring.looked = asyncio.Event()
-    following = [asyncio.create_task(ring.follow()) for ring in rings]
-    async with asyncio.timeout(10):
-        await asyncio.gather(*(ring.looked.wait() for ring in rings))
-    assert {refuse(ring, made.text) for ring in rings} == {ApiKeyRevoked}
-    for task in following:
-        task.cancel()
-    await asyncio.gather(*following, return_exceptions=True)
+    with ExitStack() as following:
+        for ring in rings:
+            following.enter_context(ring.follow())
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(ring.looked.wait() for ring in rings))
+        assert {refuse(ring, made.text) for ring in rings} == {ApiKeyRevoked}
 
 
 def test_what_is_revoked_is_looked_for_well_within_what_is_promised() -> None:

@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from certificates import Identity
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from idefics2_service import tls
 from idefics2_service.errors import SettingInvalid
 from idefics2_service.exposure import check_exposure, is_loopback
 from idefics2_service.settings import GrpcSettings, Settings
-from idefics2_service.tls import Certificates
+from idefics2_service.tls import Certificates, Pems
 from structlog.testing import capture_logs
 
 if TYPE_CHECKING:
@@ -74,18 +80,62 @@ def test_what_is_bad_is_named_and_not_repeated(tmp_path: Path) -> None:
 
 def test_files_that_were_replaced_are_read_once_both_are(tmp_path: Path) -> None:
     certificate, key = ONE.write(tmp_path)
-    certificates = find(tmp_path)
-    assert not certificates.renew()
+    certificates, used = find(tmp_path), list[Pems]()
+    certificates.let_use(used.append)
+    certificates.renew()
     certificate.write_bytes(OTHER.certificate_pem)
     with capture_logs() as lines:
-        assert not certificates.renew()
-        assert not certificates.renew()
+        certificates.renew()
+        certificates.renew()
     assert [line["event"] for line in lines] == ["certificates stay as they were"]
+    assert not certificates.is_current
     assert certificates.pems.certificate == ONE.certificate_pem
     key.write_bytes(OTHER.key_pem)
-    assert certificates.renew()
+    certificates.renew()
+    certificates.renew()
+    assert certificates.is_current
     assert certificates.pems.certificate == OTHER.certificate_pem
-    assert not certificates.renew()
+    assert used == [certificates.pems]
+
+
+def test_a_key_that_is_bad_is_looked_at_once_however_often_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, key = ONE.write(tmp_path)
+    certificates = find(tmp_path)
+    parsed: list[bytes] = []
+
+    def note(pem: bytes, **given: Any) -> Any:
+        parsed.append(pem)
+        return load_pem_private_key(pem, **given)
+
+    monkeypatch.setattr(tls, "load_pem_private_key", note)
+    certificates.renew()
+    key.write_bytes(OTHER.key_pem)
+    certificates.renew()
+    certificates.renew()
+    assert parsed == [OTHER.key_pem]
+    assert not certificates.is_current
+    key.write_bytes(ONE.key_pem)
+    certificates.renew()
+    assert certificates.is_current
+
+
+def test_files_that_were_replaced_while_they_were_used_are_looked_at_again(tmp_path: Path) -> None:
+    ONE.write(tmp_path)
+    certificates, answers = find(tmp_path), [OSError("key values mismatch"), None]
+
+    def use(_: Pems) -> None:
+        if (error := answers.pop(0)) is not None:
+            raise error
+
+    certificates.let_use(use)
+    OTHER.write(tmp_path)
+    certificates.renew()
+    assert not certificates.is_current
+    certificates.renew()
+    assert certificates.is_current
+    assert certificates.pems.certificate == OTHER.certificate_pem
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])

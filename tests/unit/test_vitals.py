@@ -1,7 +1,9 @@
-"""What the process lives on is read when it is asked for."""
+"""What the process lives on is shown, and what cannot be asked holds up nothing else."""
 
 from __future__ import annotations
 
+import errno
+import math
 import shutil
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from idefics2_service.tls import Certificates
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
 
 def read(metrics: Metrics, name: str, **labels: str) -> float:
     """Read a gauge."""
@@ -24,17 +28,36 @@ def read(metrics: Metrics, name: str, **labels: str) -> float:
 
 def test_the_disk_is_that_of_the_folder_also_before_it_is_made(tmp_path: Path) -> None:
     metrics = Metrics()
-    vitals.watch(metrics, tmp_path / "not" / "yet", {})
+    disk = vitals.Disk(tmp_path / "not" / "yet", metrics)
+    assert math.isnan(read(metrics, "data_free_bytes"))
+    disk.look()
     assert read(metrics, "data_size_bytes") == shutil.disk_usage(tmp_path).total
     assert 0 < read(metrics, "data_free_bytes") < read(metrics, "data_size_bytes")
-    assert read(metrics, "memory_limit_bytes") > 2**20
+
+
+def test_of_a_disk_that_fails_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = Metrics()
+    disk = vitals.Disk(tmp_path, metrics)
+    disk.look()
+
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(shutil, "disk_usage", fail)
+    disk.look()
+    assert math.isnan(read(metrics, "data_free_bytes"))
+    assert math.isnan(read(metrics, "data_size_bytes"))
+    monkeypatch.undo()
+    disk.look()
+    assert read(metrics, "data_free_bytes") > 0
 
 
 def test_a_certificate_shows_its_end_and_whether_its_files_are_good(tmp_path: Path) -> None:
     metrics, identity = Metrics(), Identity.make("front")
     certificate, key = identity.write(tmp_path)
     pair = Certificates("grpc", GrpcSettings(tls_certificate_file=certificate, tls_key_file=key))
-    vitals.watch(metrics, tmp_path, {"grpc": pair})
+    vitals.watch(metrics, {"grpc": pair})
+    assert read(metrics, "memory_limit_bytes") > 2**20
     ends = identity.certificate.not_valid_after_utc.timestamp()
     assert read(metrics, "certificate_expires_timestamp_seconds", port="grpc") == ends
     assert read(metrics, "certificates_current", port="grpc") == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -19,9 +18,11 @@ from idefics2_service.errors import (
 )
 from idefics2_service.keys.credentials import Credentials
 from idefics2_service.keys.records import MAX_SECRETS, Key
+from idefics2_service.lookout import keep_looking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from idefics2_service.keys.file import KeyFile, Version
 
@@ -120,11 +121,9 @@ class KeyRing:
             raise ApiKeyExpired("the API key has expired")
         return key
 
-    async def follow(self) -> None:
-        """Look for changes of the file, for ever."""
-        while True:
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
-            await asyncio.to_thread(self.refresh)
+    def follow(self) -> AbstractContextManager[None]:
+        """Look for changes of the file again and again, until the end of the context."""
+        return keep_looking(self.refresh, LOOK_AGAIN_SECONDS)
 
     def refresh(self) -> None:
         """Read the file again if it has changed; where that fails, all stays, and the log says so."""

@@ -1,4 +1,4 @@
-"""TLS of the gRPC port: each new connection gets the certificate that lies there then."""
+"""TLS of the gRPC port: each new connection gets the certificate that was last read."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ if TYPE_CHECKING:
 
 def make_credentials(certificates: Certificates) -> grpc.ServerCredentials:
     """Serve with `certificates`; where they name who vouches for clients, those without one are refused."""
+    used = certificates.pems
 
     def fetch() -> grpc.ServerCertificateConfiguration | None:  # grpc calls it before each handshake
-        return _configure(certificates.pems) if certificates.renew() else None
+        nonlocal used
+        before, used = used, certificates.pems
+        return None if used is before else _configure(used)
 
     return grpc.dynamic_ssl_server_credentials(
-        _configure(certificates.pems),
+        _configure(used),
         fetch,  # type: ignore[arg-type]  # the stubs lack None, which is no change
-        require_client_authentication=certificates.pems.client_ca is not None,
+        require_client_authentication=used.client_ca is not None,
     )
 
 
