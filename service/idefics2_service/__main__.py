@@ -7,7 +7,6 @@ import asyncio
 import gc
 import os
 import sys
-from pathlib import Path
 
 import uvloop
 
@@ -15,6 +14,7 @@ from idefics2_service import allocator, key_commands, logs
 from idefics2_service.errors import SettingInvalid, StartFailed
 from idefics2_service.key_arguments import add_arguments
 from idefics2_service.keys.changes import ChangeRefused
+from idefics2_service.ready_file import ReadyFile
 from idefics2_service.settings import Settings, describe
 
 EXIT_FAILED = 1
@@ -38,7 +38,7 @@ def main() -> int:
     return 0
 
 
-def _serve(settings: Settings, ready_file: Path | None) -> None:
+def _serve(settings: Settings, ready_file: ReadyFile | None) -> None:
     logs.configure(settings.log)
     allocator.tame()
     gc.disable()  # importing makes hardly any garbage, and looking for it takes a tenth of the time
@@ -78,7 +78,7 @@ def _parse_arguments() -> argparse.Namespace:
     serve.add_argument("--triton-url", metavar="HOST:PORT", help="use a Triton that runs elsewhere")
     serve.add_argument(
         "--ready-file",
-        type=Path,
+        type=ReadyFile,
         metavar="PATH",
         help="write {grpc, http, api_key} there when everything answers",
     )

@@ -8,24 +8,22 @@ import json
 import resource
 import signal
 import sys
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import structlog
 
 from idefics2_service.app import App
-from idefics2_service.errors import StartFailed
 from idefics2_service.exposure import is_loopback
 
 if TYPE_CHECKING:
+    from idefics2_service.ready_file import ReadyFile
     from idefics2_service.settings import Settings
 
 logger = structlog.get_logger(__name__)
 
 
-async def serve(settings: Settings, ready_file: Path | None) -> None:
+async def serve(settings: Settings, ready_file: ReadyFile | None) -> None:
     """Serve until SIGINT or SIGTERM, which cancel this task wherever it stands.
 
     Raises:
@@ -39,7 +37,7 @@ async def serve(settings: Settings, ready_file: Path | None) -> None:
             number, cast("asyncio.Task[None]", asyncio.current_task()).cancel
         )
     if ready_file is not None:
-        _forget(ready_file)
+        ready_file.begin()
     try:
         async with App(settings) as app:
             await app.wait_until_serving()
@@ -47,14 +45,12 @@ async def serve(settings: Settings, ready_file: Path | None) -> None:
             gc.freeze()  # or each full collection would look again at all that was built
             logger.info("serving")
             _announce(app, settings, ready_file)
-            if ready_file is None and sys.stdout.isatty() and is_loopback(settings.http.host):
-                print(f"page {_page_url(app, settings)}", flush=True)
             await asyncio.Event().wait()
     except asyncio.CancelledError:
         logger.info("stopped")
     finally:
         if ready_file is not None:
-            _forget(ready_file)
+            ready_file.remove()
 
 
 def _raise_file_limit() -> None:
@@ -64,25 +60,15 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _forget(ready_file: Path) -> None:
-    """Remove what an earlier start, or this one, said: nothing is ready."""
-    try:
-        ready_file.unlink(missing_ok=True)
-    except OSError as error:
-        raise StartFailed(f"--ready-file {ready_file}: {error.strerror}") from error
-    if not ready_file.parent.is_dir():
-        raise StartFailed(f"--ready-file {ready_file}: there is no folder {ready_file.parent}")
-
-
-def _announce(app: App, settings: Settings, ready_file: Path | None) -> None:
-    """Tell a program by the ready file, which is whole or not there, and a person how to call."""
+def _announce(app: App, settings: Settings, ready_file: ReadyFile | None) -> None:
+    """Tell a program by the ready file, or a person, how to call."""
     facts = {"grpc": app.grpc_address, "http": app.http_address}
-    if ready_file is None:
-        print(f"ready: {json.dumps(facts)}\n{_tell_key(app, settings)}", flush=True)
+    if ready_file is not None:
+        ready_file.write({**facts, "api_key": app.api_key})
         return
-    with tempfile.NamedTemporaryFile("w", dir=ready_file.parent, delete=False) as file:
-        json.dump({**facts, "api_key": app.api_key}, file)
-    Path(file.name).replace(ready_file)
+    print(f"ready: {json.dumps(facts)}\n{_tell_key(app, settings)}", flush=True)
+    if sys.stdout.isatty() and is_loopback(settings.http.host):
+        print(f"page {_page_url(app, settings)}", flush=True)
 
 
 def _tell_key(app: App, settings: Settings) -> str:

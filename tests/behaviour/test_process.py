@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 from fakes.script import Script
 from fakes.triton import FakeTriton
-from processes import running_service
+from processes import PATIENCE_SECONDS, Service, running_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,3 +36,12 @@ async def test_as_many_files_may_be_open_as_the_system_allows(tmp_path: Path) ->
             await asyncio.to_thread(service.wait_until_ready)
             assert psutil.Process(service.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (most, most)
             assert await asyncio.to_thread(service.stop) == 0
+
+
+def test_a_ready_file_that_cannot_be_written_ends_the_start_at_once_and_in_one_line(tmp_path: Path) -> None:
+    service = Service(tmp_path, "--ready-file", "/proc/ready.json")
+    assert service.process.wait(PATIENCE_SECONDS) == 1
+    assert (
+        service.log.read_text()
+        == "idefics2-service: --ready-file /proc/ready.json: No such file or directory\n"
+    )
