@@ -233,7 +233,7 @@ class Metrics:
         self.max_held_bytes = self._gauge("idefics2_max_held_bytes", "How many may be held.")
         self.stalled = self._count(
             "idefics2_stalled_streams",
-            "Streams that were ended because their caller did not read.",
+            "Answers that were ended because their caller did not read them.",
             ["method"],
         )
 

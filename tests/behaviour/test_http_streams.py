@@ -240,7 +240,33 @@ async def test_who_takes_nothing_of_an_answer_is_given_up(
         assert len(got) > 10_000
         assert not got.endswith(b"0\r\n\r\n")  # it does not look like the whole
         writer.close()
+        method = "POST /run/{owner}/{alias}/stream"
+        assert f'idefics2_stalled_streams_total{{method="{method}"}} 1.0\n' in await read_metrics(harness)
     assert not mistakes(caplog)
+
+
+async def test_who_takes_nothing_of_a_file_is_given_up_and_hardly_anything_was_read_for_it(
+    make_settings: MakeSettings, script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = make_settings(http__stall_timeout_seconds=0.2)
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        web = Web(harness)
+        content = red_circle().ljust(8_000_000, b"\0")
+        url = (await web.post("/cdn/files/upload", content=content)).json()["access_url"]
+        path = url.removeprefix(f"http://{harness.app.http_address}")
+        reader, writer = await open_raw(web, "GET", path)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while 'idefics2_stalled_streams_total{method="GET /cdn/' not in await read_metrics(harness):
+                pass
+        assert "idefics2_held_bytes 0.0\n" in await read_metrics(harness)
+        assert 10_000 < len(await read_what_is_left(reader)) < 500_000
+        writer.close()
+    assert not mistakes(caplog)
+
+
+async def read_metrics(harness: Harness) -> str:
+    """Read /metrics."""
+    return (await harness.http.get("/metrics")).text
 
 
 @pytest.mark.parametrize("path", [RUN, f"{RUN}/stream", QUEUE, "/rest/storage/upload/initiate"])

@@ -97,6 +97,8 @@ class Calls:
                 await self._answer(call, scope, presence)
             finally:
                 self._record(call, scope, span, time.monotonic() - started)
+                if presence.has_stalled:
+                    self._metrics.stalled.labels(_name(scope)).inc()
 
     def _begin_span(self, scope: Scope) -> Span:
         """Begin a span in the caller's trace, of a call of the API. What came twice joins to what is none."""
@@ -209,11 +211,10 @@ class Calls:
 
     def _record(self, call: Call, scope: Scope, span: Span, seconds: float) -> None:
         """Count, time and describe a call; not by its path, which may be all that it takes to read a file."""
-        route = getattr(scope.get("route"), "path", "unknown")
-        method, status = _method(scope), str(call.status or "cancelled")
+        method, route, status = _method(scope), _route(scope), str(call.status or "cancelled")
         self._metrics.http_handled.labels(method, route, status).inc()
         self._metrics.http_handling.labels(method, route).observe(seconds)
-        span.rename(f"{method} {route}")
+        span.rename(_name(scope))
         span.describe(
             {
                 "http.request.method": method,
@@ -228,6 +229,15 @@ class Calls:
 
 def _method(scope: Scope) -> str:
     return scope["method"] if scope["method"] in METHODS else "other"
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", "unknown")
+
+
+def _name(scope: Scope) -> str:
+    """Name what was called, without its path."""
+    return f"{_method(scope)} {_route(scope)}"
 
 
 def _check_pointing(scope: Scope) -> None:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from idefics2_service.errors import FileNotUploaded
 from idefics2_service.rest.contract import SENT, SLOW
-from idefics2_service.rest.dependencies import Cores, CurrentCall, CurrentCores, CurrentKey, KeyId
+from idefics2_service.rest.dependencies import CurrentCall, CurrentCores, CurrentKey, KeyId
 from idefics2_service.rest.storage import KeepSeconds
 from idefics2_service.uploads.announcements import AnnouncedFields
 from idefics2_service.uploads.links import make_public_path
@@ -128,14 +128,31 @@ async def complete(key_id: str, file_id: str, body: PartsBody, cores: CurrentCor
     return JSONResponse({"sha256": file.sha256, "size_bytes": file.size_bytes})
 
 
-@router.get(_FILE)
-@router.head(_FILE, include_in_schema=False)
-@router.api_route(_NAMED, methods=["GET", "HEAD"], include_in_schema=False)
-async def download(key_id: str, file_id: str, request: Request, cores: CurrentCores) -> Response:
-    """Return a file's bytes."""
+async def find(key_id: str, file_id: str, cores: CurrentCores) -> StoredFile:
+    """Return the file that a path names."""
     file = await cores.library.find(key_id, file_id)
     if file is None:
         raise FileNotUploaded("there is no such file, or its time is over")
+    return file
+
+
+FoundFile = Annotated[StoredFile, Depends(find)]
+
+
+async def read(file: FoundFile, cores: CurrentCores) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Yield a file's bytes, read as they are taken; until the call is over they count for the file's key."""
+    with cores.gate.open_room(file.key_id) as room:
+        async with aclosing(cores.library.stream(file, room)) as parts:
+            yield parts
+
+
+@router.get(_FILE)
+@router.head(_FILE, include_in_schema=False)
+@router.api_route(_NAMED, methods=["GET", "HEAD"], include_in_schema=False)
+async def download(
+    file: FoundFile, parts: Annotated[AsyncIterator[bytes], Depends(read)], request: Request
+) -> Response:
+    """Return a file's bytes."""
     headers = {
         "content-length": str(file.size_bytes),
         "content-type": file.content_type,
@@ -145,15 +162,7 @@ async def download(key_id: str, file_id: str, request: Request, cores: CurrentCo
     }
     if request.method == "HEAD":
         return Response(headers=headers)
-    return StreamingResponse(_send(cores, file), headers=headers)
-
-
-async def _send(cores: Cores, file: StoredFile) -> AsyncGenerator[bytes, None]:
-    """Yield a file's bytes as they are taken; they count for the key whose file it is."""
-    with cores.gate.open_room(file.key_id) as room:
-        async with aclosing(cores.library.stream(file, room)) as parts:
-            async for part in parts:
-                yield part
+    return StreamingResponse(parts, headers=headers)
 
 
 @asynccontextmanager

@@ -11,6 +11,11 @@ from idefics2_service.errors import StartFailed
 if TYPE_CHECKING:
     from idefics2_service.settings import PortSettings
 
+MAX_UNSENT_BYTES = 16_384
+"""What is taken of an answer before its caller takes it: by the system, and again by the process.
+
+Else the system takes 4 MB for each who does not read, and who writes a file to it takes that for reading.
+"""
 _FAULTS_OF_PORT = (errno.EADDRINUSE, errno.EACCES)
 """With any other, it is the address that cannot be had."""
 
@@ -34,6 +39,7 @@ def bind(section: str, settings: PortSettings) -> socket.socket:
         where = f"{settings.url_host}:{settings.port}"
         message = f"IDEFICS2_{section.upper()}_{name}: cannot listen on {where}: {error.strerror}"
         raise StartFailed(message) from error
-    # What is accepted has it, too: a caller whose machine is gone is found out.
+    # What is accepted has both, too: a caller whose machine is gone is found out.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
     return listening

@@ -10,6 +10,8 @@ import structlog
 from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from idefics2_service.rest.ports import MAX_UNSENT_BYTES
+
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
     from uvicorn.config import Config
@@ -45,6 +47,7 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the server's
         """Remember the connection, and await the first call."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)  # over TLS it would be half a megabyte
         self.app_state = {**self.app_state, "transport": transport}
         self._await_more()
 
@@ -91,6 +94,8 @@ class Presence:
         """Whether more of the body is to come: after its end, the next message is that the caller left."""
         self.has_ended = False
         """Whether nobody hears what is said."""
+        self.has_stalled = False
+        """Whether the caller was given up since it took nothing."""
 
     async def receive(self) -> Message:
         """As ASGI's.
@@ -120,7 +125,7 @@ class Presence:
             async with asyncio.timeout(self._stall_timeout_seconds):
                 await self._send(message)
         except TimeoutError:
-            self.has_ended = True
+            self.has_ended = self.has_stalled = True
             logger.info("a caller took nothing and is given up")
             raise
 
