@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TOKEN_SECONDS = 0.05
 SLOWLY, SLOW_SECONDS, LONG_WORD = "Slowly: ", 1.0, "word " * 400
 """A prompt that begins so is answered in few and long words."""
+HASTILY, NUM_HASTY = "Hastily: ", 20
+"""One that begins so likewise, but the first of these come at once."""
 
 
 class SteadyBackend(FakeBackend):
@@ -38,12 +40,13 @@ class SteadyBackend(FakeBackend):
 
     async def generate(self, request: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
         """As Backend.generate."""
-        num_tokens = request.request.max_new_tokens
-        is_slow = request.request.prompt.startswith(SLOWLY)
+        num_tokens, prompt = request.request.max_new_tokens, request.request.prompt
+        is_slow, num_hasty = prompt.startswith((SLOWLY, HASTILY)), NUM_HASTY * prompt.startswith(HASTILY)
         yield StageEntered(Stage.PREFILL)
         yield StageEntered(Stage.DECODE)
         for count in range(1, num_tokens + 1):
-            await asyncio.sleep(SLOW_SECONDS if is_slow else TOKEN_SECONDS)
+            if count > num_hasty:
+                await asyncio.sleep(SLOW_SECONDS if is_slow else TOKEN_SECONDS)
             yield TextDelta(LONG_WORD if is_slow else "word ", count)
         yield BackendFinished(FinishReason.LENGTH, Usage(1, 1, num_tokens))
 

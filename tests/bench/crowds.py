@@ -85,21 +85,34 @@ class CrowdFront:
 
     def __init__(self, process: psutil.Process, ready: dict[str, str], other_key: str) -> None:
         self.process = process
-        self._ready = ready
+        self.http_address, self.api_key = ready["http"], ready["api_key"]
+        self._grpc_address = ready["address"]
         self.other_key = other_key
         """Beside the one that all have who bring none."""
 
     @asynccontextmanager
     async def connect(self, *options: tuple[str, int], api_key: str = "") -> AsyncIterator[Crowd]:
         """Open a channel."""
-        async with grpc.aio.insecure_channel(self._ready["address"], options=options) as channel:
-            yield Crowd(channel, api_key or self._ready["api_key"])
+        async with grpc.aio.insecure_channel(self._grpc_address, options=options) as channel:
+            yield Crowd(channel, api_key or self.api_key)
 
     @property
     def num_bytes(self) -> int:
         """Its memory."""
         num_bytes: int = self.process.memory_info().rss
         return num_bytes
+
+    @property
+    def num_unsent_bytes(self) -> int:
+        """What the system holds of its answers since nobody takes them."""
+        ports = {int(address.rpartition(":")[2]) for address in (self.http_address, self._grpc_address)}
+        # Source: proc_net_tcp.txt; the second field is address:port, the fifth tx_queue:rx_queue, all in hex.
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(
+            int(fields[4].partition(":")[0], 16)
+            for fields in lines
+            if int(fields[1].partition(":")[2], 16) in ports
+        )
 
     async def read_metric(self, name: str) -> float:
         """Return the sum of a metric's samples."""
@@ -109,7 +122,7 @@ class CrowdFront:
         return sum(map(float, samples))
 
     def _fetch_metrics(self) -> str:
-        url = f"http://{self._ready['http']}/metrics"
+        url = f"http://{self.http_address}/metrics"
         with urllib.request.urlopen(url) as answer:
             text: str = answer.read().decode()
             return text

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvloop
-from bench import readers
+from bench import http_readers, readers
 from bench.cancels import NUM_CANCELS, measure_cancels
 from bench.floods import CAPACITY, FLOOD_SECONDS, MAX_WAITING, RATE, measure_flood
 from bench.neighbours import LONG_SECONDS, NUM_CALLS, NUM_HEAVY, measure_neighbours
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bench.cancels import Cancels
     from bench.floods import Flood
     from bench.neighbours import Calls
-    from bench.readers import Stalled
+    from bench.readers import Prepare, Stalled
 
 
 TITLE = "Too much to do, nobody who reads, and cancelled requests"
@@ -43,6 +43,11 @@ KINDS = {
     "GenerateStream": readers.stream,
     "WatchRequest": readers.watch,
     "DownloadFile": readers.download,
+}
+HTTP_KINDS: dict[str, Prepare] = {
+    "/stream": http_readers.stream,
+    "/status/stream": http_readers.follow,
+    "/cdn/files": http_readers.download,
 }
 
 
@@ -74,7 +79,17 @@ async def try_neighbours() -> list[Row]:
 
 async def try_readers() -> list[Row]:
     """Measure callers who do not read."""
-    stalled = {kind: await readers.measure_readers(begin) for kind, begin in KINDS.items()}
+    return await measure_kinds({kind: readers.over_grpc(prepare) for kind, prepare in KINDS.items()})
+
+
+async def try_http_readers() -> list[Row]:
+    """Measure callers over HTTP who do not read."""
+    return await measure_kinds(HTTP_KINDS)
+
+
+async def measure_kinds(kinds: dict[str, Prepare]) -> list[Row]:
+    """Measure one kind of readers after the other."""
+    stalled = {kind: await readers.measure_readers(prepare) for kind, prepare in kinds.items()}
     return [row for kind in stalled for row in make_reader_rows(kind, stalled[kind])]
 
 
@@ -87,6 +102,7 @@ PARTS: dict[str, Callable[[], Coroutine[None, None, list[Row]]]] = {
     "floods": try_floods,
     "neighbours": try_neighbours,
     "readers": try_readers,
+    "http_readers": try_http_readers,
     "cancels": try_cancels,
 }
 

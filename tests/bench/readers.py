@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
     from bench.crowds import Crowd, CrowdFront
 
+    Ask = Callable[[Crowd, int], Any]
+    """Makes the call of the reader of a number."""
+    Call = Callable[[int], Awaitable[None]]
+    """As Ask; a stack ends the call."""
+    Prepare = Callable[[CrowdFront, AsyncExitStack], Awaitable[Call]]
+    """Does what comes before the calls, and is not measured."""
+
 NUM_READERS, NUM_CHANNELS = 200, 8
 STALL_SECONDS = 30.0
 NUM_OTHERS, OTHERS_TOKENS, OTHERS_PAUSE = 4, 2, 0.05
@@ -32,6 +39,7 @@ class Stalled:
     """What callers were found to cost who do not read."""
 
     memory_bytes: int
+    """Of the front, with what the system holds of its answers."""
     alone_milliseconds: float
     """What 99 of 100 calls of others took at most, before."""
     beside_milliseconds: float
@@ -40,49 +48,71 @@ class Stalled:
     """From the last reader's call until all of them were given up."""
 
 
-async def stream(crowds: list[Crowd]) -> list[Any]:
+async def stream(_: Crowd) -> Ask:
     """Ask for answers that take longer than a reader may stall."""
-    return [crowd.stream_slowly() for crowd in crowds]
+    return lambda crowd, _: crowd.stream_slowly()
 
 
-async def watch(crowds: list[Crowd]) -> list[Any]:
+async def watch(crowd: Crowd) -> Ask:
     """Submit requests for such answers, and watch them."""
-    names = [f"watched-{number}" for number in range(len(crowds))]
-    for crowd, name in zip(crowds, names, strict=True):
-        await crowd.submit_slow(name)
-    return [crowd.watch(name) for crowd, name in zip(crowds, names, strict=True)]
+    for number in range(NUM_READERS):
+        await crowd.submit_slow(f"watched-{number}")
+    return lambda crowd, number: crowd.watch(f"watched-{number}")
 
 
-async def download(crowds: list[Crowd]) -> list[Any]:
+async def download(crowd: Crowd) -> Ask:
     """Upload a file, and download it."""
-    file_id = await crowds[0].upload(FILE_BYTES)
-    return [crowd.download(file_id) for crowd in crowds]
+    file_id = await crowd.upload(FILE_BYTES)
+    return lambda crowd, _: crowd.download(file_id)
 
 
-async def measure_readers(begin: Callable[[list[Crowd]], Awaitable[list[Any]]]) -> Stalled:
-    """Let readers stall, each in a call that `begin` makes by the crowd of its own."""
+def over_grpc(prepare: Callable[[Crowd], Awaitable[Ask]]) -> Prepare:
+    """Let what `prepare` returns make all calls, over few connections."""
+
+    async def prepare_all(front: CrowdFront, stack: AsyncExitStack) -> Call:
+        crowds = [await stack.enter_async_context(front.connect(*SMALL_WINDOW)) for _ in range(NUM_CHANNELS)]
+        ask = await prepare(crowds[0])
+
+        async def call(number: int) -> None:
+            stack.callback(ask(crowds[number % NUM_CHANNELS], number).cancel)
+
+        return call
+
+    return prepare_all
+
+
+async def measure_readers(prepare: Prepare) -> Stalled:
+    """Let readers stall, in calls by what `prepare` returns; the stack that it is given ends them."""
     variables = {
         "IDEFICS2_QUEUE_MAX_RUNNING": str(2 * NUM_READERS),
         "IDEFICS2_GRPC_STALL_TIMEOUT_SECONDS": str(STALL_SECONDS),
+        "IDEFICS2_HTTP_STALL_TIMEOUT_SECONDS": str(STALL_SECONDS),
     }
     async with (
         run_crowd_front(**variables) as front,
         front.connect() as others,
         AsyncExitStack() as stack,
     ):
-        crowds = [await stack.enter_async_context(front.connect(*SMALL_WINDOW)) for _ in range(NUM_CHANNELS)]
         await call_for(others, STALL_SECONDS / 3)
         alone, _ = await asyncio.gather(call_for(others, STALL_SECONDS), wait_for_drop(front, 0))
+        call = await prepare(front, stack)
         with Growth(front.process) as growth:
-            calls = await begin([crowds[number % NUM_CHANNELS] for number in range(NUM_READERS)])
+            for number in range(NUM_READERS):
+                await call(number)
             started = time.perf_counter()
-            beside, _ = await asyncio.gather(
-                call_for(others, STALL_SECONDS), wait_for_drop(front, NUM_READERS)
+            beside, num_unsent_bytes, _ = await asyncio.gather(
+                call_for(others, STALL_SECONDS), count_unsent(front), wait_for_drop(front, NUM_READERS)
             )
             drop_seconds = time.perf_counter() - started
-        for call in calls:
-            call.cancel()
-        return Stalled(growth.num_bytes, percentile(alone, 99), percentile(beside, 99), drop_seconds)
+        return Stalled(
+            growth.num_bytes + num_unsent_bytes, percentile(alone, 99), percentile(beside, 99), drop_seconds
+        )
+
+
+async def count_unsent(front: CrowdFront) -> int:
+    """Return what the system holds of answers that nobody takes, once they have come as far as they can."""
+    await asyncio.sleep(STALL_SECONDS / 2)
+    return front.num_unsent_bytes
 
 
 async def call_for(crowd: Crowd, seconds: float) -> list[float]:
