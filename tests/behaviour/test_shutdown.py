@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 10
 PIECE_BYTES, CHUNK_BYTES = 2**22, 2**20
-PARTS = {"store", "blobs-writing", "blobs-reading", "hashing", "look-up"}
+PARTS = {"store", "blobs-writing", "blobs-reading", "hashing", "look-up", "lookout"}
 """With threads of their own."""
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
