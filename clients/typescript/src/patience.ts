@@ -85,7 +85,7 @@ export class Patience {
     const { msLeft, signal } = this;
     const ends = signal ? [signal] : [];
     if (msLeft !== undefined) {
-      ends.push(AbortSignal.timeout(Math.ceil(msLeft) + 1)); // timers may be a bit early
+      ends.push(AbortSignal.timeout(roundUp(msLeft)));
     }
     try {
       return await work(AbortSignal.any(ends));
@@ -129,12 +129,17 @@ export class Patience {
 
   async #wait(ms: number): Promise<void> {
     try {
-      await sleep(ms, undefined, { signal: this.signal });
+      await sleep(roundUp(ms), undefined, { signal: this.signal });
     } catch (error) {
       this.signal?.throwIfAborted();
       throw error;
     }
   }
+}
+
+/** Timers count whole milliseconds, and may be a bit early: who waits for an end must not wake before it. */
+function roundUp(ms: number): number {
+  return Math.ceil(ms) + 1;
 }
 
 function isLoss(error: unknown): error is Idefics2Error {
