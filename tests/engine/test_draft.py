@@ -44,7 +44,8 @@ def small() -> Iterator[Engine]:
 def find_worker() -> psutil.Process:
     """Find the worker of the engine that was started last."""
     children = psutil.Process().children()
-    return [child for child in children if "idefics2_engine.image_worker" in child.cmdline()][-1]
+    workers = [child for child in children if "idefics2_engine.image_worker" in child.cmdline()]
+    return max(workers, key=psutil.Process.create_time)  # numbers of processes begin again
 
 
 def draw_another(number: int) -> bytes:
