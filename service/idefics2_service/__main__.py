@@ -11,7 +11,7 @@ import sys
 import uvloop
 
 from idefics2_service import allocator, key_commands, logs
-from idefics2_service.errors import SettingInvalid, StartFailed
+from idefics2_service.errors import SettingInvalid, StartFailed, StoreUnavailable
 from idefics2_service.key_arguments import add_arguments
 from idefics2_service.keys.changes import ChangeRefused
 from idefics2_service.ready_file import ReadyFile
@@ -32,7 +32,7 @@ def main() -> int:
             key_commands.run(arguments, Settings.read(os.environ))
         else:
             _serve(Settings.read(os.environ, _overrides(arguments)), arguments.ready_file)
-    except (SettingInvalid, StartFailed, ChangeRefused) as error:
+    except (SettingInvalid, StartFailed, ChangeRefused, StoreUnavailable) as error:
         print(f"idefics2-service: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, SettingInvalid) else EXIT_FAILED
     return 0

@@ -16,6 +16,7 @@ from idefics2_service.blobs.directory import DirectoryBlobs
 from idefics2_service.blobs.s3 import S3Blobs
 from idefics2_service.budget import Budget
 from idefics2_service.downloads import Downloads
+from idefics2_service.errors import StartFailed, StoreUnavailable
 from idefics2_service.exposure import check_exposure
 from idefics2_service.fetcher import Fetcher
 from idefics2_service.files import Files
@@ -39,6 +40,7 @@ from idefics2_service.rest.webhooks import make_write_call
 from idefics2_service.rpc.server import Cores, GrpcServer
 from idefics2_service.shares import Shares
 from idefics2_service.signatures import Signer
+from idefics2_service.store.revocations import find_revocations
 from idefics2_service.store.sqlite.store import SqliteStore
 from idefics2_service.submissions import Submissions
 from idefics2_service.tls import Certificates
@@ -178,6 +180,7 @@ class App:
             stack.push_async_callback(self._tracer.close)
             await self._store.start()
             stack.push_async_callback(self._store.stop)
+            await self._load_revoked()
             await self._blobs.start()
             await stack.enter_async_context(self._image_fetcher)
             await stack.enter_async_context(self._webhook_fetcher)
@@ -234,6 +237,18 @@ class App:
     async def wait_until_serving(self) -> None:
         """Return when a request would be taken."""
         await self._backend.wait_until_healthy()
+
+    async def _load_revoked(self) -> None:
+        """Ask which keys are revoked before anybody can call.
+
+        Raises:
+            StartFailed: the store that has just opened does not say.
+
+        """
+        try:
+            await asyncio.to_thread(self._ring.load_revoked)
+        except StoreUnavailable as error:
+            raise StartFailed(f"it is not known which keys are revoked: {error}") from error
 
     async def _connect_triton(self, stack: AsyncExitStack) -> None:
         """Connect to a Triton that runs elsewhere, and hear of its health, if that is soon.
@@ -347,4 +362,5 @@ def _api_key(settings: Settings) -> str | None:
 
 def _make_ring(settings: Settings, api_key: str | None) -> KeyRing:
     file = KeyFile(settings.keys_path, is_required=settings.api.keys_file is not None)
-    return KeyRing(*([api_key] if api_key is not None else []), file=file)
+    given = [api_key] if api_key is not None else []
+    return KeyRing(*given, file=file, revocations=find_revocations(settings.store))

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from idefics2_service.errors import SettingInvalid, StoreUnavailable
 from idefics2_service.keys import changes
 from idefics2_service.keys.credentials import Credentials
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.keys.own import OWN_ID
 from idefics2_service.keys.records import Limits
+from idefics2_service.store.revocations import find_revocations
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from idefics2_service.keys.records import Key
+    from idefics2_service.keys.revocations import Revocations
     from idefics2_service.settings import Settings
 
 
@@ -28,19 +31,24 @@ def run(arguments: Namespace, settings: Settings) -> None:
     Raises:
         ChangeRefused: it cannot be done.
         SettingInvalid: the file of keys cannot be read or written.
+        StartFailed: the store's URL cannot be read.
+        StoreUnavailable: it is to be revoked in the store, too, which does not answer; the file is unchanged.
 
     """
     file = KeyFile(settings.keys_path, is_required=False)
+    revocations = find_revocations(settings.store)
     match arguments.key_command:
         case "create":
+            _check_not_revoked(arguments.id, revocations)
             _show_made(_create(file, arguments, settings), arguments)
         case "rotate":
+            _check_not_revoked(arguments.id, revocations)
             _show_made(changes.rotate(file, arguments.id, at_once=arguments.at_once), arguments)
         case "revoke":
-            changes.revoke(file, arguments.id, datetime.now(UTC))
+            _revoke(file, arguments.id, revocations)
             print(json.dumps({"id": arguments.id}) if arguments.json else f"revoked {arguments.id}")
         case "list":
-            _show_all(file.read(), arguments)
+            _show_all(file.read(), _read_revoked(revocations), arguments)
 
 
 def _create(file: KeyFile, arguments: Namespace, settings: Settings) -> Credentials:
@@ -67,6 +75,35 @@ def _create(file: KeyFile, arguments: Namespace, settings: Settings) -> Credenti
     )
 
 
+def _check_not_revoked(key_id: str, revocations: Revocations | None) -> None:
+    """Look whether the store lets in a key of this id."""
+    if key_id in _read_revoked(revocations):
+        raise changes.ChangeRefused(f"the key {key_id!r} is revoked; choose another id")
+
+
+def _revoke(file: KeyFile, key_id: str, revocations: Revocations | None) -> None:
+    """Revoke in the store first: a file may be a Kubernetes secret, which is changed elsewhere."""
+    changes.check_known(file, key_id)
+    if revocations is None:
+        changes.revoke(file, key_id, datetime.now(UTC))
+        return
+    revocations.add(key_id)
+    try:
+        changes.revoke(file, key_id, datetime.now(UTC))
+    except SettingInvalid as error:
+        print(f"replicas refuse it within 5 s; do the same to their file of keys: {error}", file=sys.stderr)
+
+
+def _read_revoked(revocations: Revocations | None) -> frozenset[str]:
+    if revocations is None:
+        return frozenset()
+    try:
+        return revocations.read()
+    except StoreUnavailable as error:
+        print(f"only the file was asked which keys are revoked: {error}", file=sys.stderr)
+        return frozenset()
+
+
 def _taken(settings: Settings) -> set[str]:
     given = settings.api.key and Credentials.parse(settings.api.key.get_secret_value())
     return {OWN_ID, given.id} if given else {OWN_ID}
@@ -78,8 +115,8 @@ def _show_made(made: Credentials, arguments: Namespace) -> None:
         print("keep it: it is not shown again; services take it within 5 s", file=sys.stderr)
 
 
-def _show_all(keys: tuple[Key, ...], arguments: Namespace) -> None:
-    described = [_describe(key) for key in keys]
+def _show_all(keys: tuple[Key, ...], revoked_ids: frozenset[str], arguments: Namespace) -> None:
+    described = [_describe(key, is_revoked=key.id in revoked_ids) for key in keys]
     if arguments.json:
         print(json.dumps(described, indent=2))
         return
@@ -87,11 +124,11 @@ def _show_all(keys: tuple[Key, ...], arguments: Namespace) -> None:
         print("  ".join(f"{name}={value}" for name, value in facts.items() if value is not None))
 
 
-def _describe(key: Key) -> dict[str, Any]:
-    """Tell all but the hashes."""
+def _describe(key: Key, *, is_revoked: bool) -> dict[str, Any]:
+    """Tell all but the hashes; `is_revoked` in the store."""
     return {
         "id": key.id,
-        "state": _state(key),
+        "state": "revoked" if is_revoked else _state(key),
         "num_secrets": len(key.hashes),
         "created_at": key.created_at.isoformat(timespec="seconds"),
         "revoked_at": key.revoked_at and key.revoked_at.isoformat(timespec="seconds"),

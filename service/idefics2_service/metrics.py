@@ -240,7 +240,7 @@ class Metrics:
     def _declare_process(self) -> None:
         self.keys_current = self._gauge(
             "idefics2_api_keys_current",
-            "1 while the file of keys was read as it is, 0 while an older state of it is used.",
+            "1 while keys are as the file and the store say, 0 while an older state is used.",
         )
         self.certificates_current = self._gauge(
             "idefics2_certificates_current",

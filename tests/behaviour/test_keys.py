@@ -32,7 +32,10 @@ from idefics2_service.keys import ring as ring_module
 from idefics2_service.keys.changes import create, revoke, rotate
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.keys.records import Face, Limits
+from idefics2_service.settings import StoreSettings
+from idefics2_service.store.redis.revocations import RedisRevocations
 from pictures import RED_CIRCLE, red_circle
+from store.servers import Server
 from streams import read_until
 
 if TYPE_CHECKING:
@@ -423,6 +426,32 @@ async def test_what_is_revoked_is_refused_by_every_replica(
         for caller in callers:
             refusal = await refuse(call_until_refused(caller))
             assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_REVOKED")
+
+
+async def test_what_the_store_revokes_is_refused_by_every_replica_whatever_its_file_says(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring_module, "LOOK_AGAIN_SECONDS", 0.01)
+    script = Script()
+    with Server("valkey") as server:
+        place = {"store__url": server.url}
+        async with (
+            open_door(make_settings, tmp_path, FakeBackend(script), **place) as first,
+            open_door(make_settings, tmp_path, FakeBackend(script), **place) as second,
+        ):
+            anna = first.caller("anna")
+            second.look()
+            keys = anna.metadata[0][1].removeprefix("Key ")
+            callers = [Caller(door.service, keys) for door in (first, second)]
+            assert [await caller.list() for caller in callers] == [[], []]
+            RedisRevocations(StoreSettings(url=server.url)).add("anna")
+            for caller in callers:
+                refusal = await refuse(call_until_refused(caller))
+                assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "API_KEY_REVOKED")
+            assert first.file.read()[0].revoked_at is None
+        async with open_door(make_settings, tmp_path / "late", FakeBackend(script), **place) as third:
+            refusal = await refuse(third.caller("anna").list())
+            assert refusal.reason == "API_KEY_REVOKED", "also by one that starts later"
 
 
 async def call_until_refused(caller: Caller) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from idefics2_service.errors import ApiKeyExpired, ApiKeyInvalid, ApiKeyRevoked, SettingInvalid
+from idefics2_service.errors import (
+    ApiKeyExpired,
+    ApiKeyInvalid,
+    ApiKeyRevoked,
+    SettingInvalid,
+    StoreUnavailable,
+)
 from idefics2_service.keys import ring as ring_module
 from idefics2_service.keys.changes import ChangeRefused, create, revoke, rotate
 from idefics2_service.keys.file import KeyFile
@@ -334,6 +341,100 @@ async def test_every_ring_over_the_file_follows_it(file: KeyFile, monkeypatch: p
         async with asyncio.timeout(10):
             await asyncio.gather(*(ring.looked.wait() for ring in rings))
         assert {refuse(ring, made.text) for ring in rings} == {ApiKeyRevoked}
+
+
+class Shared:
+    """As Revocations, in memory; where `is_away`, nobody is answered."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self.is_away = False
+
+    def add(self, key_id: str) -> None:
+        """As Revocations.add."""
+        self.ids.add(key_id)
+
+    def read(self) -> frozenset[str]:
+        """As Revocations.read."""
+        if self.is_away:
+            raise StoreUnavailable("the store of requests cannot be used: Timeout")
+        return frozenset(self.ids)
+
+
+def test_what_the_store_revokes_is_refused_and_all_else_let_in(file: KeyFile) -> None:
+    anna, bert = (create(file, name, NOW).text for name in ("anna", "bert"))
+    shared = Shared()
+    ring = KeyRing(file=file, revocations=shared)
+    shared.add("anna")
+    ring.load_revoked()
+    assert refuse(ring, anna) is ApiKeyRevoked
+    assert let_in(ring, bert) == "bert"
+    with pytest.raises(ApiKeyRevoked):
+        ring.find("anna")
+
+
+def test_a_store_that_is_away_changes_nothing_and_the_log_says_so_once(file: KeyFile) -> None:
+    anna, bert = (create(file, name, NOW).text for name in ("anna", "bert"))
+    shared = Shared()
+    shared.add("anna")
+    ring = KeyRing(file=file, revocations=shared)
+    ring.load_revoked()
+    shared.is_away = True
+    with capture_logs() as lines:
+        ring.refresh_revoked()
+        ring.refresh_revoked()
+        ring.refresh()
+    assert [(line["log_level"], line["event"]) for line in lines] == [("error", "keys stay as they were")]
+    assert not ring.is_current
+    assert refuse(ring, anna) is ApiKeyRevoked
+    assert let_in(ring, bert) == "bert"
+    shared.is_away = False
+    shared.add("bert")
+    ring.refresh_revoked()
+    assert ring.is_current
+    assert refuse(ring, bert) is ApiKeyRevoked
+
+
+async def test_a_store_that_hangs_does_not_delay_the_file(file: KeyFile) -> None:
+    class Hanging(Shared):
+        """One that hangs until it is let go."""
+
+        def read(self) -> frozenset[str]:
+            """As Revocations.read."""
+            go_on.wait(10)
+            return super().read()
+
+    class Told(KeyRing):
+        """A ring that says when it has looked, and when it was answered."""
+
+        def refresh(self) -> None:
+            super().refresh()
+            loop.call_soon_threadsafe(looked.set)
+
+        def refresh_revoked(self) -> None:
+            super().refresh_revoked()
+            loop.call_soon_threadsafe(answered.set)
+
+    loop, go_on, looked, answered = (
+        asyncio.get_running_loop(),
+        threading.Event(),
+        asyncio.Event(),
+        asyncio.Event(),
+    )
+    anna, bert = (create(file, name, NOW).text for name in ("anna", "bert"))
+    shared = Hanging()
+    shared.add("bert")
+    ring = Told(file=file, revocations=shared)
+    revoke(file, "anna", NOW)
+    async with asyncio.timeout(10):
+        with ring.follow():
+            await looked.wait()
+            assert refuse(ring, anna) is ApiKeyRevoked
+            assert let_in(ring, bert) == "bert"
+            assert not answered.is_set()
+            go_on.set()
+            await answered.wait()
+            assert refuse(ring, bert) is ApiKeyRevoked
 
 
 def test_what_is_revoked_is_looked_for_well_within_what_is_promised() -> None:

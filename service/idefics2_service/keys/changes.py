@@ -76,6 +76,17 @@ def revoke(file: KeyFile, key_id: str, now: datetime) -> None:
         keys[key_id] = msgspec.structs.replace(key, revoked_at=key.revoked_at or now)
 
 
+def check_known(file: KeyFile, key_id: str) -> None:
+    """Look whether there is a key, revoked or not.
+
+    Raises:
+        ChangeRefused: there is not.
+        SettingInvalid: the file cannot be read.
+
+    """
+    _find({key.id: key for key in file.read()}, key_id)
+
+
 def _find(keys: Mapping[str, Key], key_id: str) -> Key:
     key = keys.get(key_id)
     if key is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,21 +16,22 @@ from idefics2_service.errors import (
     ApiKeyMissing,
     ApiKeyRevoked,
     SettingInvalid,
+    StoreUnavailable,
 )
 from idefics2_service.keys.credentials import Credentials
 from idefics2_service.keys.records import MAX_SECRETS, Key
 from idefics2_service.lookout import keep_looking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator
 
     from idefics2_service.keys.file import KeyFile, Version
+    from idefics2_service.keys.revocations import Revocations
 
 logger = structlog.get_logger(__name__)
 
 LOOK_AGAIN_SECONDS = 1.0
-"""How often the file is looked at: what it revokes is refused within 5 s, on a busy replica too."""
+"""How often file and store are looked at: what they revoke is refused within 5 s, on a busy replica too."""
 _SCHEMES = ("key", "bearer")
 _NO_HASH = "0" * 64
 """Of no secret that anybody could find."""
@@ -43,9 +45,15 @@ class KeyRing:
     """All keys."""
 
     def __init__(
-        self, *given: str, file: KeyFile | None = None, now: Callable[[], datetime] = _utc_now
+        self,
+        *given: str,
+        file: KeyFile | None = None,
+        revocations: Revocations | None = None,
+        now: Callable[[], datetime] = _utc_now,
     ) -> None:
         """Know the keys `given`, each `<id>.<secret>` and without limits, and those of `file`.
+
+        What `revocations` names is not asked for before `load_revoked`.
 
         Raises:
             SettingInvalid: a given key has another form, or the file is damaged.
@@ -54,15 +62,17 @@ class KeyRing:
         self._now = now
         self._given = [_read_given(key, now()) for key in given]
         self._file = file
-        self._trouble = ""
+        self._revocations = revocations
+        self._revoked_ids: frozenset[str] = frozenset()
+        self._trouble = self._store_trouble = ""
         self._version: Version | None = None
         self._keys: dict[str, Key] = {}
         self._load()
 
     @property
     def is_current(self) -> bool:
-        """Whether the file could be read when it last changed."""
-        return not self._trouble
+        """Whether the file could be read when it last changed, and the store when it was last asked."""
+        return not (self._trouble or self._store_trouble)
 
     @property
     def num_keys(self) -> int:
@@ -115,19 +125,24 @@ class KeyRing:
         key = self._keys.get(key_id)
         if key is None:
             raise _unknown()
-        if key.revoked_at is not None:
+        if key.revoked_at is not None or key_id in self._revoked_ids:
             raise ApiKeyRevoked("the API key was revoked")
         if key.expires_at is not None and key.expires_at <= self._now():
             raise ApiKeyExpired("the API key has expired")
         return key
 
-    def follow(self) -> AbstractContextManager[None]:
-        """Look for changes of the file again and again, until the end of the context."""
-        return keep_looking(self.refresh, LOOK_AGAIN_SECONDS)
+    @contextmanager
+    def follow(self) -> Iterator[None]:
+        """Look for changes again and again, until the context ends; a store that hangs delays no file."""
+        with ExitStack() as looking:
+            looking.enter_context(keep_looking(self.refresh, LOOK_AGAIN_SECONDS))
+            if self._revocations is not None:
+                looking.enter_context(keep_looking(self.refresh_revoked, LOOK_AGAIN_SECONDS))
+            yield
 
     def refresh(self) -> None:
         """Read the file again if it has changed; where that fails, all stays, and the log says so."""
-        if self._file is None or (self._file.version == self._version and self.is_current):
+        if self._file is None or (self._file.version == self._version and not self._trouble):
             return
         try:
             self._load()
@@ -137,6 +152,26 @@ class KeyRing:
             self._trouble = str(error)
         else:
             logger.info("keys read", num_keys=len(self._keys))
+
+    def refresh_revoked(self) -> None:
+        """Ask the store again; where that fails, all stays, and the log says so."""
+        try:
+            self.load_revoked()
+        except StoreUnavailable as error:
+            if not self._store_trouble:
+                logger.error("keys stay as they were", error=str(error))  # noqa: TRY400  # as above
+            self._store_trouble = str(error)
+
+    def load_revoked(self) -> None:
+        """Ask the store which keys are revoked.
+
+        Raises:
+            StoreUnavailable: it does not answer.
+
+        """
+        if self._revocations is not None:
+            self._revoked_ids = self._revocations.read()
+            self._store_trouble = ""
 
     def _load(self) -> None:
         version, keys = None, {}

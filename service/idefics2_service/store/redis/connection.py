@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import redis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry as BlockingRetry
 
 from idefics2_service.errors import StartFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TIMEOUT_SECONDS = 2.0
 """For connecting, for sending and for an answer: what takes longer counts as lost."""
@@ -19,8 +26,16 @@ _MAX_CONNECTIONS = MAX_CALLS + 3  # signals and looks need one more each, and on
 FAULTS = (RedisError, OSError, RuntimeError)
 """Whatever a server or the way to it does; the last is uvloop's, of a connection that was closed."""
 
+STORE_SETTING = "IDEFICS2_STORE_URL"
+_OPTIONS: dict[str, Any] = {
+    "socket_timeout": TIMEOUT_SECONDS,
+    "socket_connect_timeout": TIMEOUT_SECONDS,
+    "protocol": 2,  # RESP3 brings notices of maintenance, which reconnect behind our back
+    "driver_info": None,
+}
 
-def connect(url: str, setting: str = "IDEFICS2_STORE_URL") -> Redis:
+
+def connect(url: str, setting: str = STORE_SETTING) -> Redis:
     """Make a client, which connects, and connects again, when something is asked of it.
 
     Nothing is sent twice: who claims and hears no answer may have claimed.
@@ -29,23 +44,39 @@ def connect(url: str, setting: str = "IDEFICS2_STORE_URL") -> Redis:
         StartFailed: the URL cannot be read.
 
     """
-    try:
-        address_of(url)
+    with _reading(url, setting):
         pool = BlockingConnectionPool.from_url(
             url,
+            **_OPTIONS,
             max_connections=_MAX_CONNECTIONS,
             timeout=TIMEOUT_SECONDS,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
-            protocol=2,  # RESP3 brings notices of maintenance, which reconnect behind our back
-            driver_info=None,
         )
         pool.connection_class(**pool.connection_kwargs)  # else an unknown option would show only later
+    return Redis.from_pool(pool)
+
+
+def connect_blocking(url: str) -> redis.Redis:
+    """Make a client for threads, which asks once more over another connection where one was closed.
+
+    Raises:
+        StartFailed: the URL cannot be read.
+
+    """
+    with _reading(url, STORE_SETTING):
+        client = redis.Redis.from_url(url, **_OPTIONS, retry=BlockingRetry(NoBackoff(), 1))
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)  # as above
+    return client
+
+
+@contextmanager
+def _reading(url: str, setting: str) -> Iterator[None]:
+    try:
+        address_of(url)
+        yield
     except (TypeError, ValueError):
         message = f"{setting} must be redis[s]://[user:password@]host[:port][/database][?options]"
         raise StartFailed(message) from None  # the error's own words may hold the password
-    return Redis.from_pool(pool)
 
 
 def address_of(url: str) -> str:
