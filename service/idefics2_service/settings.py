@@ -80,7 +80,7 @@ class GrpcSettings(PortSettings):
         "NOT_SERVING: until all who balance have heard of it",
     )
     drain_timeout_seconds: Seconds = Field(
-        3.0, description="how long running calls may go on at shutdown, after that"
+        3.0, description="how long running calls may go on after that, those over HTTP, too"
     )
     stall_timeout_seconds: Seconds = Field(
         30.0, description="a caller who reads nothing of a stream for so long is given up"
@@ -115,7 +115,11 @@ class HttpSettings(PortSettings):
         "*", description="origins of web pages that may call, with commas between; `*` allows all"
     )
     max_receive_bytes: Count = Field(28 * 2**20, description="largest body, but for uploaded files")
-    drain_timeout_seconds: Seconds = Field(3.0, description="how long running calls may go on at shutdown")
+    drain_timeout_seconds: Seconds = Field(
+        3.0,
+        description="how long, after `grpc.drain_timeout_seconds`, answers and files on their way over HTTP "
+        "may take",
+    )
     stall_timeout_seconds: Seconds = Field(
         30.0,
         description="a caller who sends nothing of a call, or takes nothing of an answer, for so long is "

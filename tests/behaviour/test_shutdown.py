@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from faces.web import RUN, Web
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -86,6 +87,23 @@ async def test_a_replica_that_has_ended_leaves_no_thread(make_settings: MakeSett
         await asyncio.to_thread(thread.join, PATIENCE_SECONDS)
         assert not thread.is_alive()
     assert call.done()
+
+
+async def test_a_call_over_http_may_go_on_for_as_long_as_one_over_grpc(
+    make_settings: MakeSettings, script: Script
+) -> None:
+    settings = make_settings(grpc__drain_timeout_seconds=0.05, http__drain_timeout_seconds=60)
+    script.add(Answer(("A",), holds=True))
+    async with AsyncExitStack() as stack:
+        app = App(settings, FakeBackend(script))
+        harness = await stack.enter_async_context(run_harness(app, script, is_real=False))
+        calling = asyncio.create_task(Web(harness).post(RUN))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await script.asked.wait()
+            stopping = asyncio.create_task(app.__aexit__(None, None, None))
+            answer = await calling
+            await stopping
+        assert (answer.status_code, answer.json()["reason"]) == (503, "SERVICE_STOPPING")
 
 
 async def test_a_watch_that_the_drain_does_not_wait_for_is_told_to_go_on_elsewhere(
