@@ -17,7 +17,7 @@ FAST_TESTS := $(addprefix tests/,unit store blobs clients training engine \
 PAIRED_TESTS := $(FAST_TESTS) $(addprefix tests/,behaviour documents golden)
 RUN_IN_PAIRS = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 CLIENTS = CLIENT_LANGUAGES=$(or $(CLIENT_LANGUAGES),all)
-# The other language whose toolchain comes within seconds: its vectors run with all tests, in some 40 s.
+# The other language whose toolchain comes within seconds: its vectors run with the tests, in some 40 s.
 TYPESCRIPT = CLIENT_LANGUAGES=typescript
 TRAINING = PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m training
 
@@ -41,7 +41,7 @@ demo: $(INSTALLED) ## start everything, ask about the pictures that ship, stop
 serve: $(INSTALLED) ## serve on this machine until Ctrl-C
 	$(BIN)/idefics2-service serve
 
-test: $(INSTALLED) $(K8S)/.installed $(PAGE)/.installed ## run all tests, two files at a time where no time is measured
+test: $(INSTALLED) $(K8S)/.installed $(PAGE)/.installed ## run the tests, but for those that take minutes and most clients, two files at a time where no time is measured
 	$(RUN_IN_PAIRS) $(PAIRED_TESTS)
 	PYTHONPATH=$(SOURCE_ROOTS) $(TYPESCRIPT) $(BIN)/python -m clients.toolchains
 	$(TYPESCRIPT) $(BIN)/python -m pytest tests/clients/vectors/test_vectors.py tests/clients/test_languages.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -79,6 +80,16 @@ def test_the_programs_that_are_shown_are_those_that_are_tested() -> None:
         str(path.relative_to(ROOT)) for path in (ROOT / "clients/examples/fal").iterdir() if path.is_file()
     }
     assert {name for name in here if "/old_" not in name} <= {name for name, _ in shown}
+
+
+def test_the_clients_of_fal_that_are_to_be_installed_are_those_that_are_tested() -> None:
+    packages = json.loads(read("tests/fal/package.json"))["dependencies"].items()
+    (fal_client,) = re.findall(r'"(fal-client==\S+)"', read("pyproject.toml"))
+    installs = re.findall(r"(?:npm|pip) install [^\n`]*fal[^\n`]*", read("README.md"))
+    assert {word for line in installs for word in line.split() if "fal" in word} == {
+        *(f"{name}@{version}" for name, version in packages),
+        fal_client,
+    }
 
 
 def test_the_fronts_container_is_shown_with_settings_that_it_starts_with() -> None:
