@@ -55,10 +55,10 @@ def test_every_path_of_the_map_exists() -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-def test_every_module_that_owns_a_noun_of_the_request_is_on_the_map() -> None:
+def test_every_module_is_on_the_map() -> None:
     code_map = read("ARCHITECTURE.md")
     for module in (ROOT / "service/idefics2_service").glob("*.py"):
-        if module.stem not in {"__init__", "__main__", "requests", "prompts", "keys", "metrics", "logs"}:
+        if module.stem not in {"__init__", "__main__"}:
             assert f"`service/idefics2_service/{module.name}`" in code_map
 
 
