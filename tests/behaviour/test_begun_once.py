@@ -123,15 +123,17 @@ async def test_what_a_replica_that_leaves_has_begun_ends_and_what_waits_there_is
         await check_answered(web, waiting)
 
 
-def test_a_usual_submission_has_the_content_that_replicas_give_it_that_know_no_such_wish() -> None:
-    _, others = json.loads(SubmitOptions().apply_to(GenerateBody(prompt="What is this?"), "one").content)
+def test_what_repeats_are_known_by_has_the_names_that_stores_keep() -> None:
+    options = SubmitOptions("low", 1.5, "https://example.com/told", 7, "0", is_begun_once=True)
+    body, others = json.loads(options.apply_to(GenerateBody(prompt="What is this?"), "one").content)
+    assert body == {"prompt": "What is this?"}
     assert others == {
-        "priority": "NORMAL",
-        "start_timeout": None,
-        "webhook_url": "",
-        "max_queue_length": None,
-        "keep_seconds": None,
-        "idempotency_key": None,
+        "priority": "LOW",
+        "start_timeout": 1.5,
+        "webhook_url": "https://example.com/told",
+        "max_queue_length": 7,
+        "keep_seconds": 360.0,
+        "is_begun_once": True,
     }
 
 

@@ -100,9 +100,15 @@ class SubmitOptions:
 
     def apply_to(self, body: GenerateBody, request_id: str) -> SubmitInput:
         """Make a submission of a body."""
-        others = {**vars(self), "priority": self.priority.value, "idempotency_key": None}
-        if not self.is_begun_once:  # as it is written by replicas that know no such wish
-            del others["is_begun_once"]
+        # Stores keep fingerprints of these names: under another one, a repeat is refused as other content.
+        others = {
+            "priority": self.priority.value,
+            "start_timeout": self.start_timeout,
+            "webhook_url": self.webhook_url,
+            "max_queue_length": self.max_queue_length,
+            "keep_seconds": self.keep_seconds,
+            "is_begun_once": self.is_begun_once,
+        }
         return SubmitInput(
             input=body.read(),
             content=json.dumps([body.model_dump(exclude_unset=True), others], sort_keys=True).encode(),
