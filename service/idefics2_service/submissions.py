@@ -46,7 +46,6 @@ _PLACE_SECONDS = 1.0
 """How often a watcher of a request that waits looks for its place."""
 _LOOK_AGAIN_SECONDS = 5.0
 """How often one looks though nothing was told: what was told may have been missed."""
-MAX_PAGE_SIZE = 1_000
 MAX_AFTER = 2**62
 """Of the numbers that a watcher may know, so that there are others after it."""
 
@@ -259,14 +258,7 @@ class Submissions:
         outcomes.record(ended.name, ended.end, ended.seconds, self._metrics, SUBMITTED)
 
     async def list_page(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
-        """List a key's requests, newest first.
-
-        Raises:
-            ValueOutOfRange: `limit` is not 1 to 1,000.
-
-        """
-        if not 1 <= limit <= MAX_PAGE_SIZE:
-            raise ValueOutOfRange.of("page_size", f"1 to {MAX_PAGE_SIZE}, or 0 for the default", limit)
+        """List a key's requests, newest first, at most `limit`; `before`: the last page's `next_before`."""
         return await self._store.list_page(key_id, state, limit, before)
 
 

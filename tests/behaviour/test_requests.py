@@ -439,6 +439,8 @@ async def test_operations_are_the_same_requests(lonely: Caller, script: Script) 
     assert (response.output, request.state) == (RED_CIRCLE, SUCCEEDED)
     listed = await lonely.operate("ListOperations", operations_pb2.ListOperationsRequest())
     assert list(listed.operations) == [operation]
+    too_many = operations_pb2.ListOperationsRequest(page_size=1_001)
+    assert (await refuse(lonely.operate("ListOperations", too_many))).field == "page_size"
 
 
 async def test_what_is_forgotten_while_operations_are_listed_is_left_out(

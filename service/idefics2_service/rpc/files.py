@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from idefics2.v1 import files_pb2, files_pb2_grpc
 
-from idefics2_service.errors import FileNotUploaded, ValueOutOfRange
+from idefics2_service.errors import FileNotUploaded
 from idefics2_service.rpc.interceptor import current_caller
-from idefics2_service.rpc.page_tokens import read_page_token, write_page_token
+from idefics2_service.rpc.pages import read_page_size, read_page_token, write_page_token
 from idefics2_service.rpc.records import write_timestamp
 from idefics2_service.rpc.stored_files import cut, read_chunks, read_range, read_start, write_file
 from idefics2_service.uploads.names import read_sha256
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from idefics2_service.uploads.uploads import Uploads
 
 SERVICE_NAME = files_pb2.DESCRIPTOR.services_by_name["FileService"].full_name
-DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 1_000
 _LIST = "files"
 
 
@@ -92,12 +91,9 @@ class FileServicer(files_pb2_grpc.FileServiceServicer):
         self, request: files_pb2.ListFilesRequest, context: ServicerContext
     ) -> files_pb2.ListFilesResponse:
         """List files."""
-        size = request.page_size or DEFAULT_PAGE_SIZE
-        if not 1 <= size <= MAX_PAGE_SIZE:
-            raise ValueOutOfRange.of("page_size", f"1 to {MAX_PAGE_SIZE}, or 0 for the default", size)
-        key_id = _key_id()
+        key_id, limit = _key_id(), read_page_size(request.page_size)
         after = read_page_token(request.page_token, key_id, _LIST, str)
-        files, next_after = await self._library.list_page(key_id, size, after or "")
+        files, next_after = await self._library.list_page(key_id, limit, after or "")
         return files_pb2.ListFilesResponse(
             files=map(write_file, files), next_page_token=write_page_token(key_id, _LIST, next_after)
         )

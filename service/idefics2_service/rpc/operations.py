@@ -13,9 +13,8 @@ from idefics2_service.errors import MethodUnknown, RequestIdInvalid, RequestNotF
 from idefics2_service.events import Failed, Finished
 from idefics2_service.rpc.convert import write_generate_response
 from idefics2_service.rpc.interceptor import current_caller
-from idefics2_service.rpc.page_tokens import read_page_token, write_page_token
+from idefics2_service.rpc.pages import read_page_size, read_page_token, write_page_token
 from idefics2_service.rpc.records import write_request
-from idefics2_service.rpc.requests import DEFAULT_PAGE_SIZE
 from idefics2_service.rpc.status import make_status
 from idefics2_service.submissions import name_request
 
@@ -62,7 +61,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
             raise ValueOutOfRange.of("filter", "empty", request.filter[:100])
         key_id = current_caller.get().key_id
         before = read_page_token(request.page_token, key_id, None, int)
-        limit = request.page_size or DEFAULT_PAGE_SIZE
+        limit = read_page_size(request.page_size)
         page = await self._submissions.list_page(key_id, None, limit, before)
         records = []
         for record in page.records:

@@ -9,7 +9,7 @@ from idefics2.v1 import requests_pb2, requests_pb2_grpc
 
 from idefics2_service.rpc.convert import write_event, write_generate_response
 from idefics2_service.rpc.interceptor import current_caller
-from idefics2_service.rpc.page_tokens import read_page_token, write_page_token
+from idefics2_service.rpc.pages import read_page_size, read_page_token, write_page_token
 from idefics2_service.rpc.records import read_state, read_submit_request, write_logs, write_request
 from idefics2_service.submissions import name_request
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from idefics2_service.submissions import Submissions
 
 SERVICE_NAME = requests_pb2.DESCRIPTOR.services_by_name["RequestService"].full_name
-DEFAULT_PAGE_SIZE = 50
 
 
 class RequestServicer(requests_pb2_grpc.RequestServiceServicer):
@@ -76,7 +75,7 @@ class RequestServicer(requests_pb2_grpc.RequestServiceServicer):
         key_id, state = _key_id(), read_state(request.state)
         list_name = state and state.value
         before = read_page_token(request.page_token, key_id, list_name, int)
-        limit = request.page_size or DEFAULT_PAGE_SIZE
+        limit = read_page_size(request.page_size)
         page = await self._submissions.list_page(key_id, state, limit, before)
         return requests_pb2.ListRequestsResponse(
             requests=[write_request(record) for record in page.records],

@@ -1,4 +1,4 @@
-"""A page token leads back to its place in its list, and whatever else is sent as one is refused."""
+"""A page has as many entries as may be asked for, and its token leads back to its place in its list alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import base64
 import json
 
 import pytest
-from idefics2_service.errors import PageTokenInvalid
-from idefics2_service.rpc.page_tokens import read_page_token, write_page_token
+from idefics2_service.errors import PageTokenInvalid, ValueOutOfRange
+from idefics2_service.rpc.pages import read_page_size, read_page_token, write_page_token
 
 LIST_ID = json.loads(base64.urlsafe_b64decode(write_page_token("anna", "QUEUED", 0)))[0]
 
@@ -15,6 +15,18 @@ LIST_ID = json.loads(base64.urlsafe_b64decode(write_page_token("anna", "QUEUED",
 def write(content: object) -> str:
     """Write what should be a token's content."""
     return base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
+
+
+@pytest.mark.parametrize(("asked", "size"), [(0, 50), (1, 1), (1_000, 1_000)])
+def test_a_page_has_as_many_entries_as_are_asked_for(asked: int, size: int) -> None:
+    assert read_page_size(asked) == size
+
+
+@pytest.mark.parametrize("asked", [-1, 1_001])
+def test_a_page_of_a_size_that_there_is_not_is_refused(asked: int) -> None:
+    with pytest.raises(ValueOutOfRange, match=f"1 to 1000, or 0 for the default, not {asked}") as caught:
+        read_page_size(asked)
+    assert caught.value.field == "page_size"
 
 
 @pytest.mark.parametrize("place", [0, 1, 2**53])

@@ -1,4 +1,4 @@
-"""Where the next page of a list begins, told so that it is good for this list of this key alone."""
+"""Pages of lists: how long one is, and where the next begins, by a token for this list of this key alone."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from idefics2_service.errors import PageTokenInvalid
+from idefics2_service.errors import PageTokenInvalid, ValueOutOfRange
 
+_DEFAULT_SIZE, _MAX_SIZE = 50, 1_000
 _Place = TypeVar("_Place", int, str)
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 _Content = tuple[str, _Number | str]
 """The list, and the place in it."""
+
+
+def read_page_size(size: int) -> int:
+    """Read how many entries a page may have: 1 to 1,000; 0 asks for the default, 50.
+
+    Raises:
+        ValueOutOfRange: no page has so many.
+
+    """
+    if not 0 <= size <= _MAX_SIZE:
+        raise ValueOutOfRange.of("page_size", f"1 to {_MAX_SIZE}, or 0 for the default", size)
+    return size or _DEFAULT_SIZE
 
 
 def write_page_token(key_id: str, list_name: str | None, place: int | str | None) -> str:
