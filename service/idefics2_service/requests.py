@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class Stage(enum.Enum):
@@ -57,6 +60,11 @@ class RequestName(NamedTuple):
 
     key_id: str
     request_id: str
+
+
+def is_request_id(text: str) -> bool:
+    """Tell whether a request may be called this: 1 to 128 characters of A-Z a-z 0-9 . _ -."""
+    return _REQUEST_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)

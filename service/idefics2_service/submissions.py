@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 import uuid
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from idefics2_service.errors import (
 )
 from idefics2_service.events import Event, Failed, LogLine, QueuePosition
 from idefics2_service.metrics import SUBMITTED
-from idefics2_service.requests import Priority, RequestName, State
+from idefics2_service.requests import Priority, RequestName, State, is_request_id
 from idefics2_service.store import refusals
 from idefics2_service.store.interface import grown
 from idefics2_service.store.records import DAY_SECONDS, Submission
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from idefics2_service.store.records import Ended, Page, Record
     from idefics2_service.webhooks import Webhooks
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _EVENTS_AT_ONCE = 500
 _PLACE_SECONDS = 1.0
 """How often a watcher of a request that waits looks for its place."""
@@ -269,7 +267,7 @@ def name_request(key_id: str, request_id: str) -> RequestName:
         RequestIdInvalid: no request can have this name.
 
     """
-    if not _REQUEST_ID.fullmatch(request_id):
+    if not is_request_id(request_id):
         message = f"request_id must be 1 to 128 characters of A-Z a-z 0-9 . _ -, not {request_id[:140]!r}"
         raise RequestIdInvalid(message, field="request_id")
     return RequestName(key_id, request_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import uuid
 from contextlib import aclosing
@@ -23,6 +22,7 @@ from idefics2_service.errors import (
     ServiceError,
 )
 from idefics2_service.keys.records import Face
+from idefics2_service.requests import is_request_id
 from idefics2_service.rpc.messages import find_chunk, parse_message
 from idefics2_service.rpc.open_calls import OPEN_SERVICES, OpenCalls
 from idefics2_service.rpc.status import REQUEST_ID_KEY, abort
@@ -46,7 +46,6 @@ logger = structlog.get_logger(__name__)
 
 NEVER_COUNTED = {"CancelRequest", "CancelOperation", "DeleteFile"}
 """Methods that give something back: no limit keeps a key from calling them."""
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(frozen=True)
@@ -247,4 +246,4 @@ def _is_too_late(context: ServicerContext) -> bool:
 
 def _request_id(metadata: dict[str, str]) -> str:
     given = metadata.get(REQUEST_ID_KEY, "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if is_request_id(given) else uuid.uuid4().hex
