@@ -211,6 +211,10 @@ class Metrics:
             "idefics2_store_replica_behind",
             "1 while the store has a replica that does not follow it and would not be read, else 0.",
         )
+        self.webhooks_queued = self._gauge(
+            "idefics2_store_num_webhooks_queued",
+            "Webhooks that were neither told of an end yet nor given up, of all replicas.",
+        )
         self.webhooks = self._count(
             "idefics2_webhooks", "Calls of webhooks, by what became of them.", ["outcome"]
         )

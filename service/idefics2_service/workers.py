@@ -107,6 +107,7 @@ class Workers:
         statistics, metrics = await self._store.statistics(), self._means.metrics
         metrics.queued.set(statistics.num_queued)
         metrics.oldest_queued.set(statistics.oldest_queued_seconds)
+        metrics.webhooks_queued.set(statistics.num_deliveries)
         if statistics.may_be_behind:
             self._seen_at = _NEVER
         elif self._have_all_renewed():

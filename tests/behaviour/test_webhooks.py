@@ -60,8 +60,7 @@ async def serve(
     settings = make_settings(
         fetch__allowed_networks="127.0.0.0/8",
         fetch__ports=str(hook.port),
-        webhook__first_retry_seconds=0.01,
-        **more,
+        **{"webhook__first_retry_seconds": 0.01, **more},
     )
     async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
         yield harness
@@ -188,6 +187,18 @@ async def test_a_hook_that_fails_is_called_again_until_it_hears(
         await submit(harness, hook.url, "two")
         body, _ = await hook.next_call()
         assert json.loads(body)["request_id"] == "two"  # and "one" was not told again before
+
+
+async def test_the_metrics_say_how_many_are_yet_to_be_told(make_settings: MakeSettings, hook: Hook) -> None:
+    script = Script()
+    script.add(red_circle_answer())
+    hook.statuses = [500]
+    async with serve(make_settings, hook, script, webhook__first_retry_seconds=60) as harness:
+        await submit(harness, hook.url)
+        await hook.next_call()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "idefics2_store_num_webhooks_queued 1.0" not in (await Web(harness).get("/metrics")).text:
+                pass
 
 
 async def test_a_hook_that_never_hears_is_given_up(make_settings: MakeSettings, hook: Hook) -> None:

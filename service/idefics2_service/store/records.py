@@ -136,12 +136,10 @@ class Statistics:
     """What is in the store."""
 
     num_queued: int
-    num_running: int
     oldest_queued_seconds: float
     """How long the one that was taken first has waited; 0 where none waits."""
-    start_interval_seconds: float | None
-    """Between two requests that are begun, while others wait; None where none was measured."""
     num_deliveries: int
+    """Ends that somebody has yet to be told of; each counts until it was told or is given up."""
     may_be_behind: bool = False
     """Whether a replica counted them, while the store is away."""
 
@@ -162,4 +160,3 @@ class Reaped:
 
     num_requeued: int = 0
     ended: tuple[Ended, ...] = ()
-    num_forgotten: int = 0

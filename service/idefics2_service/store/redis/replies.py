@@ -93,8 +93,8 @@ def read_delivery(reply: Sequence[Any]) -> Delivery:
 
 def read_reaped(reply: Sequence[Any]) -> Reaped:
     """Read what reap.lua made."""
-    num_requeued, ended, num_forgotten = reply
-    return Reaped(num_requeued, tuple(read_ended(entry) for entry in ended), num_forgotten)
+    num_requeued, ended = reply
+    return Reaped(num_requeued, tuple(read_ended(entry) for entry in ended))
 
 
 def read_ended(reply: Sequence[Any]) -> Ended:
@@ -108,8 +108,8 @@ def read_ended(reply: Sequence[Any]) -> Ended:
 
 def read_statistics(reply: Sequence[Any]) -> Statistics:
     """Read what statistics.lua made."""
-    num_queued, num_running, oldest, interval, num_deliveries = reply
-    return Statistics(num_queued, num_running, float(oldest), _number(interval), num_deliveries)
+    num_queued, oldest, num_deliveries = reply
+    return Statistics(num_queued, float(oldest), num_deliveries)
 
 
 def _number(text: str | bytes | None) -> float | None:

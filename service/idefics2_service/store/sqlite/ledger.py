@@ -256,8 +256,9 @@ class Ledger:
                     self._end(seq, (), end)
                     ended.append(self._describe(seq, end, now))
         is_over = "expires_at < ? AND seq NOT IN (SELECT seq FROM deliveries)"
-        forgotten = [seq for seq in self._numbers(is_over, now) if self._forget(seq)]
-        return Reaped(requeued, tuple(ended), len(forgotten))
+        for seq in self._numbers(is_over, now):
+            self._forget(seq)
+        return Reaped(requeued, tuple(ended))
 
     def _describe(self, seq: int, end: Failed, now: float) -> Ended:
         key_id, request_id, created_at = self._row("key_id, request_id, created_at", seq)
@@ -362,10 +363,9 @@ class Ledger:
             self._execute("UPDATE requests SET start_by = NULL WHERE seq = ?", seq)
         self.topics.add(grown(name))
 
-    def _forget(self, seq: int) -> bool:
+    def _forget(self, seq: int) -> None:
         for table in ("requests", "payloads", "ends", "events"):
             self._execute(f"DELETE FROM {table} WHERE seq = ?", seq)  # noqa: S608  # our own tables
-        return True
 
     def _numbers(self, where: str, now: float) -> list[int]:
         """Return the numbers of some requests that are due."""

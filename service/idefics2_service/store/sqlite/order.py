@@ -36,11 +36,6 @@ class Order:
         with self._lock:
             return self._places[0] if self._places else None
 
-    @property
-    def interval_seconds(self) -> float | None:
-        """Between two that are begun while others wait; None before any was measured."""
-        return self._interval
-
     def add(self, place: Place) -> None:
         """Let one more wait."""
         with self._lock:

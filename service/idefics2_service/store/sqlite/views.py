@@ -98,17 +98,13 @@ class Views:
 
     def statistics(self) -> Statistics:
         """As RequestStore.statistics."""
-        running = "SELECT count(*) FROM requests WHERE state = 'RUNNING'"
         oldest = "SELECT min(created_at) FROM requests WHERE state = 'QUEUED'"
-        num_running, first, num_deliveries = (
-            read_row(self._connection, query)[0]
-            for query in (running, oldest, "SELECT count(*) FROM deliveries")
+        first, num_deliveries = (
+            read_row(self._connection, query)[0] for query in (oldest, "SELECT count(*) FROM deliveries")
         )
         return Statistics(
             num_queued=len(self._order),
-            num_running=num_running,
             oldest_queued_seconds=max(0.0, time.time() - first) if first else 0.0,
-            start_interval_seconds=self._order.interval_seconds,
             num_deliveries=num_deliveries,
         )
 

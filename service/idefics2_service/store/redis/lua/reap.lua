@@ -1,6 +1,6 @@
 -- Take back what dead workers held, end what waited too long, forget what is over.
 local AT_ONCE = 200 -- of each, for everybody else waits for it
-local num_requeued, num_forgotten, ended = 0, 0, {}
+local num_requeued, ended = 0, {}
 
 local function note(request, how)
   ended[#ended + 1] = describe(request, how)
@@ -32,7 +32,6 @@ for _, number in ipairs(due(EXPIRING, AT_ONCE)) do
     redis.call('ZADD', EXPIRING, math.max(told_at, now + given.lease_seconds), number)
   else
     forget(load(number))
-    num_forgotten = num_forgotten + 1
   end
 end
-return {num_requeued, ended, num_forgotten}
+return {num_requeued, ended}

@@ -2,8 +2,6 @@
 local oldest = redis.call('ZRANGE', OLDEST, 0, 0, 'WITHSCORES')[2] or now
 return {
   redis.call('ZCARD', WAITING),
-  redis.call('ZCARD', LEASED),
   string.format('%.6f', math.max(0, now - oldest)),
-  redis.call('HGET', PROGRESS, 'interval'),
   redis.call('ZCARD', DELIVERIES),
 }
