@@ -6,8 +6,7 @@ import tracemalloc
 from urllib.parse import urljoin
 
 import pytest
-from idefics2_service.uploads.links import MAX_LINK_BYTES, public_path, read_public_path
-from idefics2_service.uploads.records import StoredFile
+from idefics2_service.uploads.links import MAX_LINK_BYTES, make_public_path, read_public_path
 
 ID = "0123456789abcdef" * 2
 NAMES = [
@@ -25,15 +24,10 @@ NAMES = [
 ]
 
 
-def make_file(name: str) -> StoredFile:
-    """Make a file of a name."""
-    return StoredFile("anna_-1", ID, name, 1, "0" * 64, "image/png", 0.0, 1.0, ())
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("base", ["http://localhost:8080/", "https://x.org/a/files/b/", "HTTPS://[::1]/"])
 def test_a_public_path_is_read_back_from_any_host_below_any_prefix(name: str, base: str) -> None:
-    path = public_path(make_file(name))
+    path = make_public_path("anna_-1", ID, name)
     assert path.startswith(f"files/anna_-1/{ID}")
     assert read_public_path(base + path) == ("anna_-1", ID)
     assert read_public_path(base + path + "?download=1#top") == ("anna_-1", ID)
@@ -41,7 +35,7 @@ def test_a_public_path_is_read_back_from_any_host_below_any_prefix(name: str, ba
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_public_path_is_one_that_clients_leave_as_it_is(name: str) -> None:
-    path = public_path(make_file(name))
+    path = make_public_path("anna_-1", ID, name)
     assert urljoin("http://localhost/", path) == f"http://localhost/{path}"
     assert path.isascii()
     assert path.count("/") == 2 + path.endswith(path.split("/", 3)[-1]) * (len(path.split("/")) > 3)
@@ -52,7 +46,7 @@ def test_a_public_path_is_one_that_clients_leave_as_it_is(name: str) -> None:
     [("photos/cat.png", "/cat.png"), ("/a/b/c d.png", "/c%20d.png"), ("a/", ""), ("a/..", "")],
 )
 def test_of_a_name_with_slashes_the_last_part_stands_in_the_path(name: str, end: str) -> None:
-    assert public_path(make_file(name)) == f"files/anna_-1/{ID}{end}"
+    assert make_public_path("anna_-1", ID, name) == f"files/anna_-1/{ID}{end}"
 
 
 @pytest.mark.parametrize(

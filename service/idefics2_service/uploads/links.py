@@ -9,11 +9,7 @@ asked, and learns nothing. A link that leads to no file of ours is a URL like an
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
-
-if TYPE_CHECKING:
-    from idefics2_service.uploads.records import StoredFile
 
 _PATH = re.compile(r"(?:/.*)?/files/(?P<key_id>[A-Za-z0-9_-]{1,64})/(?P<id>[0-9a-f]{32})(?:/[^/]*)?")
 _BEGINNING = re.compile(r"https?://", re.IGNORECASE)
@@ -23,13 +19,8 @@ _SWALLOWED = (".", "..")
 """What no path may end in: clients would take the segment before it away, too."""
 
 
-def public_path(file: StoredFile) -> str:
-    """Return a file's path, to be put behind the service's own URL and a slash."""
-    return make_public_path(file.key_id, file.id, file.name)
-
-
 def make_public_path(key_id: str, file_id: str, name: str) -> str:
-    """Return the path that a file of this id and name has, or will have.
+    """Return the path, behind our URL and a slash, that a file of this id and name has, or will have.
 
     Of a name with slashes, the last part stands there: servers read an escaped slash as a plain one.
     """
