@@ -82,7 +82,7 @@ class App:
 
         """
         self._settings = settings
-        self.metrics = Metrics(settings.metrics.max_keys)
+        self.metrics = Metrics(settings.metrics)
         self._tracer = _make_tracer(settings)
         self.api_key = _api_key(settings)
         self._ring = _make_ring(settings, self.api_key)

@@ -23,6 +23,7 @@ from idefics2_service.errors import (
 )
 from idefics2_service.exposition import Registry
 from idefics2_service.key_labels import KeyLabels
+from idefics2_service.settings import MetricsSettings
 
 if TYPE_CHECKING:
     from idefics2_service.errors import ServiceError
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # when each series began: as many lines again, and nobody asks
 
-DEFAULT_MAX_KEYS = 100
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _CALL_SECONDS = (0.005, 0.025, 0.1, 0.5, 2.5, 10, 60)
 _STORE_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10)
@@ -56,13 +56,13 @@ ATTACHED, SUBMITTED = "attached", "submitted"
 class Metrics:
     """One set over its own registry, so that a process can hold several."""
 
-    def __init__(self, max_keys: int = DEFAULT_MAX_KEYS) -> None:
-        """Declare them all; up to `max_keys` keys have series of their own."""
+    def __init__(self, settings: MetricsSettings | None = None) -> None:
+        """Declare them all; None: as where nothing is set."""
         self.registry = Registry()
         self._count = partial(Counter, registry=self.registry)
         self._gauge = partial(Gauge, registry=self.registry)
         self._histogram = partial(Histogram, registry=self.registry)
-        self._keys = KeyLabels(max_keys, self._forget_key)
+        self._keys = KeyLabels((settings or MetricsSettings()).max_keys, self._forget_key)
         ProcessCollector(registry=self.registry)
         self._declare_requests()
         self._declare_use()

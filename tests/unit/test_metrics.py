@@ -11,6 +11,7 @@ from idefics2_service.key_labels import OTHER, KeyLabels
 from idefics2_service.measured_store import measure
 from idefics2_service.metrics import ATTACHED, SUBMITTED, Metrics
 from idefics2_service.requests import FinishReason, GenerateOutput, Usage
+from idefics2_service.settings import MetricsSettings
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -25,7 +26,7 @@ OUTPUT = GenerateOutput("A red circle", FinishReason.END_OF_TURN, Usage(49, 38, 
 @pytest.fixture
 def metrics() -> Metrics:
     """Those of a front on which three keys have series of their own."""
-    return Metrics(MAX_KEYS)
+    return Metrics(MetricsSettings(max_keys=MAX_KEYS))
 
 
 def count_series(metrics: Metrics) -> int:
