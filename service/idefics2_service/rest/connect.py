@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from idefics2_service.rest.context import make_context
+from idefics2_service.rest.credentials import make_context
 from idefics2_service.rest.origins import FAL_HOSTS
 from idefics2_service.rest.ports import bind
 

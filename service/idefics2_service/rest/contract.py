@@ -17,7 +17,7 @@ TAGS = [
     {"name": "queue", "description": "Submit, look how far it is, fetch the answer."},
     {"name": "storage", "description": "Ask where to bring a file."},
     {"name": "files", "description": "Files themselves, by addresses that nobody can guess."},
-    {"name": "operations", "description": "What operators and their machines look at; no key is needed."},
+    {"name": "probes", "description": "What operators and their machines look at; no key is needed."},
 ]
 Responses = dict[int | str, dict[str, Any]]
 _STREAM = "text/event-stream"

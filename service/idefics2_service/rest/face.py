@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from idefics2_service.errors import InvalidInput, ServiceError
 from idefics2_service.gate import Gate
 from idefics2_service.metrics import Metrics
-from idefics2_service.rest import cdn, operations, page, queue, run, storage
+from idefics2_service.rest import answers, cdn, page, probes, queue, storage
 from idefics2_service.rest.bodies import GenerateBody
 from idefics2_service.rest.calls import METHODS, Calls, explain
 from idefics2_service.rest.contract import ANY_CALL, TAGS, mend
@@ -69,9 +69,9 @@ def make_api(cores: Cores, facts: page.PageFacts) -> FastAPI:
         strict_content_type=False,  # a body without a type is JSON, too: keys are no cookies
     )
     api.state.cores = cores
-    for router in (run.router, queue.router, storage.router, cdn.router):
+    for router in (answers.router, queue.router, storage.router, cdn.router):
         api.include_router(router, responses=ANY_CALL)
-    api.include_router(operations.router)
+    api.include_router(probes.router)
     api.include_router(page.make_router(facts))
     for kind in (ServiceError, Problem, HTTPException, Exception):
         api.add_exception_handler(kind, _explain)

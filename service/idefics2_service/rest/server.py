@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from idefics2_service.rest.context import make_context
+from idefics2_service.rest.credentials import make_context
 from idefics2_service.rest.ports import bind
 from idefics2_service.rest.presence import Protocol
 

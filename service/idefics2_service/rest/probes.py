@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from idefics2_service.rest.dependencies import CurrentCores
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["probes"])
 
 
 @router.get("/healthz/live", response_class=PlainTextResponse)
