@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,6 +43,13 @@ def test_the_table_of_metrics_is_what_the_programs_declare() -> None:
 
 def test_dashboards_and_alerts_ask_for_nothing_that_is_not_there() -> None:
     assert list(monitoring.check(FOLDER)) == []
+
+
+def test_the_runbook_calls_dashboards_by_their_titles() -> None:
+    titles = {json.loads(path.read_text())["title"] for path in DASHBOARDS}
+    readme = (FOLDER / "README.md").read_text()
+    patterns = (r'[Dd]ashboard "([^"]+)"', r'"(Idefics2: [^"]+)"')
+    assert {name for pattern in patterns for name in re.findall(pattern, readme)} == titles
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
