@@ -8,7 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -27,7 +33,7 @@ from idefics2_service.requests import (
 from idefics2_service.tracing.spans import NO_TRACER, Tracer, current_span, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
     from idefics2_service.budget import Budget
@@ -38,6 +44,8 @@ if TYPE_CHECKING:
     from idefics2_service.tracing.spans import Value
 
 Publish = Callable[[Happening], None]
+_GIVEN_UP = (asyncio.CancelledError, RequestDeadlineExceeded, StartTimeout)
+"""How a request ends that is not waited for any more."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,10 @@ class StageClock:
             self._span.fail(reason_of(error))
         self._span.end()
 
+    def has_entered(self, stage: Stage) -> bool:
+        """Tell whether a stage was reached."""
+        return any(entered is stage for entered, _ in self._entered)
+
     @property
     def elapsed(self) -> float:
         """Seconds since the start."""
@@ -125,10 +137,21 @@ async def run(
     """
     model = means.backend.name.rpartition("/")[2]
     span = current_span().begin(f"generate_content {model}", attributes=_describe(name, request, model))
-    with span, StageClock(publish) as clock:
+    with span, StageClock(publish) as clock, _measuring_vain_waits(clock, means.metrics):
         output = await _run(name, request, deadlines, means, clock)
         span.describe(_describe_answer(output))
     return output
+
+
+@contextmanager
+def _measuring_vain_waits(clock: StageClock, metrics: Metrics) -> Iterator[None]:
+    """Measure how long those had waited who went without a token: `time_to_first_token` never sees them."""
+    try:
+        yield
+    except _GIVEN_UP:
+        if not clock.has_entered(Stage.DECODE):
+            metrics.time_without_token.observe(clock.elapsed)
+        raise
 
 
 def _describe(name: RequestName, request: ValidRequest, model: str) -> dict[str, Value]:

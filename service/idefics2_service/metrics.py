@@ -97,6 +97,12 @@ class Metrics:
             "From a request's arrival to its first token; of one that was submitted, from its claim.",
             buckets=_SECONDS,
         )
+        self.time_without_token = self._histogram(
+            "idefics2_time_without_token_seconds",
+            "From a request's arrival, or its claim, to its end, where that came before a first token: it "
+            "was cancelled, its caller was gone, or its time was over.",
+            buckets=_SECONDS,
+        )
         self.time_per_token = self._histogram(
             "idefics2_request_time_per_output_token_seconds",
             "Mean time between two tokens of a request that was answered.",

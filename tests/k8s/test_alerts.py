@@ -23,6 +23,11 @@ FAST, ALL = (
     "time_to_first_token_seconds_bucket{le='5.0'}",
     "time_to_first_token_seconds_count",
 )
+LEFT, LEFT_SOON = (
+    "time_without_token_seconds_count",
+    "time_without_token_seconds_bucket{le='5.0'}",
+)
+NOBODY_LEFT = {LEFT: "0x500", LEFT_SOON: "0x500"}
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,17 @@ CASES = (
     Case("Idefics2FailsFast", {OK: "0+90x100", BAD: "0+10x100"}, {OK: "0+999x100", BAD: "0+1x100"}, 90),
     Case("Idefics2FailsFast", {OK: "0+9x100", BAD: "0+1x100"}, {OK: "0+9x100", BAD: "0+9x60 540x40"}, 90),
     Case("Idefics2FailsSlowly", {OK: "0+95x500", BAD: "0+5x500"}, {OK: "0+98x500", BAD: "0+2x500"}, 480),
-    Case("Idefics2FirstTokenLate", {FAST: "0+6x99", ALL: "0+10x99"}, {FAST: "0+9x99", ALL: "0+10x99"}, 90),
-    Case("Idefics2FirstTokenOftenLate", {FAST: "0+85x500", ALL: "0+100x500"},
-         {FAST: "0+95x500", ALL: "0+100x500"}, 480),
+    Case("Idefics2FirstTokenLate", {FAST: "0+6x99", ALL: "0+10x99", **NOBODY_LEFT},
+         {FAST: "0+9x99", ALL: "0+10x99", **NOBODY_LEFT}, 90),
+    Case("Idefics2FirstTokenLate", {FAST: "0+40x99", ALL: "0+40x99", LEFT: "0+60x99", LEFT_SOON: "0x99"},
+         {FAST: "0+40x99", ALL: "0+40x99", LEFT: "0+60x99", LEFT_SOON: "0+60x99"}, 90),
+    Case("Idefics2FirstTokenLate", {FAST: "0x99", ALL: "0x99", LEFT: "0+9x99", LEFT_SOON: "0x99"},
+         {FAST: "0x99", ALL: "0x99", **NOBODY_LEFT}, 90),
+    Case("Idefics2FirstTokenOftenLate", {FAST: "0+85x500", ALL: "0+100x500", **NOBODY_LEFT},
+         {FAST: "0+95x500", ALL: "0+100x500", **NOBODY_LEFT}, 480),
+    Case("Idefics2FirstTokenOftenLate",
+         {FAST: "0+85x500", ALL: "0+85x500", LEFT: "0+15x500", LEFT_SOON: "0x500"},
+         {FAST: "0+85x500", ALL: "0+85x500", LEFT: "0+15x500", LEFT_SOON: "0+12x500"}, 480),
     Case("Idefics2LineSlow", {"oldest_waiting_seconds": "40x60"},
          {"oldest_waiting_seconds": "40x3 0 40x3 0x60"}, 9),
     Case("Idefics2LineFull", {"num_requests_waiting": "128x60", "max_requests_waiting": "256x60"},

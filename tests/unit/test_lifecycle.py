@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -119,6 +121,14 @@ class Way:
         """Let requests that are begun from now on take no longer than this from their turn."""
         self.means = replace(self.means, limits=LimitSettings(max_run_seconds=seconds))
 
+    def count_vain_waits(self) -> tuple[float, float]:
+        """Count those who went without a token: all, and who had waited longer than is promised."""
+        read, name = self.means.metrics.registry.get_sample_value, "idefics2_time_without_token_seconds"
+        count, in_time = read(f"{name}_count"), read(f"{name}_bucket", {"le": "5.0"})
+        assert count is not None
+        assert in_time is not None
+        return count, count - in_time
+
     async def begin_endless(self) -> asyncio.Task[GenerateOutput]:
         """Begin a request that has the only turn until it is cancelled."""
         self.script.add(Answer(("A",), holds=True))
@@ -191,6 +201,35 @@ async def test_a_deadline_that_passes_in_the_line_leaves_the_line(
     assert way.turns.num_waiting == 0
     await cancel(holder)
     assert way.backend.num_asked == 1
+    way.check_idle()
+
+
+@pytest.mark.parametrize(("seconds", "num_late"), [(0, 0), (6, 1)])
+@pytest.mark.parametrize("how", ["cancelled", "end", "start"])
+async def test_who_goes_without_a_token_is_late_who_had_waited_longer_than_is_promised(
+    way: Way, monkeypatch: pytest.MonkeyPatch, how: str, seconds: float, num_late: int
+) -> None:
+    holder = await way.begin_endless()
+    deadlines = NO_DEADLINES if how == "cancelled" else replace(NO_DEADLINES, **{how: soon()})
+    waiting = way.begin(deadlines=deadlines)
+    await let_others_run()
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + seconds)
+    monkeypatch.setattr(lifecycle, "time", later)
+    if how == "cancelled":
+        await cancel(waiting)
+    else:
+        await error_of(waiting)
+    assert way.count_vain_waits() == (1, num_late)
+    await cancel(holder)
+    assert way.count_vain_waits() == (1, num_late)  # the holder had its tokens
+    way.check_idle()
+
+
+async def test_who_is_refused_or_fails_has_not_waited_in_vain(way: Way) -> None:
+    way.files.data = b"no picture"
+    way.files.gate.set()
+    assert type(await error_of(way.begin(ELSEWHERE))) is FileNotAnImage
+    assert way.count_vain_waits() == (0, 0)
     way.check_idle()
 
 
