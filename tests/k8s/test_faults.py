@@ -43,7 +43,13 @@ OUR_RULES = [
         "--http-port=8010",
         "startupProbe looks for Triton elsewhere",
     ),
-    ("base/network-policies.yaml", "port: triton-metrics", "port: metrics", "has no port metrics"),
+    ("base/network-policies.yaml", "port: 8002", "port: 8003", "has no port 8003"),
+    (
+        "base/network-policies.yaml",
+        "port: 8002",
+        "port: triton-metrics",
+        "triton-metrics is a sidecar's port",
+    ),
     (f"{PARTS}/monitoring/pod-monitors.yaml", "port: triton-metrics", "port: metrics", "has no port metrics"),
     (f"{PARTS}/gateway/routes.yaml", "port: 8080", "port: 80", "there is no port 80 of Service/idefics2"),
     # networks

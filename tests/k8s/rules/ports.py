@@ -72,11 +72,25 @@ def _check_services(bundle: Bundle) -> Iterator[str]:
 
 def _check_policies(bundle: Bundle) -> Iterator[str]:
     for policy in bundle.of("NetworkPolicy"):
+        name = f"NetworkPolicy/{policy['metadata']['name']}"
         asked = [p["port"] for rule in policy["spec"].get("ingress", ()) for p in rule.get("ports", ())]
         for pod in bundle.selected(policy["spec"]["podSelector"]):
-            for port in asked:
-                if port not in {*pod.ports, *pod.ports.values()}:
-                    yield f"NetworkPolicy/{policy['metadata']['name']}: {pod.name} has no port {port}"
+            yield from (f"{name}: {fault}" for port in asked for fault in _check_policy_port(pod, port))
+
+
+def _check_policy_port(pod: Pod, port: str | int) -> Iterator[str]:
+    """Look for a port; a name only where every controller looks for it, which is not among sidecars.
+
+    Source: kubernetes#125285, calico#8881, and AWS's network policy controller.
+    """
+    if port not in {*pod.ports, *pod.ports.values()}:
+        yield f"{pod.name} has no port {port}"
+    elif isinstance(port, str) and port not in _name_ports(pod.spec["containers"]):
+        yield f"{pod.name}: {port} is a sidecar's port, which not every controller finds by name"
+
+
+def _name_ports(containers: list[Manifest]) -> set[str]:
+    return {port["name"] for container in containers for port in container.get("ports", ())}
 
 
 def _check_monitors(bundle: Bundle) -> Iterator[str]:
