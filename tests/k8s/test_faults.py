@@ -178,6 +178,12 @@ OUR_RULES = [
         'oldest_queued_seconds{namespace="cell-1"}',
         "asks for more than what is in the namespace idefics2",
     ),
+    (
+        f"{PARTS}/keda/scaled-object.yaml",
+        '        ignoreNullValues: "false"\n',
+        "",
+        "takes a figure that is missing for 0",
+    ),
     (f"{PARTS}/gateway/routes.yaml", "value: /queue", "value: /metrics", "HTTPRoute: paths are"),
 ]
 

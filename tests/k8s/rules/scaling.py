@@ -53,6 +53,8 @@ def _check_metrics(bundle: Bundle) -> Iterator[str]:
             yield from (f"ScaledObject: there is no metric {name}" for name in sorted(named - known))
             if not named:
                 yield "ScaledObject: a trigger asks for no metric"
+            if trigger["metadata"].get("ignoreNullValues") != "false":
+                yield "ScaledObject: a trigger takes a figure that is missing for 0, and replicas away"
             namespaces = re.findall(r'namespace="([^"]*)"', trigger["metadata"]["query"])
             own = scaler["metadata"]["namespace"]
             if len(namespaces) < len(named) or {*namespaces} != {own}:
