@@ -17,11 +17,16 @@ COMMIT = "1234567890abcdef1234567890abcdef12345678"
 
 
 class Hub:
-    """Has `files`, of which those that end in `.safetensors` are large; as a context."""
+    """Has `files` at `commit`, of which those that end in `.safetensors` are large; as a context.
+
+    The first calls get the statuses of `statuses`, one each; all others, and 200, are answered.
+    """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         """Set up, listen later."""
         self.files = dict(files)
+        self.commit = COMMIT
+        self.statuses: list[int] = []
         self.fetched: list[str] = []
 
         class Handler(_Handler):
@@ -66,9 +71,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def _answer(self, *, is_head: bool) -> None:
-        path = urlsplit(self.path).path
-        name = path.rpartition(f"/resolve/{COMMIT}/")[2]
-        if path.startswith(f"/api/models/{REPOSITORY}/tree/"):
+        path, commit = urlsplit(self.path).path, self.hub.commit
+        name = path.rpartition(f"/resolve/{commit}/")[2]
+        status = self.hub.statuses.pop(0) if self.hub.statuses else 200
+        if status != 200:
+            self.send_error(status)
+        elif path.startswith(f"/api/models/{REPOSITORY}/tree/"):
             tree = [
                 {"type": "file", "path": f, "oid": d["blobId"], "size": d["size"]}
                 | ({"lfs": {"oid": d["lfs"]["sha256"], **d["lfs"]}} if "lfs" in d else {})
@@ -78,14 +86,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._write(json.dumps(tree).encode(), {}, is_head=is_head)
         elif path.startswith(f"/api/models/{REPOSITORY}"):
             siblings = [self.hub.describe(name) for name in self.hub.files]
-            told = {"id": REPOSITORY, "sha": COMMIT, "siblings": siblings}
+            told = {"id": REPOSITORY, "sha": commit, "siblings": siblings}
             self._write(json.dumps(told).encode(), {}, is_head=is_head)
         elif name in self.hub.files:
             data = self.hub.files[name]
             if not is_head:
                 self.hub.fetched.append(name)
             tag = self.hub.describe(name).get("lfs", {}).get("sha256") or self.hub.describe(name)["blobId"]
-            self._write(data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT}, is_head=is_head)
+            self._write(data, {"ETag": f'"{tag}"', "X-Repo-Commit": commit}, is_head=is_head)
         else:
             self.send_error(404)
 

@@ -134,6 +134,12 @@ OUR_RULES = [
         "enableServiceLinks: true",
         "enableServiceLinks is not false",
     ),
+    (
+        f"{PARTS}/weights/job.yaml",
+        "restartPolicy: Never",
+        "restartPolicy: OnFailure",
+        "what fails takes its log with it",
+    ),
     ("base/deployment.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "may run as root"),
     (
         "base/deployment.yaml",

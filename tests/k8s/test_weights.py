@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,8 @@ from k8s.manifests import FOLDER
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from k8s.manifests import Bundle
 
 FILES = {
     "config.json": b"{}",
@@ -51,11 +55,9 @@ def run(hub: Hub, folder: Path, *arguments: str) -> subprocess.CompletedProcess[
         "HF_HUB_DISABLE_XET": "1",
         **pins,
     }
-    command = (sys.executable, str(folder / PROGRAM.name), *arguments, "--folder")
-    where = folder if arguments[0] == "pin" else folder / "weights"
-    return subprocess.run(
-        (*command, str(where)), env=environment, capture_output=True, text=True, check=False
-    )
+    where = [str(folder)] if arguments[0] == "pin" else [str(folder / "weights"), "--pause-seconds", "0"]
+    command = (sys.executable, str(folder / PROGRAM.name), *arguments, "--folder", *where)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def pin(hub: Hub, folder: Path) -> None:
@@ -102,6 +104,95 @@ def test_a_file_that_is_another_leaves_no_folder_of_that_name_and_the_next_job_m
     hub.files[name] = FILES[name]
     assert not run(hub, folder, "fetch").returncode
     assert (folder / "weights" / COMMIT / name).read_bytes() == FILES[name]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_hub_that_is_away_is_asked_until_it_is_back(hub: Hub, folder: Path, status: int) -> None:
+    pin(hub, folder)
+    hub.statuses = [status] * 3
+    done = run(hub, folder, "fetch")
+    assert not done.returncode, done.stderr
+    assert "again in 0 s" in done.stderr
+    assert not hub.statuses
+    assert (folder / "weights" / COMMIT / "config.json").read_bytes() == FILES["config.json"]
+
+
+def test_a_hub_that_goes_away_in_the_middle_is_not_taken_for_one_without_the_files(
+    hub: Hub, folder: Path
+) -> None:
+    pin(hub, folder)
+    name = "model-00001-of-00001.safetensors"
+    whole, hub.files[name] = hub.files[name], b"another"
+    assert run(hub, folder, "fetch").returncode == 1  # what came stays in the folder of the partial download
+    hub.files[name], hub.statuses = whole, [200, 503]
+    done = run(hub, folder, "fetch")
+    assert not done.returncode, done.stderr
+    assert "again in 0 s" in done.stderr
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_hub_that_says_no_is_not_asked_again(hub: Hub, folder: Path, status: int) -> None:
+    pin(hub, folder)
+    hub.statuses = [status] * 9
+    done = run(hub, folder, "fetch")
+    assert done.returncode == 1
+    assert f"{status}" in done.stderr
+    assert "again in" not in done.stderr
+
+
+def test_a_third_revision_takes_the_place_of_the_one_that_was_not_wanted_for_longest(
+    hub: Hub, folder: Path
+) -> None:
+    weights = folder / "weights"
+    first, second, third = (digit * 40 for digit in "123")
+    for commit in (first, second, first):  # rolled back
+        hub.commit = commit
+        pin(hub, folder)
+        assert not run(hub, folder, "fetch").returncode
+    assert {path.name for path in weights.iterdir()} == {first, second}
+    for name in ("lost+found", f"{'4' * 40}.partial", f"{'5' * 40}.removed"):
+        (weights / name).mkdir()
+        (weights / name / "file").touch()
+    hub.commit = third
+    pin(hub, folder)
+    assert not run(hub, folder, "fetch").returncode
+    assert {path.name for path in weights.iterdir()} == {first, third, "lost+found"}
+
+
+@contextmanager
+def waiting(bundles: dict[str, Bundle], folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Wait as a pod does, but look more often, for the revision COMMIT in a folder."""
+    shell, option, script = bundles["one-gpu"].server.container("wait-for-weights")["command"]
+    script = script.replace("/weights/", f"{folder}/").replace("sleep 5", "sleep 0.1")
+    environment = {"PATH": os.environ["PATH"], "WEIGHTS_REVISION": COMMIT}
+    command = (shell, option, script)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_pod_that_waits_for_weights_says_for_which_and_who_brings_them(
+    bundles: dict[str, Bundle], tmp_path: Path
+) -> None:
+    with waiting(bundles, tmp_path) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert COMMIT in said
+        assert "job idefics2-weights" in said
+        (tmp_path / COMMIT).mkdir()
+        assert process.wait() == 0
+
+
+def test_a_pod_that_waits_for_weights_ends_when_it_is_told_to(
+    bundles: dict[str, Bundle], tmp_path: Path
+) -> None:
+    with waiting(bundles, tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 1
 
 
 def test_a_file_that_is_missing_is_told(hub: Hub, folder: Path) -> None:

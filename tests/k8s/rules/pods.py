@@ -51,6 +51,8 @@ def _check_pod(pod: Pod) -> Iterator[str]:
         yield "enableServiceLinks is not false: what it sets is no setting, and ends the front's start"
     if pod.spec.get("automountServiceAccountToken") is not False:
         yield "is given a token of Kubernetes that it does not need"
+    if pod.workload["kind"] == "Job" and pod.spec["restartPolicy"] != "Never":
+        yield "is a job's, and what fails takes its log with it: restartPolicy is not Never"
     volumes = {volume["name"] for volume in pod.spec.get("volumes", ())}
     mounted = {mount["name"] for c in pod.containers for mount in c.get("volumeMounts", ())}
     yield from (f"volume {name} is mounted and not there, or the reverse" for name in volumes ^ mounted)
