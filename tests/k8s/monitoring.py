@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 SEVERITIES = ("critical", "warning")
 _RUNBOOK = "k8s/README.md#"
 _ENTRY = re.compile(r"^### (Idefics2\w+)$", re.MULTILINE)
+_WINDOW = re.compile(r"(\d+)([smhd])")
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_NUM_SCRAPES = 4
+"""In the shortest window of a rule: one may fail, and what is left still shows what happened."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def check(folder: Path) -> Iterator[str]:
             name = rule.get("alert") or rule["record"]
             yield from (f"alerts: {name}: {fault}" for fault in expressions.find_faults(rule["expr"], known))
     yield from (f"alerts: {fault}" for fault in find_bad_words(rules, (folder / "README.md").read_text()))
+    yield from (f"alerts: {fault}" for fault in find_short_windows(rules, folder))
     for path in sorted((folder / "dashboards").glob("*.json")):
         for title, text in find_expressions(json.loads(path.read_text())):
             yield from (f"{path.name}: {title}: {fault}" for fault in expressions.find_faults(text, known))
@@ -91,3 +96,21 @@ def find_bad_words(rules: Rules, readme: str) -> Iterator[str]:
             yield f"{name} has {entries.count(name)} entries in the runbook"
     alerts = {rule["alert"] for rule in rules.alerts}
     yield from (f"the runbook has an entry for {name}, which is no alert" for name in set(entries) - alerts)
+
+
+def find_short_windows(rules: Rules, folder: Path) -> Iterator[str]:
+    """Yield which rules look at a window in which Prometheus may have too little."""
+    monitors = yaml.safe_load_all((folder / "base/components/monitoring/pod-monitors.yaml").read_text())
+    intervals = [e["interval"] for monitor in monitors for e in monitor["spec"]["podMetricsEndpoints"]]
+    least = _NUM_SCRAPES * max(map(_read_seconds, intervals))
+    for group in rules.groups:
+        for rule in group["rules"]:
+            for window in re.findall(r"\[(\w+)\]", rule["expr"]):
+                if _read_seconds(window) < least:
+                    yield f"{rule.get('alert') or rule['record']}: {window} are fewer than four scrapes"
+
+
+def _read_seconds(duration: str) -> int:
+    match = _WINDOW.fullmatch(duration)
+    assert match, f"{duration} is written in a way that is not read here"
+    return int(match[1]) * _UNIT_SECONDS[match[2]]

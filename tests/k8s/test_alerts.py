@@ -32,18 +32,22 @@ NOBODY_LEFT = {LEFT: "0x500", LEFT_SOON: "0x500"}
 
 @dataclass(frozen=True)
 class Case:
-    """What Prometheus scrapes each minute, by series, as promtool writes it; names without `idefics2_`."""
+    """What Prometheus scrapes, by series, as promtool writes it; names without `idefics2_`."""
 
     alert: str
     firing: dict[str, str]
     quiet: dict[str, str]
     minutes: int = 40
     """After which one looks."""
+    interval: str = "1m"
+    """Between two scrapes."""
 
 
 CASES = (
     Case("Idefics2FailsFast", {OK: "0+90x100", BAD: "0+10x100"}, {OK: "0+999x100", BAD: "0+1x100"}, 90),
     Case("Idefics2FailsFast", {OK: "0+9x100", BAD: "0+1x100"}, {OK: "0+9x100", BAD: "0+9x60 540x40"}, 90),
+    Case("Idefics2FailsFast", {OK: "0x100", BAD: "0+0.2x100"},
+         {OK: "0x30 1x9 2x9 3x9 4x9 5x9 6x50", BAD: "0x86 1x50"}, 90),
     Case("Idefics2FailsSlowly", {OK: "0+95x500", BAD: "0+5x500"}, {OK: "0+98x500", BAD: "0+2x500"}, 480),
     Case("Idefics2FirstTokenLate", {FAST: "0+6x99", ALL: "0+10x99", **NOBODY_LEFT},
          {FAST: "0+9x99", ALL: "0+10x99", **NOBODY_LEFT}, 90),
@@ -65,8 +69,8 @@ CASES = (
     Case("Idefics2QueueFull",
          {"store_num_requests_queued": "90000x60", "store_max_requests_queued": "100000x60"},
          {"store_num_requests_queued": "9000x60", "store_max_requests_queued": "100000x60"}),
-    Case("Idefics2StoreUnavailable", {"store_errors_total{operation='claim'}": "0+5x60"},
-         {"store_errors_total{operation='claim'}": "0+1x3 3x60"}),
+    Case("Idefics2StoreUnavailable", {"store_errors_total{operation='claim'}": "0x8 1+1x99"},
+         {"store_errors_total{operation='claim'}": "0x7 1x99"}, 5, "15s"),
     Case("Idefics2StoreReplicaBehind", {"store_replica_behind": "1x60"},
          {"store_replica_behind": "0x20 1x3 0x40"}, 22),
     Case("Idefics2StoreSlow",
@@ -151,9 +155,7 @@ def test_alerts_fire_and_are_quiet_as_they_must() -> None:
 @pytest.mark.parametrize("is_firing", [True, False])
 def test_an_alert_that_does_not_fire_as_it_must_is_found(*, is_firing: bool) -> None:
     case = next(case for case in CASES if case.alert == "Idefics2ModelLost")
-    wrong = _write_test(
-        case.alert, case.firing if is_firing else case.quiet, case.minutes, fires=not is_firing
-    )
+    wrong = _write_test(case, case.firing if is_firing else case.quiet, fires=not is_firing)
     (finding,) = promtool.try_rules(RULES.file, {"evaluation_interval": "1m", "tests": [wrong]})
     assert "FAILED" in finding
 
@@ -203,18 +205,18 @@ def _resolve(expression: str) -> str:
 
 def _write_tests() -> Iterator[dict[str, object]]:
     for case in CASES:
-        yield _write_test(case.alert, case.firing, case.minutes, fires=True)
-        yield _write_test(case.alert, case.quiet, case.minutes, fires=False)
+        yield _write_test(case, case.firing, fires=True)
+        yield _write_test(case, case.quiet, fires=False)
 
 
-def _write_test(alert: str, series: dict[str, str], minutes: int, *, fires: bool) -> dict[str, object]:
-    expression = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)'
-    sample = {"labels": "{}", "value": int(fires)}
+def _write_test(case: Case, series: dict[str, str], *, fires: bool) -> dict[str, object]:
+    expression = f'count(ALERTS{{alertname="{case.alert}",alertstate="firing"}}) or vector(0)'
+    looked = {"eval_time": f"{case.minutes}m", "exp_samples": [{"labels": "{}", "value": int(fires)}]}
     return {
-        "name": f"{alert} {'fires' if fires else 'is quiet'}",
-        "interval": "1m",
+        "name": f"{case.alert} {'fires' if fires else 'is quiet'}",
+        "interval": case.interval,
         "input_series": [{"series": _place(name), "values": values} for name, values in series.items()],
-        "promql_expr_test": [{"expr": expression, "eval_time": f"{minutes}m", "exp_samples": [sample]}],
+        "promql_expr_test": [{"expr": expression, **looked}],
     }
 
 

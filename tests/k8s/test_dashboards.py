@@ -93,6 +93,13 @@ def test_a_dashboard_is_whole(path: Path) -> None:
             "alert: Idefics2DiskFuller",
             "0 entries in the runbook",
         ),
+        ("alerts/queue.yaml", "errors_total[1m]", "errors_total[30s]", "30s are fewer than four scrapes"),
+        (
+            "base/components/monitoring/pod-monitors.yaml",
+            "interval: 15s",
+            "interval: 30s",
+            "1m are fewer than four scrapes",
+        ),
         ("README.md", "### Idefics2DiskFull", "### Idefics2DiscFull", "which is no alert"),
     ],
 )
