@@ -15,11 +15,12 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from prometheus_client.registry import Collector
     from prometheus_client.samples import Sample
 
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -64,6 +65,24 @@ class Registry(CollectorRegistry):
             names = [_write_name(metric._name, sample, labels) for sample in metric._child_samples()]
             self._names[metric] = names
         return names
+
+
+class UnsureGauge(Collector):
+    """A gauge without a series while nobody knows its value: to those who reckon, NaN would be one."""
+
+    def __init__(self, name: str, documentation: str, registry: Registry) -> None:
+        """Begin without a value."""
+        self._name, self._documentation = name, documentation
+        self._value: float | None = None
+        registry.register(self)
+
+    def set(self, value: float | None) -> None:
+        """Know the value, or know it no more."""
+        self._value = value
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the gauge, as of any collector."""
+        yield GaugeMetricFamily(self._name, self._documentation, value=self._value)
 
 
 def _find_observed(metric: MetricWrapperBase) -> Iterable[MetricWrapperBase]:

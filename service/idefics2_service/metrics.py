@@ -21,7 +21,7 @@ from idefics2_service.errors import (
     InternalError,
     StoreUnavailable,
 )
-from idefics2_service.exposition import Registry
+from idefics2_service.exposition import Registry, UnsureGauge
 from idefics2_service.key_labels import KeyLabels
 from idefics2_service.settings import MetricsSettings
 
@@ -175,9 +175,11 @@ class Metrics:
         self.max_queued = self._gauge(
             "idefics2_store_max_requests_queued", "How many submitted requests may wait."
         )
-        self.oldest_queued = self._gauge(
+        self.oldest_queued = UnsureGauge(
             "idefics2_store_oldest_queued_seconds",
-            "How long the submitted request that was taken first has waited.",
+            "How long the submitted request that was taken first has waited; not there while the store is "
+            "away, so that none could be begun.",
+            self.registry,
         )
         self.claimed = self._gauge(
             "idefics2_store_num_requests_claimed", "Submitted requests that this replica runs."

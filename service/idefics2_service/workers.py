@@ -101,17 +101,20 @@ class Workers:
                 await self._tidy()
             except StoreUnavailable:
                 self._seen_at = _NEVER
+                self._means.metrics.oldest_queued.set(None)
             await asyncio.sleep(_REAP_SECONDS)
 
     async def _tidy(self) -> None:
         statistics, metrics = await self._store.statistics(), self._means.metrics
         metrics.queued.set(statistics.num_queued)
-        metrics.oldest_queued.set(statistics.oldest_queued_seconds)
         metrics.webhooks_queued.set(statistics.num_deliveries)
         if statistics.may_be_behind:
             self._seen_at = _NEVER
-        elif self._have_all_renewed():
+        is_there = not statistics.may_be_behind and self._have_all_renewed()
+        if is_there:
             await self._reap()
+        # Replicas are added for those who wait; where nobody can claim, they would be in vain.
+        metrics.oldest_queued.set(statistics.oldest_queued_seconds if is_there else None)
 
     def _have_all_renewed(self) -> bool:
         """Note that the store is there; tell whether it has been for so long that the living have leases."""

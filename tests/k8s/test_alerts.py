@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from idefics2_service import errors
 from idefics2_service.metrics import OUR_FAULTS, Metrics
 from k8s import promtool
@@ -158,6 +159,18 @@ def test_an_alert_that_does_not_fire_as_it_must_is_found(*, is_firing: bool) -> 
     wrong = _write_test(case, case.firing if is_firing else case.quiet, fires=not is_firing)
     (finding,) = promtool.try_rules(RULES.file, {"evaluation_interval": "1m", "tests": [wrong]})
     assert "FAILED" in finding
+
+
+def test_the_scaler_has_no_figure_while_no_replica_tells_how_long_requests_have_waited() -> None:
+    scaler = yaml.safe_load((FOLDER / "base/components/keda/scaled-object.yaml").read_text())
+    (query,) = (t["metadata"]["query"] for t in scaler["spec"]["triggers"] if t["name"] == "queue-age")
+    name = "idefics2_store_oldest_queued_seconds"
+    told = {"p": "5+60x5 stale 7x9", "q": "3+60x5 stale _x9"}
+    series = [{"series": f'{name}{{namespace="idefics2",pod="{p}"}}', "values": v} for p, v in told.items()]
+    looks = [(4, [{"labels": "{}", "value": 245}]), (6, []), (8, [{"labels": "{}", "value": 7}])]
+    looked = [{"expr": query, "eval_time": f"{minute}m", "exp_samples": found} for minute, found in looks]
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": looked}
+    assert list(promtool.try_rules({"groups": []}, {"tests": [test]})) == []
 
 
 def test_what_is_our_fault_is_every_error_of_ours_and_no_other() -> None:

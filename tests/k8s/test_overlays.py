@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import yaml
 from idefics2.v1 import generation_pb2
 from idefics2_service.errors import SettingInvalid
 from idefics2_service.settings import Settings
@@ -57,6 +58,18 @@ def test_the_service_config_of_the_readme_is_one() -> None:
     assert set(config) == {"loadBalancingConfig", "healthCheckConfig"}
     assert config["healthCheckConfig"]["serviceName"] == "idefics2.v1.GenerationService"
     grpc.insecure_channel("dns:///localhost:1", [("grpc.service_config", json.dumps(config))]).close()
+
+
+def test_both_scalers_ask_for_the_same(bundles: dict[str, Bundle]) -> None:
+    rules = yaml.safe_load(
+        README.partition("## How it scales")[2].partition("```yaml\n")[2].partition("```")[0]
+    )
+    adapted = [
+        rule["metricsQuery"].replace("<<.LabelMatchers>>", 'namespace="idefics2"')
+        for rule in rules["rules"]["external"]
+    ]
+    (scaler,) = bundles["production"].of("ScaledObject")
+    assert adapted == [trigger["metadata"]["query"] for trigger in scaler["spec"]["triggers"]]
 
 
 def test_tritons_image_has_what_the_tests_run_with() -> None:

@@ -557,5 +557,26 @@ async def test_what_a_replica_counts_is_no_sign_that_the_store_is_back(
             of_replica.clear()
             await of_replica.wait()
         assert bench.store.calls["reap"] == 0
+        assert bench.measured("store_oldest_queued_seconds") is None
         of_store.set()
         await bench.wait_for_calls("reap")
+
+
+@pytest.mark.parametrize("away", ["statistics", "reap", "claim"])
+async def test_how_long_requests_have_waited_is_told_only_while_they_could_be_claimed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    for pause in ("_REAP_SECONDS", "_LOOK_AGAIN_SECONDS"):
+        monkeypatch.setattr(f"idefics2_service.workers.{pause}", 0)
+    await bench.submit()
+    replica = Workers(bench.store, bench.means, bench.settings)
+    async with at_work(replica.tidy()), asyncio.timeout(PATIENCE_SECONDS):
+        while not bench.measured("store_oldest_queued_seconds"):
+            await bench.store.get(ONE)
+        bench.store.away_before.update({away: MANY, "claim": MANY})
+        async with at_work(*([replica.work()] if away == "claim" else [])):
+            while bench.measured("store_oldest_queued_seconds") is not None:
+                await bench.store.get(ONE)
+        bench.store.away_before.clear()
+        while not bench.measured("store_oldest_queued_seconds"):
+            await bench.store.get(ONE)
