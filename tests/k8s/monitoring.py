@@ -102,15 +102,16 @@ def find_short_windows(rules: Rules, folder: Path) -> Iterator[str]:
     """Yield which rules look at a window in which Prometheus may have too little."""
     monitors = yaml.safe_load_all((folder / "base/components/monitoring/pod-monitors.yaml").read_text())
     intervals = [e["interval"] for monitor in monitors for e in monitor["spec"]["podMetricsEndpoints"]]
-    least = _NUM_SCRAPES * max(map(_read_seconds, intervals))
+    least = _NUM_SCRAPES * max(map(read_seconds, intervals))
     for group in rules.groups:
         for rule in group["rules"]:
             for window in re.findall(r"\[(\w+)\]", rule["expr"]):
-                if _read_seconds(window) < least:
+                if read_seconds(window) < least:
                     yield f"{rule.get('alert') or rule['record']}: {window} are fewer than four scrapes"
 
 
-def _read_seconds(duration: str) -> int:
+def read_seconds(duration: str) -> int:
+    """Read a duration as rules write it: 15s, 10m."""
     match = _WINDOW.fullmatch(duration)
     assert match, f"{duration} is written in a way that is not read here"
     return int(match[1]) * _UNIT_SECONDS[match[2]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from idefics2_service import errors
-from idefics2_service.metrics import OUR_FAULTS, Metrics
+from idefics2_service.metrics import OUR_FAULTS, SUBMITTED, Metrics
+from idefics2_service.settings import LimitSettings
 from k8s import promtool
 from k8s.manifests import FOLDER
-from k8s.monitoring import Rules
+from k8s.monitoring import Rules, read_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,6 +173,16 @@ def test_the_scaler_has_no_figure_while_no_replica_tells_how_long_requests_have_
     looked = [{"expr": query, "eval_time": f"{minute}m", "exp_samples": found} for minute, found in looks]
     test = {"interval": "1m", "input_series": series, "promql_expr_test": looked}
     assert list(promtool.try_rules({"groups": []}, {"tests": [test]})) == []
+
+
+def test_the_latency_of_a_request_that_waited_and_ran_for_as_long_as_it_may_has_a_bucket() -> None:
+    (alert,) = (rule for rule in RULES.alerts if rule["alert"] == "Idefics2QueueOld")
+    tolerated = float(alert["expr"].rpartition(">")[2]) + read_seconds(alert["for"])
+    metrics = Metrics()
+    metrics.e2e.labels(SUBMITTED).observe(0)
+    (family,) = metrics.e2e.collect()
+    bounds = [float(sample.labels["le"]) for sample in family.samples if "le" in sample.labels]
+    assert max(filter(math.isfinite, bounds)) >= tolerated + LimitSettings().max_run_seconds
 
 
 def test_what_is_our_fault_is_every_error_of_ours_and_no_other() -> None:
