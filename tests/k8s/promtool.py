@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 _FOLDER = ROOT / ".cache/k8s/prometheus"
 _PROGRAM = _FOLDER / "usr/bin/promtool"
+_ADVICE = (
+    "Prometheus' promtool is missing, which tries rules and alerts: install Debian's or Ubuntu's package "
+    "`prometheus` (`apt-get update` before), or put the program of https://prometheus.io/download on the PATH"
+)
+
+
+class PromtoolMissing(Exception):
+    """It is not there, and cannot be got; the message says what to install."""
 
 
 def find() -> str | None:
@@ -27,16 +35,26 @@ def bring() -> str:
     """Return the program's path, and get it first where it is not there.
 
     Raises:
-        subprocess.CalledProcessError: Debian does not give it; it has said why.
+        PromtoolMissing: it is to be installed.
 
     """
     if (program := find()) is not None:
         return program
+    try:
+        _extract()
+    except (
+        FileNotFoundError,
+        subprocess.CalledProcessError,
+    ) as error:  # no apt-get, or it has said what it lacks
+        raise PromtoolMissing(_ADVICE) from error
+    return str(_PROGRAM)
+
+
+def _extract() -> None:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(("apt-get", "download", "-qq", "prometheus"), cwd=folder, check=True)
         (package,) = Path(folder).glob("*.deb")
         subprocess.run(("dpkg-deb", "--extract", str(package), str(_FOLDER)), check=True)
-    return str(_PROGRAM)
 
 
 def check_rules(rules: Mapping[str, object]) -> Iterator[str]:

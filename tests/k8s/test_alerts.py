@@ -18,6 +18,7 @@ from k8s.monitoring import Rules, read_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 RULES = Rules.read(FOLDER / "alerts")
 POD = 'namespace="n",pod="p"'
@@ -161,6 +162,19 @@ def test_an_alert_that_does_not_fire_as_it_must_is_found(*, is_firing: bool) -> 
     wrong = _write_test(case, case.firing if is_firing else case.quiet, fires=not is_firing)
     (finding,) = promtool.try_rules(RULES.file, {"evaluation_interval": "1m", "tests": [wrong]})
     assert "FAILED" in finding
+
+
+@pytest.mark.parametrize("has_apt", [True, False])
+def test_where_promtool_cannot_be_got_it_is_said_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, has_apt: bool
+) -> None:
+    if has_apt:  # without lists of packages, as in a fresh container
+        (tmp_path / "apt-get").write_text("#!/bin/sh\nexit 100\n")
+        (tmp_path / "apt-get").chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(promtool, "_PROGRAM", tmp_path / "promtool")
+    with pytest.raises(promtool.PromtoolMissing, match="install Debian's or Ubuntu's package `prometheus`"):
+        promtool.bring()
 
 
 def test_the_scaler_has_no_figure_while_no_replica_tells_how_long_requests_have_waited() -> None:
