@@ -32,7 +32,7 @@
      │    ├── BackendUnavailable
      │    ├── ServiceStopping
      │    ├── StoreUnavailable · FileStoreUnavailable
-     │    └── AttemptsExhausted
+     │    └── AttemptsExhausted · AttemptLost
      ├── MethodUnknown                      UNIMPLEMENTED
      └── InternalError                      INTERNAL; never says more than the request's id
 
@@ -512,6 +512,12 @@ class AttemptsExhausted(Unavailable):
     """What ran the request was lost each time."""
 
     reason = "ATTEMPTS_EXHAUSTED"
+
+
+class AttemptLost(Unavailable):
+    """The only attempt that the caller allowed was lost."""
+
+    reason = "ATTEMPT_LOST"
 
 
 class MethodUnknown(ServiceError):

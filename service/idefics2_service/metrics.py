@@ -50,7 +50,7 @@ OUR_FAULTS = tuple(
         AttemptsExhausted,
     )
 )
-"""Reasons for which requests fail and no caller can help it; not that of a replica that stops."""
+"""Reasons for which requests fail and no caller can help it; none that a replica's stop may be behind."""
 ATTACHED, SUBMITTED = "attached", "submitted"
 """Kinds of requests: somebody waits on a call, or asks later."""
 
@@ -195,11 +195,11 @@ class Metrics:
         _begin(self.attempts, "ended", "handed_back", "backend_lost", "lost")
         self.reaped = self._count(
             "idefics2_store_reaped",
-            "Requests whose worker was not heard of any more: requeued, exhausted by too many losses, or "
-            "cancelled; and overdue: those that waited too long.",
+            "Requests whose worker was not heard of any more: requeued, exhausted by too many losses, "
+            "lost_once where that is too many, or cancelled; and overdue: those that waited too long.",
             ["outcome"],
         )
-        _begin(self.reaped, "requeued", "exhausted", "cancelled", "overdue")
+        _begin(self.reaped, "requeued", "exhausted", "lost_once", "cancelled", "overdue")
         self.late_renewals = self._count(
             "idefics2_store_late_renewals", "Leases that were renewed later than after twice the usual time."
         )

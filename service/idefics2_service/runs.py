@@ -223,10 +223,13 @@ class Run:
         after, happenings = self._recorder.after, self._recorder.take()
         await self._try(partial(self._store.append, self.claim, after, happenings))
         lease = await self._try(partial(self._store.release, self.claim, reason, is_lost=is_lost))
-        if lease is Lease.EXHAUSTED:
-            self._record(Failed(refusals.attempts_exhausted(MAX_LOSSES, reason)), started)
-        elif lease is Lease.CANCELLED:
-            self._record(Failed(refusals.cancelled()), started)
+        ends = {
+            Lease.EXHAUSTED: refusals.attempts_exhausted(MAX_LOSSES, reason),
+            Lease.LOST_ONCE: refusals.lost_once(reason),
+            Lease.CANCELLED: refusals.cancelled(),
+        }
+        if lease in ends:
+            self._record(Failed(ends[lease]), started)
 
     async def _try(self, write: Callable[[], Awaitable[Lease]]) -> Lease:
         """Write, and again while the store is away: it decides by the attempt whether it is still ours."""

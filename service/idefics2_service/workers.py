@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from idefics2_service import outcomes
-from idefics2_service.errors import AttemptsExhausted, InternalError, RequestCancelled, StoreUnavailable
+from idefics2_service.errors import (
+    AttemptLost,
+    AttemptsExhausted,
+    InternalError,
+    RequestCancelled,
+    StoreUnavailable,
+)
 from idefics2_service.metrics import SUBMITTED
 from idefics2_service.requests import Stage
 from idefics2_service.runs import Run
@@ -42,7 +48,11 @@ _REAP_SECONDS = 0.5
 _NUM_RENEWALS = 2
 """Who lives has renewed its lease after so many times the usual pause."""
 _NEVER = -math.inf
-_REAPED = {AttemptsExhausted.reason: "exhausted", RequestCancelled.reason: "cancelled"}
+_REAPED = {
+    AttemptsExhausted.reason: "exhausted",
+    AttemptLost.reason: "lost_once",
+    RequestCancelled.reason: "cancelled",
+}
 """What became of requests that end without a worker; all others waited too long."""
 _RELEASE_SECONDS = 5.0
 """How long handing back may take at the end."""

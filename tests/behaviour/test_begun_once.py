@@ -61,12 +61,19 @@ async def read_result(web: Web, request_id: str) -> httpx.Response:
 
 
 async def check_lost(web: Web, request_id: str, why: str) -> None:
-    """Check that a request ends as one whose attempts are used up."""
+    """Check that a request ends as one whose only attempt was lost."""
     result = await read_result(web, request_id)
-    assert (result.status_code, result.json()["reason"]) == (503, "ATTEMPTS_EXHAUSTED")
+    assert (result.status_code, result.json()["reason"]) == (503, "ATTEMPT_LOST")
     status = (await web.get(f"{QUEUE}/requests/{request_id}/status")).json()
     assert status["error_type"] == result.json()["error_type"] == "runner_disconnected"
     assert why in status["error"]
+
+
+def check_counted(web: Web) -> None:
+    """Check that the one that was lost is not counted as lost again and again, of which an alert tells."""
+    measured = web.service.app.metrics.registry.get_sample_value
+    assert measured("idefics2_requests_total", {"reason": "ATTEMPT_LOST"}) == 1
+    assert measured("idefics2_requests_total", {"reason": "ATTEMPTS_EXHAUSTED"}) == 0
 
 
 async def check_answered(web: Web, request_id: str) -> None:
@@ -83,8 +90,7 @@ async def test_what_a_lost_backend_did_not_finish_ends(
     async with serve(make_settings, script, **store_place) as web:
         await check_lost(web, await submit(web, **ONCE), "the model's server was lost")
         await check_answered(web, await submit(web))
-        metrics = (await web.get("/metrics")).text
-        assert 'idefics2_requests_total{reason="ATTEMPTS_EXHAUSTED"} 1.0' in metrics
+        check_counted(web)
 
 
 async def test_what_a_dead_replica_held_ends(
@@ -99,6 +105,9 @@ async def test_what_a_dead_replica_held_ends(
         claim = await web.service.app._store.claim()  # by somebody who is heard of no more
         assert claim is not None
         await check_lost(web, request_id, "what ran the request was lost")
+        check_counted(web)
+        reaped = ("idefics2_store_reaped_total", {"outcome": "lost_once"})
+        assert web.service.app.metrics.registry.get_sample_value(*reaped) == 1
 
 
 async def test_what_a_replica_that_leaves_has_begun_ends_and_what_waits_there_is_begun_by_the_next(
@@ -118,6 +127,7 @@ async def test_what_a_replica_that_leaves_has_begun_ends_and_what_waits_there_is
         await read_until(web, begun, "delta")
         waiting = await submit(web, **ONCE)
         await read_until(web, waiting, "QUEUED")
+    check_counted(web)
     async with serve(make_settings, second, **same) as web:
         await check_lost(web, begun, "this replica is shutting down")
         await check_answered(web, waiting)

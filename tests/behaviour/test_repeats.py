@@ -13,6 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 from harness import Harness, describe_red_circle, run_on_fake_backend
 from idefics2.v1 import generation_pb2, generation_pb2_grpc
 from idefics2_service.errors import (
+    AttemptLost,
     AttemptsExhausted,
     BackendUnavailable,
     CallsFull,
@@ -156,7 +157,7 @@ async def test_one_after_it_is_not(harness: Harness, methods: Methods, kind: str
     assert methods.attempts == [None]
 
 
-@pytest.mark.parametrize("refusal", [AttemptsExhausted("why"), RequestMalformed("why")])
+@pytest.mark.parametrize("refusal", [AttemptsExhausted("why"), AttemptLost("why"), RequestMalformed("why")])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_will_be_answered_so_again_is_not(
     harness: Harness, methods: Methods, kind: str, refusal: ServiceError

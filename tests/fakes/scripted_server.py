@@ -214,7 +214,8 @@ def _pushback(status: status_pb2.Status) -> Iterator[tuple[str, str]]:
     """Say when gRPC itself may repeat the call, as the service does; never where the answer will stay."""
     retry = error_details_pb2.RetryInfo()
     if any(detail.Unpack(retry) for detail in status.details):
-        is_final = any(b"ATTEMPTS_EXHAUSTED" in detail.value for detail in status.details)
+        final = (b"ATTEMPTS_EXHAUSTED", b"ATTEMPT_LOST")
+        is_final = any(reason in detail.value for detail in status.details for reason in final)
         yield "grpc-retry-pushback-ms", "-1" if is_final else str(retry.retry_delay.ToMilliseconds())
 
 

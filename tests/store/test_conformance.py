@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from idefics2_service.errors import (
+    AttemptLost,
     AttemptsExhausted,
     BackendUnavailable,
     FileUndecodable,
@@ -476,12 +477,12 @@ async def test_what_was_lost_too_often_fails_with_the_reason(store: RequestStore
 async def test_what_is_to_be_begun_once_fails_with_its_first_loss(store: RequestStore) -> None:
     await submit(store, "one", is_begun_once=True)
     claimed = await claim(store)
-    assert await store.release(claimed, "the model's server was lost", is_lost=True) is Lease.EXHAUSTED
+    assert await store.release(claimed, "the model's server was lost", is_lost=True) is Lease.LOST_ONCE
     assert await store.claim() is None
     record = await store.get(ONE)
     assert (record.state, record.attempt) == (State.FAILED, 1)
     assert isinstance(record.end, Failed)
-    assert isinstance(record.end.error, AttemptsExhausted)
+    assert isinstance(record.end.error, AttemptLost)
     assert "begun once" in record.end.error.message
     assert "the model's server was lost" in record.end.error.message
 
@@ -499,7 +500,7 @@ async def test_what_is_to_be_begun_once_waits_again_only_where_the_model_has_not
         claimed = await claim(store)
         await store.append(claimed, claimed.last_sequence, [StageEntered(stage)])
         lease = await store.release(claimed, "this replica is shutting down", is_lost=False)
-        assert lease is Lease.EXHAUSTED
+        assert lease is Lease.LOST_ONCE
         assert (await store.get(claimed.name)).state is State.FAILED
 
 
@@ -522,7 +523,7 @@ async def test_what_is_to_be_begun_once_ends_with_its_worker_whatever_that_told(
     record = await reap_until(store, lambda record: record.state is not State.RUNNING)
     assert (record.state, record.attempt) == (State.FAILED, 1)
     assert isinstance(record.end, Failed)
-    assert record.end.error.reason == "ATTEMPTS_EXHAUSTED"
+    assert record.end.error.reason == "ATTEMPT_LOST"
     assert await store.finish(claimed, claimed.last_sequence, [], Finished(make_output())) is Lease.LOST
 
 

@@ -71,6 +71,7 @@ const (
 	ReasonServiceStopping         Reason = "SERVICE_STOPPING"
 	ReasonStoreUnavailable        Reason = "STORE_UNAVAILABLE"
 	ReasonAttemptsExhausted       Reason = "ATTEMPTS_EXHAUSTED"
+	ReasonAttemptLost             Reason = "ATTEMPT_LOST"
 	ReasonMethodUnknown           Reason = "METHOD_UNKNOWN"
 	ReasonInternalError           Reason = "INTERNAL_ERROR"
 )

@@ -31,6 +31,7 @@ SPECIAL = {
     "REQUEST_ID_TAKEN": "choose another request_id, or leave it to the service",
     "REQUEST_NOT_FINISHED": "ask again later, or wait: watch, or result with wait",
     "ATTEMPTS_EXHAUSTED": "submit it again",
+    "ATTEMPT_LOST": "submit it again",
     "METHOD_UNKNOWN": "the service is older than this client: update the service",
 }
 """By `reason`: what the reason alone knows."""

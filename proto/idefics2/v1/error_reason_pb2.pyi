@@ -166,6 +166,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE, with RetryInfo. The store of requests cannot be reached."""
     ATTEMPTS_EXHAUSTED: _ErrorReason.ValueType  # 83
     """UNAVAILABLE, with RetryInfo. What ran the request was lost each time that it was begun."""
+    ATTEMPT_LOST: _ErrorReason.ValueType  # 84
+    """UNAVAILABLE, with RetryInfo. The request was to be begun once (`x-fal-no-retry`), and what ran it was lost or shut
+    down.
+    """
     METHOD_UNKNOWN: _ErrorReason.ValueType  # 90
     """UNIMPLEMENTED. This server has no such method."""
     INTERNAL_ERROR: _ErrorReason.ValueType  # 91
@@ -321,6 +325,10 @@ STORE_UNAVAILABLE: ErrorReason.ValueType  # 82
 """UNAVAILABLE, with RetryInfo. The store of requests cannot be reached."""
 ATTEMPTS_EXHAUSTED: ErrorReason.ValueType  # 83
 """UNAVAILABLE, with RetryInfo. What ran the request was lost each time that it was begun."""
+ATTEMPT_LOST: ErrorReason.ValueType  # 84
+"""UNAVAILABLE, with RetryInfo. The request was to be begun once (`x-fal-no-retry`), and what ran it was lost or shut
+down.
+"""
 METHOD_UNKNOWN: ErrorReason.ValueType  # 90
 """UNIMPLEMENTED. This server has no such method."""
 INTERNAL_ERROR: ErrorReason.ValueType  # 91

@@ -57,6 +57,7 @@ _TYPES: dict[type[errors.ServiceError], str] = {
     errors.RequestNotFinished: "bad_request",
     errors.BackendUnavailable: "runner_connection_error",
     errors.AttemptsExhausted: "runner_disconnected",
+    errors.AttemptLost: "runner_disconnected",
     errors.Unavailable: "runner_scheduling_failure",
     errors.InternalError: "internal_error",
 }

@@ -9,7 +9,7 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from idefics2_service.errors import AttemptsExhausted, InvalidInput, QuotaExceeded, ServiceError
+from idefics2_service.errors import AttemptLost, AttemptsExhausted, InvalidInput, QuotaExceeded, ServiceError
 
 if TYPE_CHECKING:
     import grpc
@@ -60,7 +60,7 @@ async def abort(context: ServicerContext, error: ServiceError, request_id: str =
 def _pushback(error: ServiceError, seconds: float) -> str:
     """Say when gRPC may repeat the call by itself. Source: https://github.com/grpc/proposal, A6."""
     # The request has ended: the same call gets the same answer, and only a new request another one.
-    return _NEVER if isinstance(error, AttemptsExhausted) else str(_milliseconds(seconds))
+    return _NEVER if isinstance(error, AttemptsExhausted | AttemptLost) else str(_milliseconds(seconds))
 
 
 def _write_violation(error: InvalidInput) -> error_details_pb2.BadRequest.FieldViolation:

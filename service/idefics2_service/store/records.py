@@ -114,7 +114,9 @@ class Lease(enum.Enum):
     """Somebody wants the request to stop; the lease is still held, unless the request was handed back: then
     it has ended."""
     EXHAUSTED = "EXHAUSTED"
-    """Handed back, and it is not to be begun again: the request has ended."""
+    """Handed back after as many losses as it may have: the request has ended."""
+    LOST_ONCE = "LOST_ONCE"
+    """Handed back, and it was to be begun once: the request has ended."""
     LOST = "LOST"
     """The request is another's by now, or at its end."""
 

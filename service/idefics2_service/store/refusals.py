@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from idefics2_service.errors import (
+    AttemptLost,
     AttemptsExhausted,
     InternalError,
     PayloadTooLarge,
@@ -77,9 +78,9 @@ def attempts_exhausted(num_losses: int, reason: str) -> AttemptsExhausted:
     return AttemptsExhausted(f"{num_losses} attempts were lost, the last one: {reason}")
 
 
-def lost_once(reason: str) -> AttemptsExhausted:
+def lost_once(reason: str) -> AttemptLost:
     """Say that a request was lost that was to be begun once, and why."""
-    return AttemptsExhausted(f"the request was to be begun once, and that attempt was lost: {reason}")
+    return AttemptLost(f"the request was to be begun once, and that attempt was lost: {reason}")
 
 
 def unreadable(name: RequestName) -> InternalError:

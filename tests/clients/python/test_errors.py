@@ -60,6 +60,7 @@ REASONS = [
     ("CANCELLED", "REQUEST_CANCELLED", Cancelled),
     ("DEADLINE_EXCEEDED", "START_TIMEOUT", DeadlineExceeded),
     ("UNAVAILABLE", "ATTEMPTS_EXHAUSTED", ServiceUnavailable),
+    ("UNAVAILABLE", "ATTEMPT_LOST", ServiceUnavailable),
     ("UNIMPLEMENTED", "METHOD_UNKNOWN", ServiceFailed),
     ("INTERNAL", "INTERNAL_ERROR", ServiceFailed),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from idefics2_service.errors import RequestNotFound
+from idefics2_service.errors import AttemptLost, AttemptsExhausted, RequestCancelled, RequestNotFound
 from idefics2_service.events import AttemptStarted, Failed, Finished, Happening, LogLine
 from idefics2_service.requests import Priority, RequestName, Stage, State
 from idefics2_service.store import codec, refusals
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from idefics2_service.store.sqlite.rows import Row
 
 _REAPED_AT_ONCE = 200
+_ENDED = {
+    RequestCancelled: Lease.CANCELLED,
+    AttemptsExhausted: Lease.EXHAUSTED,
+    AttemptLost: Lease.LOST_ONCE,
+}
+"""What a worker hears that hands back what then ends, by why."""
 
 
 class Ledger:
@@ -231,10 +237,8 @@ class Ledger:
         held = self._held(claim)
         if held is None:
             return Lease.LOST
-        seq, is_cancelled = held
-        if self._hand_back(seq, reason, is_lost=is_lost) is None:
-            return Lease.HELD
-        return Lease.CANCELLED if is_cancelled else Lease.EXHAUSTED
+        end = self._hand_back(held[0], reason, is_lost=is_lost)
+        return Lease.HELD if end is None else _ENDED[type(end.error)]
 
     def reap(self) -> Reaped:
         """As RequestStore.reap."""

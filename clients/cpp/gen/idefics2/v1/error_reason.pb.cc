@@ -32,7 +32,7 @@ static constexpr ::_pb::Message* const* file_default_instances = nullptr;
 
 const char descriptor_table_protodef_idefics2_2fv1_2ferror_5freason_2eproto[] PROTOBUF_SECTION_VARIABLE(protodesc_cold) =
   "\n\036idefics2/v1/error_reason.proto\022\013idefic"
-  "s2.v1*\353\n\n\013ErrorReason\022\034\n\030ERROR_REASON_UN"
+  "s2.v1*\375\n\n\013ErrorReason\022\034\n\030ERROR_REASON_UN"
   "SPECIFIED\020\000\022\025\n\021REQUEST_MALFORMED\020\001\022\024\n\020TE"
   "XT_NOT_UNICODE\020\002\022\026\n\022VALUE_OUT_OF_RANGE\020\003"
   "\022\022\n\016PROMPT_MISSING\020\004\022\024\n\020PROMPT_TOO_LARGE"
@@ -65,13 +65,13 @@ const char descriptor_table_protodef_idefics2_2fv1_2ferror_5freason_2eproto[] PR
   "T_NOT_FOUND\020I\022\024\n\020REQUEST_ID_TAKEN\020J\022\030\n\024R"
   "EQUEST_NOT_FINISHED\020K\022\027\n\023BACKEND_UNAVAIL"
   "ABLE\020P\022\024\n\020SERVICE_STOPPING\020Q\022\025\n\021STORE_UN"
-  "AVAILABLE\020R\022\026\n\022ATTEMPTS_EXHAUSTED\020S\022\022\n\016M"
-  "ETHOD_UNKNOWN\020Z\022\022\n\016INTERNAL_ERROR\020[b\006pro"
-  "to3"
+  "AVAILABLE\020R\022\026\n\022ATTEMPTS_EXHAUSTED\020S\022\020\n\014A"
+  "TTEMPT_LOST\020T\022\022\n\016METHOD_UNKNOWN\020Z\022\022\n\016INT"
+  "ERNAL_ERROR\020[b\006proto3"
   ;
 static ::_pbi::once_flag descriptor_table_idefics2_2fv1_2ferror_5freason_2eproto_once;
 const ::_pbi::DescriptorTable descriptor_table_idefics2_2fv1_2ferror_5freason_2eproto = {
-    false, false, 1443, descriptor_table_protodef_idefics2_2fv1_2ferror_5freason_2eproto,
+    false, false, 1461, descriptor_table_protodef_idefics2_2fv1_2ferror_5freason_2eproto,
     "idefics2/v1/error_reason.proto",
     &descriptor_table_idefics2_2fv1_2ferror_5freason_2eproto_once, nullptr, 0, 0,
     schemas, file_default_instances, TableStruct_idefics2_2fv1_2ferror_5freason_2eproto::offsets,
@@ -151,6 +151,7 @@ bool ErrorReason_IsValid(int value) {
     case 81:
     case 82:
     case 83:
+    case 84:
     case 90:
     case 91:
       return true;

@@ -108,6 +108,7 @@ enum ErrorReason : int {
   SERVICE_STOPPING = 81,
   STORE_UNAVAILABLE = 82,
   ATTEMPTS_EXHAUSTED = 83,
+  ATTEMPT_LOST = 84,
   METHOD_UNKNOWN = 90,
   INTERNAL_ERROR = 91,
   ErrorReason_INT_MIN_SENTINEL_DO_NOT_USE_ = std::numeric_limits<int32_t>::min(),

@@ -65,6 +65,7 @@ Google::Protobuf::DescriptorPool.generated_pool.build do
       value :SERVICE_STOPPING, 81
       value :STORE_UNAVAILABLE, 82
       value :ATTEMPTS_EXHAUSTED, 83
+      value :ATTEMPT_LOST, 84
       value :METHOD_UNKNOWN, 90
       value :INTERNAL_ERROR, 91
     end

@@ -3,7 +3,10 @@ local request = held()
 if not request then
   return 'LOST'
 end
-if not hand_back(request, given.is_lost == '1') then
+local how = hand_back(request, given.is_lost == '1')
+if not how then
   return 'HELD'
+elseif how == given.cancelled then
+  return 'CANCELLED'
 end
-return request.is_cancelled == '1' and 'CANCELLED' or 'EXHAUSTED'
+return how == given.lost_once and 'LOST_ONCE' or 'EXHAUSTED'

@@ -512,6 +512,15 @@ public final class ErrorReasonOuterClass {
     ATTEMPTS_EXHAUSTED(83),
     /**
      * <pre>
+     * UNAVAILABLE, with RetryInfo. The request was to be begun once (`x-fal-no-retry`), and what ran it was lost or shut
+     * down.
+     * </pre>
+     *
+     * <code>ATTEMPT_LOST = 84;</code>
+     */
+    ATTEMPT_LOST(84),
+    /**
+     * <pre>
      * UNIMPLEMENTED. This server has no such method.
      * </pre>
      *
@@ -1016,6 +1025,15 @@ public final class ErrorReasonOuterClass {
     public static final int ATTEMPTS_EXHAUSTED_VALUE = 83;
     /**
      * <pre>
+     * UNAVAILABLE, with RetryInfo. The request was to be begun once (`x-fal-no-retry`), and what ran it was lost or shut
+     * down.
+     * </pre>
+     *
+     * <code>ATTEMPT_LOST = 84;</code>
+     */
+    public static final int ATTEMPT_LOST_VALUE = 84;
+    /**
+     * <pre>
      * UNIMPLEMENTED. This server has no such method.
      * </pre>
      *
@@ -1115,6 +1133,7 @@ public final class ErrorReasonOuterClass {
         case 81: return SERVICE_STOPPING;
         case 82: return STORE_UNAVAILABLE;
         case 83: return ATTEMPTS_EXHAUSTED;
+        case 84: return ATTEMPT_LOST;
         case 90: return METHOD_UNKNOWN;
         case 91: return INTERNAL_ERROR;
         default: return null;
@@ -1183,7 +1202,7 @@ public final class ErrorReasonOuterClass {
   static {
     java.lang.String[] descriptorData = {
       "\n\036idefics2/v1/error_reason.proto\022\013idefic" +
-      "s2.v1*\353\n\n\013ErrorReason\022\034\n\030ERROR_REASON_UN" +
+      "s2.v1*\375\n\n\013ErrorReason\022\034\n\030ERROR_REASON_UN" +
       "SPECIFIED\020\000\022\025\n\021REQUEST_MALFORMED\020\001\022\024\n\020TE" +
       "XT_NOT_UNICODE\020\002\022\026\n\022VALUE_OUT_OF_RANGE\020\003" +
       "\022\022\n\016PROMPT_MISSING\020\004\022\024\n\020PROMPT_TOO_LARGE" +
@@ -1216,9 +1235,9 @@ public final class ErrorReasonOuterClass {
       "T_NOT_FOUND\020I\022\024\n\020REQUEST_ID_TAKEN\020J\022\030\n\024R" +
       "EQUEST_NOT_FINISHED\020K\022\027\n\023BACKEND_UNAVAIL" +
       "ABLE\020P\022\024\n\020SERVICE_STOPPING\020Q\022\025\n\021STORE_UN" +
-      "AVAILABLE\020R\022\026\n\022ATTEMPTS_EXHAUSTED\020S\022\022\n\016M" +
-      "ETHOD_UNKNOWN\020Z\022\022\n\016INTERNAL_ERROR\020[b\006pro" +
-      "to3"
+      "AVAILABLE\020R\022\026\n\022ATTEMPTS_EXHAUSTED\020S\022\020\n\014A" +
+      "TTEMPT_LOST\020T\022\022\n\016METHOD_UNKNOWN\020Z\022\022\n\016INT" +
+      "ERNAL_ERROR\020[b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
