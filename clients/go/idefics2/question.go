@@ -51,7 +51,8 @@ type Submission struct {
 	RequestID string
 	// Priority may be low: behind all others, but not for ever.
 	Priority pb.Priority
-	// StartTimeout: the request fails if it is not begun so long after it was taken. Above 0. Default: it waits.
+	// StartTimeout: the request fails if it is not begun so long after it was taken. Above 0, up to a day. Default: as
+	// TimeBudget.
 	StartTimeout *time.Duration
 	// TimeBudget: the request fails if it has not ended so long after it was taken. Above 0. Default and most: a day.
 	TimeBudget *time.Duration
@@ -59,7 +60,7 @@ type Submission struct {
 	WebhookURL string
 	// MaxQueueLength refuses the request if more than so many are before it, 0 or more. Default: as the service is set.
 	MaxQueueLength *int
-	// Keep is how long the request is kept after its end. Above 0. Default and most: as the service is set.
+	// Keep is how long the request is kept after its end. Above 0, up to a day. Default and most: as the service is set.
 	Keep *time.Duration
 }
 

@@ -153,8 +153,8 @@ type SubmitRequest struct {
 	Input *GenerateRequest `protobuf:"bytes,2,opt,name=input,proto3" json:"input,omitempty"`
 	// Unspecified: NORMAL.
 	Priority Priority `protobuf:"varint,3,opt,name=priority,proto3,enum=idefics2.v1.Priority" json:"priority,omitempty"`
-	// The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-	// it waits as long as it takes. VALUE_OUT_OF_RANGE.
+	// The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+	// default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
 	StartTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=start_timeout,json=startTimeout,proto3" json:"start_timeout,omitempty"`
 	// The request fails with REQUEST_DEADLINE_EXCEEDED if it did not end this long after it was taken. Above 0, up
 	// to a day; default: a day. VALUE_OUT_OF_RANGE.

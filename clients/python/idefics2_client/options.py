@@ -40,7 +40,7 @@ def add_submission(parser: argparse.ArgumentParser) -> None:
     add("--request-id", metavar="ID", help="its name, which makes sending it again safe (made)")
     add("--priority", choices=get_args(PriorityName), help="low goes behind all others (normal)")
     add_seconds = partial(add, type=_read_seconds, metavar="SECONDS")
-    add_seconds("--start-timeout", dest="start_timeout_seconds", help="fail if it waits for longer (never)")
+    add_seconds("--start-timeout", dest="start_timeout_seconds", help="fail if it waits longer (the budget)")
     add_seconds("--time-budget", dest="time_budget_seconds", help="fail if it takes longer in all (a day)")
     add_seconds("--keep", dest="keep_seconds", help="forget it so long after its end (as the service is set)")
     add("--webhook", dest="webhook_url", metavar="URL", help="where to tell the end, by a signed POST")

@@ -22,14 +22,15 @@ class SubmitOptions(Options, total=False):
     priority: PriorityName | None
     """`low` goes behind all others, but not for ever. Default `normal`."""
     start_timeout_seconds: float | None
-    """The request fails if it is not begun so long after it was taken. Above 0. Default: it waits."""
+    """The request fails if it is not begun so long after it was taken. Above 0, up to a day. Default: as the
+    time budget."""
     time_budget_seconds: float | None
     """The request fails if it has not ended so long after it was taken. Above 0. Default and most: a day."""
     webhook_url: str | None
     """A public http(s) address that is told of the end by a signed POST. Default: none."""
     keep_seconds: float | None
     """Forget the request so long after its end, or once its webhook was told or given up, whatever is later.
-    Above 0. Default and most: as the service keeps others."""
+    Above 0, up to a day. Default and most: as the service keeps others."""
     max_queue_length: int | None
     """Refuse the request if more than so many are before it, 0 or more. Default: as the service is set."""
 

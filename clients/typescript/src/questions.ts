@@ -43,7 +43,10 @@ export interface Submission extends Question {
   requestId?: string;
   /** `low` goes behind all others, but not for ever. Default `normal`. */
   priority?: "normal" | "low";
-  /** The request fails if it is not begun so long after it was taken. Above 0. Default: it waits. */
+  /**
+   * The request fails if it is not begun so long after it was taken. Above 0, up to a day. Default: as the time
+   * budget.
+   */
   startTimeoutMs?: number;
   /** The request fails if it has not ended so long after it was taken. Above 0. Default and most: a day. */
   timeBudgetMs?: number;
@@ -51,7 +54,9 @@ export interface Submission extends Question {
   webhookUrl?: string;
   /** Refuse the request if more than so many are before it, 0 or more. Default: as the service is set. */
   maxQueueLength?: number;
-  /** How long the request is kept after its end. Above 0. Default and most: as the service is set. */
+  /**
+   * How long the request is kept after its end. Above 0, up to a day. Default and most: as the service is set.
+   */
   keepMs?: number;
 }
 

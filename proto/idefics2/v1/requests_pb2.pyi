@@ -116,8 +116,8 @@ class SubmitRequest(_message.Message):
 
     @_builtins.property
     def start_timeout(self) -> _duration_pb2.Duration:
-        """The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-        it waits as long as it takes. VALUE_OUT_OF_RANGE.
+        """The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+        default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
         """
 
     @_builtins.property

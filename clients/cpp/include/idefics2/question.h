@@ -78,7 +78,8 @@ struct Submission {
   std::string request_id;
   /// May be low: behind all others, but not for ever.
   v1::Priority priority = v1::PRIORITY_UNSPECIFIED;
-  /// The request fails if it is not begun so long after it was taken. Above 0. Default: it waits.
+  /// The request fails if it is not begun so long after it was taken. Above 0, up to a day. Default: as the time
+  /// budget.
   std::optional<std::chrono::nanoseconds> start_timeout;
   /// The request fails if it has not ended so long after it was taken. Above 0. Default and most: a day.
   std::optional<std::chrono::nanoseconds> time_budget;
@@ -86,7 +87,7 @@ struct Submission {
   std::string webhook_url;
   /// Refuses the request if more than so many are before it, 0 or more. Default: as the service is set.
   std::optional<std::int32_t> max_queue_length;
-  /// How long the request is kept after its end. Above 0. Default and most: as the service is set.
+  /// How long the request is kept after its end. Above 0, up to a day. Default and most: as the service is set.
   std::optional<std::chrono::nanoseconds> keep;
 
   Submission(Question asked) : question(std::move(asked)) {}  // NOLINT: a question is one already

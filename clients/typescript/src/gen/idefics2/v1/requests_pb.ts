@@ -45,8 +45,8 @@ export type SubmitRequest = Message<"idefics2.v1.SubmitRequest"> & {
   priority: Priority;
 
   /**
-   * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-   * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+   * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+   * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
    *
    * @generated from field: google.protobuf.Duration start_timeout = 4;
    */

@@ -43,7 +43,10 @@ public final class Submission {
       return this;
     }
 
-    /** The request fails if it is not begun so long after it was taken. Above 0. Default: it waits. */
+    /**
+     * The request fails if it is not begun so long after it was taken. Above 0, up to a day. Default: as the time
+     * budget.
+     */
     public Builder startTimeout(Duration value) {
       message.setStartTimeout(write(value));
       return this;
@@ -67,7 +70,7 @@ public final class Submission {
       return this;
     }
 
-    /** How long the request is kept after its end. Above 0. Default and most: as the service is set. */
+    /** How long the request is kept after its end. Above 0, up to a day. Default and most: as the service is set. */
     public Builder keep(Duration value) {
       message.setKeep(write(value));
       return this;

@@ -429,8 +429,8 @@ public final class Requests {
 
     /**
      * <pre>
-     * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-     * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+     * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+     * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -439,8 +439,8 @@ public final class Requests {
     boolean hasStartTimeout();
     /**
      * <pre>
-     * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-     * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+     * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+     * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -449,8 +449,8 @@ public final class Requests {
     com.google.protobuf.Duration getStartTimeout();
     /**
      * <pre>
-     * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-     * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+     * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+     * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -728,8 +728,8 @@ public final class Requests {
     private com.google.protobuf.Duration startTimeout_;
     /**
      * <pre>
-     * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-     * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+     * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+     * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -741,8 +741,8 @@ public final class Requests {
     }
     /**
      * <pre>
-     * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-     * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+     * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+     * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -754,8 +754,8 @@ public final class Requests {
     }
     /**
      * <pre>
-     * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-     * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+     * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+     * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -1807,8 +1807,8 @@ public final class Requests {
           com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> startTimeoutBuilder_;
       /**
        * <pre>
-       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-       * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+       * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -1819,8 +1819,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-       * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+       * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -1835,8 +1835,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-       * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+       * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -1856,8 +1856,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-       * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+       * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -1875,8 +1875,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-       * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+       * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -1899,8 +1899,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-       * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+       * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -1917,8 +1917,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-       * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+       * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -1930,8 +1930,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-       * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+       * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
@@ -1946,8 +1946,8 @@ public final class Requests {
       }
       /**
        * <pre>
-       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0. Default:
-       * it waits as long as it takes. VALUE_OUT_OF_RANGE.
+       * The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
+       * default: as long as `time_budget`. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.google.protobuf.Duration start_timeout = 4 [json_name = "startTimeout"];</code>
