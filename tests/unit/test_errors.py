@@ -25,8 +25,11 @@ from idefics2_service.errors import (
     concrete_errors,
     error_for,
 )
+from idefics2_service.events import Failed
 from idefics2_service.rest.problems import Problem
+from idefics2_service.rpc.convert import write_failure
 from idefics2_service.rpc.status import make_status
+from idefics2_service.store.codec import decode_happening, encode_happening
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -109,6 +112,29 @@ def test_a_quota_is_named_where_one_is_used_up_and_nowhere_else(kind: type[Servi
     assert told == expected
     assert all(subject for subject, _ in told)
     assert bool(told) == (kind.code == "RESOURCE_EXHAUSTED")
+
+
+@each_kind
+def test_who_watches_is_told_all_that_a_status_says(kind: type[ServiceError]) -> None:
+    error = kind("what happened", field="prompt", retry_after_seconds=0.0121, bound="1")
+    failure, status = write_failure(error), make_status(error)
+    (info,) = details_of(status, error_details_pb2.ErrorInfo)
+    (retry,) = details_of(status, error_details_pb2.RetryInfo)
+    assert (failure.code, failure.message, failure.field) == (status.code, status.message, "prompt")
+    assert error_reason_pb2.ErrorReason.Name(failure.reason) == info.reason
+    assert failure.metadata == info.metadata == {"field": "prompt", "bound": "1"}
+    assert failure.retry_delay == retry.retry_delay
+    assert failure.retry_delay.ToMilliseconds() == 13
+
+
+@each_kind
+def test_a_store_keeps_all_that_is_told_of_how_a_request_ended(kind: type[ServiceError]) -> None:
+    error = kind("what happened", field="prompt", bound="1")
+    kept = decode_happening(encode_happening(Failed(error)))
+    assert isinstance(kept, Failed)
+    assert make_status(kept.error) == make_status(error)
+    assert write_failure(kept.error) == write_failure(error)
+    assert write_failure(error).HasField("retry_delay") == (kind.usual_retry_after_seconds is not None)
 
 
 @each_kind

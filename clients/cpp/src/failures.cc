@@ -160,7 +160,10 @@ void fail(const std::string& message, Details details) {
 void fail_as(const v1::Failure& failure, const std::string& request_id) {
   std::string reason = v1::ErrorReason_Name(failure.reason());
   if (reason.empty()) reason = std::to_string(failure.reason());
-  fail(failure.message(), {static_cast<StatusCode>(failure.code()), reason, failure.field(), request_id, {}, {}});
+  Details details{static_cast<StatusCode>(failure.code()), reason, failure.field(), request_id, {}, {}};
+  details.metadata = {failure.metadata().begin(), failure.metadata().end()};
+  if (failure.has_retry_delay()) details.retry_after = read(failure.retry_delay());
+  fail(failure.message(), std::move(details));
 }
 
 void fail_as(const grpc::Status& status, const grpc::ClientContext& context, const std::string& target, bool has_left) {

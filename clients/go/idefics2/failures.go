@@ -36,6 +36,7 @@ func readFailure(failure *pb.Failure, requestID string) *Error {
 	return &Error{
 		Code: codes.Code(failure.GetCode()), Reason: Reason(reason), Message: failure.GetMessage(),
 		Field: failure.GetField(), RequestID: requestID,
+		RetryAfter: failure.GetRetryDelay().AsDuration(), Metadata: failure.GetMetadata(),
 	}
 }
 

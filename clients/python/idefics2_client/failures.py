@@ -64,6 +64,8 @@ def read_failure(failure: Failure, request_id: str = "") -> Idefics2Error:
         reason=reason_name,
         field=failure.field,
         request_id=request_id,
+        retry_after_seconds=_read_delay(failure),
+        metadata=dict(failure.metadata),
     )
 
 
@@ -125,5 +127,5 @@ def _read_field(bad_request: error_details_pb2.BadRequest) -> str:
     return bad_request.field_violations[0].field if bad_request.field_violations else ""
 
 
-def _read_delay(retry: error_details_pb2.RetryInfo) -> float | None:
+def _read_delay(retry: error_details_pb2.RetryInfo | Failure) -> float | None:
     return retry.retry_delay.ToNanoseconds() / 1e9 if retry.HasField("retry_delay") else None

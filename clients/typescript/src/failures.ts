@@ -32,6 +32,8 @@ export function readFailure(failure: Failure, requestId = ""): Idefics2Error {
     reason: (ErrorReason[failure.reason] ?? String(failure.reason)) as Reason,
     field: failure.field,
     requestId,
+    retryAfterMs: failure.retryDelay && durationMs(failure.retryDelay),
+    metadata: failure.metadata,
   });
 }
 

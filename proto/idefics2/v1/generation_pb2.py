@@ -22,49 +22,54 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from idefics2.v1 import error_reason_pb2 as idefics2_dot_v1_dot_error__reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cidefics2/v1/generation.proto\x12\x0bidefics2.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eidefics2/v1/error_reason.proto\"\x80\x04\n\x0fGenerateRequest\x12\x11\n\timage_url\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x1b\n\x0emax_new_tokens\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_p\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x14\n\x0cimage_sha256\x18\x07 \x01(\t\x12\x12\n\x05top_k\x18\n \x01(\x05H\x04\x88\x01\x01\x12\x11\n\x04seed\x18\x0b \x01(\x04H\x05\x88\x01\x01\x12\x0c\n\x04stop\x18\x0c \x03(\t\x12\"\n\x06images\x18\r \x03(\x0b\x32\x12.idefics2.v1.Image\x12\x19\n\x0csplit_images\x18\x0e \x01(\x08H\x06\x88\x01\x01\x12\x1c\n\x0fmax_image_bytes\x18\x0f \x01(\x03H\x07\x88\x01\x01\x12\x1b\n\x0emin_new_tokens\x18\x10 \x01(\x05H\x08\x88\x01\x01\x42\x11\n\x0f_max_new_tokensB\x15\n\x13_repetition_penaltyB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\x0f\n\r_split_imagesB\x12\n\x10_max_image_bytesB\x11\n\x0f_min_new_tokensJ\x04\x08\x08\x10\tJ\x04\x08\t\x10\n\"B\n\x05Image\x12\r\n\x03url\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06sha256\x18\x03 \x01(\tH\x00\x42\x08\n\x06source\"\xcb\x01\n\x10GenerateResponse\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x30\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x19.idefics2.v1.FinishReason\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.idefics2.v1.Usage\x12\x30\n\rstage_seconds\x18\x04 \x01(\x0b\x32\x19.idefics2.v1.StageSeconds\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0c\n\x04seed\x18\x06 \x01(\x04\"\x90\x01\n\x05Usage\x12\x19\n\x11num_prompt_tokens\x18\x01 \x01(\x05\x12\x18\n\x10num_image_tokens\x18\x02 \x01(\x05\x12\x1c\n\x14num_generated_tokens\x18\x03 \x01(\x05\x12\x19\n\x11num_cached_tokens\x18\x04 \x01(\x05\x12\x19\n\x11num_cached_images\x18\x05 \x01(\x05\"\x88\x01\n\x0cStageSeconds\x12\x11\n\tresolving\x18\x01 \x01(\x01\x12\x0e\n\x06queued\x18\x02 \x01(\x01\x12\x0f\n\x07prefill\x18\x03 \x01(\x01\x12\x0e\n\x06\x64\x65\x63ode\x18\x04 \x01(\x01\x12\r\n\x05total\x18\x05 \x01(\x01\x12\x15\n\rpreprocessing\x18\x06 \x01(\x01\x12\x0e\n\x06vision\x18\x07 \x01(\x01\"\xf1\x02\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0equeue_position\x18\x03 \x01(\x0b\x32\x1a.idefics2.v1.QueuePositionH\x00\x12\x32\n\rstage_entered\x18\x04 \x01(\x0b\x32\x19.idefics2.v1.StageEnteredH\x00\x12(\n\x08log_line\x18\x05 \x01(\x0b\x32\x14.idefics2.v1.LogLineH\x00\x12,\n\ntext_delta\x18\x06 \x01(\x0b\x32\x16.idefics2.v1.TextDeltaH\x00\x12)\n\x08\x66inished\x18\x07 \x01(\x0b\x32\x15.idefics2.v1.FinishedH\x00\x12\x36\n\x0f\x61ttempt_started\x18\x08 \x01(\x0b\x32\x1b.idefics2.v1.AttemptStartedH\x00\x42\x07\n\x05\x65vent\"!\n\x0e\x41ttemptStarted\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\"!\n\rQueuePosition\x12\x10\n\x08position\x18\x01 \x01(\x05\"1\n\x0cStageEntered\x12!\n\x05stage\x18\x01 \x01(\x0e\x32\x12.idefics2.v1.Stage\"\x1a\n\x07LogLine\x12\x0f\n\x07message\x18\x01 \x01(\t\"7\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x1c\n\x14num_generated_tokens\x18\x02 \x01(\x05\"p\n\x08\x46inished\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1d.idefics2.v1.GenerateResponseH\x00\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x14.idefics2.v1.FailureH\x00\x42\x08\n\x06result\"a\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.idefics2.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\"\x8f\x01\n\x13\x43ountTokensResponse\x12\x19\n\x11num_prompt_tokens\x18\x01 \x01(\x05\x12\x18\n\x10num_image_tokens\x18\x02 \x01(\x05\x12\x19\n\x11num_image_patches\x18\x03 \x01(\x05\x12\x1a\n\x12max_context_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04\x66its\x18\x05 \x01(\x08*j\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTAGE_RESOLVING\x10\x01\x12\x10\n\x0cSTAGE_QUEUED\x10\x02\x12\x11\n\rSTAGE_PREFILL\x10\x03\x12\x10\n\x0cSTAGE_DECODE\x10\x04*\x85\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46INISH_REASON_END_OF_TURN\x10\x01\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x02\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x03\x32\xf1\x01\n\x11GenerationService\x12G\n\x08Generate\x12\x1c.idefics2.v1.GenerateRequest\x1a\x1d.idefics2.v1.GenerateResponse\x12\x44\n\x0eGenerateStream\x12\x1c.idefics2.v1.GenerateRequest\x1a\x12.idefics2.v1.Event0\x01\x12M\n\x0b\x43ountTokens\x12\x1c.idefics2.v1.GenerateRequest\x1a .idefics2.v1.CountTokensResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cidefics2/v1/generation.proto\x12\x0bidefics2.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eidefics2/v1/error_reason.proto\"\x80\x04\n\x0fGenerateRequest\x12\x11\n\timage_url\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x1b\n\x0emax_new_tokens\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_p\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x14\n\x0cimage_sha256\x18\x07 \x01(\t\x12\x12\n\x05top_k\x18\n \x01(\x05H\x04\x88\x01\x01\x12\x11\n\x04seed\x18\x0b \x01(\x04H\x05\x88\x01\x01\x12\x0c\n\x04stop\x18\x0c \x03(\t\x12\"\n\x06images\x18\r \x03(\x0b\x32\x12.idefics2.v1.Image\x12\x19\n\x0csplit_images\x18\x0e \x01(\x08H\x06\x88\x01\x01\x12\x1c\n\x0fmax_image_bytes\x18\x0f \x01(\x03H\x07\x88\x01\x01\x12\x1b\n\x0emin_new_tokens\x18\x10 \x01(\x05H\x08\x88\x01\x01\x42\x11\n\x0f_max_new_tokensB\x15\n\x13_repetition_penaltyB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\x0f\n\r_split_imagesB\x12\n\x10_max_image_bytesB\x11\n\x0f_min_new_tokensJ\x04\x08\x08\x10\tJ\x04\x08\t\x10\n\"B\n\x05Image\x12\r\n\x03url\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06sha256\x18\x03 \x01(\tH\x00\x42\x08\n\x06source\"\xcb\x01\n\x10GenerateResponse\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x30\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x19.idefics2.v1.FinishReason\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.idefics2.v1.Usage\x12\x30\n\rstage_seconds\x18\x04 \x01(\x0b\x32\x19.idefics2.v1.StageSeconds\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0c\n\x04seed\x18\x06 \x01(\x04\"\x90\x01\n\x05Usage\x12\x19\n\x11num_prompt_tokens\x18\x01 \x01(\x05\x12\x18\n\x10num_image_tokens\x18\x02 \x01(\x05\x12\x1c\n\x14num_generated_tokens\x18\x03 \x01(\x05\x12\x19\n\x11num_cached_tokens\x18\x04 \x01(\x05\x12\x19\n\x11num_cached_images\x18\x05 \x01(\x05\"\x88\x01\n\x0cStageSeconds\x12\x11\n\tresolving\x18\x01 \x01(\x01\x12\x0e\n\x06queued\x18\x02 \x01(\x01\x12\x0f\n\x07prefill\x18\x03 \x01(\x01\x12\x0e\n\x06\x64\x65\x63ode\x18\x04 \x01(\x01\x12\r\n\x05total\x18\x05 \x01(\x01\x12\x15\n\rpreprocessing\x18\x06 \x01(\x01\x12\x0e\n\x06vision\x18\x07 \x01(\x01\"\xf1\x02\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0equeue_position\x18\x03 \x01(\x0b\x32\x1a.idefics2.v1.QueuePositionH\x00\x12\x32\n\rstage_entered\x18\x04 \x01(\x0b\x32\x19.idefics2.v1.StageEnteredH\x00\x12(\n\x08log_line\x18\x05 \x01(\x0b\x32\x14.idefics2.v1.LogLineH\x00\x12,\n\ntext_delta\x18\x06 \x01(\x0b\x32\x16.idefics2.v1.TextDeltaH\x00\x12)\n\x08\x66inished\x18\x07 \x01(\x0b\x32\x15.idefics2.v1.FinishedH\x00\x12\x36\n\x0f\x61ttempt_started\x18\x08 \x01(\x0b\x32\x1b.idefics2.v1.AttemptStartedH\x00\x42\x07\n\x05\x65vent\"!\n\x0e\x41ttemptStarted\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\"!\n\rQueuePosition\x12\x10\n\x08position\x18\x01 \x01(\x05\"1\n\x0cStageEntered\x12!\n\x05stage\x18\x01 \x01(\x0e\x32\x12.idefics2.v1.Stage\"\x1a\n\x07LogLine\x12\x0f\n\x07message\x18\x01 \x01(\t\"7\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x1c\n\x14num_generated_tokens\x18\x02 \x01(\x05\"p\n\x08\x46inished\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1d.idefics2.v1.GenerateResponseH\x00\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x14.idefics2.v1.FailureH\x00\x42\x08\n\x06result\"\xf8\x01\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.idefics2.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\x12\x34\n\x08metadata\x18\x05 \x03(\x0b\x32\".idefics2.v1.Failure.MetadataEntry\x12.\n\x0bretry_delay\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x01\n\x13\x43ountTokensResponse\x12\x19\n\x11num_prompt_tokens\x18\x01 \x01(\x05\x12\x18\n\x10num_image_tokens\x18\x02 \x01(\x05\x12\x19\n\x11num_image_patches\x18\x03 \x01(\x05\x12\x1a\n\x12max_context_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04\x66its\x18\x05 \x01(\x08*j\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTAGE_RESOLVING\x10\x01\x12\x10\n\x0cSTAGE_QUEUED\x10\x02\x12\x11\n\rSTAGE_PREFILL\x10\x03\x12\x10\n\x0cSTAGE_DECODE\x10\x04*\x85\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46INISH_REASON_END_OF_TURN\x10\x01\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x02\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x03\x32\xf1\x01\n\x11GenerationService\x12G\n\x08Generate\x12\x1c.idefics2.v1.GenerateRequest\x1a\x1d.idefics2.v1.GenerateResponse\x12\x44\n\x0eGenerateStream\x12\x1c.idefics2.v1.GenerateRequest\x1a\x12.idefics2.v1.Event0\x01\x12M\n\x0b\x43ountTokens\x12\x1c.idefics2.v1.GenerateRequest\x1a .idefics2.v1.CountTokensResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'idefics2.v1.generation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STAGE']._serialized_start=2122
-  _globals['_STAGE']._serialized_end=2228
-  _globals['_FINISHREASON']._serialized_start=2231
-  _globals['_FINISHREASON']._serialized_end=2364
-  _globals['_GENERATEREQUEST']._serialized_start=111
-  _globals['_GENERATEREQUEST']._serialized_end=623
-  _globals['_IMAGE']._serialized_start=625
-  _globals['_IMAGE']._serialized_end=691
-  _globals['_GENERATERESPONSE']._serialized_start=694
-  _globals['_GENERATERESPONSE']._serialized_end=897
-  _globals['_USAGE']._serialized_start=900
-  _globals['_USAGE']._serialized_end=1044
-  _globals['_STAGESECONDS']._serialized_start=1047
-  _globals['_STAGESECONDS']._serialized_end=1183
-  _globals['_EVENT']._serialized_start=1186
-  _globals['_EVENT']._serialized_end=1555
-  _globals['_ATTEMPTSTARTED']._serialized_start=1557
-  _globals['_ATTEMPTSTARTED']._serialized_end=1590
-  _globals['_QUEUEPOSITION']._serialized_start=1592
-  _globals['_QUEUEPOSITION']._serialized_end=1625
-  _globals['_STAGEENTERED']._serialized_start=1627
-  _globals['_STAGEENTERED']._serialized_end=1676
-  _globals['_LOGLINE']._serialized_start=1678
-  _globals['_LOGLINE']._serialized_end=1704
-  _globals['_TEXTDELTA']._serialized_start=1706
-  _globals['_TEXTDELTA']._serialized_end=1761
-  _globals['_FINISHED']._serialized_start=1763
-  _globals['_FINISHED']._serialized_end=1875
-  _globals['_FAILURE']._serialized_start=1877
-  _globals['_FAILURE']._serialized_end=1974
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1977
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=2120
-  _globals['_GENERATIONSERVICE']._serialized_start=2367
-  _globals['_GENERATIONSERVICE']._serialized_end=2608
+  _globals['_FAILURE_METADATAENTRY']._loaded_options = None
+  _globals['_FAILURE_METADATAENTRY']._serialized_options = b'8\001'
+  _globals['_STAGE']._serialized_start=2306
+  _globals['_STAGE']._serialized_end=2412
+  _globals['_FINISHREASON']._serialized_start=2415
+  _globals['_FINISHREASON']._serialized_end=2548
+  _globals['_GENERATEREQUEST']._serialized_start=143
+  _globals['_GENERATEREQUEST']._serialized_end=655
+  _globals['_IMAGE']._serialized_start=657
+  _globals['_IMAGE']._serialized_end=723
+  _globals['_GENERATERESPONSE']._serialized_start=726
+  _globals['_GENERATERESPONSE']._serialized_end=929
+  _globals['_USAGE']._serialized_start=932
+  _globals['_USAGE']._serialized_end=1076
+  _globals['_STAGESECONDS']._serialized_start=1079
+  _globals['_STAGESECONDS']._serialized_end=1215
+  _globals['_EVENT']._serialized_start=1218
+  _globals['_EVENT']._serialized_end=1587
+  _globals['_ATTEMPTSTARTED']._serialized_start=1589
+  _globals['_ATTEMPTSTARTED']._serialized_end=1622
+  _globals['_QUEUEPOSITION']._serialized_start=1624
+  _globals['_QUEUEPOSITION']._serialized_end=1657
+  _globals['_STAGEENTERED']._serialized_start=1659
+  _globals['_STAGEENTERED']._serialized_end=1708
+  _globals['_LOGLINE']._serialized_start=1710
+  _globals['_LOGLINE']._serialized_end=1736
+  _globals['_TEXTDELTA']._serialized_start=1738
+  _globals['_TEXTDELTA']._serialized_end=1793
+  _globals['_FINISHED']._serialized_start=1795
+  _globals['_FINISHED']._serialized_end=1907
+  _globals['_FAILURE']._serialized_start=1910
+  _globals['_FAILURE']._serialized_end=2158
+  _globals['_FAILURE_METADATAENTRY']._serialized_start=2111
+  _globals['_FAILURE_METADATAENTRY']._serialized_end=2158
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=2161
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=2304
+  _globals['_GENERATIONSERVICE']._serialized_start=2551
+  _globals['_GENERATIONSERVICE']._serialized_end=2792
 # @@protoc_insertion_point(module_scope)

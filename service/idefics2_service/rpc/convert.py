@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from google.rpc import code_pb2
@@ -97,10 +98,15 @@ def write_event(event: events.Event) -> generation_pb2.Event:
 
 
 def write_failure(error: ServiceError) -> generation_pb2.Failure:
-    """Write an error as those see it who watch."""
-    return generation_pb2.Failure(
+    """Write an error as those see it who watch; what its status says of it comes from here, too."""
+    failure = generation_pb2.Failure(
         code=code_pb2.Code.Value(error.code),
         reason=error_reason_pb2.ErrorReason.Value(error.reason),
         message=error.message,
         field=error.field,
+        metadata=error.metadata,
     )
+    if error.retry_after_seconds is not None:
+        # Rounded up: who came back a little too early would be refused again.
+        failure.retry_delay.FromMilliseconds(math.ceil(error.retry_after_seconds * 1000))
+    return failure

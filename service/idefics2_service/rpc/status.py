@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import any_pb2, duration_pb2, message
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.protobuf import any_pb2, message
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from idefics2_service.errors import AttemptLost, AttemptsExhausted, InvalidInput, QuotaExceeded, ServiceError
+from idefics2_service.rpc.convert import write_failure
 
 if TYPE_CHECKING:
     import grpc
@@ -23,8 +23,9 @@ _NEVER = "-1"
 
 def make_status(error: ServiceError) -> status_pb2.Status:
     """Write an error with exactly one ErrorInfo, and what else its kind calls for."""
+    failure = write_failure(error)
     details: list[message.Message] = [
-        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=failure.metadata)
     ]
     if isinstance(error, InvalidInput):
         violations = map(_write_violation, (error, *error.others))
@@ -32,13 +33,11 @@ def make_status(error: ServiceError) -> status_pb2.Status:
     if isinstance(error, QuotaExceeded):
         quota = error_details_pb2.QuotaFailure.Violation(subject=error.quota, description=error.message)
         details.append(error_details_pb2.QuotaFailure(violations=[quota]))
-    if error.retry_after_seconds is not None:
-        delay = duration_pb2.Duration()
-        delay.FromMilliseconds(_milliseconds(error.retry_after_seconds))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    if failure.HasField("retry_delay"):
+        details.append(error_details_pb2.RetryInfo(retry_delay=failure.retry_delay))
     return status_pb2.Status(
-        code=code_pb2.Code.Value(error.code),
-        message=error.message,
+        code=failure.code,
+        message=failure.message,
         details=[_pack(detail) for detail in details],
     )
 
@@ -53,14 +52,16 @@ async def abort(context: ServicerContext, error: ServiceError, request_id: str =
     if request_id:
         trailing.append((REQUEST_ID_KEY, request_id))
     if error.retry_after_seconds is not None:
-        trailing.append(("grpc-retry-pushback-ms", _pushback(error, error.retry_after_seconds)))
+        trailing.append(("grpc-retry-pushback-ms", _pushback(error)))
     await context.abort(status.code, status.details, tuple(trailing))
 
 
-def _pushback(error: ServiceError, seconds: float) -> str:
+def _pushback(error: ServiceError) -> str:
     """Say when gRPC may repeat the call by itself. Source: https://github.com/grpc/proposal, A6."""
-    # The request has ended: the same call gets the same answer, and only a new request another one.
-    return _NEVER if isinstance(error, AttemptsExhausted | AttemptLost) else str(_milliseconds(seconds))
+    if isinstance(error, AttemptsExhausted | AttemptLost):
+        # The request has ended: the same call gets the same answer, and only a new request another one.
+        return _NEVER
+    return str(write_failure(error).retry_delay.ToMilliseconds())
 
 
 def _write_violation(error: InvalidInput) -> error_details_pb2.BadRequest.FieldViolation:
@@ -73,8 +74,3 @@ def _pack(detail: message.Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(detail)
     return packed
-
-
-def _milliseconds(seconds: float) -> int:
-    """Round up: who came back a little too early would be refused again."""
-    return math.ceil(seconds * 1000)

@@ -20,6 +20,7 @@ from idefics2_client import (
     NotFound,
     Overloaded,
     TransferUpdate,
+    read_failure,
 )
 from idefics2_client.images import INLINE_BYTES
 from idefics2_client.pictures import encode_picture
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness import MakeSettings
-    from idefics2_client import AsyncClient, FileName
+    from idefics2_client import AsyncClient, FileName, Idefics2Error
 
 LARGE = b"BM" + bytes(range(251)) * 12_000
 """Begins like a picture, which is enough for an upload."""
@@ -165,6 +166,25 @@ async def test_a_quota_says_what_to_do(asker: AsyncClient) -> None:
         await asker.upload(encode(draw_red_circle((23, 23))))
     assert caught.value.reason == "FILE_QUOTA_EXCEEDED"
     assert "idefics2 files" in caught.value.advice
+
+
+@pytest.mark.parametrize("image", ["http://127.0.0.1/cat.png", b"\x89PNG\r\n\x1a\nbroken"])
+async def test_a_request_that_failed_is_the_same_error_whoever_tells_of_it(
+    asker: AsyncClient, image: str | bytes
+) -> None:
+    told: list[Idefics2Error] = []
+    for call in (
+        asker.subscribe(image, DESCRIBE, request_id="r-1"),
+        asker.result("r-1", wait=True),
+        asker.result("r-1"),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            await call
+        told.append(caught.value)
+    told.append(read_failure((await asker.get_request("r-1")).failure, "r-1"))
+    first, *others = [(type(error), {**vars(error), "request_id": ""}) for error in told]
+    assert others == [first] * 3
+    assert told[0].metadata["field"] == told[0].field != ""
 
 
 @pytest.mark.parametrize("kind", KINDS)

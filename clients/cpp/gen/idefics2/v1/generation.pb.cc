@@ -213,10 +213,23 @@ struct FinishedDefaultTypeInternal {
   };
 };
 PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 FinishedDefaultTypeInternal _Finished_default_instance_;
+PROTOBUF_CONSTEXPR Failure_MetadataEntry_DoNotUse::Failure_MetadataEntry_DoNotUse(
+    ::_pbi::ConstantInitialized) {}
+struct Failure_MetadataEntry_DoNotUseDefaultTypeInternal {
+  PROTOBUF_CONSTEXPR Failure_MetadataEntry_DoNotUseDefaultTypeInternal()
+      : _instance(::_pbi::ConstantInitialized{}) {}
+  ~Failure_MetadataEntry_DoNotUseDefaultTypeInternal() {}
+  union {
+    Failure_MetadataEntry_DoNotUse _instance;
+  };
+};
+PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 Failure_MetadataEntry_DoNotUseDefaultTypeInternal _Failure_MetadataEntry_DoNotUse_default_instance_;
 PROTOBUF_CONSTEXPR Failure::Failure(
     ::_pbi::ConstantInitialized): _impl_{
-    /*decltype(_impl_.message_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+    /*decltype(_impl_.metadata_)*/{::_pbi::ConstantInitialized()}
+  , /*decltype(_impl_.message_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
   , /*decltype(_impl_.field_)*/{&::_pbi::fixed_address_empty_string, ::_pbi::ConstantInitialized{}}
+  , /*decltype(_impl_.retry_delay_)*/nullptr
   , /*decltype(_impl_.code_)*/0
   , /*decltype(_impl_.reason_)*/0
   , /*decltype(_impl_._cached_size_)*/{}} {}
@@ -248,7 +261,7 @@ struct CountTokensResponseDefaultTypeInternal {
 PROTOBUF_ATTRIBUTE_NO_DESTROY PROTOBUF_CONSTINIT PROTOBUF_ATTRIBUTE_INIT_PRIORITY1 CountTokensResponseDefaultTypeInternal _CountTokensResponse_default_instance_;
 }  // namespace v1
 }  // namespace idefics2
-static ::_pb::Metadata file_level_metadata_idefics2_2fv1_2fgeneration_2eproto[14];
+static ::_pb::Metadata file_level_metadata_idefics2_2fv1_2fgeneration_2eproto[15];
 static const ::_pb::EnumDescriptor* file_level_enum_descriptors_idefics2_2fv1_2fgeneration_2eproto[2];
 static constexpr ::_pb::ServiceDescriptor const** file_level_service_descriptors_idefics2_2fv1_2fgeneration_2eproto = nullptr;
 
@@ -393,6 +406,16 @@ const uint32_t TableStruct_idefics2_2fv1_2fgeneration_2eproto::offsets[] PROTOBU
   ::_pbi::kInvalidFieldOffsetTag,
   ::_pbi::kInvalidFieldOffsetTag,
   PROTOBUF_FIELD_OFFSET(::idefics2::v1::Finished, _impl_.result_),
+  PROTOBUF_FIELD_OFFSET(::idefics2::v1::Failure_MetadataEntry_DoNotUse, _has_bits_),
+  PROTOBUF_FIELD_OFFSET(::idefics2::v1::Failure_MetadataEntry_DoNotUse, _internal_metadata_),
+  ~0u,  // no _extensions_
+  ~0u,  // no _oneof_case_
+  ~0u,  // no _weak_field_map_
+  ~0u,  // no _inlined_string_donated_
+  PROTOBUF_FIELD_OFFSET(::idefics2::v1::Failure_MetadataEntry_DoNotUse, key_),
+  PROTOBUF_FIELD_OFFSET(::idefics2::v1::Failure_MetadataEntry_DoNotUse, value_),
+  0,
+  1,
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::idefics2::v1::Failure, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -403,6 +426,8 @@ const uint32_t TableStruct_idefics2_2fv1_2fgeneration_2eproto::offsets[] PROTOBU
   PROTOBUF_FIELD_OFFSET(::idefics2::v1::Failure, _impl_.reason_),
   PROTOBUF_FIELD_OFFSET(::idefics2::v1::Failure, _impl_.message_),
   PROTOBUF_FIELD_OFFSET(::idefics2::v1::Failure, _impl_.field_),
+  PROTOBUF_FIELD_OFFSET(::idefics2::v1::Failure, _impl_.metadata_),
+  PROTOBUF_FIELD_OFFSET(::idefics2::v1::Failure, _impl_.retry_delay_),
   ~0u,  // no _has_bits_
   PROTOBUF_FIELD_OFFSET(::idefics2::v1::CountTokensResponse, _internal_metadata_),
   ~0u,  // no _extensions_
@@ -428,8 +453,9 @@ static const ::_pbi::MigrationSchema schemas[] PROTOBUF_SECTION_VARIABLE(protode
   { 116, -1, -1, sizeof(::idefics2::v1::LogLine)},
   { 123, -1, -1, sizeof(::idefics2::v1::TextDelta)},
   { 131, -1, -1, sizeof(::idefics2::v1::Finished)},
-  { 140, -1, -1, sizeof(::idefics2::v1::Failure)},
-  { 150, -1, -1, sizeof(::idefics2::v1::CountTokensResponse)},
+  { 140, 148, -1, sizeof(::idefics2::v1::Failure_MetadataEntry_DoNotUse)},
+  { 150, -1, -1, sizeof(::idefics2::v1::Failure)},
+  { 162, -1, -1, sizeof(::idefics2::v1::CountTokensResponse)},
 };
 
 static const ::_pb::Message* const file_default_instances[] = {
@@ -445,103 +471,111 @@ static const ::_pb::Message* const file_default_instances[] = {
   &::idefics2::v1::_LogLine_default_instance_._instance,
   &::idefics2::v1::_TextDelta_default_instance_._instance,
   &::idefics2::v1::_Finished_default_instance_._instance,
+  &::idefics2::v1::_Failure_MetadataEntry_DoNotUse_default_instance_._instance,
   &::idefics2::v1::_Failure_default_instance_._instance,
   &::idefics2::v1::_CountTokensResponse_default_instance_._instance,
 };
 
 const char descriptor_table_protodef_idefics2_2fv1_2fgeneration_2eproto[] PROTOBUF_SECTION_VARIABLE(protodesc_cold) =
   "\n\034idefics2/v1/generation.proto\022\013idefics2"
-  ".v1\032\037google/protobuf/timestamp.proto\032\036id"
-  "efics2/v1/error_reason.proto\"\227\005\n\017Generat"
-  "eRequest\022\033\n\timage_url\030\001 \001(\tR\010imageUrl\022\026\n"
-  "\006prompt\030\002 \001(\tR\006prompt\022)\n\016max_new_tokens\030"
-  "\003 \001(\005H\000R\014maxNewTokens\210\001\001\0222\n\022repetition_p"
-  "enalty\030\004 \001(\001H\001R\021repetitionPenalty\210\001\001\022%\n\013"
-  "temperature\030\005 \001(\001H\002R\013temperature\210\001\001\022\030\n\005t"
-  "op_p\030\006 \001(\001H\003R\004topP\210\001\001\022!\n\014image_sha256\030\007 "
-  "\001(\tR\013imageSha256\022\030\n\005top_k\030\n \001(\005H\004R\004topK\210"
-  "\001\001\022\027\n\004seed\030\013 \001(\004H\005R\004seed\210\001\001\022\022\n\004stop\030\014 \003("
-  "\tR\004stop\022*\n\006images\030\r \003(\0132\022.idefics2.v1.Im"
-  "ageR\006images\022&\n\014split_images\030\016 \001(\010H\006R\013spl"
-  "itImages\210\001\001\022+\n\017max_image_bytes\030\017 \001(\003H\007R\r"
-  "maxImageBytes\210\001\001\022)\n\016min_new_tokens\030\020 \001(\005"
-  "H\010R\014minNewTokens\210\001\001B\021\n\017_max_new_tokensB\025"
-  "\n\023_repetition_penaltyB\016\n\014_temperatureB\010\n"
-  "\006_top_pB\010\n\006_top_kB\007\n\005_seedB\017\n\r_split_ima"
-  "gesB\022\n\020_max_image_bytesB\021\n\017_min_new_toke"
-  "nsJ\004\010\010\020\tJ\004\010\t\020\n\"U\n\005Image\022\022\n\003url\030\001 \001(\tH\000R\003"
-  "url\022\024\n\004data\030\002 \001(\014H\000R\004data\022\030\n\006sha256\030\003 \001("
-  "\tH\000R\006sha256B\010\n\006source\"\207\002\n\020GenerateRespon"
-  "se\022\026\n\006output\030\001 \001(\tR\006output\022>\n\rfinish_rea"
-  "son\030\002 \001(\0162\031.idefics2.v1.FinishReasonR\014fi"
-  "nishReason\022(\n\005usage\030\003 \001(\0132\022.idefics2.v1."
-  "UsageR\005usage\022>\n\rstage_seconds\030\004 \001(\0132\031.id"
-  "efics2.v1.StageSecondsR\014stageSeconds\022\035\n\n"
-  "request_id\030\005 \001(\tR\trequestId\022\022\n\004seed\030\006 \001("
-  "\004R\004seed\"\347\001\n\005Usage\022*\n\021num_prompt_tokens\030\001"
-  " \001(\005R\017numPromptTokens\022(\n\020num_image_token"
-  "s\030\002 \001(\005R\016numImageTokens\0220\n\024num_generated"
-  "_tokens\030\003 \001(\005R\022numGeneratedTokens\022*\n\021num"
-  "_cached_tokens\030\004 \001(\005R\017numCachedTokens\022*\n"
-  "\021num_cached_images\030\005 \001(\005R\017numCachedImage"
-  "s\"\312\001\n\014StageSeconds\022\034\n\tresolving\030\001 \001(\001R\tr"
-  "esolving\022\026\n\006queued\030\002 \001(\001R\006queued\022\030\n\007pref"
-  "ill\030\003 \001(\001R\007prefill\022\026\n\006decode\030\004 \001(\001R\006deco"
-  "de\022\024\n\005total\030\005 \001(\001R\005total\022$\n\rpreprocessin"
-  "g\030\006 \001(\001R\rpreprocessing\022\026\n\006vision\030\007 \001(\001R\006"
-  "vision\"\314\003\n\005Event\022\032\n\010sequence\030\001 \001(\003R\010sequ"
-  "ence\022.\n\004time\030\002 \001(\0132\032.google.protobuf.Tim"
-  "estampR\004time\022C\n\016queue_position\030\003 \001(\0132\032.i"
-  "defics2.v1.QueuePositionH\000R\rqueuePositio"
-  "n\022@\n\rstage_entered\030\004 \001(\0132\031.idefics2.v1.S"
-  "tageEnteredH\000R\014stageEntered\0221\n\010log_line\030"
-  "\005 \001(\0132\024.idefics2.v1.LogLineH\000R\007logLine\0227"
-  "\n\ntext_delta\030\006 \001(\0132\026.idefics2.v1.TextDel"
-  "taH\000R\ttextDelta\0223\n\010finished\030\007 \001(\0132\025.idef"
-  "ics2.v1.FinishedH\000R\010finished\022F\n\017attempt_"
-  "started\030\010 \001(\0132\033.idefics2.v1.AttemptStart"
-  "edH\000R\016attemptStartedB\007\n\005event\"*\n\016Attempt"
-  "Started\022\030\n\007attempt\030\001 \001(\005R\007attempt\"+\n\rQue"
-  "uePosition\022\032\n\010position\030\001 \001(\005R\010position\"8"
-  "\n\014StageEntered\022(\n\005stage\030\001 \001(\0162\022.idefics2"
-  ".v1.StageR\005stage\"#\n\007LogLine\022\030\n\007message\030\001"
-  " \001(\tR\007message\"Q\n\tTextDelta\022\022\n\004text\030\001 \001(\t"
-  "R\004text\0220\n\024num_generated_tokens\030\002 \001(\005R\022nu"
-  "mGeneratedTokens\"\203\001\n\010Finished\022;\n\010respons"
-  "e\030\001 \001(\0132\035.idefics2.v1.GenerateResponseH\000"
-  "R\010response\0220\n\007failure\030\002 \001(\0132\024.idefics2.v"
-  "1.FailureH\000R\007failureB\010\n\006result\"\177\n\007Failur"
-  "e\022\022\n\004code\030\001 \001(\005R\004code\0220\n\006reason\030\002 \001(\0162\030."
-  "idefics2.v1.ErrorReasonR\006reason\022\030\n\007messa"
-  "ge\030\003 \001(\tR\007message\022\024\n\005field\030\004 \001(\tR\005field\""
-  "\331\001\n\023CountTokensResponse\022*\n\021num_prompt_to"
-  "kens\030\001 \001(\005R\017numPromptTokens\022(\n\020num_image"
-  "_tokens\030\002 \001(\005R\016numImageTokens\022*\n\021num_ima"
-  "ge_patches\030\003 \001(\005R\017numImagePatches\022,\n\022max"
-  "_context_tokens\030\004 \001(\005R\020maxContextTokens\022"
-  "\022\n\004fits\030\005 \001(\010R\004fits*j\n\005Stage\022\025\n\021STAGE_UN"
-  "SPECIFIED\020\000\022\023\n\017STAGE_RESOLVING\020\001\022\020\n\014STAG"
-  "E_QUEUED\020\002\022\021\n\rSTAGE_PREFILL\020\003\022\020\n\014STAGE_D"
-  "ECODE\020\004*\205\001\n\014FinishReason\022\035\n\031FINISH_REASO"
-  "N_UNSPECIFIED\020\000\022\035\n\031FINISH_REASON_END_OF_"
-  "TURN\020\001\022\035\n\031FINISH_REASON_STOP_STRING\020\002\022\030\n"
-  "\024FINISH_REASON_LENGTH\020\0032\361\001\n\021GenerationSe"
-  "rvice\022G\n\010Generate\022\034.idefics2.v1.Generate"
-  "Request\032\035.idefics2.v1.GenerateResponse\022D"
-  "\n\016GenerateStream\022\034.idefics2.v1.GenerateR"
-  "equest\032\022.idefics2.v1.Event0\001\022M\n\013CountTok"
-  "ens\022\034.idefics2.v1.GenerateRequest\032 .idef"
-  "ics2.v1.CountTokensResponseb\006proto3"
+  ".v1\032\036google/protobuf/duration.proto\032\037goo"
+  "gle/protobuf/timestamp.proto\032\036idefics2/v"
+  "1/error_reason.proto\"\227\005\n\017GenerateRequest"
+  "\022\033\n\timage_url\030\001 \001(\tR\010imageUrl\022\026\n\006prompt\030"
+  "\002 \001(\tR\006prompt\022)\n\016max_new_tokens\030\003 \001(\005H\000R"
+  "\014maxNewTokens\210\001\001\0222\n\022repetition_penalty\030\004"
+  " \001(\001H\001R\021repetitionPenalty\210\001\001\022%\n\013temperat"
+  "ure\030\005 \001(\001H\002R\013temperature\210\001\001\022\030\n\005top_p\030\006 \001"
+  "(\001H\003R\004topP\210\001\001\022!\n\014image_sha256\030\007 \001(\tR\013ima"
+  "geSha256\022\030\n\005top_k\030\n \001(\005H\004R\004topK\210\001\001\022\027\n\004se"
+  "ed\030\013 \001(\004H\005R\004seed\210\001\001\022\022\n\004stop\030\014 \003(\tR\004stop\022"
+  "*\n\006images\030\r \003(\0132\022.idefics2.v1.ImageR\006ima"
+  "ges\022&\n\014split_images\030\016 \001(\010H\006R\013splitImages"
+  "\210\001\001\022+\n\017max_image_bytes\030\017 \001(\003H\007R\rmaxImage"
+  "Bytes\210\001\001\022)\n\016min_new_tokens\030\020 \001(\005H\010R\014minN"
+  "ewTokens\210\001\001B\021\n\017_max_new_tokensB\025\n\023_repet"
+  "ition_penaltyB\016\n\014_temperatureB\010\n\006_top_pB"
+  "\010\n\006_top_kB\007\n\005_seedB\017\n\r_split_imagesB\022\n\020_"
+  "max_image_bytesB\021\n\017_min_new_tokensJ\004\010\010\020\t"
+  "J\004\010\t\020\n\"U\n\005Image\022\022\n\003url\030\001 \001(\tH\000R\003url\022\024\n\004d"
+  "ata\030\002 \001(\014H\000R\004data\022\030\n\006sha256\030\003 \001(\tH\000R\006sha"
+  "256B\010\n\006source\"\207\002\n\020GenerateResponse\022\026\n\006ou"
+  "tput\030\001 \001(\tR\006output\022>\n\rfinish_reason\030\002 \001("
+  "\0162\031.idefics2.v1.FinishReasonR\014finishReas"
+  "on\022(\n\005usage\030\003 \001(\0132\022.idefics2.v1.UsageR\005u"
+  "sage\022>\n\rstage_seconds\030\004 \001(\0132\031.idefics2.v"
+  "1.StageSecondsR\014stageSeconds\022\035\n\nrequest_"
+  "id\030\005 \001(\tR\trequestId\022\022\n\004seed\030\006 \001(\004R\004seed\""
+  "\347\001\n\005Usage\022*\n\021num_prompt_tokens\030\001 \001(\005R\017nu"
+  "mPromptTokens\022(\n\020num_image_tokens\030\002 \001(\005R"
+  "\016numImageTokens\0220\n\024num_generated_tokens\030"
+  "\003 \001(\005R\022numGeneratedTokens\022*\n\021num_cached_"
+  "tokens\030\004 \001(\005R\017numCachedTokens\022*\n\021num_cac"
+  "hed_images\030\005 \001(\005R\017numCachedImages\"\312\001\n\014St"
+  "ageSeconds\022\034\n\tresolving\030\001 \001(\001R\tresolving"
+  "\022\026\n\006queued\030\002 \001(\001R\006queued\022\030\n\007prefill\030\003 \001("
+  "\001R\007prefill\022\026\n\006decode\030\004 \001(\001R\006decode\022\024\n\005to"
+  "tal\030\005 \001(\001R\005total\022$\n\rpreprocessing\030\006 \001(\001R"
+  "\rpreprocessing\022\026\n\006vision\030\007 \001(\001R\006vision\"\314"
+  "\003\n\005Event\022\032\n\010sequence\030\001 \001(\003R\010sequence\022.\n\004"
+  "time\030\002 \001(\0132\032.google.protobuf.TimestampR\004"
+  "time\022C\n\016queue_position\030\003 \001(\0132\032.idefics2."
+  "v1.QueuePositionH\000R\rqueuePosition\022@\n\rsta"
+  "ge_entered\030\004 \001(\0132\031.idefics2.v1.StageEnte"
+  "redH\000R\014stageEntered\0221\n\010log_line\030\005 \001(\0132\024."
+  "idefics2.v1.LogLineH\000R\007logLine\0227\n\ntext_d"
+  "elta\030\006 \001(\0132\026.idefics2.v1.TextDeltaH\000R\tte"
+  "xtDelta\0223\n\010finished\030\007 \001(\0132\025.idefics2.v1."
+  "FinishedH\000R\010finished\022F\n\017attempt_started\030"
+  "\010 \001(\0132\033.idefics2.v1.AttemptStartedH\000R\016at"
+  "temptStartedB\007\n\005event\"*\n\016AttemptStarted\022"
+  "\030\n\007attempt\030\001 \001(\005R\007attempt\"+\n\rQueuePositi"
+  "on\022\032\n\010position\030\001 \001(\005R\010position\"8\n\014StageE"
+  "ntered\022(\n\005stage\030\001 \001(\0162\022.idefics2.v1.Stag"
+  "eR\005stage\"#\n\007LogLine\022\030\n\007message\030\001 \001(\tR\007me"
+  "ssage\"Q\n\tTextDelta\022\022\n\004text\030\001 \001(\tR\004text\0220"
+  "\n\024num_generated_tokens\030\002 \001(\005R\022numGenerat"
+  "edTokens\"\203\001\n\010Finished\022;\n\010response\030\001 \001(\0132"
+  "\035.idefics2.v1.GenerateResponseH\000R\010respon"
+  "se\0220\n\007failure\030\002 \001(\0132\024.idefics2.v1.Failur"
+  "eH\000R\007failureB\010\n\006result\"\270\002\n\007Failure\022\022\n\004co"
+  "de\030\001 \001(\005R\004code\0220\n\006reason\030\002 \001(\0162\030.idefics"
+  "2.v1.ErrorReasonR\006reason\022\030\n\007message\030\003 \001("
+  "\tR\007message\022\024\n\005field\030\004 \001(\tR\005field\022>\n\010meta"
+  "data\030\005 \003(\0132\".idefics2.v1.Failure.Metadat"
+  "aEntryR\010metadata\022:\n\013retry_delay\030\006 \001(\0132\031."
+  "google.protobuf.DurationR\nretryDelay\032;\n\r"
+  "MetadataEntry\022\020\n\003key\030\001 \001(\tR\003key\022\024\n\005value"
+  "\030\002 \001(\tR\005value:\0028\001\"\331\001\n\023CountTokensRespons"
+  "e\022*\n\021num_prompt_tokens\030\001 \001(\005R\017numPromptT"
+  "okens\022(\n\020num_image_tokens\030\002 \001(\005R\016numImag"
+  "eTokens\022*\n\021num_image_patches\030\003 \001(\005R\017numI"
+  "magePatches\022,\n\022max_context_tokens\030\004 \001(\005R"
+  "\020maxContextTokens\022\022\n\004fits\030\005 \001(\010R\004fits*j\n"
+  "\005Stage\022\025\n\021STAGE_UNSPECIFIED\020\000\022\023\n\017STAGE_R"
+  "ESOLVING\020\001\022\020\n\014STAGE_QUEUED\020\002\022\021\n\rSTAGE_PR"
+  "EFILL\020\003\022\020\n\014STAGE_DECODE\020\004*\205\001\n\014FinishReas"
+  "on\022\035\n\031FINISH_REASON_UNSPECIFIED\020\000\022\035\n\031FIN"
+  "ISH_REASON_END_OF_TURN\020\001\022\035\n\031FINISH_REASO"
+  "N_STOP_STRING\020\002\022\030\n\024FINISH_REASON_LENGTH\020"
+  "\0032\361\001\n\021GenerationService\022G\n\010Generate\022\034.id"
+  "efics2.v1.GenerateRequest\032\035.idefics2.v1."
+  "GenerateResponse\022D\n\016GenerateStream\022\034.ide"
+  "fics2.v1.GenerateRequest\032\022.idefics2.v1.E"
+  "vent0\001\022M\n\013CountTokens\022\034.idefics2.v1.Gene"
+  "rateRequest\032 .idefics2.v1.CountTokensRes"
+  "ponseb\006proto3"
   ;
-static const ::_pbi::DescriptorTable* const descriptor_table_idefics2_2fv1_2fgeneration_2eproto_deps[2] = {
+static const ::_pbi::DescriptorTable* const descriptor_table_idefics2_2fv1_2fgeneration_2eproto_deps[3] = {
+  &::descriptor_table_google_2fprotobuf_2fduration_2eproto,
   &::descriptor_table_google_2fprotobuf_2ftimestamp_2eproto,
   &::descriptor_table_idefics2_2fv1_2ferror_5freason_2eproto,
 };
 static ::_pbi::once_flag descriptor_table_idefics2_2fv1_2fgeneration_2eproto_once;
 const ::_pbi::DescriptorTable descriptor_table_idefics2_2fv1_2fgeneration_2eproto = {
-    false, false, 3275, descriptor_table_protodef_idefics2_2fv1_2fgeneration_2eproto,
+    false, false, 3493, descriptor_table_protodef_idefics2_2fv1_2fgeneration_2eproto,
     "idefics2/v1/generation.proto",
-    &descriptor_table_idefics2_2fv1_2fgeneration_2eproto_once, descriptor_table_idefics2_2fv1_2fgeneration_2eproto_deps, 2, 14,
+    &descriptor_table_idefics2_2fv1_2fgeneration_2eproto_once, descriptor_table_idefics2_2fv1_2fgeneration_2eproto_deps, 3, 15,
     schemas, file_default_instances, TableStruct_idefics2_2fv1_2fgeneration_2eproto::offsets,
     file_level_metadata_idefics2_2fv1_2fgeneration_2eproto, file_level_enum_descriptors_idefics2_2fv1_2fgeneration_2eproto,
     file_level_service_descriptors_idefics2_2fv1_2fgeneration_2eproto,
@@ -4538,27 +4572,58 @@ void Finished::InternalSwap(Finished* other) {
 
 // ===================================================================
 
+Failure_MetadataEntry_DoNotUse::Failure_MetadataEntry_DoNotUse() {}
+Failure_MetadataEntry_DoNotUse::Failure_MetadataEntry_DoNotUse(::PROTOBUF_NAMESPACE_ID::Arena* arena)
+    : SuperType(arena) {}
+void Failure_MetadataEntry_DoNotUse::MergeFrom(const Failure_MetadataEntry_DoNotUse& other) {
+  MergeFromInternal(other);
+}
+::PROTOBUF_NAMESPACE_ID::Metadata Failure_MetadataEntry_DoNotUse::GetMetadata() const {
+  return ::_pbi::AssignDescriptors(
+      &descriptor_table_idefics2_2fv1_2fgeneration_2eproto_getter, &descriptor_table_idefics2_2fv1_2fgeneration_2eproto_once,
+      file_level_metadata_idefics2_2fv1_2fgeneration_2eproto[12]);
+}
+
+// ===================================================================
+
 class Failure::_Internal {
  public:
+  static const ::PROTOBUF_NAMESPACE_ID::Duration& retry_delay(const Failure* msg);
 };
 
+const ::PROTOBUF_NAMESPACE_ID::Duration&
+Failure::_Internal::retry_delay(const Failure* msg) {
+  return *msg->_impl_.retry_delay_;
+}
+void Failure::clear_retry_delay() {
+  if (GetArenaForAllocation() == nullptr && _impl_.retry_delay_ != nullptr) {
+    delete _impl_.retry_delay_;
+  }
+  _impl_.retry_delay_ = nullptr;
+}
 Failure::Failure(::PROTOBUF_NAMESPACE_ID::Arena* arena,
                          bool is_message_owned)
   : ::PROTOBUF_NAMESPACE_ID::Message(arena, is_message_owned) {
   SharedCtor(arena, is_message_owned);
+  if (arena != nullptr && !is_message_owned) {
+    arena->OwnCustomDestructor(this, &Failure::ArenaDtor);
+  }
   // @@protoc_insertion_point(arena_constructor:idefics2.v1.Failure)
 }
 Failure::Failure(const Failure& from)
   : ::PROTOBUF_NAMESPACE_ID::Message() {
   Failure* const _this = this; (void)_this;
   new (&_impl_) Impl_{
-      decltype(_impl_.message_){}
+      /*decltype(_impl_.metadata_)*/{}
+    , decltype(_impl_.message_){}
     , decltype(_impl_.field_){}
+    , decltype(_impl_.retry_delay_){nullptr}
     , decltype(_impl_.code_){}
     , decltype(_impl_.reason_){}
     , /*decltype(_impl_._cached_size_)*/{}};
 
   _internal_metadata_.MergeFrom<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(from._internal_metadata_);
+  _this->_impl_.metadata_.MergeFrom(from._impl_.metadata_);
   _impl_.message_.InitDefault();
   #ifdef PROTOBUF_FORCE_COPY_DEFAULT_STRING
     _impl_.message_.Set("", GetArenaForAllocation());
@@ -4575,6 +4640,9 @@ Failure::Failure(const Failure& from)
     _this->_impl_.field_.Set(from._internal_field(), 
       _this->GetArenaForAllocation());
   }
+  if (from._internal_has_retry_delay()) {
+    _this->_impl_.retry_delay_ = new ::PROTOBUF_NAMESPACE_ID::Duration(*from._impl_.retry_delay_);
+  }
   ::memcpy(&_impl_.code_, &from._impl_.code_,
     static_cast<size_t>(reinterpret_cast<char*>(&_impl_.reason_) -
     reinterpret_cast<char*>(&_impl_.code_)) + sizeof(_impl_.reason_));
@@ -4586,8 +4654,10 @@ inline void Failure::SharedCtor(
   (void)arena;
   (void)is_message_owned;
   new (&_impl_) Impl_{
-      decltype(_impl_.message_){}
+      /*decltype(_impl_.metadata_)*/{::_pbi::ArenaInitialized(), arena}
+    , decltype(_impl_.message_){}
     , decltype(_impl_.field_){}
+    , decltype(_impl_.retry_delay_){nullptr}
     , decltype(_impl_.code_){0}
     , decltype(_impl_.reason_){0}
     , /*decltype(_impl_._cached_size_)*/{}
@@ -4606,6 +4676,7 @@ Failure::~Failure() {
   // @@protoc_insertion_point(destructor:idefics2.v1.Failure)
   if (auto *arena = _internal_metadata_.DeleteReturnArena<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>()) {
   (void)arena;
+    ArenaDtor(this);
     return;
   }
   SharedDtor();
@@ -4613,10 +4684,17 @@ Failure::~Failure() {
 
 inline void Failure::SharedDtor() {
   GOOGLE_DCHECK(GetArenaForAllocation() == nullptr);
+  _impl_.metadata_.Destruct();
+  _impl_.metadata_.~MapField();
   _impl_.message_.Destroy();
   _impl_.field_.Destroy();
+  if (this != internal_default_instance()) delete _impl_.retry_delay_;
 }
 
+void Failure::ArenaDtor(void* object) {
+  Failure* _this = reinterpret_cast< Failure* >(object);
+  _this->_impl_.metadata_.Destruct();
+}
 void Failure::SetCachedSize(int size) const {
   _impl_._cached_size_.Set(size);
 }
@@ -4627,8 +4705,13 @@ void Failure::Clear() {
   // Prevent compiler warnings about cached_has_bits being unused
   (void) cached_has_bits;
 
+  _impl_.metadata_.Clear();
   _impl_.message_.ClearToEmpty();
   _impl_.field_.ClearToEmpty();
+  if (GetArenaForAllocation() == nullptr && _impl_.retry_delay_ != nullptr) {
+    delete _impl_.retry_delay_;
+  }
+  _impl_.retry_delay_ = nullptr;
   ::memset(&_impl_.code_, 0, static_cast<size_t>(
       reinterpret_cast<char*>(&_impl_.reason_) -
       reinterpret_cast<char*>(&_impl_.code_)) + sizeof(_impl_.reason_));
@@ -4675,6 +4758,27 @@ const char* Failure::_InternalParse(const char* ptr, ::_pbi::ParseContext* ctx) 
           ptr = ::_pbi::InlineGreedyStringParser(str, ptr, ctx);
           CHK_(ptr);
           CHK_(::_pbi::VerifyUTF8(str, "idefics2.v1.Failure.field"));
+        } else
+          goto handle_unusual;
+        continue;
+      // map<string, string> metadata = 5 [json_name = "metadata"];
+      case 5:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 42)) {
+          ptr -= 1;
+          do {
+            ptr += 1;
+            ptr = ctx->ParseMessage(&_impl_.metadata_, ptr);
+            CHK_(ptr);
+            if (!ctx->DataAvailable(ptr)) break;
+          } while (::PROTOBUF_NAMESPACE_ID::internal::ExpectTag<42>(ptr));
+        } else
+          goto handle_unusual;
+        continue;
+      // .google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];
+      case 6:
+        if (PROTOBUF_PREDICT_TRUE(static_cast<uint8_t>(tag) == 50)) {
+          ptr = ctx->ParseMessage(_internal_mutable_retry_delay(), ptr);
+          CHK_(ptr);
         } else
           goto handle_unusual;
         continue;
@@ -4740,6 +4844,43 @@ uint8_t* Failure::_InternalSerialize(
         4, this->_internal_field(), target);
   }
 
+  // map<string, string> metadata = 5 [json_name = "metadata"];
+  if (!this->_internal_metadata().empty()) {
+    using MapType = ::_pb::Map<std::string, std::string>;
+    using WireHelper = Failure_MetadataEntry_DoNotUse::Funcs;
+    const auto& map_field = this->_internal_metadata();
+    auto check_utf8 = [](const MapType::value_type& entry) {
+      (void)entry;
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+        entry.first.data(), static_cast<int>(entry.first.length()),
+        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+        "idefics2.v1.Failure.MetadataEntry.key");
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(
+        entry.second.data(), static_cast<int>(entry.second.length()),
+        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::SERIALIZE,
+        "idefics2.v1.Failure.MetadataEntry.value");
+    };
+
+    if (stream->IsSerializationDeterministic() && map_field.size() > 1) {
+      for (const auto& entry : ::_pbi::MapSorterPtr<MapType>(map_field)) {
+        target = WireHelper::InternalSerialize(5, entry.first, entry.second, target, stream);
+        check_utf8(entry);
+      }
+    } else {
+      for (const auto& entry : map_field) {
+        target = WireHelper::InternalSerialize(5, entry.first, entry.second, target, stream);
+        check_utf8(entry);
+      }
+    }
+  }
+
+  // .google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];
+  if (this->_internal_has_retry_delay()) {
+    target = ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::
+      InternalWriteMessage(6, _Internal::retry_delay(this),
+        _Internal::retry_delay(this).GetCachedSize(), target, stream);
+  }
+
   if (PROTOBUF_PREDICT_FALSE(_internal_metadata_.have_unknown_fields())) {
     target = ::_pbi::WireFormat::InternalSerializeUnknownFieldsToArray(
         _internal_metadata_.unknown_fields<::PROTOBUF_NAMESPACE_ID::UnknownFieldSet>(::PROTOBUF_NAMESPACE_ID::UnknownFieldSet::default_instance), target, stream);
@@ -4756,6 +4897,15 @@ size_t Failure::ByteSizeLong() const {
   // Prevent compiler warnings about cached_has_bits being unused
   (void) cached_has_bits;
 
+  // map<string, string> metadata = 5 [json_name = "metadata"];
+  total_size += 1 *
+      ::PROTOBUF_NAMESPACE_ID::internal::FromIntSize(this->_internal_metadata_size());
+  for (::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >::const_iterator
+      it = this->_internal_metadata().begin();
+      it != this->_internal_metadata().end(); ++it) {
+    total_size += Failure_MetadataEntry_DoNotUse::Funcs::ByteSizeLong(it->first, it->second);
+  }
+
   // string message = 3 [json_name = "message"];
   if (!this->_internal_message().empty()) {
     total_size += 1 +
@@ -4768,6 +4918,13 @@ size_t Failure::ByteSizeLong() const {
     total_size += 1 +
       ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::StringSize(
         this->_internal_field());
+  }
+
+  // .google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];
+  if (this->_internal_has_retry_delay()) {
+    total_size += 1 +
+      ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::MessageSize(
+        *_impl_.retry_delay_);
   }
 
   // int32 code = 1 [json_name = "code"];
@@ -4799,11 +4956,16 @@ void Failure::MergeImpl(::PROTOBUF_NAMESPACE_ID::Message& to_msg, const ::PROTOB
   uint32_t cached_has_bits = 0;
   (void) cached_has_bits;
 
+  _this->_impl_.metadata_.MergeFrom(from._impl_.metadata_);
   if (!from._internal_message().empty()) {
     _this->_internal_set_message(from._internal_message());
   }
   if (!from._internal_field().empty()) {
     _this->_internal_set_field(from._internal_field());
+  }
+  if (from._internal_has_retry_delay()) {
+    _this->_internal_mutable_retry_delay()->::PROTOBUF_NAMESPACE_ID::Duration::MergeFrom(
+        from._internal_retry_delay());
   }
   if (from._internal_code() != 0) {
     _this->_internal_set_code(from._internal_code());
@@ -4830,6 +4992,7 @@ void Failure::InternalSwap(Failure* other) {
   auto* lhs_arena = GetArenaForAllocation();
   auto* rhs_arena = other->GetArenaForAllocation();
   _internal_metadata_.InternalSwap(&other->_internal_metadata_);
+  _impl_.metadata_.InternalSwap(&other->_impl_.metadata_);
   ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr::InternalSwap(
       &_impl_.message_, lhs_arena,
       &other->_impl_.message_, rhs_arena
@@ -4841,15 +5004,15 @@ void Failure::InternalSwap(Failure* other) {
   ::PROTOBUF_NAMESPACE_ID::internal::memswap<
       PROTOBUF_FIELD_OFFSET(Failure, _impl_.reason_)
       + sizeof(Failure::_impl_.reason_)
-      - PROTOBUF_FIELD_OFFSET(Failure, _impl_.code_)>(
-          reinterpret_cast<char*>(&_impl_.code_),
-          reinterpret_cast<char*>(&other->_impl_.code_));
+      - PROTOBUF_FIELD_OFFSET(Failure, _impl_.retry_delay_)>(
+          reinterpret_cast<char*>(&_impl_.retry_delay_),
+          reinterpret_cast<char*>(&other->_impl_.retry_delay_));
 }
 
 ::PROTOBUF_NAMESPACE_ID::Metadata Failure::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_idefics2_2fv1_2fgeneration_2eproto_getter, &descriptor_table_idefics2_2fv1_2fgeneration_2eproto_once,
-      file_level_metadata_idefics2_2fv1_2fgeneration_2eproto[12]);
+      file_level_metadata_idefics2_2fv1_2fgeneration_2eproto[13]);
 }
 
 // ===================================================================
@@ -5132,7 +5295,7 @@ void CountTokensResponse::InternalSwap(CountTokensResponse* other) {
 ::PROTOBUF_NAMESPACE_ID::Metadata CountTokensResponse::GetMetadata() const {
   return ::_pbi::AssignDescriptors(
       &descriptor_table_idefics2_2fv1_2fgeneration_2eproto_getter, &descriptor_table_idefics2_2fv1_2fgeneration_2eproto_once,
-      file_level_metadata_idefics2_2fv1_2fgeneration_2eproto[13]);
+      file_level_metadata_idefics2_2fv1_2fgeneration_2eproto[14]);
 }
 
 // @@protoc_insertion_point(namespace_scope)
@@ -5186,6 +5349,10 @@ Arena::CreateMaybeMessage< ::idefics2::v1::TextDelta >(Arena* arena) {
 template<> PROTOBUF_NOINLINE ::idefics2::v1::Finished*
 Arena::CreateMaybeMessage< ::idefics2::v1::Finished >(Arena* arena) {
   return Arena::CreateMessageInternal< ::idefics2::v1::Finished >(arena);
+}
+template<> PROTOBUF_NOINLINE ::idefics2::v1::Failure_MetadataEntry_DoNotUse*
+Arena::CreateMaybeMessage< ::idefics2::v1::Failure_MetadataEntry_DoNotUse >(Arena* arena) {
+  return Arena::CreateMessageInternal< ::idefics2::v1::Failure_MetadataEntry_DoNotUse >(arena);
 }
 template<> PROTOBUF_NOINLINE ::idefics2::v1::Failure*
 Arena::CreateMaybeMessage< ::idefics2::v1::Failure >(Arena* arena) {

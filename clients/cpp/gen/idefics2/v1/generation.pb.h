@@ -29,8 +29,12 @@
 #include <google/protobuf/message.h>
 #include <google/protobuf/repeated_field.h>  // IWYU pragma: export
 #include <google/protobuf/extension_set.h>  // IWYU pragma: export
+#include <google/protobuf/map.h>  // IWYU pragma: export
+#include <google/protobuf/map_entry.h>
+#include <google/protobuf/map_field_inl.h>
 #include <google/protobuf/generated_enum_reflection.h>
 #include <google/protobuf/unknown_field_set.h>
+#include <google/protobuf/duration.pb.h>
 #include <google/protobuf/timestamp.pb.h>
 #include "idefics2/v1/error_reason.pb.h"
 // @@protoc_insertion_point(includes)
@@ -61,6 +65,9 @@ extern EventDefaultTypeInternal _Event_default_instance_;
 class Failure;
 struct FailureDefaultTypeInternal;
 extern FailureDefaultTypeInternal _Failure_default_instance_;
+class Failure_MetadataEntry_DoNotUse;
+struct Failure_MetadataEntry_DoNotUseDefaultTypeInternal;
+extern Failure_MetadataEntry_DoNotUseDefaultTypeInternal _Failure_MetadataEntry_DoNotUse_default_instance_;
 class Finished;
 struct FinishedDefaultTypeInternal;
 extern FinishedDefaultTypeInternal _Finished_default_instance_;
@@ -98,6 +105,7 @@ template<> ::idefics2::v1::AttemptStarted* Arena::CreateMaybeMessage<::idefics2:
 template<> ::idefics2::v1::CountTokensResponse* Arena::CreateMaybeMessage<::idefics2::v1::CountTokensResponse>(Arena*);
 template<> ::idefics2::v1::Event* Arena::CreateMaybeMessage<::idefics2::v1::Event>(Arena*);
 template<> ::idefics2::v1::Failure* Arena::CreateMaybeMessage<::idefics2::v1::Failure>(Arena*);
+template<> ::idefics2::v1::Failure_MetadataEntry_DoNotUse* Arena::CreateMaybeMessage<::idefics2::v1::Failure_MetadataEntry_DoNotUse>(Arena*);
 template<> ::idefics2::v1::Finished* Arena::CreateMaybeMessage<::idefics2::v1::Finished>(Arena*);
 template<> ::idefics2::v1::GenerateRequest* Arena::CreateMaybeMessage<::idefics2::v1::GenerateRequest>(Arena*);
 template<> ::idefics2::v1::GenerateResponse* Arena::CreateMaybeMessage<::idefics2::v1::GenerateResponse>(Arena*);
@@ -2663,6 +2671,34 @@ class Finished final :
 };
 // -------------------------------------------------------------------
 
+class Failure_MetadataEntry_DoNotUse : public ::PROTOBUF_NAMESPACE_ID::internal::MapEntry<Failure_MetadataEntry_DoNotUse, 
+    std::string, std::string,
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING,
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING> {
+public:
+  typedef ::PROTOBUF_NAMESPACE_ID::internal::MapEntry<Failure_MetadataEntry_DoNotUse, 
+    std::string, std::string,
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING,
+    ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING> SuperType;
+  Failure_MetadataEntry_DoNotUse();
+  explicit PROTOBUF_CONSTEXPR Failure_MetadataEntry_DoNotUse(
+      ::PROTOBUF_NAMESPACE_ID::internal::ConstantInitialized);
+  explicit Failure_MetadataEntry_DoNotUse(::PROTOBUF_NAMESPACE_ID::Arena* arena);
+  void MergeFrom(const Failure_MetadataEntry_DoNotUse& other);
+  static const Failure_MetadataEntry_DoNotUse* internal_default_instance() { return reinterpret_cast<const Failure_MetadataEntry_DoNotUse*>(&_Failure_MetadataEntry_DoNotUse_default_instance_); }
+  static bool ValidateKey(std::string* s) {
+    return ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(s->data(), static_cast<int>(s->size()), ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::PARSE, "idefics2.v1.Failure.MetadataEntry.key");
+ }
+  static bool ValidateValue(std::string* s) {
+    return ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::VerifyUtf8String(s->data(), static_cast<int>(s->size()), ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::PARSE, "idefics2.v1.Failure.MetadataEntry.value");
+ }
+  using ::PROTOBUF_NAMESPACE_ID::Message::MergeFrom;
+  ::PROTOBUF_NAMESPACE_ID::Metadata GetMetadata() const final;
+  friend struct ::TableStruct_idefics2_2fv1_2fgeneration_2eproto;
+};
+
+// -------------------------------------------------------------------
+
 class Failure final :
     public ::PROTOBUF_NAMESPACE_ID::Message /* @@protoc_insertion_point(class_definition:idefics2.v1.Failure) */ {
  public:
@@ -2711,7 +2747,7 @@ class Failure final :
                &_Failure_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    12;
+    13;
 
   friend void swap(Failure& a, Failure& b) {
     a.Swap(&b);
@@ -2772,6 +2808,8 @@ class Failure final :
   protected:
   explicit Failure(::PROTOBUF_NAMESPACE_ID::Arena* arena,
                        bool is_message_owned = false);
+  private:
+  static void ArenaDtor(void* object);
   public:
 
   static const ClassData _class_data_;
@@ -2781,14 +2819,34 @@ class Failure final :
 
   // nested types ----------------------------------------------------
 
+
   // accessors -------------------------------------------------------
 
   enum : int {
+    kMetadataFieldNumber = 5,
     kMessageFieldNumber = 3,
     kFieldFieldNumber = 4,
+    kRetryDelayFieldNumber = 6,
     kCodeFieldNumber = 1,
     kReasonFieldNumber = 2,
   };
+  // map<string, string> metadata = 5 [json_name = "metadata"];
+  int metadata_size() const;
+  private:
+  int _internal_metadata_size() const;
+  public:
+  void clear_metadata();
+  private:
+  const ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >&
+      _internal_metadata() const;
+  ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >*
+      _internal_mutable_metadata();
+  public:
+  const ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >&
+      metadata() const;
+  ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >*
+      mutable_metadata();
+
   // string message = 3 [json_name = "message"];
   void clear_message();
   const std::string& message() const;
@@ -2817,6 +2875,24 @@ class Failure final :
   std::string* _internal_mutable_field();
   public:
 
+  // .google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];
+  bool has_retry_delay() const;
+  private:
+  bool _internal_has_retry_delay() const;
+  public:
+  void clear_retry_delay();
+  const ::PROTOBUF_NAMESPACE_ID::Duration& retry_delay() const;
+  PROTOBUF_NODISCARD ::PROTOBUF_NAMESPACE_ID::Duration* release_retry_delay();
+  ::PROTOBUF_NAMESPACE_ID::Duration* mutable_retry_delay();
+  void set_allocated_retry_delay(::PROTOBUF_NAMESPACE_ID::Duration* retry_delay);
+  private:
+  const ::PROTOBUF_NAMESPACE_ID::Duration& _internal_retry_delay() const;
+  ::PROTOBUF_NAMESPACE_ID::Duration* _internal_mutable_retry_delay();
+  public:
+  void unsafe_arena_set_allocated_retry_delay(
+      ::PROTOBUF_NAMESPACE_ID::Duration* retry_delay);
+  ::PROTOBUF_NAMESPACE_ID::Duration* unsafe_arena_release_retry_delay();
+
   // int32 code = 1 [json_name = "code"];
   void clear_code();
   int32_t code() const;
@@ -2843,8 +2919,14 @@ class Failure final :
   typedef void InternalArenaConstructable_;
   typedef void DestructorSkippable_;
   struct Impl_ {
+    ::PROTOBUF_NAMESPACE_ID::internal::MapField<
+        Failure_MetadataEntry_DoNotUse,
+        std::string, std::string,
+        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING,
+        ::PROTOBUF_NAMESPACE_ID::internal::WireFormatLite::TYPE_STRING> metadata_;
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr message_;
     ::PROTOBUF_NAMESPACE_ID::internal::ArenaStringPtr field_;
+    ::PROTOBUF_NAMESPACE_ID::Duration* retry_delay_;
     int32_t code_;
     int reason_;
     mutable ::PROTOBUF_NAMESPACE_ID::internal::CachedSize _cached_size_;
@@ -2902,7 +2984,7 @@ class CountTokensResponse final :
                &_CountTokensResponse_default_instance_);
   }
   static constexpr int kIndexInFileMessages =
-    13;
+    14;
 
   friend void swap(CountTokensResponse& a, CountTokensResponse& b) {
     a.Swap(&b);
@@ -5313,6 +5395,8 @@ inline Finished::ResultCase Finished::result_case() const {
 }
 // -------------------------------------------------------------------
 
+// -------------------------------------------------------------------
+
 // Failure
 
 // int32 code = 1 [json_name = "code"];
@@ -5455,6 +5539,120 @@ inline void Failure::set_allocated_field(std::string* field) {
   // @@protoc_insertion_point(field_set_allocated:idefics2.v1.Failure.field)
 }
 
+// map<string, string> metadata = 5 [json_name = "metadata"];
+inline int Failure::_internal_metadata_size() const {
+  return _impl_.metadata_.size();
+}
+inline int Failure::metadata_size() const {
+  return _internal_metadata_size();
+}
+inline void Failure::clear_metadata() {
+  _impl_.metadata_.Clear();
+}
+inline const ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >&
+Failure::_internal_metadata() const {
+  return _impl_.metadata_.GetMap();
+}
+inline const ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >&
+Failure::metadata() const {
+  // @@protoc_insertion_point(field_map:idefics2.v1.Failure.metadata)
+  return _internal_metadata();
+}
+inline ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >*
+Failure::_internal_mutable_metadata() {
+  return _impl_.metadata_.MutableMap();
+}
+inline ::PROTOBUF_NAMESPACE_ID::Map< std::string, std::string >*
+Failure::mutable_metadata() {
+  // @@protoc_insertion_point(field_mutable_map:idefics2.v1.Failure.metadata)
+  return _internal_mutable_metadata();
+}
+
+// .google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];
+inline bool Failure::_internal_has_retry_delay() const {
+  return this != internal_default_instance() && _impl_.retry_delay_ != nullptr;
+}
+inline bool Failure::has_retry_delay() const {
+  return _internal_has_retry_delay();
+}
+inline const ::PROTOBUF_NAMESPACE_ID::Duration& Failure::_internal_retry_delay() const {
+  const ::PROTOBUF_NAMESPACE_ID::Duration* p = _impl_.retry_delay_;
+  return p != nullptr ? *p : reinterpret_cast<const ::PROTOBUF_NAMESPACE_ID::Duration&>(
+      ::PROTOBUF_NAMESPACE_ID::_Duration_default_instance_);
+}
+inline const ::PROTOBUF_NAMESPACE_ID::Duration& Failure::retry_delay() const {
+  // @@protoc_insertion_point(field_get:idefics2.v1.Failure.retry_delay)
+  return _internal_retry_delay();
+}
+inline void Failure::unsafe_arena_set_allocated_retry_delay(
+    ::PROTOBUF_NAMESPACE_ID::Duration* retry_delay) {
+  if (GetArenaForAllocation() == nullptr) {
+    delete reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.retry_delay_);
+  }
+  _impl_.retry_delay_ = retry_delay;
+  if (retry_delay) {
+    
+  } else {
+    
+  }
+  // @@protoc_insertion_point(field_unsafe_arena_set_allocated:idefics2.v1.Failure.retry_delay)
+}
+inline ::PROTOBUF_NAMESPACE_ID::Duration* Failure::release_retry_delay() {
+  
+  ::PROTOBUF_NAMESPACE_ID::Duration* temp = _impl_.retry_delay_;
+  _impl_.retry_delay_ = nullptr;
+#ifdef PROTOBUF_FORCE_COPY_IN_RELEASE
+  auto* old =  reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(temp);
+  temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+  if (GetArenaForAllocation() == nullptr) { delete old; }
+#else  // PROTOBUF_FORCE_COPY_IN_RELEASE
+  if (GetArenaForAllocation() != nullptr) {
+    temp = ::PROTOBUF_NAMESPACE_ID::internal::DuplicateIfNonNull(temp);
+  }
+#endif  // !PROTOBUF_FORCE_COPY_IN_RELEASE
+  return temp;
+}
+inline ::PROTOBUF_NAMESPACE_ID::Duration* Failure::unsafe_arena_release_retry_delay() {
+  // @@protoc_insertion_point(field_release:idefics2.v1.Failure.retry_delay)
+  
+  ::PROTOBUF_NAMESPACE_ID::Duration* temp = _impl_.retry_delay_;
+  _impl_.retry_delay_ = nullptr;
+  return temp;
+}
+inline ::PROTOBUF_NAMESPACE_ID::Duration* Failure::_internal_mutable_retry_delay() {
+  
+  if (_impl_.retry_delay_ == nullptr) {
+    auto* p = CreateMaybeMessage<::PROTOBUF_NAMESPACE_ID::Duration>(GetArenaForAllocation());
+    _impl_.retry_delay_ = p;
+  }
+  return _impl_.retry_delay_;
+}
+inline ::PROTOBUF_NAMESPACE_ID::Duration* Failure::mutable_retry_delay() {
+  ::PROTOBUF_NAMESPACE_ID::Duration* _msg = _internal_mutable_retry_delay();
+  // @@protoc_insertion_point(field_mutable:idefics2.v1.Failure.retry_delay)
+  return _msg;
+}
+inline void Failure::set_allocated_retry_delay(::PROTOBUF_NAMESPACE_ID::Duration* retry_delay) {
+  ::PROTOBUF_NAMESPACE_ID::Arena* message_arena = GetArenaForAllocation();
+  if (message_arena == nullptr) {
+    delete reinterpret_cast< ::PROTOBUF_NAMESPACE_ID::MessageLite*>(_impl_.retry_delay_);
+  }
+  if (retry_delay) {
+    ::PROTOBUF_NAMESPACE_ID::Arena* submessage_arena =
+        ::PROTOBUF_NAMESPACE_ID::Arena::InternalGetOwningArena(
+                reinterpret_cast<::PROTOBUF_NAMESPACE_ID::MessageLite*>(retry_delay));
+    if (message_arena != submessage_arena) {
+      retry_delay = ::PROTOBUF_NAMESPACE_ID::internal::GetOwnedMessage(
+          message_arena, retry_delay, submessage_arena);
+    }
+    
+  } else {
+    
+  }
+  _impl_.retry_delay_ = retry_delay;
+  // @@protoc_insertion_point(field_set_allocated:idefics2.v1.Failure.retry_delay)
+}
+
 // -------------------------------------------------------------------
 
 // CountTokensResponse
@@ -5562,6 +5760,8 @@ inline void CountTokensResponse::set_fits(bool value) {
 #ifdef __GNUC__
   #pragma GCC diagnostic pop
 #endif  // __GNUC__
+// -------------------------------------------------------------------
+
 // -------------------------------------------------------------------
 
 // -------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 require 'google/protobuf'
 
+require 'google/protobuf/duration_pb'
 require 'google/protobuf/timestamp_pb'
 require 'idefics2/v1/error_reason_pb'
 
@@ -94,6 +95,8 @@ Google::Protobuf::DescriptorPool.generated_pool.build do
       optional :reason, :enum, 2, "idefics2.v1.ErrorReason", json_name: "reason"
       optional :message, :string, 3, json_name: "message"
       optional :field, :string, 4, json_name: "field"
+      map :metadata, :string, :string, 5
+      optional :retry_delay, :message, 6, "google.protobuf.Duration", json_name: "retryDelay"
     end
     add_message "idefics2.v1.CountTokensResponse" do
       optional :num_prompt_tokens, :int32, 1, json_name: "numPromptTokens"

@@ -58,14 +58,17 @@ final class Details {
       }
       case "google.rpc.RetryInfo" -> {
         for (ByteString delay : list(detail, 1)) {
-          Duration duration = Duration.parseFrom(delay);
-          retryAfter = java.time.Duration.ofSeconds(duration.getSeconds(), duration.getNanos());
+          retryAfter = read(Duration.parseFrom(delay));
         }
       }
       default -> {
         // Nothing that this client tells.
       }
     }
+  }
+
+  static java.time.Duration read(Duration duration) {
+    return java.time.Duration.ofSeconds(duration.getSeconds(), duration.getNanos());
   }
 
   private static List<ByteString> list(UnknownFieldSet message, int number) {

@@ -5,6 +5,7 @@ import idefics2.v1.ErrorReasonOuterClass.ErrorReason;
 import idefics2.v1.Generation.Failure;
 import io.grpc.Metadata;
 import io.grpc.Status;
+import java.time.Duration;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Map;
@@ -32,8 +33,10 @@ final class Failures {
     ErrorReason reason = failure.getReason();
     String name = reason == ErrorReason.UNRECOGNIZED ? String.valueOf(failure.getReasonValue()) : reason.name();
     Status.Code code = Status.fromCodeValue(failure.getCode()).getCode();
-    return Idefics2Exception.of(
-        failure.getMessage(), Parts.of(code).with(name, failure.getField()).during(requestId));
+    Duration retryAfter = failure.hasRetryDelay() ? Details.read(failure.getRetryDelay()) : null;
+    Map<String, String> metadata = Map.copyOf(failure.getMetadataMap());
+    Parts parts = new Parts(code, name, failure.getField(), requestId, retryAfter, metadata, null);
+    return Idefics2Exception.of(failure.getMessage(), parts);
   }
 
   /** Says by one exception what went wrong with a call to {@code target}. */

@@ -14623,6 +14623,87 @@ public final class Generation {
      */
     com.google.protobuf.ByteString
         getFieldBytes();
+
+    /**
+     * <pre>
+     * As ErrorInfo.metadata.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+     */
+    int getMetadataCount();
+    /**
+     * <pre>
+     * As ErrorInfo.metadata.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+     */
+    boolean containsMetadata(
+        java.lang.String key);
+    /**
+     * Use {@link #getMetadataMap()} instead.
+     */
+    @java.lang.Deprecated
+    java.util.Map<java.lang.String, java.lang.String>
+    getMetadata();
+    /**
+     * <pre>
+     * As ErrorInfo.metadata.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+     */
+    java.util.Map<java.lang.String, java.lang.String>
+    getMetadataMap();
+    /**
+     * <pre>
+     * As ErrorInfo.metadata.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+     */
+    /* nullable */
+java.lang.String getMetadataOrDefault(
+        java.lang.String key,
+        /* nullable */
+java.lang.String defaultValue);
+    /**
+     * <pre>
+     * As ErrorInfo.metadata.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+     */
+    java.lang.String getMetadataOrThrow(
+        java.lang.String key);
+
+    /**
+     * <pre>
+     * As RetryInfo.retry_delay; unset where there is none.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+     * @return Whether the retryDelay field is set.
+     */
+    boolean hasRetryDelay();
+    /**
+     * <pre>
+     * As RetryInfo.retry_delay; unset where there is none.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+     * @return The retryDelay.
+     */
+    com.google.protobuf.Duration getRetryDelay();
+    /**
+     * <pre>
+     * As RetryInfo.retry_delay; unset where there is none.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+     */
+    com.google.protobuf.DurationOrBuilder getRetryDelayOrBuilder();
   }
   /**
    * <pre>
@@ -14664,6 +14745,18 @@ public final class Generation {
       return idefics2.v1.Generation.internal_static_idefics2_v1_Failure_descriptor;
     }
 
+    @SuppressWarnings({"rawtypes"})
+    @java.lang.Override
+    protected com.google.protobuf.MapField internalGetMapField(
+        int number) {
+      switch (number) {
+        case 5:
+          return internalGetMetadata();
+        default:
+          throw new RuntimeException(
+              "Invalid map field number: " + number);
+      }
+    }
     @java.lang.Override
     protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
         internalGetFieldAccessorTable() {
@@ -14807,6 +14900,139 @@ public final class Generation {
       }
     }
 
+    public static final int METADATA_FIELD_NUMBER = 5;
+    private static final class MetadataDefaultEntryHolder {
+      static final com.google.protobuf.MapEntry<
+          java.lang.String, java.lang.String> defaultEntry =
+              com.google.protobuf.MapEntry
+              .<java.lang.String, java.lang.String>newDefaultInstance(
+                  idefics2.v1.Generation.internal_static_idefics2_v1_Failure_MetadataEntry_descriptor, 
+                  com.google.protobuf.WireFormat.FieldType.STRING,
+                  "",
+                  com.google.protobuf.WireFormat.FieldType.STRING,
+                  "");
+    }
+    @SuppressWarnings("serial")
+    private com.google.protobuf.MapField<
+        java.lang.String, java.lang.String> metadata_;
+    private com.google.protobuf.MapField<java.lang.String, java.lang.String>
+    internalGetMetadata() {
+      if (metadata_ == null) {
+        return com.google.protobuf.MapField.emptyMapField(
+            MetadataDefaultEntryHolder.defaultEntry);
+      }
+      return metadata_;
+    }
+    public int getMetadataCount() {
+      return internalGetMetadata().getMap().size();
+    }
+    /**
+     * <pre>
+     * As ErrorInfo.metadata.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+     */
+    @java.lang.Override
+    public boolean containsMetadata(
+        java.lang.String key) {
+      if (key == null) { throw new NullPointerException("map key"); }
+      return internalGetMetadata().getMap().containsKey(key);
+    }
+    /**
+     * Use {@link #getMetadataMap()} instead.
+     */
+    @java.lang.Override
+    @java.lang.Deprecated
+    public java.util.Map<java.lang.String, java.lang.String> getMetadata() {
+      return getMetadataMap();
+    }
+    /**
+     * <pre>
+     * As ErrorInfo.metadata.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+     */
+    @java.lang.Override
+    public java.util.Map<java.lang.String, java.lang.String> getMetadataMap() {
+      return internalGetMetadata().getMap();
+    }
+    /**
+     * <pre>
+     * As ErrorInfo.metadata.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+     */
+    @java.lang.Override
+    public /* nullable */
+java.lang.String getMetadataOrDefault(
+        java.lang.String key,
+        /* nullable */
+java.lang.String defaultValue) {
+      if (key == null) { throw new NullPointerException("map key"); }
+      java.util.Map<java.lang.String, java.lang.String> map =
+          internalGetMetadata().getMap();
+      return map.containsKey(key) ? map.get(key) : defaultValue;
+    }
+    /**
+     * <pre>
+     * As ErrorInfo.metadata.
+     * </pre>
+     *
+     * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+     */
+    @java.lang.Override
+    public java.lang.String getMetadataOrThrow(
+        java.lang.String key) {
+      if (key == null) { throw new NullPointerException("map key"); }
+      java.util.Map<java.lang.String, java.lang.String> map =
+          internalGetMetadata().getMap();
+      if (!map.containsKey(key)) {
+        throw new java.lang.IllegalArgumentException();
+      }
+      return map.get(key);
+    }
+
+    public static final int RETRY_DELAY_FIELD_NUMBER = 6;
+    private com.google.protobuf.Duration retryDelay_;
+    /**
+     * <pre>
+     * As RetryInfo.retry_delay; unset where there is none.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+     * @return Whether the retryDelay field is set.
+     */
+    @java.lang.Override
+    public boolean hasRetryDelay() {
+      return retryDelay_ != null;
+    }
+    /**
+     * <pre>
+     * As RetryInfo.retry_delay; unset where there is none.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+     * @return The retryDelay.
+     */
+    @java.lang.Override
+    public com.google.protobuf.Duration getRetryDelay() {
+      return retryDelay_ == null ? com.google.protobuf.Duration.getDefaultInstance() : retryDelay_;
+    }
+    /**
+     * <pre>
+     * As RetryInfo.retry_delay; unset where there is none.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+     */
+    @java.lang.Override
+    public com.google.protobuf.DurationOrBuilder getRetryDelayOrBuilder() {
+      return retryDelay_ == null ? com.google.protobuf.Duration.getDefaultInstance() : retryDelay_;
+    }
+
     private byte memoizedIsInitialized = -1;
     @java.lang.Override
     public final boolean isInitialized() {
@@ -14833,6 +15059,15 @@ public final class Generation {
       if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(field_)) {
         com.google.protobuf.GeneratedMessageV3.writeString(output, 4, field_);
       }
+      com.google.protobuf.GeneratedMessageV3
+        .serializeStringMapTo(
+          output,
+          internalGetMetadata(),
+          MetadataDefaultEntryHolder.defaultEntry,
+          5);
+      if (retryDelay_ != null) {
+        output.writeMessage(6, getRetryDelay());
+      }
       getUnknownFields().writeTo(output);
     }
 
@@ -14856,6 +15091,20 @@ public final class Generation {
       if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(field_)) {
         size += com.google.protobuf.GeneratedMessageV3.computeStringSize(4, field_);
       }
+      for (java.util.Map.Entry<java.lang.String, java.lang.String> entry
+           : internalGetMetadata().getMap().entrySet()) {
+        com.google.protobuf.MapEntry<java.lang.String, java.lang.String>
+        metadata__ = MetadataDefaultEntryHolder.defaultEntry.newBuilderForType()
+            .setKey(entry.getKey())
+            .setValue(entry.getValue())
+            .build();
+        size += com.google.protobuf.CodedOutputStream
+            .computeMessageSize(5, metadata__);
+      }
+      if (retryDelay_ != null) {
+        size += com.google.protobuf.CodedOutputStream
+          .computeMessageSize(6, getRetryDelay());
+      }
       size += getUnknownFields().getSerializedSize();
       memoizedSize = size;
       return size;
@@ -14878,6 +15127,13 @@ public final class Generation {
           .equals(other.getMessage())) return false;
       if (!getField()
           .equals(other.getField())) return false;
+      if (!internalGetMetadata().equals(
+          other.internalGetMetadata())) return false;
+      if (hasRetryDelay() != other.hasRetryDelay()) return false;
+      if (hasRetryDelay()) {
+        if (!getRetryDelay()
+            .equals(other.getRetryDelay())) return false;
+      }
       if (!getUnknownFields().equals(other.getUnknownFields())) return false;
       return true;
     }
@@ -14897,6 +15153,14 @@ public final class Generation {
       hash = (53 * hash) + getMessage().hashCode();
       hash = (37 * hash) + FIELD_FIELD_NUMBER;
       hash = (53 * hash) + getField().hashCode();
+      if (!internalGetMetadata().getMap().isEmpty()) {
+        hash = (37 * hash) + METADATA_FIELD_NUMBER;
+        hash = (53 * hash) + internalGetMetadata().hashCode();
+      }
+      if (hasRetryDelay()) {
+        hash = (37 * hash) + RETRY_DELAY_FIELD_NUMBER;
+        hash = (53 * hash) + getRetryDelay().hashCode();
+      }
       hash = (29 * hash) + getUnknownFields().hashCode();
       memoizedHashCode = hash;
       return hash;
@@ -15009,6 +15273,28 @@ public final class Generation {
         return idefics2.v1.Generation.internal_static_idefics2_v1_Failure_descriptor;
       }
 
+      @SuppressWarnings({"rawtypes"})
+      protected com.google.protobuf.MapField internalGetMapField(
+          int number) {
+        switch (number) {
+          case 5:
+            return internalGetMetadata();
+          default:
+            throw new RuntimeException(
+                "Invalid map field number: " + number);
+        }
+      }
+      @SuppressWarnings({"rawtypes"})
+      protected com.google.protobuf.MapField internalGetMutableMapField(
+          int number) {
+        switch (number) {
+          case 5:
+            return internalGetMutableMetadata();
+          default:
+            throw new RuntimeException(
+                "Invalid map field number: " + number);
+        }
+      }
       @java.lang.Override
       protected com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
           internalGetFieldAccessorTable() {
@@ -15035,6 +15321,12 @@ public final class Generation {
         reason_ = 0;
         message_ = "";
         field_ = "";
+        internalGetMutableMetadata().clear();
+        retryDelay_ = null;
+        if (retryDelayBuilder_ != null) {
+          retryDelayBuilder_.dispose();
+          retryDelayBuilder_ = null;
+        }
         return this;
       }
 
@@ -15079,6 +15371,15 @@ public final class Generation {
         }
         if (((from_bitField0_ & 0x00000008) != 0)) {
           result.field_ = field_;
+        }
+        if (((from_bitField0_ & 0x00000010) != 0)) {
+          result.metadata_ = internalGetMetadata();
+          result.metadata_.makeImmutable();
+        }
+        if (((from_bitField0_ & 0x00000020) != 0)) {
+          result.retryDelay_ = retryDelayBuilder_ == null
+              ? retryDelay_
+              : retryDelayBuilder_.build();
         }
       }
 
@@ -15142,6 +15443,12 @@ public final class Generation {
           bitField0_ |= 0x00000008;
           onChanged();
         }
+        internalGetMutableMetadata().mergeFrom(
+            other.internalGetMetadata());
+        bitField0_ |= 0x00000010;
+        if (other.hasRetryDelay()) {
+          mergeRetryDelay(other.getRetryDelay());
+        }
         this.mergeUnknownFields(other.getUnknownFields());
         onChanged();
         return this;
@@ -15188,6 +15495,22 @@ public final class Generation {
                 bitField0_ |= 0x00000008;
                 break;
               } // case 34
+              case 42: {
+                com.google.protobuf.MapEntry<java.lang.String, java.lang.String>
+                metadata__ = input.readMessage(
+                    MetadataDefaultEntryHolder.defaultEntry.getParserForType(), extensionRegistry);
+                internalGetMutableMetadata().getMutableMap().put(
+                    metadata__.getKey(), metadata__.getValue());
+                bitField0_ |= 0x00000010;
+                break;
+              } // case 42
+              case 50: {
+                input.readMessage(
+                    getRetryDelayFieldBuilder().getBuilder(),
+                    extensionRegistry);
+                bitField0_ |= 0x00000020;
+                break;
+              } // case 50
               default: {
                 if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                   done = true; // was an endgroup tag
@@ -15504,6 +15827,316 @@ public final class Generation {
         bitField0_ |= 0x00000008;
         onChanged();
         return this;
+      }
+
+      private com.google.protobuf.MapField<
+          java.lang.String, java.lang.String> metadata_;
+      private com.google.protobuf.MapField<java.lang.String, java.lang.String>
+          internalGetMetadata() {
+        if (metadata_ == null) {
+          return com.google.protobuf.MapField.emptyMapField(
+              MetadataDefaultEntryHolder.defaultEntry);
+        }
+        return metadata_;
+      }
+      private com.google.protobuf.MapField<java.lang.String, java.lang.String>
+          internalGetMutableMetadata() {
+        if (metadata_ == null) {
+          metadata_ = com.google.protobuf.MapField.newMapField(
+              MetadataDefaultEntryHolder.defaultEntry);
+        }
+        if (!metadata_.isMutable()) {
+          metadata_ = metadata_.copy();
+        }
+        bitField0_ |= 0x00000010;
+        onChanged();
+        return metadata_;
+      }
+      public int getMetadataCount() {
+        return internalGetMetadata().getMap().size();
+      }
+      /**
+       * <pre>
+       * As ErrorInfo.metadata.
+       * </pre>
+       *
+       * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+       */
+      @java.lang.Override
+      public boolean containsMetadata(
+          java.lang.String key) {
+        if (key == null) { throw new NullPointerException("map key"); }
+        return internalGetMetadata().getMap().containsKey(key);
+      }
+      /**
+       * Use {@link #getMetadataMap()} instead.
+       */
+      @java.lang.Override
+      @java.lang.Deprecated
+      public java.util.Map<java.lang.String, java.lang.String> getMetadata() {
+        return getMetadataMap();
+      }
+      /**
+       * <pre>
+       * As ErrorInfo.metadata.
+       * </pre>
+       *
+       * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+       */
+      @java.lang.Override
+      public java.util.Map<java.lang.String, java.lang.String> getMetadataMap() {
+        return internalGetMetadata().getMap();
+      }
+      /**
+       * <pre>
+       * As ErrorInfo.metadata.
+       * </pre>
+       *
+       * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+       */
+      @java.lang.Override
+      public /* nullable */
+java.lang.String getMetadataOrDefault(
+          java.lang.String key,
+          /* nullable */
+java.lang.String defaultValue) {
+        if (key == null) { throw new NullPointerException("map key"); }
+        java.util.Map<java.lang.String, java.lang.String> map =
+            internalGetMetadata().getMap();
+        return map.containsKey(key) ? map.get(key) : defaultValue;
+      }
+      /**
+       * <pre>
+       * As ErrorInfo.metadata.
+       * </pre>
+       *
+       * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+       */
+      @java.lang.Override
+      public java.lang.String getMetadataOrThrow(
+          java.lang.String key) {
+        if (key == null) { throw new NullPointerException("map key"); }
+        java.util.Map<java.lang.String, java.lang.String> map =
+            internalGetMetadata().getMap();
+        if (!map.containsKey(key)) {
+          throw new java.lang.IllegalArgumentException();
+        }
+        return map.get(key);
+      }
+      public Builder clearMetadata() {
+        bitField0_ = (bitField0_ & ~0x00000010);
+        internalGetMutableMetadata().getMutableMap()
+            .clear();
+        return this;
+      }
+      /**
+       * <pre>
+       * As ErrorInfo.metadata.
+       * </pre>
+       *
+       * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+       */
+      public Builder removeMetadata(
+          java.lang.String key) {
+        if (key == null) { throw new NullPointerException("map key"); }
+        internalGetMutableMetadata().getMutableMap()
+            .remove(key);
+        return this;
+      }
+      /**
+       * Use alternate mutation accessors instead.
+       */
+      @java.lang.Deprecated
+      public java.util.Map<java.lang.String, java.lang.String>
+          getMutableMetadata() {
+        bitField0_ |= 0x00000010;
+        return internalGetMutableMetadata().getMutableMap();
+      }
+      /**
+       * <pre>
+       * As ErrorInfo.metadata.
+       * </pre>
+       *
+       * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+       */
+      public Builder putMetadata(
+          java.lang.String key,
+          java.lang.String value) {
+        if (key == null) { throw new NullPointerException("map key"); }
+        if (value == null) { throw new NullPointerException("map value"); }
+        internalGetMutableMetadata().getMutableMap()
+            .put(key, value);
+        bitField0_ |= 0x00000010;
+        return this;
+      }
+      /**
+       * <pre>
+       * As ErrorInfo.metadata.
+       * </pre>
+       *
+       * <code>map&lt;string, string&gt; metadata = 5 [json_name = "metadata"];</code>
+       */
+      public Builder putAllMetadata(
+          java.util.Map<java.lang.String, java.lang.String> values) {
+        internalGetMutableMetadata().getMutableMap()
+            .putAll(values);
+        bitField0_ |= 0x00000010;
+        return this;
+      }
+
+      private com.google.protobuf.Duration retryDelay_;
+      private com.google.protobuf.SingleFieldBuilderV3<
+          com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> retryDelayBuilder_;
+      /**
+       * <pre>
+       * As RetryInfo.retry_delay; unset where there is none.
+       * </pre>
+       *
+       * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+       * @return Whether the retryDelay field is set.
+       */
+      public boolean hasRetryDelay() {
+        return ((bitField0_ & 0x00000020) != 0);
+      }
+      /**
+       * <pre>
+       * As RetryInfo.retry_delay; unset where there is none.
+       * </pre>
+       *
+       * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+       * @return The retryDelay.
+       */
+      public com.google.protobuf.Duration getRetryDelay() {
+        if (retryDelayBuilder_ == null) {
+          return retryDelay_ == null ? com.google.protobuf.Duration.getDefaultInstance() : retryDelay_;
+        } else {
+          return retryDelayBuilder_.getMessage();
+        }
+      }
+      /**
+       * <pre>
+       * As RetryInfo.retry_delay; unset where there is none.
+       * </pre>
+       *
+       * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+       */
+      public Builder setRetryDelay(com.google.protobuf.Duration value) {
+        if (retryDelayBuilder_ == null) {
+          if (value == null) {
+            throw new NullPointerException();
+          }
+          retryDelay_ = value;
+        } else {
+          retryDelayBuilder_.setMessage(value);
+        }
+        bitField0_ |= 0x00000020;
+        onChanged();
+        return this;
+      }
+      /**
+       * <pre>
+       * As RetryInfo.retry_delay; unset where there is none.
+       * </pre>
+       *
+       * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+       */
+      public Builder setRetryDelay(
+          com.google.protobuf.Duration.Builder builderForValue) {
+        if (retryDelayBuilder_ == null) {
+          retryDelay_ = builderForValue.build();
+        } else {
+          retryDelayBuilder_.setMessage(builderForValue.build());
+        }
+        bitField0_ |= 0x00000020;
+        onChanged();
+        return this;
+      }
+      /**
+       * <pre>
+       * As RetryInfo.retry_delay; unset where there is none.
+       * </pre>
+       *
+       * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+       */
+      public Builder mergeRetryDelay(com.google.protobuf.Duration value) {
+        if (retryDelayBuilder_ == null) {
+          if (((bitField0_ & 0x00000020) != 0) &&
+            retryDelay_ != null &&
+            retryDelay_ != com.google.protobuf.Duration.getDefaultInstance()) {
+            getRetryDelayBuilder().mergeFrom(value);
+          } else {
+            retryDelay_ = value;
+          }
+        } else {
+          retryDelayBuilder_.mergeFrom(value);
+        }
+        bitField0_ |= 0x00000020;
+        onChanged();
+        return this;
+      }
+      /**
+       * <pre>
+       * As RetryInfo.retry_delay; unset where there is none.
+       * </pre>
+       *
+       * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+       */
+      public Builder clearRetryDelay() {
+        bitField0_ = (bitField0_ & ~0x00000020);
+        retryDelay_ = null;
+        if (retryDelayBuilder_ != null) {
+          retryDelayBuilder_.dispose();
+          retryDelayBuilder_ = null;
+        }
+        onChanged();
+        return this;
+      }
+      /**
+       * <pre>
+       * As RetryInfo.retry_delay; unset where there is none.
+       * </pre>
+       *
+       * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+       */
+      public com.google.protobuf.Duration.Builder getRetryDelayBuilder() {
+        bitField0_ |= 0x00000020;
+        onChanged();
+        return getRetryDelayFieldBuilder().getBuilder();
+      }
+      /**
+       * <pre>
+       * As RetryInfo.retry_delay; unset where there is none.
+       * </pre>
+       *
+       * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+       */
+      public com.google.protobuf.DurationOrBuilder getRetryDelayOrBuilder() {
+        if (retryDelayBuilder_ != null) {
+          return retryDelayBuilder_.getMessageOrBuilder();
+        } else {
+          return retryDelay_ == null ?
+              com.google.protobuf.Duration.getDefaultInstance() : retryDelay_;
+        }
+      }
+      /**
+       * <pre>
+       * As RetryInfo.retry_delay; unset where there is none.
+       * </pre>
+       *
+       * <code>.google.protobuf.Duration retry_delay = 6 [json_name = "retryDelay"];</code>
+       */
+      private com.google.protobuf.SingleFieldBuilderV3<
+          com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> 
+          getRetryDelayFieldBuilder() {
+        if (retryDelayBuilder_ == null) {
+          retryDelayBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+              com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder>(
+                  getRetryDelay(),
+                  getParentForChildren(),
+                  isClean());
+          retryDelay_ = null;
+        }
+        return retryDelayBuilder_;
       }
       @java.lang.Override
       public final Builder setUnknownFields(
@@ -16516,6 +17149,11 @@ public final class Generation {
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_idefics2_v1_Failure_fieldAccessorTable;
   private static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_idefics2_v1_Failure_MetadataEntry_descriptor;
+  private static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_idefics2_v1_Failure_MetadataEntry_fieldAccessorTable;
+  private static final com.google.protobuf.Descriptors.Descriptor
     internal_static_idefics2_v1_CountTokensResponse_descriptor;
   private static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
@@ -16530,91 +17168,98 @@ public final class Generation {
   static {
     java.lang.String[] descriptorData = {
       "\n\034idefics2/v1/generation.proto\022\013idefics2" +
-      ".v1\032\037google/protobuf/timestamp.proto\032\036id" +
-      "efics2/v1/error_reason.proto\"\227\005\n\017Generat" +
-      "eRequest\022\033\n\timage_url\030\001 \001(\tR\010imageUrl\022\026\n" +
-      "\006prompt\030\002 \001(\tR\006prompt\022)\n\016max_new_tokens\030" +
-      "\003 \001(\005H\000R\014maxNewTokens\210\001\001\0222\n\022repetition_p" +
-      "enalty\030\004 \001(\001H\001R\021repetitionPenalty\210\001\001\022%\n\013" +
-      "temperature\030\005 \001(\001H\002R\013temperature\210\001\001\022\030\n\005t" +
-      "op_p\030\006 \001(\001H\003R\004topP\210\001\001\022!\n\014image_sha256\030\007 " +
-      "\001(\tR\013imageSha256\022\030\n\005top_k\030\n \001(\005H\004R\004topK\210" +
-      "\001\001\022\027\n\004seed\030\013 \001(\004H\005R\004seed\210\001\001\022\022\n\004stop\030\014 \003(" +
-      "\tR\004stop\022*\n\006images\030\r \003(\0132\022.idefics2.v1.Im" +
-      "ageR\006images\022&\n\014split_images\030\016 \001(\010H\006R\013spl" +
-      "itImages\210\001\001\022+\n\017max_image_bytes\030\017 \001(\003H\007R\r" +
-      "maxImageBytes\210\001\001\022)\n\016min_new_tokens\030\020 \001(\005" +
-      "H\010R\014minNewTokens\210\001\001B\021\n\017_max_new_tokensB\025" +
-      "\n\023_repetition_penaltyB\016\n\014_temperatureB\010\n" +
-      "\006_top_pB\010\n\006_top_kB\007\n\005_seedB\017\n\r_split_ima" +
-      "gesB\022\n\020_max_image_bytesB\021\n\017_min_new_toke" +
-      "nsJ\004\010\010\020\tJ\004\010\t\020\n\"U\n\005Image\022\022\n\003url\030\001 \001(\tH\000R\003" +
-      "url\022\024\n\004data\030\002 \001(\014H\000R\004data\022\030\n\006sha256\030\003 \001(" +
-      "\tH\000R\006sha256B\010\n\006source\"\207\002\n\020GenerateRespon" +
-      "se\022\026\n\006output\030\001 \001(\tR\006output\022>\n\rfinish_rea" +
-      "son\030\002 \001(\0162\031.idefics2.v1.FinishReasonR\014fi" +
-      "nishReason\022(\n\005usage\030\003 \001(\0132\022.idefics2.v1." +
-      "UsageR\005usage\022>\n\rstage_seconds\030\004 \001(\0132\031.id" +
-      "efics2.v1.StageSecondsR\014stageSeconds\022\035\n\n" +
-      "request_id\030\005 \001(\tR\trequestId\022\022\n\004seed\030\006 \001(" +
-      "\004R\004seed\"\347\001\n\005Usage\022*\n\021num_prompt_tokens\030\001" +
-      " \001(\005R\017numPromptTokens\022(\n\020num_image_token" +
-      "s\030\002 \001(\005R\016numImageTokens\0220\n\024num_generated" +
-      "_tokens\030\003 \001(\005R\022numGeneratedTokens\022*\n\021num" +
-      "_cached_tokens\030\004 \001(\005R\017numCachedTokens\022*\n" +
-      "\021num_cached_images\030\005 \001(\005R\017numCachedImage" +
-      "s\"\312\001\n\014StageSeconds\022\034\n\tresolving\030\001 \001(\001R\tr" +
-      "esolving\022\026\n\006queued\030\002 \001(\001R\006queued\022\030\n\007pref" +
-      "ill\030\003 \001(\001R\007prefill\022\026\n\006decode\030\004 \001(\001R\006deco" +
-      "de\022\024\n\005total\030\005 \001(\001R\005total\022$\n\rpreprocessin" +
-      "g\030\006 \001(\001R\rpreprocessing\022\026\n\006vision\030\007 \001(\001R\006" +
-      "vision\"\314\003\n\005Event\022\032\n\010sequence\030\001 \001(\003R\010sequ" +
-      "ence\022.\n\004time\030\002 \001(\0132\032.google.protobuf.Tim" +
-      "estampR\004time\022C\n\016queue_position\030\003 \001(\0132\032.i" +
-      "defics2.v1.QueuePositionH\000R\rqueuePositio" +
-      "n\022@\n\rstage_entered\030\004 \001(\0132\031.idefics2.v1.S" +
-      "tageEnteredH\000R\014stageEntered\0221\n\010log_line\030" +
-      "\005 \001(\0132\024.idefics2.v1.LogLineH\000R\007logLine\0227" +
-      "\n\ntext_delta\030\006 \001(\0132\026.idefics2.v1.TextDel" +
-      "taH\000R\ttextDelta\0223\n\010finished\030\007 \001(\0132\025.idef" +
-      "ics2.v1.FinishedH\000R\010finished\022F\n\017attempt_" +
-      "started\030\010 \001(\0132\033.idefics2.v1.AttemptStart" +
-      "edH\000R\016attemptStartedB\007\n\005event\"*\n\016Attempt" +
-      "Started\022\030\n\007attempt\030\001 \001(\005R\007attempt\"+\n\rQue" +
-      "uePosition\022\032\n\010position\030\001 \001(\005R\010position\"8" +
-      "\n\014StageEntered\022(\n\005stage\030\001 \001(\0162\022.idefics2" +
-      ".v1.StageR\005stage\"#\n\007LogLine\022\030\n\007message\030\001" +
-      " \001(\tR\007message\"Q\n\tTextDelta\022\022\n\004text\030\001 \001(\t" +
-      "R\004text\0220\n\024num_generated_tokens\030\002 \001(\005R\022nu" +
-      "mGeneratedTokens\"\203\001\n\010Finished\022;\n\010respons" +
-      "e\030\001 \001(\0132\035.idefics2.v1.GenerateResponseH\000" +
-      "R\010response\0220\n\007failure\030\002 \001(\0132\024.idefics2.v" +
-      "1.FailureH\000R\007failureB\010\n\006result\"\177\n\007Failur" +
-      "e\022\022\n\004code\030\001 \001(\005R\004code\0220\n\006reason\030\002 \001(\0162\030." +
-      "idefics2.v1.ErrorReasonR\006reason\022\030\n\007messa" +
-      "ge\030\003 \001(\tR\007message\022\024\n\005field\030\004 \001(\tR\005field\"" +
-      "\331\001\n\023CountTokensResponse\022*\n\021num_prompt_to" +
-      "kens\030\001 \001(\005R\017numPromptTokens\022(\n\020num_image" +
-      "_tokens\030\002 \001(\005R\016numImageTokens\022*\n\021num_ima" +
-      "ge_patches\030\003 \001(\005R\017numImagePatches\022,\n\022max" +
-      "_context_tokens\030\004 \001(\005R\020maxContextTokens\022" +
-      "\022\n\004fits\030\005 \001(\010R\004fits*j\n\005Stage\022\025\n\021STAGE_UN" +
-      "SPECIFIED\020\000\022\023\n\017STAGE_RESOLVING\020\001\022\020\n\014STAG" +
-      "E_QUEUED\020\002\022\021\n\rSTAGE_PREFILL\020\003\022\020\n\014STAGE_D" +
-      "ECODE\020\004*\205\001\n\014FinishReason\022\035\n\031FINISH_REASO" +
-      "N_UNSPECIFIED\020\000\022\035\n\031FINISH_REASON_END_OF_" +
-      "TURN\020\001\022\035\n\031FINISH_REASON_STOP_STRING\020\002\022\030\n" +
-      "\024FINISH_REASON_LENGTH\020\0032\361\001\n\021GenerationSe" +
-      "rvice\022G\n\010Generate\022\034.idefics2.v1.Generate" +
-      "Request\032\035.idefics2.v1.GenerateResponse\022D" +
-      "\n\016GenerateStream\022\034.idefics2.v1.GenerateR" +
-      "equest\032\022.idefics2.v1.Event0\001\022M\n\013CountTok" +
-      "ens\022\034.idefics2.v1.GenerateRequest\032 .idef" +
-      "ics2.v1.CountTokensResponseb\006proto3"
+      ".v1\032\036google/protobuf/duration.proto\032\037goo" +
+      "gle/protobuf/timestamp.proto\032\036idefics2/v" +
+      "1/error_reason.proto\"\227\005\n\017GenerateRequest" +
+      "\022\033\n\timage_url\030\001 \001(\tR\010imageUrl\022\026\n\006prompt\030" +
+      "\002 \001(\tR\006prompt\022)\n\016max_new_tokens\030\003 \001(\005H\000R" +
+      "\014maxNewTokens\210\001\001\0222\n\022repetition_penalty\030\004" +
+      " \001(\001H\001R\021repetitionPenalty\210\001\001\022%\n\013temperat" +
+      "ure\030\005 \001(\001H\002R\013temperature\210\001\001\022\030\n\005top_p\030\006 \001" +
+      "(\001H\003R\004topP\210\001\001\022!\n\014image_sha256\030\007 \001(\tR\013ima" +
+      "geSha256\022\030\n\005top_k\030\n \001(\005H\004R\004topK\210\001\001\022\027\n\004se" +
+      "ed\030\013 \001(\004H\005R\004seed\210\001\001\022\022\n\004stop\030\014 \003(\tR\004stop\022" +
+      "*\n\006images\030\r \003(\0132\022.idefics2.v1.ImageR\006ima" +
+      "ges\022&\n\014split_images\030\016 \001(\010H\006R\013splitImages" +
+      "\210\001\001\022+\n\017max_image_bytes\030\017 \001(\003H\007R\rmaxImage" +
+      "Bytes\210\001\001\022)\n\016min_new_tokens\030\020 \001(\005H\010R\014minN" +
+      "ewTokens\210\001\001B\021\n\017_max_new_tokensB\025\n\023_repet" +
+      "ition_penaltyB\016\n\014_temperatureB\010\n\006_top_pB" +
+      "\010\n\006_top_kB\007\n\005_seedB\017\n\r_split_imagesB\022\n\020_" +
+      "max_image_bytesB\021\n\017_min_new_tokensJ\004\010\010\020\t" +
+      "J\004\010\t\020\n\"U\n\005Image\022\022\n\003url\030\001 \001(\tH\000R\003url\022\024\n\004d" +
+      "ata\030\002 \001(\014H\000R\004data\022\030\n\006sha256\030\003 \001(\tH\000R\006sha" +
+      "256B\010\n\006source\"\207\002\n\020GenerateResponse\022\026\n\006ou" +
+      "tput\030\001 \001(\tR\006output\022>\n\rfinish_reason\030\002 \001(" +
+      "\0162\031.idefics2.v1.FinishReasonR\014finishReas" +
+      "on\022(\n\005usage\030\003 \001(\0132\022.idefics2.v1.UsageR\005u" +
+      "sage\022>\n\rstage_seconds\030\004 \001(\0132\031.idefics2.v" +
+      "1.StageSecondsR\014stageSeconds\022\035\n\nrequest_" +
+      "id\030\005 \001(\tR\trequestId\022\022\n\004seed\030\006 \001(\004R\004seed\"" +
+      "\347\001\n\005Usage\022*\n\021num_prompt_tokens\030\001 \001(\005R\017nu" +
+      "mPromptTokens\022(\n\020num_image_tokens\030\002 \001(\005R" +
+      "\016numImageTokens\0220\n\024num_generated_tokens\030" +
+      "\003 \001(\005R\022numGeneratedTokens\022*\n\021num_cached_" +
+      "tokens\030\004 \001(\005R\017numCachedTokens\022*\n\021num_cac" +
+      "hed_images\030\005 \001(\005R\017numCachedImages\"\312\001\n\014St" +
+      "ageSeconds\022\034\n\tresolving\030\001 \001(\001R\tresolving" +
+      "\022\026\n\006queued\030\002 \001(\001R\006queued\022\030\n\007prefill\030\003 \001(" +
+      "\001R\007prefill\022\026\n\006decode\030\004 \001(\001R\006decode\022\024\n\005to" +
+      "tal\030\005 \001(\001R\005total\022$\n\rpreprocessing\030\006 \001(\001R" +
+      "\rpreprocessing\022\026\n\006vision\030\007 \001(\001R\006vision\"\314" +
+      "\003\n\005Event\022\032\n\010sequence\030\001 \001(\003R\010sequence\022.\n\004" +
+      "time\030\002 \001(\0132\032.google.protobuf.TimestampR\004" +
+      "time\022C\n\016queue_position\030\003 \001(\0132\032.idefics2." +
+      "v1.QueuePositionH\000R\rqueuePosition\022@\n\rsta" +
+      "ge_entered\030\004 \001(\0132\031.idefics2.v1.StageEnte" +
+      "redH\000R\014stageEntered\0221\n\010log_line\030\005 \001(\0132\024." +
+      "idefics2.v1.LogLineH\000R\007logLine\0227\n\ntext_d" +
+      "elta\030\006 \001(\0132\026.idefics2.v1.TextDeltaH\000R\tte" +
+      "xtDelta\0223\n\010finished\030\007 \001(\0132\025.idefics2.v1." +
+      "FinishedH\000R\010finished\022F\n\017attempt_started\030" +
+      "\010 \001(\0132\033.idefics2.v1.AttemptStartedH\000R\016at" +
+      "temptStartedB\007\n\005event\"*\n\016AttemptStarted\022" +
+      "\030\n\007attempt\030\001 \001(\005R\007attempt\"+\n\rQueuePositi" +
+      "on\022\032\n\010position\030\001 \001(\005R\010position\"8\n\014StageE" +
+      "ntered\022(\n\005stage\030\001 \001(\0162\022.idefics2.v1.Stag" +
+      "eR\005stage\"#\n\007LogLine\022\030\n\007message\030\001 \001(\tR\007me" +
+      "ssage\"Q\n\tTextDelta\022\022\n\004text\030\001 \001(\tR\004text\0220" +
+      "\n\024num_generated_tokens\030\002 \001(\005R\022numGenerat" +
+      "edTokens\"\203\001\n\010Finished\022;\n\010response\030\001 \001(\0132" +
+      "\035.idefics2.v1.GenerateResponseH\000R\010respon" +
+      "se\0220\n\007failure\030\002 \001(\0132\024.idefics2.v1.Failur" +
+      "eH\000R\007failureB\010\n\006result\"\270\002\n\007Failure\022\022\n\004co" +
+      "de\030\001 \001(\005R\004code\0220\n\006reason\030\002 \001(\0162\030.idefics" +
+      "2.v1.ErrorReasonR\006reason\022\030\n\007message\030\003 \001(" +
+      "\tR\007message\022\024\n\005field\030\004 \001(\tR\005field\022>\n\010meta" +
+      "data\030\005 \003(\0132\".idefics2.v1.Failure.Metadat" +
+      "aEntryR\010metadata\022:\n\013retry_delay\030\006 \001(\0132\031." +
+      "google.protobuf.DurationR\nretryDelay\032;\n\r" +
+      "MetadataEntry\022\020\n\003key\030\001 \001(\tR\003key\022\024\n\005value" +
+      "\030\002 \001(\tR\005value:\0028\001\"\331\001\n\023CountTokensRespons" +
+      "e\022*\n\021num_prompt_tokens\030\001 \001(\005R\017numPromptT" +
+      "okens\022(\n\020num_image_tokens\030\002 \001(\005R\016numImag" +
+      "eTokens\022*\n\021num_image_patches\030\003 \001(\005R\017numI" +
+      "magePatches\022,\n\022max_context_tokens\030\004 \001(\005R" +
+      "\020maxContextTokens\022\022\n\004fits\030\005 \001(\010R\004fits*j\n" +
+      "\005Stage\022\025\n\021STAGE_UNSPECIFIED\020\000\022\023\n\017STAGE_R" +
+      "ESOLVING\020\001\022\020\n\014STAGE_QUEUED\020\002\022\021\n\rSTAGE_PR" +
+      "EFILL\020\003\022\020\n\014STAGE_DECODE\020\004*\205\001\n\014FinishReas" +
+      "on\022\035\n\031FINISH_REASON_UNSPECIFIED\020\000\022\035\n\031FIN" +
+      "ISH_REASON_END_OF_TURN\020\001\022\035\n\031FINISH_REASO" +
+      "N_STOP_STRING\020\002\022\030\n\024FINISH_REASON_LENGTH\020" +
+      "\0032\361\001\n\021GenerationService\022G\n\010Generate\022\034.id" +
+      "efics2.v1.GenerateRequest\032\035.idefics2.v1." +
+      "GenerateResponse\022D\n\016GenerateStream\022\034.ide" +
+      "fics2.v1.GenerateRequest\032\022.idefics2.v1.E" +
+      "vent0\001\022M\n\013CountTokens\022\034.idefics2.v1.Gene" +
+      "rateRequest\032 .idefics2.v1.CountTokensRes" +
+      "ponseb\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
         new com.google.protobuf.Descriptors.FileDescriptor[] {
+          com.google.protobuf.DurationProto.getDescriptor(),
           com.google.protobuf.TimestampProto.getDescriptor(),
           idefics2.v1.ErrorReasonOuterClass.getDescriptor(),
         });
@@ -16695,13 +17340,20 @@ public final class Generation {
     internal_static_idefics2_v1_Failure_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_idefics2_v1_Failure_descriptor,
-        new java.lang.String[] { "Code", "Reason", "Message", "Field", });
+        new java.lang.String[] { "Code", "Reason", "Message", "Field", "Metadata", "RetryDelay", });
+    internal_static_idefics2_v1_Failure_MetadataEntry_descriptor =
+      internal_static_idefics2_v1_Failure_descriptor.getNestedTypes().get(0);
+    internal_static_idefics2_v1_Failure_MetadataEntry_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_idefics2_v1_Failure_MetadataEntry_descriptor,
+        new java.lang.String[] { "Key", "Value", });
     internal_static_idefics2_v1_CountTokensResponse_descriptor =
       getDescriptor().getMessageTypes().get(13);
     internal_static_idefics2_v1_CountTokensResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_idefics2_v1_CountTokensResponse_descriptor,
         new java.lang.String[] { "NumPromptTokens", "NumImageTokens", "NumImagePatches", "MaxContextTokens", "Fits", });
+    com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();
     idefics2.v1.ErrorReasonOuterClass.getDescriptor();
   }
