@@ -442,7 +442,8 @@ type GenerateResponse struct {
 	Usage *Usage `protobuf:"bytes,3,opt,name=usage,proto3" json:"usage,omitempty"`
 	// How long it took.
 	StageSeconds *StageSeconds `protobuf:"bytes,4,opt,name=stage_seconds,json=stageSeconds,proto3" json:"stage_seconds,omitempty"`
-	// The request's id, as in the metadata `x-request-id`.
+	// The request's id: of Generate and GenerateStream the call's `x-request-id`; of a submitted request its
+	// `request_id`.
 	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The seed it was generated with: the caller's, or the one drawn by the service.
 	Seed uint64 `protobuf:"varint,6,opt,name=seed,proto3" json:"seed,omitempty"`

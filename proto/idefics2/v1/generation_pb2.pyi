@@ -279,7 +279,9 @@ class GenerateResponse(_message.Message):
     finish_reason: Global___FinishReason.ValueType
     """Why it ended."""
     request_id: _builtins.str
-    """The request's id, as in the metadata `x-request-id`."""
+    """The request's id: of Generate and GenerateStream the call's `x-request-id`; of a submitted request its
+    `request_id`.
+    """
     seed: _builtins.int
     """The seed it was generated with: the caller's, or the one drawn by the service."""
     @_builtins.property

@@ -229,7 +229,8 @@ export type GenerateResponse = Message<"idefics2.v1.GenerateResponse"> & {
   stageSeconds?: StageSeconds | undefined;
 
   /**
-   * The request's id, as in the metadata `x-request-id`.
+   * The request's id: of Generate and GenerateStream the call's `x-request-id`; of a submitted request its
+   * `request_id`.
    *
    * @generated from field: string request_id = 5;
    */

@@ -4697,7 +4697,8 @@ public final class Generation {
 
     /**
      * <pre>
-     * The request's id, as in the metadata `x-request-id`.
+     * The request's id: of Generate and GenerateStream the call's `x-request-id`; of a submitted request its
+     * `request_id`.
      * </pre>
      *
      * <code>string request_id = 5 [json_name = "requestId"];</code>
@@ -4706,7 +4707,8 @@ public final class Generation {
     java.lang.String getRequestId();
     /**
      * <pre>
-     * The request's id, as in the metadata `x-request-id`.
+     * The request's id: of Generate and GenerateStream the call's `x-request-id`; of a submitted request its
+     * `request_id`.
      * </pre>
      *
      * <code>string request_id = 5 [json_name = "requestId"];</code>
@@ -4926,7 +4928,8 @@ public final class Generation {
     private volatile java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * The request's id, as in the metadata `x-request-id`.
+     * The request's id: of Generate and GenerateStream the call's `x-request-id`; of a submitted request its
+     * `request_id`.
      * </pre>
      *
      * <code>string request_id = 5 [json_name = "requestId"];</code>
@@ -4947,7 +4950,8 @@ public final class Generation {
     }
     /**
      * <pre>
-     * The request's id, as in the metadata `x-request-id`.
+     * The request's id: of Generate and GenerateStream the call's `x-request-id`; of a submitted request its
+     * `request_id`.
      * </pre>
      *
      * <code>string request_id = 5 [json_name = "requestId"];</code>
@@ -5931,7 +5935,8 @@ public final class Generation {
       private java.lang.Object requestId_ = "";
       /**
        * <pre>
-       * The request's id, as in the metadata `x-request-id`.
+       * The request's id: of Generate and GenerateStream the call's `x-request-id`; of a submitted request its
+       * `request_id`.
        * </pre>
        *
        * <code>string request_id = 5 [json_name = "requestId"];</code>
@@ -5951,7 +5956,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The request's id, as in the metadata `x-request-id`.
+       * The request's id: of Generate and GenerateStream the call's `x-request-id`; of a submitted request its
+       * `request_id`.
        * </pre>
        *
        * <code>string request_id = 5 [json_name = "requestId"];</code>
@@ -5972,7 +5978,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The request's id, as in the metadata `x-request-id`.
+       * The request's id: of Generate and GenerateStream the call's `x-request-id`; of a submitted request its
+       * `request_id`.
        * </pre>
        *
        * <code>string request_id = 5 [json_name = "requestId"];</code>
@@ -5989,7 +5996,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The request's id, as in the metadata `x-request-id`.
+       * The request's id: of Generate and GenerateStream the call's `x-request-id`; of a submitted request its
+       * `request_id`.
        * </pre>
        *
        * <code>string request_id = 5 [json_name = "requestId"];</code>
@@ -6003,7 +6011,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The request's id, as in the metadata `x-request-id`.
+       * The request's id: of Generate and GenerateStream the call's `x-request-id`; of a submitted request its
+       * `request_id`.
        * </pre>
        *
        * <code>string request_id = 5 [json_name = "requestId"];</code>
