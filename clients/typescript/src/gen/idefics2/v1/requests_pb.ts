@@ -521,9 +521,12 @@ export const StateSchema: GenEnum<State> = /*@__PURE__*/
  * whatever process dies. It can be watched, asked for and cancelled from anywhere, by the key that made it.
  *
  * Authentication, errors and `x-request-id` are as in GenerationService. A request that does not exist and one
- * of another key are both answered NOT_FOUND with REQUEST_NOT_FOUND. While the store cannot be reached, every
- * call answers UNAVAILABLE with STORE_UNAVAILABLE: a Submit that was answered so may or may not have been
- * taken, and is safe to send again with the same `request_id`. All other calls are safe to make again.
+ * of another key are both answered NOT_FOUND with REQUEST_NOT_FOUND.
+ *
+ * While the store cannot be reached, Submit and CancelRequest answer UNAVAILABLE with STORE_UNAVAILABLE, and so do
+ * the others unless the store has a replica that knows the request: what they tell then may be a moment older than
+ * what was told before. A Submit that was answered so may or may not have been taken, and is safe to send again with
+ * the same `request_id`. All other calls are safe to make again.
  *
  * @generated from service idefics2.v1.RequestService
  */
