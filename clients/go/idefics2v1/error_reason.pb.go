@@ -28,7 +28,8 @@ type ErrorReason int32
 const (
 	// Never sent.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
-	// INVALID_ARGUMENT. The bytes of the call are not a message of this API.
+	// INVALID_ARGUMENT. The bytes of the call are not a message of this API; or the call has none, or not the one that
+	// must come next.
 	ErrorReason_REQUEST_MALFORMED ErrorReason = 1
 	// INVALID_ARGUMENT. A text is not valid Unicode: it holds a lone surrogate or is not UTF-8.
 	ErrorReason_TEXT_NOT_UNICODE ErrorReason = 2
@@ -45,11 +46,12 @@ const (
 	// INVALID_ARGUMENT. The tokens of the prompt, of its images and `max_new_tokens` together are more
 	// than the model's context holds.
 	ErrorReason_CONTEXT_EXCEEDED ErrorReason = 7
-	// INVALID_ARGUMENT. A request's name is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
+	// INVALID_ARGUMENT. A request's id is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
 	ErrorReason_REQUEST_ID_INVALID ErrorReason = 8
 	// INVALID_ARGUMENT. The page token is not one that this list gave to this key.
 	ErrorReason_PAGE_TOKEN_INVALID ErrorReason = 9
-	// INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public.
+	// INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public; or this service
+	// signs no webhooks.
 	ErrorReason_WEBHOOK_URL_INVALID ErrorReason = 10
 	// INVALID_ARGUMENT. Prompt and images together are more bytes than the store takes.
 	ErrorReason_PAYLOAD_TOO_LARGE ErrorReason = 11
@@ -61,9 +63,10 @@ const (
 	ErrorReason_FILE_TOO_LARGE ErrorReason = 22
 	// INVALID_ARGUMENT. The file is not a picture of a format that is accepted.
 	ErrorReason_FILE_NOT_AN_IMAGE ErrorReason = 23
-	// INVALID_ARGUMENT. The file begins like a picture but cannot be decoded: truncated or damaged.
+	// INVALID_ARGUMENT. The file begins like a picture but cannot be decoded: truncated, damaged, or made so that decoding
+	// takes too long or too much memory.
 	ErrorReason_FILE_UNDECODABLE ErrorReason = 24
-	// INVALID_ARGUMENT. The picture has more pixels than allowed.
+	// INVALID_ARGUMENT. The picture has more pixels than allowed, or takes more memory to decode in its format.
 	ErrorReason_FILE_TOO_MANY_PIXELS ErrorReason = 25
 	// INVALID_ARGUMENT. The data URI cannot be read.
 	ErrorReason_FILE_DATA_URI_INVALID ErrorReason = 26
@@ -86,7 +89,7 @@ const (
 	// NOT_FOUND. This key has uploaded no such file, or its time is over; `metadata` of the ErrorInfo holds all that
 	// are `missing`, as they were named, with commas between.
 	ErrorReason_FILE_NOT_UPLOADED ErrorReason = 35
-	// NOT_FOUND. Nothing is kept of an upload of this name: it is complete, was refused, or its time is over.
+	// NOT_FOUND. Nothing is kept of an upload of this id: it is complete, was refused, or its time is over.
 	ErrorReason_UPLOAD_NOT_FOUND ErrorReason = 36
 	// INVALID_ARGUMENT. What was uploaded is not what was announced; `metadata` of the ErrorInfo holds `field`,
 	// `announced` and `received`.
@@ -113,8 +116,8 @@ const (
 	// PERMISSION_DENIED. The API key may not be used for the app that this service serves; the message names those that
 	// it may be used for.
 	ErrorReason_APP_NOT_ALLOWED ErrorReason = 45
-	// RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or too many of this API key: at one
-	// replica, it may not have more than are free for all others.
+	// RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or more than `max_queue_length`, or too
+	// many of this API key: at one replica, it may not have more than are free for all others.
 	ErrorReason_QUEUE_FULL ErrorReason = 60
 	// RESOURCE_EXHAUSTED, with RetryInfo. The API key's calls come faster than it may make them; RetryInfo says when the
 	// next one is let in.
@@ -134,7 +137,8 @@ const (
 	ErrorReason_MEMORY_FULL ErrorReason = 66
 	// CANCELLED. The caller cancelled the request.
 	ErrorReason_REQUEST_CANCELLED ErrorReason = 70
-	// DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete.
+	// DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete; or
+	// the request took longer from its turn on the model than any may: `metadata` of the ErrorInfo then holds `bound`.
 	ErrorReason_REQUEST_DEADLINE_EXCEEDED ErrorReason = 71
 	// DEADLINE_EXCEEDED. The request was not begun within its start timeout.
 	ErrorReason_START_TIMEOUT ErrorReason = 72
@@ -145,7 +149,7 @@ const (
 	ErrorReason_SENDER_STALLED ErrorReason = 77
 	// NOT_FOUND. This key has no such request, or it was forgotten after its time.
 	ErrorReason_REQUEST_NOT_FOUND ErrorReason = 73
-	// ALREADY_EXISTS. This key has a request of this name with other content.
+	// ALREADY_EXISTS. This key has a request of this id with other content.
 	ErrorReason_REQUEST_ID_TAKEN ErrorReason = 74
 	// FAILED_PRECONDITION. The request is not at its end yet; `metadata` of the ErrorInfo holds its `state`.
 	ErrorReason_REQUEST_NOT_FINISHED ErrorReason = 75

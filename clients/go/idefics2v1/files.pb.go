@@ -28,7 +28,7 @@ type File struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
-	// Its name in the service: 32 hexadecimal digits that nobody can guess.
+	// Its id: 32 hexadecimal digits that nobody can guess.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What to set as `image_url`: `idefics2://files/<id>`.
 	Url string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
@@ -336,7 +336,7 @@ type GetUploadRequest struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
-	// Its name. VALUE_OUT_OF_RANGE.
+	// Its id. VALUE_OUT_OF_RANGE.
 	UploadId string `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
 }
 
@@ -385,7 +385,7 @@ type GetUploadResponse struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
-	// Its name.
+	// Its id.
 	UploadId string `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
 	// How many bytes are kept: the `offset` to go on from. Bytes are kept in pieces of about 4 MiB, so that it is
 	// less than what was sent.

@@ -151,7 +151,8 @@ type GenerateRequest struct {
 	// host, which the service fetches while the request waits, or the URL of a file that the caller's key has uploaded
 	// (`idefics2://files/<id>`). Required unless `image_sha256` is set or `images` holds one.
 	// Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
-	// 40,000,000 pixels after decoding.
+	// 40,000,000 pixels after decoding; fewer where a format takes more memory for each to decode: some 15,000,000 of a
+	// WEBP, 17,000,000 to 25,000,000 of a progressive JPEG.
 	// IMAGE_MISSING, FILE_*.
 	ImageUrl string `protobuf:"bytes,1,opt,name=image_url,json=imageUrl,proto3" json:"image_url,omitempty"`
 	// The question or instruction. 1 to 32,768 bytes of UTF-8, not only white space. It must not contain

@@ -23,8 +23,8 @@ type GenerationServiceClient interface {
 	// an error status instead of it.
 	GenerateStream(ctx context.Context, in *GenerateRequest, opts ...grpc.CallOption) (GenerationService_GenerateStreamClient, error)
 	// Counts what a request would cost the model, without running it: images are looked at as far as
-	// their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-	// decoding would find.
+	// their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+	// would find: damage, and that it takes too much memory or time.
 	CountTokens(ctx context.Context, in *GenerateRequest, opts ...grpc.CallOption) (*CountTokensResponse, error)
 }
 
@@ -96,8 +96,8 @@ type GenerationServiceServer interface {
 	// an error status instead of it.
 	GenerateStream(*GenerateRequest, GenerationService_GenerateStreamServer) error
 	// Counts what a request would cost the model, without running it: images are looked at as far as
-	// their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-	// decoding would find.
+	// their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+	// would find: damage, and that it takes too much memory or time.
 	CountTokens(context.Context, *GenerateRequest) (*CountTokensResponse, error)
 	mustEmbedUnimplementedGenerationServiceServer()
 }

@@ -265,7 +265,7 @@ type Request struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
-	// Its name.
+	// Its id.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// How far it is.
 	State State `protobuf:"varint,2,opt,name=state,proto3,enum=idefics2.v1.State" json:"state,omitempty"`
@@ -528,7 +528,7 @@ type GetRequestRequest struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
-	// Its name. REQUEST_ID_INVALID.
+	// Its id. REQUEST_ID_INVALID.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Whether `logs` is wanted too.
 	IncludeLogs bool `protobuf:"varint,2,opt,name=include_logs,json=includeLogs,proto3" json:"include_logs,omitempty"`
@@ -586,7 +586,7 @@ type WatchRequestRequest struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
-	// Its name. REQUEST_ID_INVALID.
+	// Its id. REQUEST_ID_INVALID.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0 or above 2^62. Where the
 	// store has lost that event, as by a loss of power, all that it has is told anew, numbered on from `after`.
@@ -645,7 +645,7 @@ type GetResultRequest struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
-	// Its name. REQUEST_ID_INVALID.
+	// Its id. REQUEST_ID_INVALID.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 }
 
@@ -694,7 +694,7 @@ type CancelRequestRequest struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
-	// Its name. REQUEST_ID_INVALID.
+	// Its id. REQUEST_ID_INVALID.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 }
 

@@ -25,7 +25,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     REQUEST_MALFORMED: _ErrorReason.ValueType  # 1
-    """INVALID_ARGUMENT. The bytes of the call are not a message of this API."""
+    """INVALID_ARGUMENT. The bytes of the call are not a message of this API; or the call has none, or not the one that
+    must come next.
+    """
     TEXT_NOT_UNICODE: _ErrorReason.ValueType  # 2
     """INVALID_ARGUMENT. A text is not valid Unicode: it holds a lone surrogate or is not UTF-8."""
     VALUE_OUT_OF_RANGE: _ErrorReason.ValueType  # 3
@@ -45,11 +47,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     than the model's context holds.
     """
     REQUEST_ID_INVALID: _ErrorReason.ValueType  # 8
-    """INVALID_ARGUMENT. A request's name is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`."""
+    """INVALID_ARGUMENT. A request's id is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`."""
     PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 9
     """INVALID_ARGUMENT. The page token is not one that this list gave to this key."""
     WEBHOOK_URL_INVALID: _ErrorReason.ValueType  # 10
-    """INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public."""
+    """INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public; or this service
+    signs no webhooks.
+    """
     PAYLOAD_TOO_LARGE: _ErrorReason.ValueType  # 11
     """INVALID_ARGUMENT. Prompt and images together are more bytes than the store takes."""
     IMAGE_MISSING: _ErrorReason.ValueType  # 20
@@ -61,9 +65,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     FILE_NOT_AN_IMAGE: _ErrorReason.ValueType  # 23
     """INVALID_ARGUMENT. The file is not a picture of a format that is accepted."""
     FILE_UNDECODABLE: _ErrorReason.ValueType  # 24
-    """INVALID_ARGUMENT. The file begins like a picture but cannot be decoded: truncated or damaged."""
+    """INVALID_ARGUMENT. The file begins like a picture but cannot be decoded: truncated, damaged, or made so that decoding
+    takes too long or too much memory.
+    """
     FILE_TOO_MANY_PIXELS: _ErrorReason.ValueType  # 25
-    """INVALID_ARGUMENT. The picture has more pixels than allowed."""
+    """INVALID_ARGUMENT. The picture has more pixels than allowed, or takes more memory to decode in its format."""
     FILE_DATA_URI_INVALID: _ErrorReason.ValueType  # 26
     """INVALID_ARGUMENT. The data URI cannot be read."""
     FILE_URL_UNSUPPORTED: _ErrorReason.ValueType  # 27
@@ -87,7 +93,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     are `missing`, as they were named, with commas between.
     """
     UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 36
-    """NOT_FOUND. Nothing is kept of an upload of this name: it is complete, was refused, or its time is over."""
+    """NOT_FOUND. Nothing is kept of an upload of this id: it is complete, was refused, or its time is over."""
     FILE_MISMATCH: _ErrorReason.ValueType  # 37
     """INVALID_ARGUMENT. What was uploaded is not what was announced; `metadata` of the ErrorInfo holds `field`,
     `announced` and `received`.
@@ -117,8 +123,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     it may be used for.
     """
     QUEUE_FULL: _ErrorReason.ValueType  # 60
-    """RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or too many of this API key: at one
-    replica, it may not have more than are free for all others.
+    """RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or more than `max_queue_length`, or too
+    many of this API key: at one replica, it may not have more than are free for all others.
     """
     RATE_LIMITED: _ErrorReason.ValueType  # 61
     """RESOURCE_EXHAUSTED, with RetryInfo. The API key's calls come faster than it may make them; RetryInfo says when the
@@ -143,7 +149,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     REQUEST_CANCELLED: _ErrorReason.ValueType  # 70
     """CANCELLED. The caller cancelled the request."""
     REQUEST_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 71
-    """DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete."""
+    """DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete; or
+    the request took longer from its turn on the model than any may: `metadata` of the ErrorInfo then holds `bound`.
+    """
     START_TIMEOUT: _ErrorReason.ValueType  # 72
     """DEADLINE_EXCEEDED. The request was not begun within its start timeout."""
     READER_STALLED: _ErrorReason.ValueType  # 76
@@ -155,7 +163,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     REQUEST_NOT_FOUND: _ErrorReason.ValueType  # 73
     """NOT_FOUND. This key has no such request, or it was forgotten after its time."""
     REQUEST_ID_TAKEN: _ErrorReason.ValueType  # 74
-    """ALREADY_EXISTS. This key has a request of this name with other content."""
+    """ALREADY_EXISTS. This key has a request of this id with other content."""
     REQUEST_NOT_FINISHED: _ErrorReason.ValueType  # 75
     """FAILED_PRECONDITION. The request is not at its end yet; `metadata` of the ErrorInfo holds its `state`."""
     BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 80
@@ -184,7 +192,9 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 REQUEST_MALFORMED: ErrorReason.ValueType  # 1
-"""INVALID_ARGUMENT. The bytes of the call are not a message of this API."""
+"""INVALID_ARGUMENT. The bytes of the call are not a message of this API; or the call has none, or not the one that
+must come next.
+"""
 TEXT_NOT_UNICODE: ErrorReason.ValueType  # 2
 """INVALID_ARGUMENT. A text is not valid Unicode: it holds a lone surrogate or is not UTF-8."""
 VALUE_OUT_OF_RANGE: ErrorReason.ValueType  # 3
@@ -204,11 +214,13 @@ CONTEXT_EXCEEDED: ErrorReason.ValueType  # 7
 than the model's context holds.
 """
 REQUEST_ID_INVALID: ErrorReason.ValueType  # 8
-"""INVALID_ARGUMENT. A request's name is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`."""
+"""INVALID_ARGUMENT. A request's id is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`."""
 PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 9
 """INVALID_ARGUMENT. The page token is not one that this list gave to this key."""
 WEBHOOK_URL_INVALID: ErrorReason.ValueType  # 10
-"""INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public."""
+"""INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public; or this service
+signs no webhooks.
+"""
 PAYLOAD_TOO_LARGE: ErrorReason.ValueType  # 11
 """INVALID_ARGUMENT. Prompt and images together are more bytes than the store takes."""
 IMAGE_MISSING: ErrorReason.ValueType  # 20
@@ -220,9 +232,11 @@ FILE_TOO_LARGE: ErrorReason.ValueType  # 22
 FILE_NOT_AN_IMAGE: ErrorReason.ValueType  # 23
 """INVALID_ARGUMENT. The file is not a picture of a format that is accepted."""
 FILE_UNDECODABLE: ErrorReason.ValueType  # 24
-"""INVALID_ARGUMENT. The file begins like a picture but cannot be decoded: truncated or damaged."""
+"""INVALID_ARGUMENT. The file begins like a picture but cannot be decoded: truncated, damaged, or made so that decoding
+takes too long or too much memory.
+"""
 FILE_TOO_MANY_PIXELS: ErrorReason.ValueType  # 25
-"""INVALID_ARGUMENT. The picture has more pixels than allowed."""
+"""INVALID_ARGUMENT. The picture has more pixels than allowed, or takes more memory to decode in its format."""
 FILE_DATA_URI_INVALID: ErrorReason.ValueType  # 26
 """INVALID_ARGUMENT. The data URI cannot be read."""
 FILE_URL_UNSUPPORTED: ErrorReason.ValueType  # 27
@@ -246,7 +260,7 @@ FILE_NOT_UPLOADED: ErrorReason.ValueType  # 35
 are `missing`, as they were named, with commas between.
 """
 UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 36
-"""NOT_FOUND. Nothing is kept of an upload of this name: it is complete, was refused, or its time is over."""
+"""NOT_FOUND. Nothing is kept of an upload of this id: it is complete, was refused, or its time is over."""
 FILE_MISMATCH: ErrorReason.ValueType  # 37
 """INVALID_ARGUMENT. What was uploaded is not what was announced; `metadata` of the ErrorInfo holds `field`,
 `announced` and `received`.
@@ -276,8 +290,8 @@ APP_NOT_ALLOWED: ErrorReason.ValueType  # 45
 it may be used for.
 """
 QUEUE_FULL: ErrorReason.ValueType  # 60
-"""RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or too many of this API key: at one
-replica, it may not have more than are free for all others.
+"""RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or more than `max_queue_length`, or too
+many of this API key: at one replica, it may not have more than are free for all others.
 """
 RATE_LIMITED: ErrorReason.ValueType  # 61
 """RESOURCE_EXHAUSTED, with RetryInfo. The API key's calls come faster than it may make them; RetryInfo says when the
@@ -302,7 +316,9 @@ at a time, or those of this API key are: they may not be more than are free for 
 REQUEST_CANCELLED: ErrorReason.ValueType  # 70
 """CANCELLED. The caller cancelled the request."""
 REQUEST_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 71
-"""DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete."""
+"""DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete; or
+the request took longer from its turn on the model than any may: `metadata` of the ErrorInfo then holds `bound`.
+"""
 START_TIMEOUT: ErrorReason.ValueType  # 72
 """DEADLINE_EXCEEDED. The request was not begun within its start timeout."""
 READER_STALLED: ErrorReason.ValueType  # 76
@@ -314,7 +330,7 @@ was ended.
 REQUEST_NOT_FOUND: ErrorReason.ValueType  # 73
 """NOT_FOUND. This key has no such request, or it was forgotten after its time."""
 REQUEST_ID_TAKEN: ErrorReason.ValueType  # 74
-"""ALREADY_EXISTS. This key has a request of this name with other content."""
+"""ALREADY_EXISTS. This key has a request of this id with other content."""
 REQUEST_NOT_FINISHED: ErrorReason.ValueType  # 75
 """FAILED_PRECONDITION. The request is not at its end yet; `metadata` of the ErrorInfo holds its `state`."""
 BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 80

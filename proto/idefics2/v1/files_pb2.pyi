@@ -35,7 +35,7 @@ class File(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its name in the service: 32 hexadecimal digits that nobody can guess."""
+    """Its id: 32 hexadecimal digits that nobody can guess."""
     url: _builtins.str
     """What to set as `image_url`: `idefics2://files/<id>`."""
     name: _builtins.str
@@ -173,7 +173,7 @@ class GetUploadRequest(_message.Message):
 
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
-    """Its name. VALUE_OUT_OF_RANGE."""
+    """Its id. VALUE_OUT_OF_RANGE."""
     def __init__(
         self,
         *,
@@ -197,7 +197,7 @@ class GetUploadResponse(_message.Message):
     NUM_KEPT_BYTES_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
-    """Its name."""
+    """Its id."""
     num_kept_bytes: _builtins.int
     """How many bytes are kept: the `offset` to go on from. Bytes are kept in pieces of about 4 MiB, so that it is
     less than what was sent.

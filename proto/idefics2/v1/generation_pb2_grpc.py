@@ -115,8 +115,8 @@ class GenerationServiceServicer:
 
     def CountTokens(self, request, context):
         """Counts what a request would cost the model, without running it: images are looked at as far as
-        their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-        decoding would find.
+        their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+        would find: damage, and that it takes too much memory or time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

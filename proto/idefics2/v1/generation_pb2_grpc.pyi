@@ -63,8 +63,8 @@ class GenerationServiceStub:
     """
     CountTokens: _grpc.UnaryUnaryMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.CountTokensResponse]
     """Counts what a request would cost the model, without running it: images are looked at as far as
-    their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-    decoding would find.
+    their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+    would find: damage, and that it takes too much memory or time.
     """
 
 @_typing.type_check_only
@@ -102,8 +102,8 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     """
     CountTokens: _aio.UnaryUnaryMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts what a request would cost the model, without running it: images are looked at as far as
-    their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-    decoding would find.
+    their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+    would find: damage, and that it takes too much memory or time.
     """
 
 class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -156,8 +156,8 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generation_pb2.CountTokensResponse, _abc.Awaitable[_generation_pb2.CountTokensResponse]]:
         """Counts what a request would cost the model, without running it: images are looked at as far as
-        their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-        decoding would find.
+        their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+        would find: damage, and that it takes too much memory or time.
         """
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

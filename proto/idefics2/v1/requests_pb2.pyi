@@ -180,7 +180,7 @@ class Request(_message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     LOGS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Its name."""
+    """Its id."""
     state: Global___State.ValueType
     """How far it is."""
     stage: _generation_pb2.Stage.ValueType
@@ -308,7 +308,7 @@ class GetRequestRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     INCLUDE_LOGS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Its name. REQUEST_ID_INVALID."""
+    """Its id. REQUEST_ID_INVALID."""
     include_logs: _builtins.bool
     """Whether `logs` is wanted too."""
     def __init__(
@@ -334,7 +334,7 @@ class WatchRequestRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Its name. REQUEST_ID_INVALID."""
+    """Its id. REQUEST_ID_INVALID."""
     after: _builtins.int
     """The sequence of the last event that is known; 0 tells all. VALUE_OUT_OF_RANGE below 0 or above 2^62. Where the
     store has lost that event, as by a loss of power, all that it has is told anew, numbered on from `after`.
@@ -361,7 +361,7 @@ class GetResultRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Its name. REQUEST_ID_INVALID."""
+    """Its id. REQUEST_ID_INVALID."""
     def __init__(
         self,
         *,
@@ -383,7 +383,7 @@ class CancelRequestRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Its name. REQUEST_ID_INVALID."""
+    """Its id. REQUEST_ID_INVALID."""
     def __init__(
         self,
         *,

@@ -78,8 +78,8 @@ class GenerationService final {
       return std::unique_ptr< ::grpc::ClientAsyncReaderInterface< ::idefics2::v1::Event>>(PrepareAsyncGenerateStreamRaw(context, request, cq));
     }
     // Counts what a request would cost the model, without running it: images are looked at as far as
-    // their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-    // decoding would find.
+    // their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+    // would find: damage, and that it takes too much memory or time.
     virtual ::grpc::Status CountTokens(::grpc::ClientContext* context, const ::idefics2::v1::GenerateRequest& request, ::idefics2::v1::CountTokensResponse* response) = 0;
     std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::idefics2::v1::CountTokensResponse>> AsyncCountTokens(::grpc::ClientContext* context, const ::idefics2::v1::GenerateRequest& request, ::grpc::CompletionQueue* cq) {
       return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::idefics2::v1::CountTokensResponse>>(AsyncCountTokensRaw(context, request, cq));
@@ -97,8 +97,8 @@ class GenerationService final {
       // an error status instead of it.
       virtual void GenerateStream(::grpc::ClientContext* context, const ::idefics2::v1::GenerateRequest* request, ::grpc::ClientReadReactor< ::idefics2::v1::Event>* reactor) = 0;
       // Counts what a request would cost the model, without running it: images are looked at as far as
-      // their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-      // decoding would find.
+      // their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+      // would find: damage, and that it takes too much memory or time.
       virtual void CountTokens(::grpc::ClientContext* context, const ::idefics2::v1::GenerateRequest* request, ::idefics2::v1::CountTokensResponse* response, std::function<void(::grpc::Status)>) = 0;
       virtual void CountTokens(::grpc::ClientContext* context, const ::idefics2::v1::GenerateRequest* request, ::idefics2::v1::CountTokensResponse* response, ::grpc::ClientUnaryReactor* reactor) = 0;
     };
@@ -182,8 +182,8 @@ class GenerationService final {
     // an error status instead of it.
     virtual ::grpc::Status GenerateStream(::grpc::ServerContext* context, const ::idefics2::v1::GenerateRequest* request, ::grpc::ServerWriter< ::idefics2::v1::Event>* writer);
     // Counts what a request would cost the model, without running it: images are looked at as far as
-    // their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-    // decoding would find.
+    // their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+    // would find: damage, and that it takes too much memory or time.
     virtual ::grpc::Status CountTokens(::grpc::ServerContext* context, const ::idefics2::v1::GenerateRequest* request, ::idefics2::v1::CountTokensResponse* response);
   };
   template <class BaseClass>

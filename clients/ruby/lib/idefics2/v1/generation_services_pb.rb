@@ -43,8 +43,8 @@ module Idefics2
         # an error status instead of it.
         rpc :GenerateStream, ::Idefics2::V1::GenerateRequest, stream(::Idefics2::V1::Event)
         # Counts what a request would cost the model, without running it: images are looked at as far as
-        # their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-        # decoding would find.
+        # their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+        # would find: damage, and that it takes too much memory or time.
         rpc :CountTokens, ::Idefics2::V1::GenerateRequest, ::Idefics2::V1::CountTokensResponse
       end
 

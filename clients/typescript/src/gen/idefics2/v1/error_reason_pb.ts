@@ -27,7 +27,8 @@ export enum ErrorReason {
   ERROR_REASON_UNSPECIFIED = 0,
 
   /**
-   * INVALID_ARGUMENT. The bytes of the call are not a message of this API.
+   * INVALID_ARGUMENT. The bytes of the call are not a message of this API; or the call has none, or not the one that
+   * must come next.
    *
    * @generated from enum value: REQUEST_MALFORMED = 1;
    */
@@ -79,7 +80,7 @@ export enum ErrorReason {
   CONTEXT_EXCEEDED = 7,
 
   /**
-   * INVALID_ARGUMENT. A request's name is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
+   * INVALID_ARGUMENT. A request's id is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
    *
    * @generated from enum value: REQUEST_ID_INVALID = 8;
    */
@@ -93,7 +94,8 @@ export enum ErrorReason {
   PAGE_TOKEN_INVALID = 9,
 
   /**
-   * INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public.
+   * INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public; or this service
+   * signs no webhooks.
    *
    * @generated from enum value: WEBHOOK_URL_INVALID = 10;
    */
@@ -135,14 +137,15 @@ export enum ErrorReason {
   FILE_NOT_AN_IMAGE = 23,
 
   /**
-   * INVALID_ARGUMENT. The file begins like a picture but cannot be decoded: truncated or damaged.
+   * INVALID_ARGUMENT. The file begins like a picture but cannot be decoded: truncated, damaged, or made so that decoding
+   * takes too long or too much memory.
    *
    * @generated from enum value: FILE_UNDECODABLE = 24;
    */
   FILE_UNDECODABLE = 24,
 
   /**
-   * INVALID_ARGUMENT. The picture has more pixels than allowed.
+   * INVALID_ARGUMENT. The picture has more pixels than allowed, or takes more memory to decode in its format.
    *
    * @generated from enum value: FILE_TOO_MANY_PIXELS = 25;
    */
@@ -220,7 +223,7 @@ export enum ErrorReason {
   FILE_NOT_UPLOADED = 35,
 
   /**
-   * NOT_FOUND. Nothing is kept of an upload of this name: it is complete, was refused, or its time is over.
+   * NOT_FOUND. Nothing is kept of an upload of this id: it is complete, was refused, or its time is over.
    *
    * @generated from enum value: UPLOAD_NOT_FOUND = 36;
    */
@@ -307,8 +310,8 @@ export enum ErrorReason {
   APP_NOT_ALLOWED = 45,
 
   /**
-   * RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or too many of this API key: at one
-   * replica, it may not have more than are free for all others.
+   * RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or more than `max_queue_length`, or too
+   * many of this API key: at one replica, it may not have more than are free for all others.
    *
    * @generated from enum value: QUEUE_FULL = 60;
    */
@@ -368,7 +371,8 @@ export enum ErrorReason {
   REQUEST_CANCELLED = 70,
 
   /**
-   * DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete.
+   * DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete; or
+   * the request took longer from its turn on the model than any may: `metadata` of the ErrorInfo then holds `bound`.
    *
    * @generated from enum value: REQUEST_DEADLINE_EXCEEDED = 71;
    */
@@ -404,7 +408,7 @@ export enum ErrorReason {
   REQUEST_NOT_FOUND = 73,
 
   /**
-   * ALREADY_EXISTS. This key has a request of this name with other content.
+   * ALREADY_EXISTS. This key has a request of this id with other content.
    *
    * @generated from enum value: REQUEST_ID_TAKEN = 74;
    */

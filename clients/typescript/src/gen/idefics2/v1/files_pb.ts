@@ -21,7 +21,7 @@ export const file_idefics2_v1_files: GenFile = /*@__PURE__*/
  */
 export type File = Message<"idefics2.v1.File"> & {
   /**
-   * Its name in the service: 32 hexadecimal digits that nobody can guess.
+   * Its id: 32 hexadecimal digits that nobody can guess.
    *
    * @generated from field: string id = 1;
    */
@@ -198,7 +198,7 @@ export const UploadStartSchema: GenMessage<UploadStart> = /*@__PURE__*/
  */
 export type GetUploadRequest = Message<"idefics2.v1.GetUploadRequest"> & {
   /**
-   * Its name. VALUE_OUT_OF_RANGE.
+   * Its id. VALUE_OUT_OF_RANGE.
    *
    * @generated from field: string upload_id = 1;
    */
@@ -219,7 +219,7 @@ export const GetUploadRequestSchema: GenMessage<GetUploadRequest> = /*@__PURE__*
  */
 export type GetUploadResponse = Message<"idefics2.v1.GetUploadResponse"> & {
   /**
-   * Its name.
+   * Its id.
    *
    * @generated from field: string upload_id = 1;
    */

@@ -28,7 +28,8 @@ export type GenerateRequest = Message<"idefics2.v1.GenerateRequest"> & {
    * host, which the service fetches while the request waits, or the URL of a file that the caller's key has uploaded
    * (`idefics2://files/<id>`). Required unless `image_sha256` is set or `images` holds one.
    * Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
-   * 40,000,000 pixels after decoding.
+   * 40,000,000 pixels after decoding; fewer where a format takes more memory for each to decode: some 15,000,000 of a
+   * WEBP, 17,000,000 to 25,000,000 of a progressive JPEG.
    * IMAGE_MISSING, FILE_*.
    *
    * @generated from field: string image_url = 1;
@@ -846,8 +847,8 @@ export const GenerationService: GenService<{
   },
   /**
    * Counts what a request would cost the model, without running it: images are looked at as far as
-   * their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-   * decoding would find.
+   * their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+   * would find: damage, and that it takes too much memory or time.
    *
    * @generated from rpc idefics2.v1.GenerationService.CountTokens
    */

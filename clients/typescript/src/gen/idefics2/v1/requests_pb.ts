@@ -100,7 +100,7 @@ export const SubmitRequestSchema: GenMessage<SubmitRequest> = /*@__PURE__*/
  */
 export type Request = Message<"idefics2.v1.Request"> & {
   /**
-   * Its name.
+   * Its id.
    *
    * @generated from field: string request_id = 1;
    */
@@ -271,7 +271,7 @@ export const LoggedLineSchema: GenMessage<LoggedLine> = /*@__PURE__*/
  */
 export type GetRequestRequest = Message<"idefics2.v1.GetRequestRequest"> & {
   /**
-   * Its name. REQUEST_ID_INVALID.
+   * Its id. REQUEST_ID_INVALID.
    *
    * @generated from field: string request_id = 1;
    */
@@ -299,7 +299,7 @@ export const GetRequestRequestSchema: GenMessage<GetRequestRequest> = /*@__PURE_
  */
 export type WatchRequestRequest = Message<"idefics2.v1.WatchRequestRequest"> & {
   /**
-   * Its name. REQUEST_ID_INVALID.
+   * Its id. REQUEST_ID_INVALID.
    *
    * @generated from field: string request_id = 1;
    */
@@ -328,7 +328,7 @@ export const WatchRequestRequestSchema: GenMessage<WatchRequestRequest> = /*@__P
  */
 export type GetResultRequest = Message<"idefics2.v1.GetResultRequest"> & {
   /**
-   * Its name. REQUEST_ID_INVALID.
+   * Its id. REQUEST_ID_INVALID.
    *
    * @generated from field: string request_id = 1;
    */
@@ -349,7 +349,7 @@ export const GetResultRequestSchema: GenMessage<GetResultRequest> = /*@__PURE__*
  */
 export type CancelRequestRequest = Message<"idefics2.v1.CancelRequestRequest"> & {
   /**
-   * Its name. REQUEST_ID_INVALID.
+   * Its id. REQUEST_ID_INVALID.
    *
    * @generated from field: string request_id = 1;
    */

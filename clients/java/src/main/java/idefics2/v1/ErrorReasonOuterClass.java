@@ -35,7 +35,8 @@ public final class ErrorReasonOuterClass {
     ERROR_REASON_UNSPECIFIED(0),
     /**
      * <pre>
-     * INVALID_ARGUMENT. The bytes of the call are not a message of this API.
+     * INVALID_ARGUMENT. The bytes of the call are not a message of this API; or the call has none, or not the one that
+     * must come next.
      * </pre>
      *
      * <code>REQUEST_MALFORMED = 1;</code>
@@ -94,7 +95,7 @@ public final class ErrorReasonOuterClass {
     CONTEXT_EXCEEDED(7),
     /**
      * <pre>
-     * INVALID_ARGUMENT. A request's name is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
+     * INVALID_ARGUMENT. A request's id is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
      * </pre>
      *
      * <code>REQUEST_ID_INVALID = 8;</code>
@@ -110,7 +111,8 @@ public final class ErrorReasonOuterClass {
     PAGE_TOKEN_INVALID(9),
     /**
      * <pre>
-     * INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public.
+     * INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public; or this service
+     * signs no webhooks.
      * </pre>
      *
      * <code>WEBHOOK_URL_INVALID = 10;</code>
@@ -158,7 +160,8 @@ public final class ErrorReasonOuterClass {
     FILE_NOT_AN_IMAGE(23),
     /**
      * <pre>
-     * INVALID_ARGUMENT. The file begins like a picture but cannot be decoded: truncated or damaged.
+     * INVALID_ARGUMENT. The file begins like a picture but cannot be decoded: truncated, damaged, or made so that decoding
+     * takes too long or too much memory.
      * </pre>
      *
      * <code>FILE_UNDECODABLE = 24;</code>
@@ -166,7 +169,7 @@ public final class ErrorReasonOuterClass {
     FILE_UNDECODABLE(24),
     /**
      * <pre>
-     * INVALID_ARGUMENT. The picture has more pixels than allowed.
+     * INVALID_ARGUMENT. The picture has more pixels than allowed, or takes more memory to decode in its format.
      * </pre>
      *
      * <code>FILE_TOO_MANY_PIXELS = 25;</code>
@@ -255,7 +258,7 @@ public final class ErrorReasonOuterClass {
     FILE_NOT_UPLOADED(35),
     /**
      * <pre>
-     * NOT_FOUND. Nothing is kept of an upload of this name: it is complete, was refused, or its time is over.
+     * NOT_FOUND. Nothing is kept of an upload of this id: it is complete, was refused, or its time is over.
      * </pre>
      *
      * <code>UPLOAD_NOT_FOUND = 36;</code>
@@ -354,8 +357,8 @@ public final class ErrorReasonOuterClass {
     APP_NOT_ALLOWED(45),
     /**
      * <pre>
-     * RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or too many of this API key: at one
-     * replica, it may not have more than are free for all others.
+     * RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or more than `max_queue_length`, or too
+     * many of this API key: at one replica, it may not have more than are free for all others.
      * </pre>
      *
      * <code>QUEUE_FULL = 60;</code>
@@ -423,7 +426,8 @@ public final class ErrorReasonOuterClass {
     REQUEST_CANCELLED(70),
     /**
      * <pre>
-     * DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete.
+     * DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete; or
+     * the request took longer from its turn on the model than any may: `metadata` of the ErrorInfo then holds `bound`.
      * </pre>
      *
      * <code>REQUEST_DEADLINE_EXCEEDED = 71;</code>
@@ -464,7 +468,7 @@ public final class ErrorReasonOuterClass {
     REQUEST_NOT_FOUND(73),
     /**
      * <pre>
-     * ALREADY_EXISTS. This key has a request of this name with other content.
+     * ALREADY_EXISTS. This key has a request of this id with other content.
      * </pre>
      *
      * <code>REQUEST_ID_TAKEN = 74;</code>
@@ -548,7 +552,8 @@ public final class ErrorReasonOuterClass {
     public static final int ERROR_REASON_UNSPECIFIED_VALUE = 0;
     /**
      * <pre>
-     * INVALID_ARGUMENT. The bytes of the call are not a message of this API.
+     * INVALID_ARGUMENT. The bytes of the call are not a message of this API; or the call has none, or not the one that
+     * must come next.
      * </pre>
      *
      * <code>REQUEST_MALFORMED = 1;</code>
@@ -607,7 +612,7 @@ public final class ErrorReasonOuterClass {
     public static final int CONTEXT_EXCEEDED_VALUE = 7;
     /**
      * <pre>
-     * INVALID_ARGUMENT. A request's name is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
+     * INVALID_ARGUMENT. A request's id is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
      * </pre>
      *
      * <code>REQUEST_ID_INVALID = 8;</code>
@@ -623,7 +628,8 @@ public final class ErrorReasonOuterClass {
     public static final int PAGE_TOKEN_INVALID_VALUE = 9;
     /**
      * <pre>
-     * INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public.
+     * INVALID_ARGUMENT. The webhook's URL cannot be used, or leads to an address that is not public; or this service
+     * signs no webhooks.
      * </pre>
      *
      * <code>WEBHOOK_URL_INVALID = 10;</code>
@@ -671,7 +677,8 @@ public final class ErrorReasonOuterClass {
     public static final int FILE_NOT_AN_IMAGE_VALUE = 23;
     /**
      * <pre>
-     * INVALID_ARGUMENT. The file begins like a picture but cannot be decoded: truncated or damaged.
+     * INVALID_ARGUMENT. The file begins like a picture but cannot be decoded: truncated, damaged, or made so that decoding
+     * takes too long or too much memory.
      * </pre>
      *
      * <code>FILE_UNDECODABLE = 24;</code>
@@ -679,7 +686,7 @@ public final class ErrorReasonOuterClass {
     public static final int FILE_UNDECODABLE_VALUE = 24;
     /**
      * <pre>
-     * INVALID_ARGUMENT. The picture has more pixels than allowed.
+     * INVALID_ARGUMENT. The picture has more pixels than allowed, or takes more memory to decode in its format.
      * </pre>
      *
      * <code>FILE_TOO_MANY_PIXELS = 25;</code>
@@ -768,7 +775,7 @@ public final class ErrorReasonOuterClass {
     public static final int FILE_NOT_UPLOADED_VALUE = 35;
     /**
      * <pre>
-     * NOT_FOUND. Nothing is kept of an upload of this name: it is complete, was refused, or its time is over.
+     * NOT_FOUND. Nothing is kept of an upload of this id: it is complete, was refused, or its time is over.
      * </pre>
      *
      * <code>UPLOAD_NOT_FOUND = 36;</code>
@@ -867,8 +874,8 @@ public final class ErrorReasonOuterClass {
     public static final int APP_NOT_ALLOWED_VALUE = 45;
     /**
      * <pre>
-     * RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or too many of this API key: at one
-     * replica, it may not have more than are free for all others.
+     * RESOURCE_EXHAUSTED, with RetryInfo. Too many requests are waiting already, or more than `max_queue_length`, or too
+     * many of this API key: at one replica, it may not have more than are free for all others.
      * </pre>
      *
      * <code>QUEUE_FULL = 60;</code>
@@ -936,7 +943,8 @@ public final class ErrorReasonOuterClass {
     public static final int REQUEST_CANCELLED_VALUE = 70;
     /**
      * <pre>
-     * DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete.
+     * DEADLINE_EXCEEDED. The caller's deadline, or the request's time budget, passed before the answer was complete; or
+     * the request took longer from its turn on the model than any may: `metadata` of the ErrorInfo then holds `bound`.
      * </pre>
      *
      * <code>REQUEST_DEADLINE_EXCEEDED = 71;</code>
@@ -977,7 +985,7 @@ public final class ErrorReasonOuterClass {
     public static final int REQUEST_NOT_FOUND_VALUE = 73;
     /**
      * <pre>
-     * ALREADY_EXISTS. This key has a request of this name with other content.
+     * ALREADY_EXISTS. This key has a request of this id with other content.
      * </pre>
      *
      * <code>REQUEST_ID_TAKEN = 74;</code>

@@ -20,7 +20,7 @@ public final class Files {
 
     /**
      * <pre>
-     * Its name in the service: 32 hexadecimal digits that nobody can guess.
+     * Its id: 32 hexadecimal digits that nobody can guess.
      * </pre>
      *
      * <code>string id = 1 [json_name = "id"];</code>
@@ -29,7 +29,7 @@ public final class Files {
     java.lang.String getId();
     /**
      * <pre>
-     * Its name in the service: 32 hexadecimal digits that nobody can guess.
+     * Its id: 32 hexadecimal digits that nobody can guess.
      * </pre>
      *
      * <code>string id = 1 [json_name = "id"];</code>
@@ -241,7 +241,7 @@ public final class Files {
     private volatile java.lang.Object id_ = "";
     /**
      * <pre>
-     * Its name in the service: 32 hexadecimal digits that nobody can guess.
+     * Its id: 32 hexadecimal digits that nobody can guess.
      * </pre>
      *
      * <code>string id = 1 [json_name = "id"];</code>
@@ -262,7 +262,7 @@ public final class Files {
     }
     /**
      * <pre>
-     * Its name in the service: 32 hexadecimal digits that nobody can guess.
+     * Its id: 32 hexadecimal digits that nobody can guess.
      * </pre>
      *
      * <code>string id = 1 [json_name = "id"];</code>
@@ -1090,7 +1090,7 @@ public final class Files {
       private java.lang.Object id_ = "";
       /**
        * <pre>
-       * Its name in the service: 32 hexadecimal digits that nobody can guess.
+       * Its id: 32 hexadecimal digits that nobody can guess.
        * </pre>
        *
        * <code>string id = 1 [json_name = "id"];</code>
@@ -1110,7 +1110,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Its name in the service: 32 hexadecimal digits that nobody can guess.
+       * Its id: 32 hexadecimal digits that nobody can guess.
        * </pre>
        *
        * <code>string id = 1 [json_name = "id"];</code>
@@ -1131,7 +1131,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Its name in the service: 32 hexadecimal digits that nobody can guess.
+       * Its id: 32 hexadecimal digits that nobody can guess.
        * </pre>
        *
        * <code>string id = 1 [json_name = "id"];</code>
@@ -1148,7 +1148,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Its name in the service: 32 hexadecimal digits that nobody can guess.
+       * Its id: 32 hexadecimal digits that nobody can guess.
        * </pre>
        *
        * <code>string id = 1 [json_name = "id"];</code>
@@ -1162,7 +1162,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Its name in the service: 32 hexadecimal digits that nobody can guess.
+       * Its id: 32 hexadecimal digits that nobody can guess.
        * </pre>
        *
        * <code>string id = 1 [json_name = "id"];</code>
@@ -4524,7 +4524,7 @@ public final class Files {
 
     /**
      * <pre>
-     * Its name. VALUE_OUT_OF_RANGE.
+     * Its id. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -4533,7 +4533,7 @@ public final class Files {
     java.lang.String getUploadId();
     /**
      * <pre>
-     * Its name. VALUE_OUT_OF_RANGE.
+     * Its id. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -4592,7 +4592,7 @@ public final class Files {
     private volatile java.lang.Object uploadId_ = "";
     /**
      * <pre>
-     * Its name. VALUE_OUT_OF_RANGE.
+     * Its id. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -4613,7 +4613,7 @@ public final class Files {
     }
     /**
      * <pre>
-     * Its name. VALUE_OUT_OF_RANGE.
+     * Its id. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -4965,7 +4965,7 @@ public final class Files {
       private java.lang.Object uploadId_ = "";
       /**
        * <pre>
-       * Its name. VALUE_OUT_OF_RANGE.
+       * Its id. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -4985,7 +4985,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Its name. VALUE_OUT_OF_RANGE.
+       * Its id. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -5006,7 +5006,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Its name. VALUE_OUT_OF_RANGE.
+       * Its id. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -5023,7 +5023,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Its name. VALUE_OUT_OF_RANGE.
+       * Its id. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -5037,7 +5037,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Its name. VALUE_OUT_OF_RANGE.
+       * Its id. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -5123,7 +5123,7 @@ public final class Files {
 
     /**
      * <pre>
-     * Its name.
+     * Its id.
      * </pre>
      *
      * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -5132,7 +5132,7 @@ public final class Files {
     java.lang.String getUploadId();
     /**
      * <pre>
-     * Its name.
+     * Its id.
      * </pre>
      *
      * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -5229,7 +5229,7 @@ public final class Files {
     private volatile java.lang.Object uploadId_ = "";
     /**
      * <pre>
-     * Its name.
+     * Its id.
      * </pre>
      *
      * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -5250,7 +5250,7 @@ public final class Files {
     }
     /**
      * <pre>
-     * Its name.
+     * Its id.
      * </pre>
      *
      * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -5716,7 +5716,7 @@ public final class Files {
       private java.lang.Object uploadId_ = "";
       /**
        * <pre>
-       * Its name.
+       * Its id.
        * </pre>
        *
        * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -5736,7 +5736,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Its name.
+       * Its id.
        * </pre>
        *
        * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -5757,7 +5757,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Its name.
+       * Its id.
        * </pre>
        *
        * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -5774,7 +5774,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Its name.
+       * Its id.
        * </pre>
        *
        * <code>string upload_id = 1 [json_name = "uploadId"];</code>
@@ -5788,7 +5788,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Its name.
+       * Its id.
        * </pre>
        *
        * <code>string upload_id = 1 [json_name = "uploadId"];</code>

@@ -365,7 +365,8 @@ public final class Generation {
      * host, which the service fetches while the request waits, or the URL of a file that the caller's key has uploaded
      * (`idefics2://files/&lt;id&gt;`). Required unless `image_sha256` is set or `images` holds one.
      * Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
-     * 40,000,000 pixels after decoding.
+     * 40,000,000 pixels after decoding; fewer where a format takes more memory for each to decode: some 15,000,000 of a
+     * WEBP, 17,000,000 to 25,000,000 of a progressive JPEG.
      * IMAGE_MISSING, FILE_*.
      * </pre>
      *
@@ -379,7 +380,8 @@ public final class Generation {
      * host, which the service fetches while the request waits, or the URL of a file that the caller's key has uploaded
      * (`idefics2://files/&lt;id&gt;`). Required unless `image_sha256` is set or `images` holds one.
      * Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
-     * 40,000,000 pixels after decoding.
+     * 40,000,000 pixels after decoding; fewer where a format takes more memory for each to decode: some 15,000,000 of a
+     * WEBP, 17,000,000 to 25,000,000 of a progressive JPEG.
      * IMAGE_MISSING, FILE_*.
      * </pre>
      *
@@ -783,7 +785,8 @@ public final class Generation {
      * host, which the service fetches while the request waits, or the URL of a file that the caller's key has uploaded
      * (`idefics2://files/&lt;id&gt;`). Required unless `image_sha256` is set or `images` holds one.
      * Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
-     * 40,000,000 pixels after decoding.
+     * 40,000,000 pixels after decoding; fewer where a format takes more memory for each to decode: some 15,000,000 of a
+     * WEBP, 17,000,000 to 25,000,000 of a progressive JPEG.
      * IMAGE_MISSING, FILE_*.
      * </pre>
      *
@@ -809,7 +812,8 @@ public final class Generation {
      * host, which the service fetches while the request waits, or the URL of a file that the caller's key has uploaded
      * (`idefics2://files/&lt;id&gt;`). Required unless `image_sha256` is set or `images` holds one.
      * Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
-     * 40,000,000 pixels after decoding.
+     * 40,000,000 pixels after decoding; fewer where a format takes more memory for each to decode: some 15,000,000 of a
+     * WEBP, 17,000,000 to 25,000,000 of a progressive JPEG.
      * IMAGE_MISSING, FILE_*.
      * </pre>
      *
@@ -2087,7 +2091,8 @@ public final class Generation {
        * host, which the service fetches while the request waits, or the URL of a file that the caller's key has uploaded
        * (`idefics2://files/&lt;id&gt;`). Required unless `image_sha256` is set or `images` holds one.
        * Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
-       * 40,000,000 pixels after decoding.
+       * 40,000,000 pixels after decoding; fewer where a format takes more memory for each to decode: some 15,000,000 of a
+       * WEBP, 17,000,000 to 25,000,000 of a progressive JPEG.
        * IMAGE_MISSING, FILE_*.
        * </pre>
        *
@@ -2112,7 +2117,8 @@ public final class Generation {
        * host, which the service fetches while the request waits, or the URL of a file that the caller's key has uploaded
        * (`idefics2://files/&lt;id&gt;`). Required unless `image_sha256` is set or `images` holds one.
        * Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
-       * 40,000,000 pixels after decoding.
+       * 40,000,000 pixels after decoding; fewer where a format takes more memory for each to decode: some 15,000,000 of a
+       * WEBP, 17,000,000 to 25,000,000 of a progressive JPEG.
        * IMAGE_MISSING, FILE_*.
        * </pre>
        *
@@ -2138,7 +2144,8 @@ public final class Generation {
        * host, which the service fetches while the request waits, or the URL of a file that the caller's key has uploaded
        * (`idefics2://files/&lt;id&gt;`). Required unless `image_sha256` is set or `images` holds one.
        * Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
-       * 40,000,000 pixels after decoding.
+       * 40,000,000 pixels after decoding; fewer where a format takes more memory for each to decode: some 15,000,000 of a
+       * WEBP, 17,000,000 to 25,000,000 of a progressive JPEG.
        * IMAGE_MISSING, FILE_*.
        * </pre>
        *
@@ -2160,7 +2167,8 @@ public final class Generation {
        * host, which the service fetches while the request waits, or the URL of a file that the caller's key has uploaded
        * (`idefics2://files/&lt;id&gt;`). Required unless `image_sha256` is set or `images` holds one.
        * Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
-       * 40,000,000 pixels after decoding.
+       * 40,000,000 pixels after decoding; fewer where a format takes more memory for each to decode: some 15,000,000 of a
+       * WEBP, 17,000,000 to 25,000,000 of a progressive JPEG.
        * IMAGE_MISSING, FILE_*.
        * </pre>
        *
@@ -2179,7 +2187,8 @@ public final class Generation {
        * host, which the service fetches while the request waits, or the URL of a file that the caller's key has uploaded
        * (`idefics2://files/&lt;id&gt;`). Required unless `image_sha256` is set or `images` holds one.
        * Formats: JPEG, PNG, WEBP, GIF (first frame), BMP, TIFF (first page). At most 20,000,000 bytes and
-       * 40,000,000 pixels after decoding.
+       * 40,000,000 pixels after decoding; fewer where a format takes more memory for each to decode: some 15,000,000 of a
+       * WEBP, 17,000,000 to 25,000,000 of a progressive JPEG.
        * IMAGE_MISSING, FILE_*.
        * </pre>
        *

@@ -216,8 +216,8 @@ public final class GenerationServiceGrpc {
     /**
      * <pre>
      * Counts what a request would cost the model, without running it: images are looked at as far as
-     * their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-     * decoding would find.
+     * their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+     * would find: damage, and that it takes too much memory or time.
      * </pre>
      */
     public void countTokens(idefics2.v1.Generation.GenerateRequest request,
@@ -310,8 +310,8 @@ public final class GenerationServiceGrpc {
     /**
      * <pre>
      * Counts what a request would cost the model, without running it: images are looked at as far as
-     * their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-     * decoding would find.
+     * their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+     * would find: damage, and that it takes too much memory or time.
      * </pre>
      */
     public void countTokens(idefics2.v1.Generation.GenerateRequest request,
@@ -378,8 +378,8 @@ public final class GenerationServiceGrpc {
     /**
      * <pre>
      * Counts what a request would cost the model, without running it: images are looked at as far as
-     * their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-     * decoding would find.
+     * their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+     * would find: damage, and that it takes too much memory or time.
      * </pre>
      */
     public idefics2.v1.Generation.CountTokensResponse countTokens(idefics2.v1.Generation.GenerateRequest request) {
@@ -434,8 +434,8 @@ public final class GenerationServiceGrpc {
     /**
      * <pre>
      * Counts what a request would cost the model, without running it: images are looked at as far as
-     * their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and damage that only
-     * decoding would find.
+     * their headers only. Refuses what Generate would refuse, apart from CONTEXT_EXCEEDED and what only decoding
+     * would find: damage, and that it takes too much memory or time.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<idefics2.v1.Generation.CountTokensResponse> countTokens(

@@ -2529,7 +2529,7 @@ public final class Requests {
 
     /**
      * <pre>
-     * Its name.
+     * Its id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -2538,7 +2538,7 @@ public final class Requests {
     java.lang.String getRequestId();
     /**
      * <pre>
-     * Its name.
+     * Its id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -2986,7 +2986,7 @@ public final class Requests {
     private volatile java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Its name.
+     * Its id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -3007,7 +3007,7 @@ public final class Requests {
     }
     /**
      * <pre>
-     * Its name.
+     * Its id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -4447,7 +4447,7 @@ public final class Requests {
       private java.lang.Object requestId_ = "";
       /**
        * <pre>
-       * Its name.
+       * Its id.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -4467,7 +4467,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name.
+       * Its id.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -4488,7 +4488,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name.
+       * Its id.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -4505,7 +4505,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name.
+       * Its id.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -4519,7 +4519,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name.
+       * Its id.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -7485,7 +7485,7 @@ public final class Requests {
 
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -7494,7 +7494,7 @@ public final class Requests {
     java.lang.String getRequestId();
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -7563,7 +7563,7 @@ public final class Requests {
     private volatile java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -7584,7 +7584,7 @@ public final class Requests {
     }
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -7975,7 +7975,7 @@ public final class Requests {
       private java.lang.Object requestId_ = "";
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -7995,7 +7995,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8016,7 +8016,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8033,7 +8033,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8047,7 +8047,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8177,7 +8177,7 @@ public final class Requests {
 
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8186,7 +8186,7 @@ public final class Requests {
     java.lang.String getRequestId();
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8256,7 +8256,7 @@ public final class Requests {
     private volatile java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8277,7 +8277,7 @@ public final class Requests {
     }
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8669,7 +8669,7 @@ public final class Requests {
       private java.lang.Object requestId_ = "";
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8689,7 +8689,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8710,7 +8710,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8727,7 +8727,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8741,7 +8741,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8874,7 +8874,7 @@ public final class Requests {
 
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8883,7 +8883,7 @@ public final class Requests {
     java.lang.String getRequestId();
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8942,7 +8942,7 @@ public final class Requests {
     private volatile java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -8963,7 +8963,7 @@ public final class Requests {
     }
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9315,7 +9315,7 @@ public final class Requests {
       private java.lang.Object requestId_ = "";
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9335,7 +9335,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9356,7 +9356,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9373,7 +9373,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9387,7 +9387,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9473,7 +9473,7 @@ public final class Requests {
 
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9482,7 +9482,7 @@ public final class Requests {
     java.lang.String getRequestId();
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9541,7 +9541,7 @@ public final class Requests {
     private volatile java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9562,7 +9562,7 @@ public final class Requests {
     }
     /**
      * <pre>
-     * Its name. REQUEST_ID_INVALID.
+     * Its id. REQUEST_ID_INVALID.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9914,7 +9914,7 @@ public final class Requests {
       private java.lang.Object requestId_ = "";
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9934,7 +9934,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9955,7 +9955,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9972,7 +9972,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -9986,7 +9986,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Its name. REQUEST_ID_INVALID.
+       * Its id. REQUEST_ID_INVALID.
        * </pre>
        *
        * <code>string request_id = 1 [json_name = "requestId"];</code>
