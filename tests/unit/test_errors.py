@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Detail = TypeVar("Detail", bound="Message")
 
-PROTO = Path(__file__).parents[2] / "proto/idefics2/v1/error_reason.proto"
+PROTOS = Path(__file__).parents[2] / "proto/idefics2/v1"
 KINDS = list(concrete_errors())
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
@@ -54,10 +54,17 @@ def details_of(status: Status, kind: type[Detail]) -> list[Detail]:
 
 def proto_comments() -> dict[str, str]:
     """Read the comment of each reason from the text of the proto."""
-    matches = re.finditer(r"((?:^ +//.*\n)+) +([A-Z_]+) = \d+;", PROTO.read_text(), re.MULTILINE)
+    text = (PROTOS / "error_reason.proto").read_text()
+    matches = re.finditer(r"((?:^ +//.*\n)+) +([A-Z_]+) = \d+;", text, re.MULTILINE)
     return {
         match[2]: " ".join(re.sub(r"^ *// ?", "", match[1], flags=re.MULTILINE).split()) for match in matches
     }
+
+
+def promised_details() -> set[str]:
+    """Name the details of errors that the comment of GenerationService tells of."""
+    comment, _, _ = (PROTOS / "generation.proto").read_text().partition("\nservice ")
+    return set(re.findall(r"google\.rpc\.\w+", comment)) - {"google.rpc.Status"}
 
 
 def all_classes(root: type[ServiceError] = ServiceError) -> set[str]:
@@ -139,10 +146,14 @@ def test_a_store_keeps_all_that_is_told_of_how_a_request_ended(kind: type[Servic
 
 @each_kind
 def test_no_detail_is_of_a_kind_that_the_proto_does_not_promise(kind: type[ServiceError]) -> None:
-    promised = ("ErrorInfo", "BadRequest", "RetryInfo", "QuotaFailure")
     details = [detail.TypeName() for detail in make_status(kind("what happened")).details]
     assert len(details) == len(set(details))
-    assert set(details) <= {f"google.rpc.{name}" for name in promised}
+    assert set(details) <= promised_details()
+
+
+def test_every_detail_that_the_proto_promises_comes_with_some_error() -> None:
+    details = {detail.TypeName() for kind in KINDS for detail in make_status(kind("what happened")).details}
+    assert details == promised_details()
 
 
 HTTP_STATUSES = {

@@ -9,12 +9,12 @@ module Idefics2
     module GenerationService
       # Answers questions about images with Idefics2.
       #
-      # Authentication: metadata `authorization: Key <id>.<secret>` (or `Bearer <id>.<secret>`) on each call,
-      # otherwise UNAUTHENTICATED with API_KEY_MISSING or API_KEY_INVALID.
+      # Authentication: metadata `authorization: Key <id>.<secret>` (or `Bearer <id>.<secret>`) on each call, otherwise
+      # UNAUTHENTICATED with API_KEY_*, or PERMISSION_DENIED with FACE_NOT_ALLOWED or APP_NOT_ALLOWED.
       #
       # Errors: `google.rpc.Status` with exactly one `google.rpc.ErrorInfo` (see ErrorReason), and with
-      # `google.rpc.BadRequest` that names the field for INVALID_ARGUMENT, `google.rpc.RetryInfo` for
-      # RESOURCE_EXHAUSTED and UNAVAILABLE.
+      # `google.rpc.BadRequest` that names each field at fault for INVALID_ARGUMENT, `google.rpc.QuotaFailure` that names
+      # what is used up for RESOURCE_EXHAUSTED, `google.rpc.RetryInfo` for RESOURCE_EXHAUSTED and UNAVAILABLE.
       #
       # Every call tells `x-request-id`, in its initial metadata together with the first message, or in its trailers where it
       # is refused: the caller's own where it sent one (1 to 128 characters of `A-Z a-z 0-9 . _ -`), otherwise one made by the

@@ -5,11 +5,11 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 /**
  * <pre>
  * Answers questions about images with Idefics2.
- * Authentication: metadata `authorization: Key &lt;id&gt;.&lt;secret&gt;` (or `Bearer &lt;id&gt;.&lt;secret&gt;`) on each call,
- * otherwise UNAUTHENTICATED with API_KEY_MISSING or API_KEY_INVALID.
+ * Authentication: metadata `authorization: Key &lt;id&gt;.&lt;secret&gt;` (or `Bearer &lt;id&gt;.&lt;secret&gt;`) on each call, otherwise
+ * UNAUTHENTICATED with API_KEY_*, or PERMISSION_DENIED with FACE_NOT_ALLOWED or APP_NOT_ALLOWED.
  * Errors: `google.rpc.Status` with exactly one `google.rpc.ErrorInfo` (see ErrorReason), and with
- * `google.rpc.BadRequest` that names the field for INVALID_ARGUMENT, `google.rpc.RetryInfo` for
- * RESOURCE_EXHAUSTED and UNAVAILABLE.
+ * `google.rpc.BadRequest` that names each field at fault for INVALID_ARGUMENT, `google.rpc.QuotaFailure` that names
+ * what is used up for RESOURCE_EXHAUSTED, `google.rpc.RetryInfo` for RESOURCE_EXHAUSTED and UNAVAILABLE.
  * Every call tells `x-request-id`, in its initial metadata together with the first message, or in its trailers where it
  * is refused: the caller's own where it sent one (1 to 128 characters of `A-Z a-z 0-9 . _ -`), otherwise one made by the
  * service.
@@ -173,11 +173,11 @@ public final class GenerationServiceGrpc {
   /**
    * <pre>
    * Answers questions about images with Idefics2.
-   * Authentication: metadata `authorization: Key &lt;id&gt;.&lt;secret&gt;` (or `Bearer &lt;id&gt;.&lt;secret&gt;`) on each call,
-   * otherwise UNAUTHENTICATED with API_KEY_MISSING or API_KEY_INVALID.
+   * Authentication: metadata `authorization: Key &lt;id&gt;.&lt;secret&gt;` (or `Bearer &lt;id&gt;.&lt;secret&gt;`) on each call, otherwise
+   * UNAUTHENTICATED with API_KEY_*, or PERMISSION_DENIED with FACE_NOT_ALLOWED or APP_NOT_ALLOWED.
    * Errors: `google.rpc.Status` with exactly one `google.rpc.ErrorInfo` (see ErrorReason), and with
-   * `google.rpc.BadRequest` that names the field for INVALID_ARGUMENT, `google.rpc.RetryInfo` for
-   * RESOURCE_EXHAUSTED and UNAVAILABLE.
+   * `google.rpc.BadRequest` that names each field at fault for INVALID_ARGUMENT, `google.rpc.QuotaFailure` that names
+   * what is used up for RESOURCE_EXHAUSTED, `google.rpc.RetryInfo` for RESOURCE_EXHAUSTED and UNAVAILABLE.
    * Every call tells `x-request-id`, in its initial metadata together with the first message, or in its trailers where it
    * is refused: the caller's own where it sent one (1 to 128 characters of `A-Z a-z 0-9 . _ -`), otherwise one made by the
    * service.
@@ -255,11 +255,11 @@ public final class GenerationServiceGrpc {
   /**
    * <pre>
    * Answers questions about images with Idefics2.
-   * Authentication: metadata `authorization: Key &lt;id&gt;.&lt;secret&gt;` (or `Bearer &lt;id&gt;.&lt;secret&gt;`) on each call,
-   * otherwise UNAUTHENTICATED with API_KEY_MISSING or API_KEY_INVALID.
+   * Authentication: metadata `authorization: Key &lt;id&gt;.&lt;secret&gt;` (or `Bearer &lt;id&gt;.&lt;secret&gt;`) on each call, otherwise
+   * UNAUTHENTICATED with API_KEY_*, or PERMISSION_DENIED with FACE_NOT_ALLOWED or APP_NOT_ALLOWED.
    * Errors: `google.rpc.Status` with exactly one `google.rpc.ErrorInfo` (see ErrorReason), and with
-   * `google.rpc.BadRequest` that names the field for INVALID_ARGUMENT, `google.rpc.RetryInfo` for
-   * RESOURCE_EXHAUSTED and UNAVAILABLE.
+   * `google.rpc.BadRequest` that names each field at fault for INVALID_ARGUMENT, `google.rpc.QuotaFailure` that names
+   * what is used up for RESOURCE_EXHAUSTED, `google.rpc.RetryInfo` for RESOURCE_EXHAUSTED and UNAVAILABLE.
    * Every call tells `x-request-id`, in its initial metadata together with the first message, or in its trailers where it
    * is refused: the caller's own where it sent one (1 to 128 characters of `A-Z a-z 0-9 . _ -`), otherwise one made by the
    * service.
@@ -324,11 +324,11 @@ public final class GenerationServiceGrpc {
   /**
    * <pre>
    * Answers questions about images with Idefics2.
-   * Authentication: metadata `authorization: Key &lt;id&gt;.&lt;secret&gt;` (or `Bearer &lt;id&gt;.&lt;secret&gt;`) on each call,
-   * otherwise UNAUTHENTICATED with API_KEY_MISSING or API_KEY_INVALID.
+   * Authentication: metadata `authorization: Key &lt;id&gt;.&lt;secret&gt;` (or `Bearer &lt;id&gt;.&lt;secret&gt;`) on each call, otherwise
+   * UNAUTHENTICATED with API_KEY_*, or PERMISSION_DENIED with FACE_NOT_ALLOWED or APP_NOT_ALLOWED.
    * Errors: `google.rpc.Status` with exactly one `google.rpc.ErrorInfo` (see ErrorReason), and with
-   * `google.rpc.BadRequest` that names the field for INVALID_ARGUMENT, `google.rpc.RetryInfo` for
-   * RESOURCE_EXHAUSTED and UNAVAILABLE.
+   * `google.rpc.BadRequest` that names each field at fault for INVALID_ARGUMENT, `google.rpc.QuotaFailure` that names
+   * what is used up for RESOURCE_EXHAUSTED, `google.rpc.RetryInfo` for RESOURCE_EXHAUSTED and UNAVAILABLE.
    * Every call tells `x-request-id`, in its initial metadata together with the first message, or in its trailers where it
    * is refused: the caller's own where it sent one (1 to 128 characters of `A-Z a-z 0-9 . _ -`), otherwise one made by the
    * service.
@@ -391,11 +391,11 @@ public final class GenerationServiceGrpc {
   /**
    * <pre>
    * Answers questions about images with Idefics2.
-   * Authentication: metadata `authorization: Key &lt;id&gt;.&lt;secret&gt;` (or `Bearer &lt;id&gt;.&lt;secret&gt;`) on each call,
-   * otherwise UNAUTHENTICATED with API_KEY_MISSING or API_KEY_INVALID.
+   * Authentication: metadata `authorization: Key &lt;id&gt;.&lt;secret&gt;` (or `Bearer &lt;id&gt;.&lt;secret&gt;`) on each call, otherwise
+   * UNAUTHENTICATED with API_KEY_*, or PERMISSION_DENIED with FACE_NOT_ALLOWED or APP_NOT_ALLOWED.
    * Errors: `google.rpc.Status` with exactly one `google.rpc.ErrorInfo` (see ErrorReason), and with
-   * `google.rpc.BadRequest` that names the field for INVALID_ARGUMENT, `google.rpc.RetryInfo` for
-   * RESOURCE_EXHAUSTED and UNAVAILABLE.
+   * `google.rpc.BadRequest` that names each field at fault for INVALID_ARGUMENT, `google.rpc.QuotaFailure` that names
+   * what is used up for RESOURCE_EXHAUSTED, `google.rpc.RetryInfo` for RESOURCE_EXHAUSTED and UNAVAILABLE.
    * Every call tells `x-request-id`, in its initial metadata together with the first message, or in its trailers where it
    * is refused: the caller's own where it sent one (1 to 128 characters of `A-Z a-z 0-9 . _ -`), otherwise one made by the
    * service.
