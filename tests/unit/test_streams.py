@@ -1,17 +1,19 @@
-"""Messages of a stream, to callers who leave."""
+"""Messages to callers who leave, and from those who are slow."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import pytest
-from idefics2_service.rpc.streams import sending
+from idefics2_service.errors import SenderStalled
+from idefics2_service.rpc.streams import receive_one, sending
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from idefics2_service.rpc.status import ServicerContext
 
@@ -72,3 +74,39 @@ async def test_nobody_is_told_that_a_message_failed_whose_caller_had_left(told: 
     await asyncio.sleep(0)  # the write ends in this turn of the loop, and is forgotten in the next
     gc.collect()
     assert told == []
+
+
+class SilentCall:
+    """A call whose message does not come until it is let through."""
+
+    def __init__(self) -> None:
+        self.may_come, self.came = asyncio.Event(), asyncio.Event()
+
+    async def read(self) -> bytes:
+        await self.may_come.wait()
+        self.came.set()
+        return b"a message"
+
+
+@pytest.mark.parametrize(("seconds", "at_once"), [(120.0, 5.0), (5.0, 5.0), (0.5, 0.5)])
+async def test_a_message_is_awaited_as_long_as_it_is_told_and_counted_from_when_it_is_slow(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, at_once: float
+) -> None:
+    call, now, held_at = SilentCall(), 0.0, []
+
+    async def pass_time(*_: object, timeout: float) -> None:  # noqa: ASYNC109  # as asyncio.wait has it
+        nonlocal now
+        now += timeout
+
+    @contextmanager
+    def hold() -> Iterator[None]:
+        held_at.append(now)
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "wait", pass_time)
+        with pytest.raises(SenderStalled, match=f"not whole after {seconds:g} s"):
+            await receive_one(cast("ServicerContext", call), seconds, hold)
+    assert (held_at, now) == ([at_once], seconds)
+    call.may_come.set()
+    await call.came.wait()

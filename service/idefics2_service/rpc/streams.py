@@ -121,9 +121,10 @@ async def receive_one(
     """
     # Not by the iterator, which would hold it until the call's end.
     reading = asyncio.ensure_future(context.read())
-    if not await _await(reading, min(_AT_ONCE_SECONDS, seconds)):
+    waited = min(_AT_ONCE_SECONDS, seconds)
+    if not await _await(reading, waited):
         with _leaving_alone(reading), hold():
-            await _insist(reading, seconds)
+            await _insist(reading, seconds, waited)
     data = reading.result()
     if data is _END:
         raise RequestMalformed("the call has no message")
@@ -143,8 +144,9 @@ async def receive_next(stream: AsyncIterator[bytes], seconds: float) -> bytes | 
     return reading.result()
 
 
-async def _insist(reading: asyncio.Future[Any], seconds: float) -> None:
-    if not await _await(reading, seconds):
+async def _insist(reading: asyncio.Future[Any], seconds: float, waited: float = 0.0) -> None:
+    """Wait for a message for what is left of `seconds`."""
+    if not await _await(reading, seconds - waited):
         raise SenderStalled(f"a message of the call was not whole after {seconds:g} s")
 
 
