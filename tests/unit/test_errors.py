@@ -231,6 +231,17 @@ def test_all_that_is_wrong_is_told_over_both_faces(kind: type[ServiceError]) -> 
     assert told == [("prompt", "first"), ("top_p", "second")]
 
 
+def test_of_many_faults_the_first_are_told_and_how_many_more_there_are() -> None:
+    fault = {"type": "string_type", "loc": ("body", "stop", 0), "msg": "no text"}
+    other = ValueOutOfRange.of("top_p", "above 0, up to 1", 3)
+    for num_faults, num_told, end in ((40, 32, "no text; and 9 more"), (2, 3, "above 0, up to 1, not 3")):
+        body = Problem.of_faults([fault] * num_faults, [other]).body
+        told = body["detail"]
+        assert isinstance(told, list)
+        assert len(told) == num_told
+        assert str(body["message"]).endswith(end)
+
+
 def test_reasons_are_those_of_the_proto_one_class_for_each() -> None:
     reasons = [kind.reason for kind in KINDS]
     assert len(reasons) == len(set(reasons))

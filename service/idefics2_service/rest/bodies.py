@@ -5,9 +5,9 @@ Numbers may come as text, unknown fields are ignored: the hosted endpoint does b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from idefics2_service import validation
 from idefics2_service.requests import GenerateInput, ImageSource
@@ -15,7 +15,10 @@ from idefics2_service.requests import GenerateInput, ImageSource
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_T = TypeVar("_T")
 
+FailFastList = Annotated[list[_T], FailFast()]
+"""A list whose first wrong element is told alone: each one's fault takes many times its bytes."""
 _SHA256_PATTERN = "^[0-9a-fA-F]{64}$"
 _RED_SQUARE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mO8IyfHgA0wMeAAg1MC"
@@ -87,7 +90,7 @@ class GenerateBody(BaseModel):
         description="The same request with the same seed gives the same answer. 0 to 2^64 - 1.",
         json_schema_extra={"minimum": 0, "maximum": validation.MAX_SEED},
     )
-    stop: list[str] = Field(
+    stop: FailFastList[str] = Field(
         [],
         description="The answer ends before the first of these texts. "
         f"At most {validation.MAX_STOPS}, each 1 to {validation.MAX_STOP_BYTES} bytes.",
@@ -98,7 +101,7 @@ class GenerateBody(BaseModel):
         description="The image by the sha-256 of an uploaded file, 64 hexadecimal digits.",
         json_schema_extra={"pattern": _SHA256_PATTERN},
     )
-    images: list[ImageBody] = Field([], description="More images; they follow the first one.")
+    images: FailFastList[ImageBody] = Field([], description="More images; they follow the first one.")
     split_images: bool | None = Field(
         None, description="Whether each image is looked at as a whole and in four crops."
     )

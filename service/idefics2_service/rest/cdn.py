@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from idefics2_service.errors import FileNotUploaded
+from idefics2_service.rest.bodies import FailFastList
 from idefics2_service.rest.contract import SENT, SLOW
 from idefics2_service.rest.dependencies import CurrentCall, CurrentCores, CurrentKey, KeyId
 from idefics2_service.rest.storage import KeepSeconds
@@ -51,7 +52,7 @@ class PartBody(BaseModel):
 class PartsBody(BaseModel):
     """All parts of a file."""
 
-    parts: list[PartBody]
+    parts: FailFastList[PartBody]
 
 
 async def announce(

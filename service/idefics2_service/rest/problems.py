@@ -79,6 +79,8 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "body": ("body",),
 }
 """Where fields stand that are not in the body, or are the body."""
+_MAX_FAULTS = 32
+"""That one answer tells. Each takes many times the bytes of what is wrong."""
 _NAMES = {"number": "partNumber"}
 """What fields of the body are called here, where that is not the core's word."""
 
@@ -130,10 +132,16 @@ class Problem(Exception):
     def of_faults(
         cls, faults: Sequence[Mapping[str, Any]], more: Sequence[errors.InvalidInput] = ()
     ) -> Problem:
-        """Say what is wrong with a body, query or header, as pydantic found it, and what else is."""
-        detail = [_prune(fault) for fault in faults]
-        detail += [_write_fault(fault) for fault in more]
+        """Say what is wrong with a body, query or header, as pydantic found it, and what else is.
+
+        Of many faults the first are told, and how many more there are.
+        """
+        detail = [_prune(fault) for fault in faults[:_MAX_FAULTS]]
+        detail += [_write_fault(fault) for fault in more[: _MAX_FAULTS - len(detail)]]
         message = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in detail)
+        num_untold = len(faults) + len(more) - len(detail)
+        if num_untold:
+            message = f"{message}; and {num_untold} more"
         problem = cls(STATUSES["INVALID_ARGUMENT"], "value_error", message, detail=detail)
         problem.body["reason"] = errors.RequestMalformed.reason
         return problem
