@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+import re
+import socket
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import fastapi.routing
@@ -19,10 +21,11 @@ from harness import Harness, MakeSettings, red_circle_answer, run_harness
 from idefics2_service.app import App
 from idefics2_service.events import StageEntered, TextDelta
 from idefics2_service.requests import Stage
+from idefics2_service.rest.presence import Protocol
 from pictures import RED_CIRCLE, RED_CIRCLE_PIECES, red_circle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from idefics2_service.backend import BackendEvent
     from idefics2_service.requests import ResolvedRequest
@@ -261,6 +264,122 @@ async def test_who_takes_nothing_of_a_file_is_given_up_and_hardly_anything_was_r
         assert "idefics2_held_bytes 0.0\n" in await read_metrics(harness)
         assert 10_000 < len(await read_what_is_left(reader)) < 500_000
         writer.close()
+    assert not mistakes(caplog)
+
+
+@contextmanager
+def open_deaf(harness: Harness, words: str) -> Iterator[socket.socket]:
+    """Say something, and take nothing of the answer; the system takes hardly any of it, too."""
+    host, port = harness.app.http_address.split(":")
+    with socket.socket() as deaf:
+        deaf.settimeout(PATIENCE_SECONDS)
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        deaf.connect((host, int(port)))
+        deaf.sendall(words.encode())
+        yield deaf
+
+
+async def take(deaf: socket.socket, num_bytes: int) -> bytes:
+    """Take some of an answer, as soon as it is there."""
+    return await asyncio.to_thread(deaf.recv, num_bytes, socket.MSG_WAITALL)
+
+
+async def take_all(deaf: socket.socket) -> bytes:
+    """Take what there is until the other side has closed or broken off."""
+    got = b""
+    with suppress(ConnectionResetError):
+        while chunk := await asyncio.to_thread(deaf.recv, 100_000):
+            got += chunk
+    return got
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so that nothing tells of."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110  # see above
+            await asyncio.sleep(0)
+
+
+def find_connection(harness: Harness, caller: socket.socket) -> Protocol | None:
+    """Find what answers a caller; None: nothing any more."""
+    for connection in harness.app._http._server.server_state.connections:
+        if isinstance(connection, Protocol) and connection.client == caller.getsockname():
+            return connection
+    return None
+
+
+def write_call(web: Web, method: str, path: str, *headers: str, body: str = "") -> str:
+    """Write a call as it is sent."""
+    given = ["Host: x", f"Authorization: {web.headers['authorization']}", *headers]
+    given += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return "\r\n".join([f"{method} {path} HTTP/1.1", *given, "", body])
+
+
+@pytest.mark.parametrize("header", ["Connection: close", "Connection: keep-alive"])
+@pytest.mark.parametrize("path", ["/openapi.json", RUN])
+async def test_who_takes_nothing_of_an_answer_that_is_written_at_once_is_given_up(
+    make_settings: MakeSettings, script: Script, caplog: pytest.LogCaptureFixture, path: str, header: str
+) -> None:
+    settings = make_settings(http__stall_timeout_seconds=0.2)
+    script.add(Answer(("x" * 200_000,)))
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        method, body = ("POST", json.dumps(BODY)) if path == RUN else ("GET", "")
+        with open_deaf(harness, write_call(Web(harness), method, path, header, body=body)) as deaf:
+            await wait_until(lambda: find_connection(harness, deaf) is not None)
+            await wait_until(lambda: find_connection(harness, deaf) is None)
+            head, _, content = (await take_all(deaf)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        (length,) = re.findall(rb"(?i)content-length: (\d+)", head)
+        assert len(content) < int(length)
+        assert f'idefics2_stalled_streams_total{{method="{method} ' in await read_metrics(harness)
+    assert not mistakes(caplog)
+
+
+async def test_an_answer_that_is_not_taken_keeps_its_place(
+    make_settings: MakeSettings, backend: FakeBackend, script: Script
+) -> None:
+    script.add(Answer(("x" * 200_000,)))
+    async with run_harness(App(make_settings(), backend), script, is_real=False) as harness:
+        call = write_call(Web(harness), "POST", RUN, "Connection: close", body=json.dumps(BODY))
+        get_metric = harness.app.metrics.registry.get_sample_value
+        with open_deaf(harness, call) as deaf:
+            got = await take(deaf, 1)
+            assert get_metric("idefics2_open_calls") == 1
+            got += await take_all(deaf)
+            await wait_until(lambda: get_metric("idefics2_open_calls") == 0)
+        assert json.loads(got.partition(b"\r\n\r\n")[2]) == {"output": "x" * 200_000}
+
+
+async def test_who_takes_little_is_not_given_up_until_nothing_is_taken(
+    make_settings: MakeSettings, backend: FakeBackend, script: Script
+) -> None:
+    script.add(Answer(("x" * 200_000,)))
+    async with run_harness(App(make_settings(), backend), script, is_real=False) as harness:
+        with open_deaf(harness, write_call(Web(harness), "POST", RUN, body=json.dumps(BODY))) as deaf:
+            await take(deaf, 1)
+            connection = find_connection(harness, deaf)
+            assert connection is not None
+            count = connection.transport.get_write_buffer_size
+            before = count()
+            await take(deaf, 50_000)
+            await wait_until(lambda: count() < before)
+            connection._look_what_is_left(before)  # as if the patience were at its end
+            assert not connection.transport.is_closing()
+            connection._look_what_is_left(count())
+            assert len(await take_all(deaf)) < before - 50_000
+
+
+async def test_who_asks_again_and_again_and_takes_nothing_is_given_up(
+    make_settings: MakeSettings, script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = make_settings(http__stall_timeout_seconds=0.2)
+    asks = f"OPTIONS {RUN} HTTP/1.1\r\nHost: x\r\nOrigin: http://x\r\n"
+    asks += "Access-Control-Request-Method: POST\r\n\r\n"
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        with open_deaf(harness, asks * 500) as deaf:
+            await wait_until(lambda: find_connection(harness, deaf) is not None)
+            await wait_until(lambda: find_connection(harness, deaf) is None)
+            assert (await take_all(deaf)).count(b"HTTP/1.1 200 ") < 500
     assert not mistakes(caplog)
 
 

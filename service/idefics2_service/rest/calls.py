@@ -122,6 +122,7 @@ class Calls:
                     )
                 held = self._hold(call, scope, place)
                 await self._app(scope, self._bound(scope, presence.receive, held), send)
+                await presence.wait_until_taken()
         except asyncio.CancelledError:  # the port closes, and this was not at its end in time
             await self._end(ServiceStopping("this replica is shutting down"), call, scope, presence)
         except Exception as error:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from idefics2_service.settings import PortSettings
 
 MAX_UNSENT_BYTES = 16_384
-"""What is taken of an answer before its caller takes it: by the system, and again by the process.
+"""What the system takes of an answer before its caller takes it.
 
 Else the system takes 4 MB for each who does not read, and who writes a file to it takes that for reading.
 """

@@ -10,8 +10,6 @@ import structlog
 from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from idefics2_service.rest.ports import MAX_UNSENT_BYTES
-
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
     from uvicorn.config import Config
@@ -37,18 +35,24 @@ class Protocol(H11Protocol):
         Args:
             stall_timeout_seconds: how long the first head may take from when the connection is there,
                 each further one from its first byte, and what is left of a body that was answered early;
-                between calls, the server's own patience counts.
+                between calls, the server's own patience counts. Also how long nothing may be taken of what
+                was written.
 
         """
         super().__init__(config, server_state, app_state, _loop)
         self._stall_timeout_seconds = stall_timeout_seconds
         self._patience: asyncio.TimerHandle | None = None
+        self._next_look: asyncio.TimerHandle | None = None
+        """At what is left to be taken."""
+        self.has_stalled = False
+        """Whether the caller was given up since it took nothing."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the server's
         """Remember the connection, and await the first call."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)  # over TLS it would be half a megabyte
-        self.app_state = {**self.app_state, "transport": transport}
+        # So that it is heard of every byte that is not taken; over TLS, no bytes would be too many for 0.
+        transport.set_write_buffer_limits(high=1 if self.scheme == "https" else 0)
+        self.app_state = {**self.app_state, "connection": self}
         self._await_more()
 
     def data_received(self, data: bytes) -> None:
@@ -67,7 +71,27 @@ class Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Await nothing any more."""
         self._end_patience()
+        self._end_looks()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Write no more until all was taken, and look whether it is."""
+        super().pause_writing()
+        self._look_later()
+
+    def resume_writing(self) -> None:
+        """Write on: all was taken."""
+        self._end_looks()
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        """As the server's; what is being closed is left to that."""
+        if not self.transport.is_closing():
+            super().shutdown()
+
+    def break_off(self) -> None:
+        """Close at once, so that the caller does not take what came for the whole."""
+        self.transport.abort()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: who offers another protocol is answered in this one, as the standard has it."""
@@ -80,22 +104,44 @@ class Protocol(H11Protocol):
             self._patience.cancel()
             self._patience = None
 
+    def _look_later(self) -> None:
+        num_left = self.transport.get_write_buffer_size()
+        self._next_look = self.loop.call_later(self._stall_timeout_seconds, self._look_what_is_left, num_left)
+
+    def _look_what_is_left(self, num_bytes_before: int) -> None:
+        """Give the caller up where as much is left as before."""
+        if self.transport.get_write_buffer_size() < num_bytes_before:
+            self._look_later()
+            return
+        logger.info("a caller took nothing and is given up")
+        self.has_stalled = True
+        self.break_off()
+
+    def _end_looks(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+
 
 class Presence:
     """One caller's, during one call."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, stall_timeout_seconds: float) -> None:
-        """Look at a call; who sends or takes nothing for `stall_timeout_seconds` is given up."""
-        self._transport: asyncio.Transport = scope["state"]["transport"]
+        """Look at a call; who sends nothing for `stall_timeout_seconds` is given up."""
+        self._connection: Protocol = scope["state"]["connection"]
         self._receive = receive
-        self._send = send
+        self.send = send
+        """As ASGI's; who takes nothing is given up by the connection."""
         self._stall_timeout_seconds = stall_timeout_seconds
         self._is_body_due = True
         """Whether more of the body is to come: after its end, the next message is that the caller left."""
         self.has_ended = False
         """Whether nobody hears what is said."""
-        self.has_stalled = False
+
+    @property
+    def has_stalled(self) -> bool:
         """Whether the caller was given up since it took nothing."""
+        return self._connection.has_stalled
 
     async def receive(self) -> Message:
         """As ASGI's.
@@ -114,24 +160,13 @@ class Presence:
         self.has_ended = self.has_ended or message["type"] == "http.disconnect"
         return message
 
-    async def send(self, message: Message) -> None:
-        """As ASGI's.
-
-        Raises:
-            TimeoutError: the caller took nothing.
-
-        """
-        try:
-            async with asyncio.timeout(self._stall_timeout_seconds):
-                await self._send(message)
-        except TimeoutError:
-            self.has_ended = self.has_stalled = True
-            logger.info("a caller took nothing and is given up")
-            raise
+    async def wait_until_taken(self) -> None:
+        """Return when all that was written is taken, or nobody is there any more."""
+        await self._connection.flow.drain()
 
     async def end(self) -> None:
         """Break the connection off, so that the caller does not take what came for the whole."""
         self.has_ended = True
-        self._transport.abort()
+        self._connection.break_off()
         while (await self._receive())["type"] != "http.disconnect":
             pass
