@@ -172,12 +172,19 @@ async def test_what_fails_before_the_first_text_is_answered_as_a_plain_call(web:
     assert response.json()["detail"][0]["loc"] == ["body", "image_url"]
 
 
-async def test_what_fails_after_it_is_told_as_the_last_event(web: Web) -> None:
+async def test_what_fails_after_it_is_told_as_the_last_event_and_broken_off(
+    web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
     web.service.expect(Answer(("A", " red"), is_lost=True))
-    events = await read(await web.read_stream("POST", f"{RUN}/stream", json=BODY))
+    async with web.stream("POST", f"{RUN}/stream", json=BODY) as response:
+        told = read_events(response)
+        events = [await anext(told) for _ in range(3)]
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            await anext(told)
     assert events[:-1] == [{"delta": "A"}, {"delta": " red"}]
     assert (events[-1]["status_code"], events[-1]["reason"]) == (503, "BACKEND_UNAVAILABLE")
     assert events[-1]["detail"] == events[-1]["message"]
+    assert not mistakes(caplog)
 
 
 @pytest.mark.parametrize("path", [RUN, f"{RUN}/stream"])
@@ -554,3 +561,23 @@ async def test_what_never_ends_is_broken_off_at_shutdown(
     await client.aclose()
     slow[1].close()
     assert not [line for line in mistakes(caplog) if "Cancel" not in line]
+
+
+async def test_a_stream_that_the_drain_does_not_wait_for_is_told_so_and_broken_off(
+    make_settings: MakeSettings, backend: FakeBackend, script: Script
+) -> None:
+    settings = make_settings(grpc__drain_timeout_seconds=0.05)
+    script.add(Answer(("x",), holds=True))
+    async with AsyncExitStack() as stack, httpx.AsyncClient() as client:
+        app = App(settings, backend)
+        await stack.enter_async_context(app)
+        headers = {"authorization": f"Key {app.api_key}"}
+        url = f"http://{app.http_address}{RUN}/stream"
+        async with client.stream("POST", url, json=BODY, headers=headers) as response:
+            told = read_events(response)
+            assert await anext(told) == {"delta": "x"}
+            stopping = asyncio.create_task(stack.aclose())
+            assert (await anext(told))["reason"] == "SERVICE_STOPPING"
+            with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+                await anext(told)
+            await stopping

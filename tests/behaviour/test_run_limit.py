@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from faces.face import Failure, ask, ask_without_end, read, refusal_of
+from faces.rest import read_events
 from faces.web import BODY, QUEUE, RUN, Web
 from fakes.script import Answer
 from harness import MakeSettings, red_circle_answer, run_on_fake_triton
@@ -107,8 +107,10 @@ async def test_over_http_it_is_the_hosted_endpoints_timeout_and_not_the_callers(
     async with serve(make_settings) as harness:
         web = Web(harness)
         harness.expect(ENDLESS, ENDLESS, ENDLESS)
-        told = await web.read_stream("POST", f"{RUN}/stream", json=BODY)
-        last = json.loads(told.strip().splitlines()[-1].removeprefix(b"data: "))
+        async with web.stream("POST", f"{RUN}/stream", json=BODY) as response:
+            told = read_events(response)
+            while "status_code" not in (last := await anext(told)):
+                pass
         assert (last["status_code"], last["error_type"]) == (504, "request_timeout")
         taken = await web.submit()
         await web.read_stream("GET", f"{taken['status_url']}/stream")

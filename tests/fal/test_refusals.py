@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fakes.script import Answer
 from fal.clients import ClientError, read_error_type, read_faults, run_client
-from fal.questions import QUESTION, SOON
+from fal.questions import PIECES, QUESTION, SOON
 from fal.workplaces import prepare
 
 if TYPE_CHECKING:
@@ -146,3 +147,14 @@ async def test_a_stream_of_bad_input_is_refused(client: Client) -> None:
         return
     assert (error["name"], error["status"]) == ("ValidationError", 422)
     assert [fault["loc"][-1] for fault in error["fieldErrors"]] == ["image_url"]
+
+
+async def test_a_stream_that_fails_in_mid_answer_is_not_taken_for_the_whole(
+    client: Client, fake: Fake
+) -> None:
+    fake.harness.expect(Answer(PIECES, is_lost=True))
+    call = client.begin("stream", input=QUESTION)
+    await refuse(call.finish())
+    *pieces, failure = [told["event"] for told in call.find("event")]
+    assert [event["delta"] for event in pieces] == list(PIECES)
+    assert (failure["status_code"], failure["reason"]) == (503, "BACKEND_UNAVAILABLE")

@@ -11,6 +11,7 @@ from idefics2_service.events import Event, Failed, Finished, TextDelta
 from idefics2_service.rest.bodies import Answer, GenerateBody
 from idefics2_service.rest.contract import SENT, WORK
 from idefics2_service.rest.dependencies import (
+    CurrentCall,
     CurrentCores,
     CurrentDeadlines,
     NewName,
@@ -56,9 +57,12 @@ async def begin(
 
 @router.post("/stream", response_class=EventSourceResponse, responses=PROBLEMS)
 async def stream(
-    events: Annotated[AsyncIterator[Event], Depends(begin)],
+    events: Annotated[AsyncIterator[Event], Depends(begin)], call: CurrentCall
 ) -> AsyncIterator[ServerSentEvent]:
-    """Ask, and hear the answer as it is written: `delta` after `delta`, then `output`, the whole."""
+    """Ask, and hear the answer as it is written: `delta` after `delta`, then `output`, the whole.
+
+    What fails meanwhile is told as the last event, and then broken off: clients do not look into events.
+    """
     async for event in events:
         match event.happening:
             case TextDelta(text):
@@ -67,6 +71,7 @@ async def stream(
                 yield ServerSentEvent(data={"output": output.output})
             case Failed(error):
                 yield ServerSentEvent(data=_write_failure(Problem.of(error)))
+                call.failure = error
 
 
 def _has_text(event: Event) -> bool:

@@ -66,6 +66,8 @@ class Call:
     """Of the answer, once it is begun."""
     refusal: ServiceError | None = None
     """Why no more is said: the key was revoked meanwhile, or there is no more to follow here."""
+    failure: ServiceError | None = None
+    """What an answer that was begun ended with: it is told, and then broken off, not ended as a whole one."""
     reason: str = ""
     """Of the error that it was answered with."""
 
@@ -109,7 +111,7 @@ class Calls:
         return self._tracer.begin(_method(scope), Kind.SERVER, headers)
 
     async def _answer(self, call: Call, scope: Scope, presence: Presence) -> None:
-        send = self._watch(call, presence.send)
+        send = self._watch(call, presence)
         try:
             with ExitStack() as place:
                 _check_pointing(scope)
@@ -133,7 +135,7 @@ class Calls:
     async def _end(self, error: Exception, call: Call, scope: Scope, presence: Presence) -> None:
         """Answer with an error; where an answer was begun, there is no time for another."""
         if call.status is None and not presence.has_ended:
-            send = self._watch(call, presence.send)
+            send = self._watch(call, presence)
             await explain(error, call).response()(scope, presence.receive, send)
         else:
             await presence.end()
@@ -187,16 +189,22 @@ class Calls:
         most = self._settings.max_receive_bytes
         return min(most, _MAX_PARTS_BYTES) if _is_about_file(scope) else most
 
-    def _watch(self, call: Call, send: Send) -> Send:
-        """Wrap `send`: each answer has the request's id, and none goes to whose key was revoked meanwhile."""
+    def _watch(self, call: Call, presence: Presence) -> Send:
+        """Wrap sending: each answer has the request's id, and none goes to whose key was revoked meanwhile.
+
+        One that failed after its beginning does not get its end.
+        """
 
         async def watched(message: Message) -> None:
+            if call.failure is not None and _is_last(message):
+                await presence.wait_until_taken()
+                call.refusal = call.failure
             if (call.status or message.get("status", 0)) < _FIRST_ERROR:
                 self._check(call)
             if message["type"] == "http.response.start":
                 call.status = message["status"]
                 MutableHeaders(scope=message)["x-fal-request-id"] = call.request_id
-            await send(message)
+            await presence.send(message)
 
         return watched
 
@@ -254,6 +262,10 @@ def _check_framing(scope: Scope) -> None:
     if "content-length" in headers and "transfer-encoding" in headers:
         message = "content-length and transfer-encoding: a call may have one of them, not both"
         raise Problem(400, "bad_request", message, headers={"connection": "close"})
+
+
+def _is_last(message: Message) -> bool:
+    return message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
 def _too_large(most: int) -> HTTPException:
