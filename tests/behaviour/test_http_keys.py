@@ -181,6 +181,47 @@ async def test_who_looks_or_cancels_is_not_counted(door: Door) -> None:
     check_refused(await anna.get(f"{REQUEST}/status/stream"), 429, "RATE_LIMITED")
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/run/x/cancel"),
+        ("PUT", "/run/x/cancel"),
+        ("POST", "/queue/x/cancel"),
+        ("POST", f"{REQUEST}/cancel"),
+        ("POST", "/rest/x/cancel"),
+    ],
+)
+async def test_what_only_looks_like_cancelling_is_counted(door: Door, method: str, path: str) -> None:
+    anna = door.caller("anna", limits=Limits(calls_per_second=0.01))
+    assert (await anna.call(method, path)).status_code in {404, 405}
+    check_refused(await anna.call(method, path), 429, "RATE_LIMITED")
+
+
+@pytest.mark.parametrize("end", ["%0A", "%0a/", "%0A%0A", "%0D", "%00", "%7F", "%C2%85"])
+async def test_a_path_with_control_characters_leads_nowhere(door: Door, end: str) -> None:
+    anna, stranger = door.caller("anna", limits=Limits(max_concurrent=1)), Web(door.service, "")
+    for caller in (anna, stranger):
+        for method, path in (*GUARDED, ("POST", "/cdn/files/upload"), ("GET", "/healthz/live"), ("GET", "/")):
+            target = {"x-fal-target-url": f"https://queue.fal.run{path.removeprefix('/queue')}{end}"}
+            here = f"http://{door.service.app.http_address}{path}{end}"
+            for response in (
+                await caller.call(method, here, content=b"{}"),
+                await caller.call(method, "/api/fal/proxy", content=b"{}", headers=target),
+            ):
+                assert (response.status_code, response.json()["error_type"]) == (404, "not_found")
+
+
+async def test_a_line_break_behind_any_path_is_no_fault_of_ours(on_fake_backend: Harness) -> None:
+    stranger = Web(on_fake_backend, "")
+    paths = list((await stranger.get("/openapi.json")).json()["paths"])
+    file = "/cdn/files/{key_id}/{file_id}"
+    paths += [f"{file}/a.png", f"{file}/multipart/x/complete", f"{file}/a.png/multipart/x/1", "/page/page.js"]
+    assert len(paths) > 15
+    for path in paths:
+        for method in ("GET", "HEAD", "POST", "PUT", "DELETE"):
+            assert (await stranger.call(method, f"{path}%0A")).status_code < 500
+
+
 async def test_open_calls_are_bounded_and_give_their_place_back(door: Door) -> None:
     script = door.service.script
     script.add(Answer(("x",), holds=True))

@@ -6,6 +6,7 @@ As `rpc/interceptor.py` on the other face. It comes before anything is read of a
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
 from contextlib import ExitStack
@@ -42,6 +43,7 @@ _GUARDED_FOLDERS = ("/run/", "/queue/", "/rest/")
 _GUARDED_PATHS = ("/cdn/files/upload", "/cdn/files/upload/multipart")
 """Where a key is asked for. Who knows a file's id may read it, or write it where it was announced."""
 _OPEN_PATH = "/rest/.well-known/jwks.json"
+_CANCEL_PATH = re.compile("/queue/[^/]+/[^/]+/requests/[^/]+/cancel")
 _MAX_PARTS_BYTES = 2**20
 """Of a body that names the parts of a file: 10,000 fit. Who sends it shows no key."""
 _MARKS = (b",", b"[", b"{")
@@ -288,9 +290,10 @@ def _is_guarded(path: str) -> bool:
 
 def _is_counted(scope: Scope) -> bool:
     """Tell whether a key's limits are asked: not of who looks, ten times a second, or gives back."""
+    path = str(scope["path"])
     if scope["method"] == "GET":
-        return str(scope["path"]).endswith("/stream")
-    return not str(scope["path"]).endswith("/cancel")
+        return path.endswith("/stream")
+    return not (scope["method"] == "PUT" and _CANCEL_PATH.fullmatch(path))
 
 
 def _is_told(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ own). `Pointing` makes one form of all: the path with its first part. Source: fa
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
@@ -38,6 +39,7 @@ _FAL_BASES = {"run": "fal.run", "queue": "queue.fal.run", "rest": "rest.fal.ai",
 _LABELS = {"queue": "queue", "rest": "rest", "v3": "cdn"}
 _OWN_PATHS = ("", "healthz", "metrics", ".well-known", "openapi.json", "page")
 """First parts of paths that are of no service."""
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Pointing:
             return
         try:
             pointed = self._point(scope, Headers(scope=scope))
+            _check_characters(pointed["path"])
         except Problem as problem:  # told where every call is answered and counted
             pointed = _rewrite(scope, self._prefixed(""), PROXY_PATH)
             pointed["state"]["problem"] = problem
@@ -113,6 +116,17 @@ def _check_target(scope: Scope) -> None:
     if not scope["path"].startswith("/"):
         message = f"the target of a call must begin with a slash, not be {scope['path'][:200]!r}"
         raise Problem(400, "bad_request", message)
+
+
+def _check_characters(path: str) -> None:
+    """Make sure that a path means what it says: routes take one with a line break behind it for their own.
+
+    Raises:
+        Problem: it has control characters, and so does nothing that there is here.
+
+    """
+    if _CONTROLS.search(path):
+        raise Problem(404, "not_found", f"Path {quote(path)} not found")
 
 
 def _read_target(target: str | None) -> tuple[str, str, str]:
