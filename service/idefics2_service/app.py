@@ -230,6 +230,8 @@ class App:
     async def _finish_calls(self, seconds: float) -> None:
         """Close the ports; refuse nothing that came in before, however late it is read."""
         end = time.monotonic() + seconds
+        if self._connect is not None:
+            self._connect.close()
         await asyncio.gather(self._grpc.close(seconds), self._http.close(seconds))
         await self._generation.stop(max(end - time.monotonic(), 0))
         self._submissions.stop()

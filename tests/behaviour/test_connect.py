@@ -7,6 +7,7 @@ import base64
 import socket
 import ssl
 import time
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,18 @@ import httpx
 import pytest
 from certificates import Identity
 from cryptography import x509
-from fakes.script import Answer
-from harness import Harness, MakeSettings, run_on_fake_backend
+from faces.web import BODY
+from fakes.script import Answer, Script
+from harness import Harness, MakeSettings, run_harness, run_on_fake_backend
+from idefics2_service.app import App
 from idefics2_service.rest.origins import FAL_HOSTS
 from pictures import DESCRIBE, red_circle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from fakes.backend import FakeBackend
 
 APP = "fal-ai/idefics-2-8b"
 
@@ -134,6 +139,43 @@ async def test_a_connection_through_the_proxy_on_which_no_call_comes_is_closed(
         async with asyncio.timeout(30):
             assert await reader.read() == b""
         writer.close()
+
+
+async def test_at_shutdown_what_was_begun_through_the_proxy_is_finished_and_nothing_is_taken(
+    make_settings: MakeSettings, backend: FakeBackend, pieces: asyncio.Semaphore, script: Script
+) -> None:
+    script.add(Answer(("A", "B")))
+    async with AsyncExitStack() as stack:
+        app = App(make_settings(connect__port=0), backend)
+        harness = await stack.enter_async_context(run_harness(app, script, is_real=False))
+        host, port = str(app.connect_address).rsplit(":", 1)
+        reader, writer = await asyncio.open_connection(host, int(port))
+        client = await stack.enter_async_context(connect(harness, trust(harness)))
+        asked = client.stream("POST", f"https://fal.run/{APP}/stream", json=BODY)
+        async with asyncio.timeout(30), asked as response:
+            lines = response.aiter_lines()
+            assert "A" in await anext(lines)
+            stopping = asyncio.create_task(app.__aexit__(None, None, None))
+            await wait_until_refused(host, int(port))
+            writer.write(b"CONNECT fal.run:443 HTTP/1.1\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            await writer.start_tls(trust(harness), server_hostname="fal.run")
+            writer.write(b"GET /healthz/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await reader.read() == b""
+            writer.close()
+            pieces.release()
+            pieces.release()
+            assert '"output": "AB"' in "".join([line async for line in lines])
+            await stopping
+
+
+async def wait_until_refused(host: str, port: int) -> None:
+    """Connect again and again, until nobody listens."""
+    with suppress(ConnectionRefusedError):
+        while True:
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            await writer.wait_closed()
 
 
 async def test_operators_see_when_the_certificate_of_the_proxy_ends(service: Harness) -> None:

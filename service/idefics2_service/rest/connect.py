@@ -54,10 +54,14 @@ class ConnectServer:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Tunnel(self._http, self._context), sock=self._socket)
 
-    async def stop(self) -> None:
+    def close(self) -> None:
         """Take no more connections; those that are open are the HTTP server's."""
         if self._server is not None:
             self._server.close()
+
+    async def stop(self) -> None:
+        """Close the port."""
+        self.close()
         self._socket.close()
 
 
@@ -96,7 +100,7 @@ class _Tunnel(asyncio.Protocol):
         self._upgrade = asyncio.create_task(self._hand_on())
 
     async def _hand_on(self) -> None:
-        """Agree on TLS, and let the HTTP server's protocol go on."""
+        """Agree on TLS, and let the HTTP server's protocol go on, if calls are still taken."""
         early = _Early()
         try:
             transport = await asyncio.get_running_loop().start_tls(
@@ -112,8 +116,12 @@ class _Tunnel(asyncio.Protocol):
             return
         finally:
             self._patience.cancel()
-        if transport is not None and not early.is_lost:
+        if transport is None or early.is_lost:
+            return
+        if self._http.is_open:
             early.hand_on(transport, self._http.make_protocol())
+        else:
+            transport.close()
 
     def _refuse(self, status: bytes, message: str) -> None:
         body = message.encode() + b"\n"

@@ -74,6 +74,11 @@ class HttpServer:
         """Answer."""
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are taken."""
+        return all(server.is_serving() for server in self._server.servers)
+
     def make_protocol(self) -> asyncio.Protocol:
         """Answer one more connection, which came in another way."""
         config = self._server.config
