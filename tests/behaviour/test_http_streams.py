@@ -563,6 +563,28 @@ async def test_what_never_ends_is_broken_off_at_shutdown(
     assert not [line for line in mistakes(caplog) if "Cancel" not in line]
 
 
+async def test_what_is_broken_off_is_reset_for_who_takes_an_end_for_the_whole(
+    make_settings: MakeSettings, backend: FakeBackend, script: Script
+) -> None:
+    settings = make_settings(grpc__drain_timeout_seconds=0.05, http__drain_timeout_seconds=0.05)
+    async with AsyncExitStack() as stack:
+        harness = await stack.enter_async_context(run_harness(App(settings, backend), script, is_real=False))
+        await backend.set_healthy(healthy=False)
+        web = Web(harness)
+        path = (await web.submit())["status_url"].removeprefix(f"http://{harness.app.http_address}")
+        call = write_call(web, "GET", f"{path}/stream").replace("HTTP/1.1", "HTTP/1.0")
+        host, port = harness.app.http_address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(call.encode())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert b"IN_QUEUE" in await reader.readuntil(b"\n\n")
+        stopping = asyncio.create_task(harness.app.__aexit__(None, None, None))
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        writer.close()
+        await stopping
+
+
 async def test_a_stream_that_the_drain_does_not_wait_for_is_told_so_and_broken_off(
     make_settings: MakeSettings, backend: FakeBackend, script: Script
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
 logger = structlog.get_logger(__name__)
+
+_NO_LINGERING = struct.pack("ii", 1, 0)
 
 
 class Protocol(H11Protocol):
@@ -91,6 +95,10 @@ class Protocol(H11Protocol):
 
     def break_off(self) -> None:
         """Close at once, so that the caller does not take what came for the whole."""
+        if self.conn.their_http_version == b"1.0" and self in self.connections:
+            # To such callers, an answer ends with its connection: that has to be a reset, and no end.
+            connected = self.transport.get_extra_info("socket")
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         self.transport.abort()
 
     def _unsupported_upgrade_warning(self) -> None:
