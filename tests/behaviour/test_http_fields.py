@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from faces.rest import APP
-from faces.web import Web
+from faces.web import BODY, PICTURE, Web
+from harness import red_circle_answer
 from idefics2_service.rest.problems import Problem
 
 if TYPE_CHECKING:
@@ -66,3 +67,33 @@ async def test_a_list_of_wrong_elements_costs_no_fault_for_each_of_them(
         assert response.status_code == 422, (path, name, response.text)
         assert len(response.content) <= MAX_ANSWER_BYTES
     assert all(number <= MAX_FAULTS for number in nums_built), nums_built
+
+
+async def test_each_field_that_may_be_left_out_may_be_null(web: Web) -> None:
+    document = (await web.get("/openapi.json")).json()
+    bodies = dict(list_bodies(document))
+    questions = [path for path, schema in bodies.items() if schema["title"] == "GenerateBody"]
+    for path in questions:
+        for name in list_optional(bodies[path]):
+            given = {"prompt": BODY["prompt"], "images": [{"url": PICTURE}], "image_url": PICTURE, name: None}
+            await check_taken(web, path, given)
+        await check_taken(web, path, {"prompt": BODY["prompt"], "images": [{"url": PICTURE, "sha256": None}]})
+    others = {path: list_optional(schema) for path, schema in bodies.items() if path not in questions}
+    assert sum(map(len, others.values())) == 4  # name and type of a file, in two places
+    for path, names in others.items():
+        for name in names:
+            assert (await web.post(path, json={name: None})).status_code == 200, (path, name)
+
+
+def list_optional(schema: Json) -> list[str]:
+    """List the fields of a body that may be left out."""
+    return [name for name in schema["properties"] if name not in schema.get("required", ())]
+
+
+async def check_taken(web: Web, path: str, question: Json) -> None:
+    """Ask, and check that it is answered; what was submitted ends."""
+    web.service.expect(red_circle_answer())
+    response = await web.post(path, json=question)
+    assert response.status_code == 200, (path, question, response.text)
+    if "status_url" in response.text:
+        await web.read_stream("GET", f"{response.json()['status_url']}/stream")

@@ -1,13 +1,14 @@
 """What callers send in a body, and the core's plain types for it.
 
-Numbers may come as text, unknown fields are ignored: the hosted endpoint does both.
+Numbers may come as text, unknown fields are ignored: the hosted endpoint does both. Lists fail fast, for
+the fault of each wrong element takes many times its bytes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from idefics2_service import validation
 from idefics2_service.requests import GenerateInput, ImageSource
@@ -15,10 +16,7 @@ from idefics2_service.requests import GenerateInput, ImageSource
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_T = TypeVar("_T")
 
-FailFastList = Annotated[list[_T], FailFast()]
-"""A list whose first wrong element is told alone: each one's fault takes many times its bytes."""
 _SHA256_PATTERN = "^[0-9a-fA-F]{64}$"
 _RED_SQUARE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mO8IyfHgA0wMeAAg1MC"
@@ -90,8 +88,9 @@ class GenerateBody(BaseModel):
         description="The same request with the same seed gives the same answer. 0 to 2^64 - 1.",
         json_schema_extra={"minimum": 0, "maximum": validation.MAX_SEED},
     )
-    stop: FailFastList[str] = Field(
-        [],
+    stop: list[str] | None = Field(
+        None,
+        fail_fast=True,
         description="The answer ends before the first of these texts. "
         f"At most {validation.MAX_STOPS}, each 1 to {validation.MAX_STOP_BYTES} bytes.",
         json_schema_extra={"maxItems": validation.MAX_STOPS, "items": {"type": "string", "minLength": 1}},
@@ -101,7 +100,9 @@ class GenerateBody(BaseModel):
         description="The image by the sha-256 of an uploaded file, 64 hexadecimal digits.",
         json_schema_extra={"pattern": _SHA256_PATTERN},
     )
-    images: FailFastList[ImageBody] = Field([], description="More images; they follow the first one.")
+    images: list[ImageBody] | None = Field(
+        None, fail_fast=True, description="More images; they follow the first one."
+    )
     split_images: bool | None = Field(
         None, description="Whether each image is looked at as a whole and in four crops."
     )
@@ -118,7 +119,7 @@ class GenerateBody(BaseModel):
         """Return it in plain types; what was left out is None."""
         return GenerateInput(
             images=tuple(self._read_images()),
-            stop=tuple(self.stop),
+            stop=tuple(self.stop or ()),
             **self.model_dump(exclude={"image_url", "image_sha256", "images", "stop"}),
         )
 
@@ -127,7 +128,7 @@ class GenerateBody(BaseModel):
             yield ImageSource("image_url", url=self.image_url)
         if self.image_sha256 is not None:
             yield ImageSource("image_sha256", sha256=self.image_sha256)
-        for index, image in enumerate(self.images):
+        for index, image in enumerate(self.images or ()):
             field = f"images[{index}]"
             if image.url is not None:
                 yield ImageSource(f"{field}.url", url=image.url)

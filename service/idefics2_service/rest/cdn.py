@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from idefics2_service.errors import FileNotUploaded
-from idefics2_service.rest.bodies import FailFastList
 from idefics2_service.rest.contract import SENT, SLOW
 from idefics2_service.rest.dependencies import CurrentCall, CurrentCores, CurrentKey, KeyId
 from idefics2_service.rest.storage import KeepSeconds
@@ -52,7 +51,7 @@ class PartBody(BaseModel):
 class PartsBody(BaseModel):
     """All parts of a file."""
 
-    parts: FailFastList[PartBody]
+    parts: list[PartBody] = Field(fail_fast=True)
 
 
 async def announce(

@@ -26,8 +26,8 @@ _FIELDS = AnnouncedFields(name="file_name")
 class FileBody(BaseModel):
     """A file that is to come."""
 
-    content_type: str = Field("", examples=["image/png"])
-    file_name: str = Field("", examples=["painting.png"])
+    content_type: str | None = Field(None, examples=["image/png"])
+    file_name: str | None = Field(None, examples=["painting.png"])
 
 
 class Lifecycle(BaseModel):
@@ -79,12 +79,11 @@ async def initiate(
     body: FileBody, cores: CurrentCores, call: CurrentCall, key_id: KeyId, keep_seconds: KeepSeconds
 ) -> UploadAddress:
     """Say where the bytes of a file are to be PUT: as a whole, or by parts at `<upload_url>/<number>`."""
-    file_id = await cores.announcements.announce(
-        key_id, body.file_name, body.content_type, keep_seconds, _FIELDS
-    )
+    name, content_type = body.file_name or "", body.content_type or ""
+    file_id = await cores.announcements.announce(key_id, name, content_type, keep_seconds, _FIELDS)
     return UploadAddress(
         upload_url=call.origin.url("cdn", f"uploads/{key_id}/{file_id}"),
-        file_url=call.origin.url("cdn", make_public_path(key_id, file_id, body.file_name)),
+        file_url=call.origin.url("cdn", make_public_path(key_id, file_id, name)),
     )
 
 
