@@ -75,13 +75,14 @@ async def read_lines(lines: AsyncIterator[str]) -> None:
 
 
 async def open_raw(
-    web: Web, method: str, path: str, body: bytes = b"", num_missing_bytes: int = 0
+    web: Web, method: str, path: str, body: bytes = b"", header: str = "", num_missing_bytes: int = 0
 ) -> tuple[Any, asyncio.StreamWriter]:
     """Call by hand, to read as slowly as one wants, or to send less than was said."""
     host, port = web.service.app.http_address.split(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1_000)
     head = f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\n"
     head += f"Authorization: {web.headers['authorization']}\r\nContent-Type: application/json\r\n"
+    head += f"{header}\r\n" if header else ""
     head += f"Content-Length: {len(body) + num_missing_bytes}\r\n\r\n"
     writer.write(head.encode() + body)
     return reader, writer
@@ -187,15 +188,18 @@ async def test_what_fails_after_it_is_told_as_the_last_event_and_broken_off(
     assert not mistakes(caplog)
 
 
+@pytest.mark.parametrize("header", ["Connection: keep-alive", "Connection: Upgrade\r\nUpgrade: h2c"])
+@pytest.mark.parametrize("tail", ["", "\r\n", f"{HEAD}\r\n" * 3], ids=["", "a line break", "other calls"])
 @pytest.mark.parametrize("path", [RUN, f"{RUN}/stream"])
 async def test_who_leaves_before_the_first_text_frees_the_work(
-    web: Web, caplog: pytest.LogCaptureFixture, path: str
+    web: Web, caplog: pytest.LogCaptureFixture, path: str, tail: str, header: str
 ) -> None:
     script = web.service.script
     script.add(Answer(holds=True))
-    _, writer = await open_raw(web, "POST", path, json.dumps(BODY).encode())
+    _, writer = await open_raw(web, "POST", path, json.dumps(BODY).encode(), header)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await script.asked.wait()
+    writer.write(tail.encode())
     writer.close()
     await wait_until_cancelled(script)
     assert not mistakes(caplog)

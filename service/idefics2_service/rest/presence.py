@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
+_MAX_EARLY_BYTES = 16_384
+"""That are kept of what a caller sends before it was answered."""
 _NO_LINGERING = struct.pack("ii", 1, 0)
 
 
@@ -71,6 +73,17 @@ class Protocol(H11Protocol):
                 self._await_more()
         elif self._patience is None:
             self._await_more()
+
+    def handle_events(self) -> None:
+        """As the server's, which then reads no more where something came behind a call that is not answered.
+
+        A little of it is read nevertheless: who reads nothing does not see that the caller left.
+        """
+        super().handle_events()
+        if self.flow.read_paused and self.conn.their_state is not h11.SEND_BODY:
+            early, _ = self.conn.trailing_data
+            if len(early) <= _MAX_EARLY_BYTES:
+                self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Await nothing any more."""
