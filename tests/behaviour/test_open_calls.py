@@ -26,6 +26,8 @@ PATIENCE_SECONDS = 30
 WATCH = "/grpc.health.v1.Health/Watch"
 ASKED = health_pb2.HealthCheckRequest().SerializeToString()
 LIST = reflection_pb2.ServerReflectionRequest(list_services="*").SerializeToString()
+TINY_FIELDS = b"\x78\x00" * 2**19
+"""A megabyte of fields that no message has."""
 METHODS = [
     (WATCH, ASKED),
     ("/grpc.health.v1.Health/Check", ASKED),
@@ -99,6 +101,23 @@ async def test_a_call_whose_message_does_not_come_is_counted_too(
     await wait_until_taken(service, method, message, taken=False)
     silent[0].cancel()
     await wait_until_taken(service, method, message, taken=True)
+
+
+@pytest.mark.parametrize("method", [method for method, _ in METHODS])
+@pytest.mark.parametrize("message", [TINY_FIELDS + b"\x0a\x01\xff", b"\x0a\x80\x80\x40" + b"x" * 2**20])
+async def test_a_message_that_is_larger_than_any_name_is_refused_and_not_parsed(
+    service: Harness, method: str, message: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+    monkeypatch.setattr(open_calls, "parse_message", lambda _, data: parsed.append(data))
+    call = begin(service, method)
+    await call.write(message)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    refusal = read_refusal(caught.value)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_MALFORMED")
+    assert refusal.metadata == {"bound": "4096", "value": str(len(message))}
+    assert not parsed
 
 
 async def test_a_method_that_does_not_exist_is_refused_before_its_message_comes(service: Harness) -> None:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
 import pytest
-from idefics2.v1 import files_pb2
-from idefics2_service.rpc.messages import find_chunk
+from idefics2.v1 import files_pb2, generation_pb2, requests_pb2
+from idefics2_service.errors import RequestMalformed, TextNotUnicode
+from idefics2_service.rpc.messages import find_chunk, parse_message
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 CHUNK = b"x" * 300
+OTHERS = b"\x90\x7d\x80\x01" + b"\x91\x7d" + bytes(8) + b"\x95\x7d" + bytes(4) + b"\x92\x7d\x02\xff\xff"
+"""Fields of a later version, of every kind."""
+GROUP = b"\x93\x7d" + b"\x12\x01\xff" + b"\x94\x7d"
+"""Of a later version, too: what looks like a prompt in it is none."""
+BAD_PROMPT = b"\x12\x01\xff"
 
 
 def write(**fields: object) -> bytes:
@@ -42,3 +54,32 @@ def test_a_chunk_is_found_as_parsing_would_find_it_and_not_copied(size: int) -> 
 )
 def test_whatever_is_not_just_a_chunk_is_left_to_the_parser(data: bytes) -> None:
     assert not find_chunk(data)
+
+
+def parse(kind: type[Message], data: bytes) -> Message:
+    """Parse a message as that of a method."""
+    return parse_message(SimpleNamespace(request_deserializer=kind.FromString), data)
+
+
+@pytest.mark.parametrize("before", [b"", OTHERS, GROUP, b"\x18\x05", b"\x12\x01x", b"\x10\x00"])
+def test_a_text_that_is_not_unicode_is_found_behind_fields_of_every_kind(before: bytes) -> None:
+    with pytest.raises(TextNotUnicode) as caught:
+        parse(generation_pb2.GenerateRequest, before + BAD_PROMPT)
+    assert caught.value.field == "prompt"
+    nested = b"\x12" + bytes([len(before + BAD_PROMPT)]) + before + BAD_PROMPT
+    with pytest.raises(TextNotUnicode) as caught:
+        parse(requests_pb2.SubmitRequest, before.replace(b"\x12", b"\x0a") + nested)
+    assert caught.value.field == "input.prompt"
+
+
+@pytest.mark.parametrize(
+    "end", [b"\x12", b"\x12\x02x", b"\x19\x00", b"\x1d\x00", b"\x1e", b"\x7c", b"\xff" * 11]
+)
+def test_what_no_message_ends_with_is_malformed(end: bytes) -> None:
+    with pytest.raises(RequestMalformed):
+        parse(generation_pb2.GenerateRequest, OTHERS + end)
+
+
+def test_fields_of_a_later_version_are_passed_over() -> None:
+    data = OTHERS + GROUP + b"\x12\x01x"
+    assert parse(generation_pb2.GenerateRequest, data).prompt == "x"  # type: ignore[attr-defined]  # it has one

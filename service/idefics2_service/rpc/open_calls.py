@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from idefics2_service.errors import CallsFull, ServiceError
+from idefics2_service.errors import CallsFull, RequestMalformed, ServiceError
 from idefics2_service.rpc.messages import parse_message
 from idefics2_service.rpc.status import abort
 from idefics2_service.rpc.streams import receive_one
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 MAX_OPEN = 1_024
 """Of each method, at a time: watches of health, which last, take nothing from those who only ask for it."""
+MAX_MESSAGE_BYTES = 4_096
+"""Names of services, files and symbols are far shorter. Parsed, messages may take dozens of times as many."""
 
 
 class OpenCalls:
@@ -50,7 +52,7 @@ class OpenCalls:
                 with _place(places, address):
                     await _answer(handler, messages, context, receive)
             except ServiceError as error:
-                await abort(context, error)
+                await abort(context, error.without_frames())
 
         return grpc.stream_stream_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
@@ -96,13 +98,20 @@ async def _begin(
 ) -> AsyncGenerator[Message, None]:
     """Yield what a method answers, whatever its kind."""
     if handler.request_streaming:
-        parsed = (parse_message(handler, data) async for data in messages)
+        parsed = (_parse(handler, data) async for data in messages)
         answers = handler.stream_stream(parsed, context)
     elif handler.response_streaming:
-        answers = handler.unary_stream(parse_message(handler, await receive()), context)
+        answers = handler.unary_stream(_parse(handler, await receive()), context)
     else:
-        yield await handler.unary_unary(parse_message(handler, await receive()), context)
+        yield await handler.unary_unary(_parse(handler, await receive()), context)
         return
     async with aclosing(answers):
         async for answer in answers:
             yield answer
+
+
+def _parse(handler: Any, data: bytes) -> Message:
+    if len(data) > MAX_MESSAGE_BYTES:
+        message = f"a message of this method has at most {MAX_MESSAGE_BYTES} bytes, not {len(data)}"
+        raise RequestMalformed(message, bound=str(MAX_MESSAGE_BYTES), value=str(len(data)))
+    return parse_message(handler, data)
