@@ -13,6 +13,7 @@ from faces.places import everywhere
 from fakes.script import Answer
 from harness import describe_red_circle, read_refusal, red_circle_answer
 from idefics2.v1 import generation_pb2
+from idefics2_service.rpc import convert
 from pictures import RED_CIRCLE, draw_red_circle, encode, make_empty_png, red_circle
 
 if TYPE_CHECKING:
@@ -215,6 +216,33 @@ async def test_bytes_that_are_no_text_or_no_message_are_refused_by_name(
     assert (refusal.code, refusal.reason, refusal.field) == (INVALID, reason, field)
     service.expect(red_circle_answer())
     assert (await service.generate(describe_red_circle())).output == RED_CIRCLE
+
+
+IMAGES = b"\x6a\x00" * 200_000
+"""Empty ones, of two bytes each."""
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("GenerationService/Generate", IMAGES),
+        ("GenerationService/GenerateStream", IMAGES),
+        ("GenerationService/CountTokens", IMAGES),
+        ("RequestService/Submit", b"\x12\x80\xb5\x18" + IMAGES),
+    ],
+)
+async def test_images_without_number_are_refused_and_none_is_made(
+    service: Harness, method: str, message: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(convert, "ImageSource", made.append)
+    channel: Any = service.channel
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_stream(f"/idefics2.v1.{method}")(message, metadata=service.metadata).read()
+    refusal = read_refusal(caught.value)
+    assert (refusal.code, refusal.reason, refusal.field) == (INVALID, "REQUEST_MALFORMED", "images")
+    assert f"more than {refusal.metadata['bound']} fields" in refusal.message
+    assert not made
 
 
 async def test_every_field_that_is_wrong_is_named_at_once(face: Face) -> None:

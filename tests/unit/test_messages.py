@@ -6,11 +6,16 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from google.protobuf.struct_pb2 import Struct
 from idefics2.v1 import files_pb2, generation_pb2, requests_pb2
 from idefics2_service.errors import RequestMalformed, TextNotUnicode
-from idefics2_service.rpc.messages import find_chunk, parse_message
+from idefics2_service.rpc import messages
+from idefics2_service.rpc.fields import read_fields
+from idefics2_service.rpc.messages import MAX_FIELDS, find_chunk, parse_message
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from google.protobuf.message import Message
 
 CHUNK = b"x" * 300
@@ -83,3 +88,71 @@ def test_what_no_message_ends_with_is_malformed(end: bytes) -> None:
 def test_fields_of_a_later_version_are_passed_over() -> None:
     data = OTHERS + GROUP + b"\x12\x01x"
     assert parse(generation_pb2.GenerateRequest, data).prompt == "x"  # type: ignore[attr-defined]  # it has one
+
+
+def nest(number: int, data: bytes) -> bytes:
+    """Write a field that is a message of 16 KiB to 2 MiB."""
+    size = len(data)
+    return bytes([number << 3 | 2, size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14]) + data
+
+
+IMAGES = b"\x6a\x00" * 200_000
+UNKNOWN = b"\x90\x7d\x00" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "field"),
+    [
+        (generation_pb2.GenerateRequest, IMAGES, "images"),
+        (generation_pb2.GenerateRequest, b"\x62\x01x" * 200_000, "stop"),
+        (generation_pb2.GenerateRequest, b"\x18\x05" * 200_000, "max_new_tokens"),
+        (generation_pb2.GenerateRequest, nest(13, UNKNOWN), ""),
+        (requests_pb2.SubmitRequest, nest(2, IMAGES), "images"),
+        (requests_pb2.SubmitRequest, nest(2, b"\x6a\x00" * 10_000) * 20, "images"),
+        (requests_pb2.GetRequestRequest, UNKNOWN, ""),
+        (requests_pb2.GetRequestRequest, b"\x93\x7d\x94\x7d" * 100_000, ""),
+        (Struct, b"\x0a\x00" * 200_000, "fields"),
+        (Struct, nest(1, b"\x12\x00" * 200_000), "value"),
+    ],
+)
+def test_a_message_of_more_fields_than_any_is_refused_after_a_look_at_as_many(
+    kind: type[Message], data: bytes, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def count(part: memoryview) -> Iterator[tuple[int, memoryview]]:
+        for number, content in read_fields(part):
+            read.append(number)
+            yield number, content
+
+    monkeypatch.setattr(messages, "read_fields", count)
+    parser = Parser(kind)
+    with pytest.raises(RequestMalformed) as caught:
+        parse_message(SimpleNamespace(request_deserializer=parser.parse), data)
+    assert caught.value.field == field
+    assert field in caught.value.message
+    assert caught.value.metadata["bound"] == str(MAX_FIELDS)
+    assert len(read) == MAX_FIELDS + 1
+    assert not parser.parsed
+
+
+class Parser:
+    """What parses a kind of messages, as a handler has it."""
+
+    def __init__(self, kind: type[Message]) -> None:
+        self.DESCRIPTOR = kind.DESCRIPTOR
+        self.parsed: list[bytes] = []
+
+    def parse(self, data: bytes) -> None:
+        self.parsed.append(data)
+
+
+def test_a_message_may_have_many_fields_and_large_ones() -> None:
+    stops = [str(number) for number in range(MAX_FIELDS - 4)]
+    images = [generation_pb2.Image(data=b"x" * 2**20)]
+    request = generation_pb2.GenerateRequest(prompt="\x12\x00" * 2**20, stop=stops, images=images)
+    submission = requests_pb2.SubmitRequest(input=request)
+    assert parse(requests_pb2.SubmitRequest, submission.SerializeToString()) == submission
+    submission.request_id = "one more"
+    with pytest.raises(RequestMalformed):
+        parse(requests_pb2.SubmitRequest, submission.SerializeToString())

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
 
 
+MAX_FIELDS = 1_024
+"""Of a message, with those inside of it. The largest request has some 60; parsed, one may take a kilobyte."""
+_FIELD_BYTES = 2
+"""What a field has at least: its tag, and a number or a length."""
 _CHUNK_TAG = bytes([files_pb2.UploadRequest.CHUNK_FIELD_NUMBER << 3 | 2])
 
 
@@ -22,13 +26,15 @@ def parse_message(handler: Any, data: bytes) -> Message:  # grpc's handlers are 
 
     Raises:
         TextNotUnicode: a text of it is not UTF-8; names the field.
-        RequestMalformed: it is not this message at all.
+        RequestMalformed: it is not this message at all, or has far more fields than any.
 
     """
+    descriptor: Descriptor = handler.request_deserializer.__self__.DESCRIPTOR
+    _check_num_fields(descriptor, data)
     try:
         message: Message = handler.request_deserializer(data)
     except DecodeError as error:
-        field = _find_bad_text(handler.request_deserializer.__self__.DESCRIPTOR, memoryview(data))
+        field = _find_bad_text(descriptor, memoryview(data))
         if field is None:
             raise RequestMalformed("the call's message cannot be parsed") from error
         raise TextNotUnicode(f"{field} is not valid UTF-8", field=field) from error
@@ -47,6 +53,27 @@ def find_chunk(data: bytes) -> memoryview | None:
     except ValueError:
         return None
     return memoryview(data)[place:] if size == len(data) - place else None
+
+
+def _check_num_fields(descriptor: Descriptor, data: bytes) -> None:
+    """Refuse what has too many fields, by looking at no more than are allowed."""
+    if len(data) < MAX_FIELDS * _FIELD_BYTES:
+        return
+    num_fields, parts = 0, [(descriptor, memoryview(data))]
+    while parts:
+        kind, part = parts.pop()
+        for number, content in read_fields(part):
+            field, num_fields = kind.fields_by_number.get(number), num_fields + 1
+            if num_fields > MAX_FIELDS:
+                name = "" if field is None else field.name
+                raise RequestMalformed(_say_too_many(name), field=name, bound=str(MAX_FIELDS))
+            if field is not None and field.message_type is not None:
+                parts.append((field.message_type, content))
+
+
+def _say_too_many(field: str) -> str:
+    many = f"the call's message has more than {MAX_FIELDS} fields, those inside of others included"
+    return f"{many}; {field} is one too many" if field else many
 
 
 def _find_bad_text(descriptor: Descriptor, data: memoryview) -> str | None:
