@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import struct
+import tracemalloc
 from typing import Any
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import pytest
 from harness import make_files
@@ -207,6 +208,44 @@ async def test_base64_of_too_large_a_file_is_refused_before_it_is_decoded(
     with pytest.raises(FileTooLarge) as caught:
         await resolve_url("data:image/png;base64," + "A" * 4_000_000, 2_900_000)
     assert caught.value.field == "image_url"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    ["%41%42%43", "a%41bc", "%%41", "%4%41", "%zz%4", "%", "100%", "é%C3%A9é", "%%%%%%", "abcdefgh"],
+)
+async def test_a_data_uri_is_read_in_slices_as_it_would_be_as_a_whole(
+    payload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"data:,{quote_from_bytes(PNG)}{payload}"
+    for size in range(3, 9):
+        monkeypatch.setattr(files, "_MAX_UNQUOTED", size)
+        assert (await resolve_url(url)).data == PNG + unquote_to_bytes(payload)
+
+
+@pytest.mark.parametrize("header", ["", "image/png;base64"])
+async def test_a_data_uri_of_escapes_alone_takes_a_few_times_its_size(header: str) -> None:
+    url = f"data:{header}," + "%41" * 1_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidInput):
+            await resolve_url(url)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(url)
+
+
+@pytest.mark.parametrize("header", ["", "image/png;base64"])
+async def test_escapes_of_too_large_a_file_are_refused_before_they_are_unquoted(
+    header: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unquoted: list[str] = []
+    monkeypatch.setattr(files, "unquote_to_bytes", unquoted.append)
+    with pytest.raises(FileTooLarge) as caught:
+        await resolve_url(f"data:{header}," + "%41" * 1_000_000, 700_000)
+    assert caught.value.metadata["value"] == ("749998" if header else "1000000")
+    assert not unquoted
 
 
 async def test_pixels_are_counted_by_the_header_alone() -> None:
