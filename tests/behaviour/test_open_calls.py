@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,10 +12,10 @@ from fakes.backend import FakeBackend
 from fakes.script import Script
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
-from harness import Harness, MakeSettings, describe_red_circle, read_refusal, red_circle_answer, run_harness
+from harness import Harness, MakeSettings, describe_red_circle, red_circle_answer, refuse, run_harness
 from idefics2_service.app import App
 from idefics2_service.errors import CallsFull
-from idefics2_service.rpc import open_calls
+from idefics2_service.rpc import open_calls, streams
 from idefics2_service.shares import Shares
 from pictures import RED_CIRCLE
 
@@ -23,15 +23,19 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PATIENCE_SECONDS = 30
+SHORT_SECONDS = 0.2
 WATCH = "/grpc.health.v1.Health/Watch"
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 ASKED = health_pb2.HealthCheckRequest().SerializeToString()
 LIST = reflection_pb2.ServerReflectionRequest(list_services="*").SerializeToString()
 TINY_FIELDS = b"\x78\x00" * 2**19
 """A megabyte of fields that no message has."""
+NO_WINDOW = (("grpc.http2.lookahead_bytes", 1), ("grpc.http2.bdp_probe", 0))
+"""Of a client that takes nothing until it reads: gRPC's own would take megabytes."""
 METHODS = [
     (WATCH, ASKED),
     ("/grpc.health.v1.Health/Check", ASKED),
-    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", LIST),
+    (REFLECTION, LIST),
 ]
 
 
@@ -39,8 +43,7 @@ METHODS = [
 async def service(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
     """A service with room for four calls of each method that needs no key: two of one address."""
     monkeypatch.setattr(open_calls, "MAX_OPEN", 4)
-    script = Script()
-    async with run_harness(App(make_settings(), FakeBackend(script)), script, is_real=False) as harness:
+    async with serve(make_settings) as harness:
         yield harness
 
 
@@ -77,9 +80,7 @@ async def test_watches_of_health_leave_room_for_who_asks_and_for_who_has_a_key(s
     watches = [stub.Watch(request) for _ in range(2)]
     for watch in watches:
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.Watch(request).read()
-    refusal = read_refusal(caught.value)
+    refusal = await refuse(stub.Watch(request).read())
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "CALLS_FULL")
     assert refusal.message == (
         "too many calls of this method, which needs no key, are open: "
@@ -112,12 +113,86 @@ async def test_a_message_that_is_larger_than_any_name_is_refused_and_not_parsed(
     monkeypatch.setattr(open_calls, "parse_message", lambda _, data: parsed.append(data))
     call = begin(service, method)
     await call.write(message)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call.read()
-    refusal = read_refusal(caught.value)
+    refusal = await refuse(call.read())
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_MALFORMED")
     assert refusal.metadata == {"bound": "4096", "value": str(len(message))}
     assert not parsed
+
+
+async def patience() -> AsyncIterator[None]:
+    """Look again and again, for a while."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            yield
+            await asyncio.sleep(0.002)
+
+
+async def wait_for_metric(service: Harness, value: float, name: str, **labels: str) -> None:
+    """Return when a metric has a value."""
+    async for _ in patience():
+        if service.app.metrics.registry.get_sample_value(name, labels) == value:
+            return
+
+
+@asynccontextmanager
+async def serve(make_settings: MakeSettings, **given: Any) -> AsyncIterator[Harness]:
+    """Run a service with settings of its own."""
+    script = Script()
+    app = App(make_settings(**given), FakeBackend(script))
+    async with run_harness(app, script, is_real=False) as harness:
+        yield harness
+
+
+@pytest.mark.parametrize(("method", "message"), METHODS)
+async def test_a_caller_of_whom_no_message_comes_is_given_up(
+    make_settings: MakeSettings, method: str, message: bytes
+) -> None:
+    async with serve(make_settings, grpc__message_timeout_seconds=SHORT_SECONDS) as service:
+        call = begin(service, method)
+        if method == REFLECTION:
+            await call.write(message)
+            await call.read()
+        refusal = await refuse(call.read())
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "SENDER_STALLED")
+        assert refusal.message == f"a message of the call was not whole after {SHORT_SECONDS} s"
+
+
+@pytest.mark.parametrize(("method", "message"), METHODS)
+async def test_a_message_that_is_slow_to_come_counts_as_the_largest(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, method: str, message: bytes
+) -> None:
+    monkeypatch.setattr(streams, "_AT_ONCE_SECONDS", SHORT_SECONDS)
+    async with serve(make_settings) as service:
+        call = begin(service, method)
+        await wait_for_metric(service, 28 * 2**20, "idefics2_held_bytes")
+        await call.write(message)
+        assert await call.read() is not grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
+        await wait_for_metric(service, 0, "idefics2_held_bytes")
+        call.cancel()
+
+
+async def test_a_caller_of_reflection_who_does_not_read_is_given_up(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_calls, "MAX_OPEN", 2)
+    ask = reflection_pb2.ServerReflectionRequest(file_containing_symbol="idefics2.v1.GenerationService")
+    async with (
+        serve(make_settings, grpc__stall_timeout_seconds=SHORT_SECONDS) as service,
+        grpc.aio.insecure_channel(service.app.grpc_address, options=NO_WINDOW) as channel,
+    ):
+        untyped: Any = channel  # the stubs want what may be left out
+        call = untyped.stream_stream(REFLECTION)()
+
+        async def ask_without_end() -> None:
+            while True:
+                await call.write(ask.SerializeToString())
+
+        asking = asyncio.create_task(ask_without_end())
+        await wait_for_metric(service, 1, "idefics2_stalled_streams_total", method="ServerReflectionInfo")
+        await wait_until_taken(service, REFLECTION, LIST, taken=True)
+        call.cancel()
+        await asyncio.wait((asking,))
+        assert asking.cancelled() or asking.exception()
 
 
 async def test_a_method_that_does_not_exist_is_refused_before_its_message_comes(service: Harness) -> None:

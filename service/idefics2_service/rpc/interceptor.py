@@ -100,7 +100,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         self._gate = gate
         self._metrics = metrics
         self._settings = settings
-        self._open_calls = OpenCalls(gate, settings)
+        self._open_calls = OpenCalls(gate, metrics, settings)
 
     async def intercept_service(
         self,

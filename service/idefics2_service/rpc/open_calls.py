@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from contextlib import aclosing, contextmanager
 from functools import partial
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from idefics2_service.errors import CallsFull, RequestMalformed, ServiceError
+from idefics2_service.errors import CallsFull, ReaderStalled, RequestMalformed, ServiceError
 from idefics2_service.rpc.messages import parse_message
 from idefics2_service.rpc.status import abort
-from idefics2_service.rpc.streams import receive_one
+from idefics2_service.rpc.streams import leave, receive_next, sending
 from idefics2_service.shares import Shares
 
 if TYPE_CHECKING:
@@ -22,8 +21,11 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from idefics2_service.gate import Gate
+    from idefics2_service.metrics import Metrics
     from idefics2_service.rpc.status import ServicerContext
     from idefics2_service.settings import GrpcSettings
+
+    Receive = Callable[[], Awaitable[bytes | None]]
 
 OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 MAX_OPEN = 1_024
@@ -35,9 +37,9 @@ MAX_MESSAGE_BYTES = 4_096
 class OpenCalls:
     """Who is in the middle of one."""
 
-    def __init__(self, gate: Gate, settings: GrpcSettings) -> None:
+    def __init__(self, gate: Gate, metrics: Metrics, settings: GrpcSettings) -> None:
         """Begin with nobody; what is slow to come counts in `gate` for the address it comes from."""
-        self._gate, self._settings = gate, settings
+        self._gate, self._metrics, self._settings = gate, metrics, settings
         self._of_methods: defaultdict[str, Shares] = defaultdict(lambda: Shares(MAX_OPEN))
 
     def wrap(self, name: str, handler: Any) -> Any:  # grpc's handlers are untyped
@@ -47,14 +49,26 @@ class OpenCalls:
         async def answer(messages: AsyncIterator[bytes], context: ServicerContext) -> None:
             address = _find_address(context.peer())
             hold = partial(self._gate.hold, address, self._settings.max_receive_bytes)
-            receive = partial(receive_one, context, self._settings.message_timeout_seconds, hold)
+            receive = partial(receive_next, messages, self._settings.message_timeout_seconds, hold)
             try:
                 with _place(places, address):
-                    await _answer(handler, messages, context, receive)
+                    await self._answer(handler, receive, context)
+            except ReaderStalled as error:
+                self._metrics.stalled.labels(name).inc()
+                await leave(context, error.without_frames())
             except ServiceError as error:
                 await abort(context, error.without_frames())
 
         return grpc.stream_stream_rpc_method_handler(answer, response_serializer=handler.response_serializer)
+
+    async def _answer(self, handler: Any, receive: Receive, context: ServicerContext) -> None:
+        stall_seconds = self._settings.stall_timeout_seconds
+        async with (
+            sending(context, stall_seconds) as sender,
+            aclosing(_begin(handler, receive, context)) as answers,
+        ):
+            async for message in answers:
+                await sender.write(message)
 
 
 def _find_address(peer: str) -> str:
@@ -76,42 +90,27 @@ def _place(places: Shares, address: str) -> Iterator[None]:
         places.give_back(address)
 
 
-async def _answer(
-    handler: Any,
-    messages: AsyncIterator[bytes],
-    context: ServicerContext,
-    receive: Callable[[], Awaitable[bytes]],
-) -> None:
-    async with aclosing(_begin(handler, messages, context, receive)) as answers:
-        async for message in answers:
-            try:
-                await context.write(message)
-            except grpc.aio.BaseError as error:
-                raise asyncio.CancelledError from error
-
-
-async def _begin(
-    handler: Any,
-    messages: AsyncIterator[bytes],
-    context: ServicerContext,
-    receive: Callable[[], Awaitable[bytes]],
-) -> AsyncGenerator[Message, None]:
+async def _begin(handler: Any, receive: Receive, context: ServicerContext) -> AsyncGenerator[Message, None]:
     """Yield what a method answers, whatever its kind."""
+    messages = _read(handler, receive)
     if handler.request_streaming:
-        parsed = (_parse(handler, data) async for data in messages)
-        answers = handler.stream_stream(parsed, context)
+        answers = handler.stream_stream(messages, context)
+    elif (message := await anext(messages, None)) is None:
+        raise RequestMalformed("the call has no message")
     elif handler.response_streaming:
-        answers = handler.unary_stream(_parse(handler, await receive()), context)
+        answers = handler.unary_stream(message, context)
     else:
-        yield await handler.unary_unary(_parse(handler, await receive()), context)
+        yield await handler.unary_unary(message, context)
         return
-    async with aclosing(answers):
+    async with aclosing(messages), aclosing(answers):
         async for answer in answers:
             yield answer
 
 
-def _parse(handler: Any, data: bytes) -> Message:
-    if len(data) > MAX_MESSAGE_BYTES:
-        message = f"a message of this method has at most {MAX_MESSAGE_BYTES} bytes, not {len(data)}"
-        raise RequestMalformed(message, bound=str(MAX_MESSAGE_BYTES), value=str(len(data)))
-    return parse_message(handler, data)
+async def _read(handler: Any, receive: Receive) -> AsyncGenerator[Message, None]:
+    """Yield the messages of a call, each bounded before it is parsed."""
+    while (data := await receive()) is not None:
+        if len(data) > MAX_MESSAGE_BYTES:
+            message = f"a message of this method has at most {MAX_MESSAGE_BYTES} bytes, not {len(data)}"
+            raise RequestMalformed(message, bound=str(MAX_MESSAGE_BYTES), value=str(len(data)))
+        yield parse_message(handler, data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -13,7 +13,7 @@ from idefics2_service.errors import ReaderStalled, RequestMalformed, SenderStall
 from idefics2_service.rpc.status import abort
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from contextlib import AbstractContextManager
 
     from idefics2_service.rpc.status import ServicerContext
@@ -120,34 +120,43 @@ async def receive_one(
 
     """
     # Not by the iterator, which would hold it until the call's end.
-    reading = asyncio.ensure_future(context.read())
-    waited = min(_AT_ONCE_SECONDS, seconds)
-    if not await _await(reading, waited):
-        with _leaving_alone(reading), hold():
-            await _insist(reading, seconds, waited)
-    data = reading.result()
+    data = await _receive(context.read(), seconds, hold)
     if data is _END:
         raise RequestMalformed("the call has no message")
     return cast("bytes", data)
 
 
-async def receive_next(stream: AsyncIterator[bytes], seconds: float) -> bytes | None:
+async def receive_next(
+    stream: AsyncIterator[bytes],
+    seconds: float,
+    hold: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> bytes | None:
     """Read the next message of a stream; None: there is none.
 
+    Args:
+        stream: the messages.
+        seconds: how long the next one may take to be whole.
+        hold: what it returns is entered while the message is slow to come.
+
     Raises:
-        SenderStalled: it is not whole after so many seconds.
+        SenderStalled: it is not whole in time.
+        MemoryFull: it is slow, and there is no room for it.
 
     """
-    reading = asyncio.ensure_future(anext(stream, None))
-    with _leaving_alone(reading):
-        await _insist(reading, seconds)
+    message: bytes | None = await _receive(anext(stream, None), seconds, hold)
+    return message
+
+
+async def _receive(
+    message: Awaitable[Any], seconds: float, hold: Callable[[], AbstractContextManager[object]]
+) -> Any:
+    reading = asyncio.ensure_future(message)
+    at_once = min(_AT_ONCE_SECONDS, seconds)
+    if not await _await(reading, at_once):
+        with _leaving_alone(reading), hold():
+            if not await _await(reading, seconds - at_once):
+                raise SenderStalled(f"a message of the call was not whole after {seconds:g} s")
     return reading.result()
-
-
-async def _insist(reading: asyncio.Future[Any], seconds: float, waited: float = 0.0) -> None:
-    """Wait for a message for what is left of `seconds`."""
-    if not await _await(reading, seconds - waited):
-        raise SenderStalled(f"a message of the call was not whole after {seconds:g} s")
 
 
 async def _await(reading: asyncio.Future[Any], seconds: float) -> bool:
@@ -182,7 +191,7 @@ async def hear_out(stream: AsyncIterator[bytes]) -> None:
     await asyncio.wait((asyncio.create_task(read()),), timeout=_HEAR_OUT_SECONDS)
 
 
-async def leave(context: ServicerContext, error: ServiceError, request_id: str) -> None:
+async def leave(context: ServicerContext, error: ServiceError, request_id: str = "") -> None:
     """End a call with `error`, which its caller may never read; never returns normally.
 
     The status is sent behind what was not read, so that whoever waited for it would wait for the caller.
