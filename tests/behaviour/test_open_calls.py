@@ -59,6 +59,7 @@ async def is_taken(service: Harness, method: str, message: bytes) -> bool:
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await call.write(message)
+            await call.done_writing()
             return await call.read() is not grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
     except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
         assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -143,14 +144,16 @@ async def serve(make_settings: MakeSettings, **given: Any) -> AsyncIterator[Harn
         yield harness
 
 
+@pytest.mark.parametrize("is_sending", [False, True])
 @pytest.mark.parametrize(("method", "message"), METHODS)
-async def test_a_caller_of_whom_no_message_comes_is_given_up(
-    make_settings: MakeSettings, method: str, message: bytes
+async def test_a_caller_of_whom_no_message_comes_and_no_end_is_given_up(
+    make_settings: MakeSettings, method: str, message: bytes, *, is_sending: bool
 ) -> None:
     async with serve(make_settings, grpc__message_timeout_seconds=SHORT_SECONDS) as service:
         call = begin(service, method)
-        if method == REFLECTION:
+        if is_sending:
             await call.write(message)
+        if is_sending and method == REFLECTION:
             await call.read()
         refusal = await refuse(call.read())
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "SENDER_STALLED")
@@ -164,11 +167,34 @@ async def test_a_message_that_is_slow_to_come_counts_as_the_largest(
     monkeypatch.setattr(streams, "_AT_ONCE_SECONDS", SHORT_SECONDS)
     async with serve(make_settings) as service:
         call = begin(service, method)
-        await wait_for_metric(service, 28 * 2**20, "idefics2_held_bytes")
+        ahead_bytes = streams.WINDOW_BYTES if method == REFLECTION else 0
+        await wait_for_metric(service, 28 * 2**20 + ahead_bytes, "idefics2_held_bytes")
         await call.write(message)
+        await call.done_writing()
         assert await call.read() is not grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
         await wait_for_metric(service, 0, "idefics2_held_bytes")
         call.cancel()
+
+
+@pytest.mark.parametrize("num_messages", [0, 2])
+@pytest.mark.parametrize(("method", "message"), METHODS[:2])
+async def test_who_asks_for_health_sends_one_message_and_no_more(
+    service: Harness, method: str, message: bytes, num_messages: int
+) -> None:
+    call = begin(service, method)
+    for _ in range(num_messages):
+        await call.write(message)
+    await call.done_writing()
+    assert (await refuse(call.read())).reason == "REQUEST_MALFORMED"
+
+
+async def test_what_callers_of_reflection_may_send_ahead_counts_for_their_address(service: Harness) -> None:
+    call = begin(service, REFLECTION)
+    await call.write(LIST)
+    assert await call.read() is not grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
+    await wait_for_metric(service, streams.WINDOW_BYTES, "idefics2_held_bytes")
+    call.cancel()
+    await wait_for_metric(service, 0, "idefics2_held_bytes")
 
 
 async def test_a_caller_of_reflection_who_does_not_read_is_given_up(

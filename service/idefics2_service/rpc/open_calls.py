@@ -12,7 +12,7 @@ import grpc
 from idefics2_service.errors import CallsFull, ReaderStalled, RequestMalformed, ServiceError
 from idefics2_service.rpc.messages import parse_message
 from idefics2_service.rpc.status import abort
-from idefics2_service.rpc.streams import leave, receive_next, sending
+from idefics2_service.rpc.streams import WINDOW_BYTES, leave, receive_next, sending
 from idefics2_service.shares import Shares
 
 if TYPE_CHECKING:
@@ -45,13 +45,14 @@ class OpenCalls:
     def wrap(self, name: str, handler: Any) -> Any:  # grpc's handlers are untyped
         """Return a method's handler, which counts a call before a message of it came: it may never come."""
         places = self._of_methods[name]
+        ahead_bytes = WINDOW_BYTES if handler.request_streaming else 0
 
         async def answer(messages: AsyncIterator[bytes], context: ServicerContext) -> None:
             address = _find_address(context.peer())
             hold = partial(self._gate.hold, address, self._settings.max_receive_bytes)
             receive = partial(receive_next, messages, self._settings.message_timeout_seconds, hold)
             try:
-                with _place(places, address):
+                with _place(places, address), self._gate.hold(address, ahead_bytes):
                     await self._answer(handler, receive, context)
             except ReaderStalled as error:
                 self._metrics.stalled.labels(name).inc()
@@ -95,16 +96,22 @@ async def _begin(handler: Any, receive: Receive, context: ServicerContext) -> As
     messages = _read(handler, receive)
     if handler.request_streaming:
         answers = handler.stream_stream(messages, context)
-    elif (message := await anext(messages, None)) is None:
-        raise RequestMalformed("the call has no message")
     elif handler.response_streaming:
-        answers = handler.unary_stream(message, context)
+        answers = handler.unary_stream(await _read_only(messages), context)
     else:
-        yield await handler.unary_unary(message, context)
+        yield await handler.unary_unary(await _read_only(messages), context)
         return
     async with aclosing(messages), aclosing(answers):
         async for answer in answers:
             yield answer
+
+
+async def _read_only(messages: AsyncIterator[Message]) -> Message:
+    """Return the only message of a call, once nothing can follow: what does would lie there, uncounted."""
+    message = await anext(messages, None)
+    if message is None or await anext(messages, None) is not None:
+        raise RequestMalformed("the call must have one message")
+    return message
 
 
 async def _read(handler: Any, receive: Receive) -> AsyncGenerator[Message, None]:

@@ -21,6 +21,7 @@ from idefics2_service.rpc.credentials import make_credentials
 from idefics2_service.rpc.health import HealthServicer
 from idefics2_service.rpc.interceptor import Interceptor
 from idefics2_service.rpc.open_calls import OPEN_SERVICES
+from idefics2_service.rpc.streams import WINDOW_BYTES
 
 if TYPE_CHECKING:
     from idefics2_service.gate import Gate
@@ -44,13 +45,6 @@ _MAX_REFUSED = 8_192
 """Calls that may come beyond those that are let in by a key, at a time: each is told why it is not.
 
 Those that need no key are among them, and a part of them at most.
-"""
-
-_WINDOW_BYTES = 4 * 2**20
-"""So much of each call may come before we read it; of a message that is being read, all of it.
-
-Left alone, grpc guesses from what is on its way: this at least, and tens of megabytes when we are busy. With
-less, an upload waits for its caller. A caller far away gets this and one message into each round trip.
 """
 
 _ALIVE_SECONDS = 20.0
@@ -96,7 +90,7 @@ class GrpcServer:
             options=(
                 ("grpc.max_receive_message_length", settings.max_receive_bytes),
                 ("grpc.http2.bdp_probe", 0),
-                ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
+                ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
                 ("grpc.so_reuseport", 0),  # a taken port is an error, not a surprise
                 # Callers who vanish without a word hold places and memory.
                 ("grpc.keepalive_time_ms", round(settings.keepalive_seconds * 1000)),

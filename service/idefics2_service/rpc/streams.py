@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from idefics2_service.rpc.status import ServicerContext
 
 _END = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
+WINDOW_BYTES = 4 * 2**20
+"""So much of each call may come before we read it; of a message that is being read, all of it.
+
+Left alone, grpc guesses from what is on its way: this at least, and tens of megabytes when we are busy. With
+less, an upload waits for its caller. A caller far away gets this and one message into each round trip.
+"""
 _HEAR_OUT_SECONDS = 5.0
 _SAY_SECONDS = 0.5
 """How long a caller that does not read may take to be told so."""
