@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from certificates import Identity
+from certificates import HOST, Identity
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -15,11 +17,13 @@ from cryptography.hazmat.primitives.serialization import (
 from idefics2_service import tls
 from idefics2_service.errors import SettingInvalid
 from idefics2_service.exposure import check_exposure, is_loopback
+from idefics2_service.rest.credentials import make_context
 from idefics2_service.settings import GrpcSettings, Settings
 from idefics2_service.tls import Certificates, Pems
 from structlog.testing import capture_logs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 ONE, OTHER = Identity.make("one"), Identity.make("other")
@@ -136,6 +140,55 @@ def test_files_that_were_replaced_while_they_were_used_are_looked_at_again(tmp_p
     certificates.renew()
     assert certificates.is_current
     assert certificates.pems.certificate == OTHER.certificate_pem
+
+
+def shake_hands(
+    serving: ssl.SSLContext, calling: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """Let a caller connect, and resume a session where one is given; return both ends.
+
+    Raises:
+        ssl.SSLError: the service refuses the caller.
+
+    """
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = serving.wrap_bio(up, down, server_side=True)
+    client = calling.wrap_bio(down, up, server_hostname=HOST, session=session)
+    steps: list[Callable[[], object]] = [client.do_handshake, server.do_handshake]
+    while steps:
+        with suppress(ssl.SSLWantReadError):
+            steps[0]()
+            del steps[0]
+            continue
+        steps.reverse()
+    server.write(b"x")
+    assert client.read() == b"x"  # behind it are the tickets that sessions are resumed with
+    return server, client
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_is_not_resumed_once_others_vouch_for_callers(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    files, ca = Identity.make("caller", ONE).write(tmp_path), tmp_path / "ca.pem"
+    calling = ssl.create_default_context(cadata=OTHER.certificate_pem.decode())
+    calling.maximum_version = version
+    calling.load_cert_chain(*files)
+    Identity.make("service", OTHER).write(tmp_path)
+    ca.write_bytes(ONE.certificate_pem)
+    certificates = find(tmp_path, tls_client_ca_file=ca)
+    serving = make_context(certificates)
+    _, client = shake_hands(serving, calling)
+    server, client = shake_hands(serving, calling, client.session)
+    assert server.session_reused
+    ca.write_bytes(OTHER.certificate_pem)
+    certificates.renew()
+    with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+        shake_hands(serving, calling, client.session)
+    ca.write_bytes(ONE.certificate_pem)
+    certificates.renew()
+    server, _ = shake_hands(serving, calling, client.session)
+    assert not server.session_reused
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])

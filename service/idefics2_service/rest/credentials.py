@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from idefics2_service.tls import Certificates, Pems
 
 
+class _CurrentContext(ssl.SSLContext):
+    """Stands for the context that was made last, where asyncio wants one for all connections.
+
+    A connection is that one's from its beginning, and resumes no session of those before, which would let
+    callers in without a look at who vouches for them by now.
+    """
+
+    current: ssl.SSLContext
+
+    def wrap_bio(self, *args: Any, **given: Any) -> ssl.SSLObject:
+        return self.current.wrap_bio(*args, **given)
+
+
 def make_context(certificates: Certificates) -> ssl.SSLContext:
     """Serve with `certificates`; where they name who vouches for clients, those without one are refused."""
-    context = current = _load(certificates, certificates.pems)
+    context = _CurrentContext(ssl.PROTOCOL_TLS_SERVER)
 
     def use(pems: Pems) -> None:
-        nonlocal current
-        current = _load(certificates, pems)
+        context.current = _load(certificates, pems)
 
-    def choose(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        connection.context = current
-
+    use(certificates.pems)
     certificates.let_use(use)
-    context.sni_callback = choose  # called at the beginning of each handshake, name or not
     return context
 
 
