@@ -161,6 +161,28 @@ def test_a_picture_stands_upright_however_the_camera_was_held(kind: str, orienta
     assert corners(image) == [RED, GREEN, BLUE, BLACK]
 
 
+def put_before_pixels(kind: bytes, content: bytes) -> bytes:
+    """Make a PNG that has a chunk of this kind, too."""
+    picture = encode(quarters())
+    place = picture.index(b"IDAT") - 4
+    return picture[:place] + png_chunk(kind, content) + picture[place:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        put_before_pixels(b"eXIf", b"no TIFF at all"),
+        put_before_pixels(b"eXIf", b"II*\0\x08\0\0\0\x01\0"),
+        put_before_pixels(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 8\nno digits")),
+        put_before_pixels(b"tEXt", b"Raw profile type exif\0\nexif\n 8\n49492a0"),
+        *(encode(quarters(), kind, exif=b"Exif\0\0no TIFF at all") for kind in ("PNG", "WEBP", "JPEG")),
+    ],
+)
+def test_a_picture_whose_exif_is_damaged_is_seen_as_without_it(data: bytes) -> None:
+    kind = Image.open(io.BytesIO(data)).format
+    assert pixels(decode(data)) == pixels(decode(encode(quarters(), str(kind))))
+
+
 def test_the_inks_of_a_cmyk_jpeg_become_the_colours_that_they_print() -> None:
     inks = {RED: (0, 255, 255, 0), GREEN: (255, 0, 255, 0), WHITE: (0, 0, 0, 0), BLACK: (0, 0, 0, 255)}
     for colour, ink in inks.items():

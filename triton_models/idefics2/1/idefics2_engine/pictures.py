@@ -230,7 +230,13 @@ def _load_tiff(image: Image.Image) -> Picture:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    """Read how the camera was held; where that is damaged, take the picture as it is."""
+    try:
+        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  # Pillow raises whatever its readers of TIFF and of text do
+        return 1
     return orientation
 
 
