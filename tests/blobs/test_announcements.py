@@ -24,7 +24,7 @@ from idefics2_service.errors import (
 )
 from idefics2_service.keys.records import Limits
 from idefics2_service.settings import FileSettings
-from idefics2_service.uploads import names, pieces
+from idefics2_service.uploads import names, pieces, quotas
 from idefics2_service.uploads.announcements import Announcements
 from idefics2_service.uploads.library import Library
 from idefics2_service.uploads.quotas import FileQuotas
@@ -44,6 +44,7 @@ SHA256 = hashlib.sha256(PICTURE).hexdigest()
 PIECE_BYTES = 10_000
 PART_BYTES = 25_000
 """So that a part has several pieces, and a file several parts."""
+MIN_PART_BYTES = 1_000
 CLOCK_SKEW_SECONDS = 5
 PATIENCE_SECONDS = 30
 NOBODY = "0" * 32
@@ -58,10 +59,10 @@ class Desk:
         self.blobs = blobs
         self.limits: dict[str, Limits] = {}
         self.is_revoked = False
-        quotas = FileQuotas(blobs, settings, self._limits_of)
+        file_quotas = FileQuotas(blobs, settings, self._limits_of)
         self.library = Library(blobs, settings)
-        self.uploads = Uploads(blobs, self.library, settings, quotas)
-        self.announcements = Announcements(blobs, self.library, settings, quotas)
+        self.uploads = Uploads(blobs, self.library, settings, file_quotas)
+        self.announcements = Announcements(blobs, self.library, settings, file_quotas)
 
     async def announce(self, **said: Any) -> str:
         """Announce a picture."""
@@ -180,6 +181,7 @@ async def refuse(kind: type[ServiceError], call: Awaitable[Any]) -> ServiceError
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep files in pieces that a test can afford."""
     monkeypatch.setattr(pieces, "PIECE_BYTES", PIECE_BYTES)
+    monkeypatch.setattr(quotas, "MIN_PART_BYTES", MIN_PART_BYTES)
 
 
 def let_both_find_no_file(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -537,11 +539,11 @@ async def test_what_may_be_a_picture_is_announced(desk: Desk, content_type: str)
 
 ETAG = '"d41d8cd98f00b204e9800998ecf8427e"'
 NAMED: dict[str, tuple[list[tuple[int, str]], type[ServiceError], str, str]] = {
-    "no part": ([], ValueOutOfRange, "parts", "1 to 10000 parts"),
-    "too many parts": ([(1, ETAG)] * 10_001, ValueOutOfRange, "parts", "1 to 10000 parts"),
+    "no part": ([], ValueOutOfRange, "parts", "1 to 1000 parts"),
+    "too many parts": ([(1, ETAG)] * 1_001, ValueOutOfRange, "parts", "1 to 1000 parts"),
     "a part twice": ([(1, ETAG), (1, ETAG)], ValueOutOfRange, "parts", "each part once"),
     "a part 0": ([(1, ETAG), (0, ETAG)], ValueOutOfRange, "parts[1].number", "not 0"),
-    "a part 10,001": ([(10_001, ETAG)], ValueOutOfRange, "parts[0].number", "not 10001"),
+    "a part 1,001": ([(1_001, ETAG)], ValueOutOfRange, "parts[0].number", "not 1001"),
     "unknown parts": ([(n, ETAG) for n in range(1, 99)], UploadPartMissing, "parts", "5, 6, 7, 8, .* and 74"),
     "a gap": ([(1, ETAG), (4, ETAG)], UploadPartMissing, "parts", "2, 3"),
     "a wrong etag": ([(2, ETAG), (1, ETAG)], FileMismatch, "parts[0].etag", ETAG),
@@ -579,11 +581,11 @@ async def test_parts_that_are_too_large_together_are_refused(desk: Desk) -> None
     assert (await desk.complete(file_id, [(1, etag)])).sha256 == SHA256
 
 
-@pytest.mark.parametrize("number", [0, -1, 10_001])
-async def test_a_part_has_a_number_from_1_to_10_000(desk: Desk, number: int) -> None:
+@pytest.mark.parametrize("number", [0, -1, 1_001])
+async def test_a_part_has_a_number_from_1_to_1_000(desk: Desk, number: int) -> None:
     error = await refuse(ValueOutOfRange, desk.bring_part(await desk.announce(), number, PICTURE))
     assert error.field == "part_number"
-    assert await desk.bring_part(await desk.announce(), 10_000, PICTURE)
+    assert await desk.bring_part(await desk.announce(), 1_000, PICTURE)
 
 
 @pytest.mark.parametrize("key_id", [KEY, "bert", "..", ".incoming", ""])
@@ -761,22 +763,41 @@ async def test_parts_and_announcements_count_for_the_key(blobs: BlobStore) -> No
 
 
 async def test_what_an_upload_took_and_has_not_written_counts_for_the_key_once(blobs: BlobStore) -> None:
-    quotas = FileQuotas(blobs, FileSettings(max_key_bytes=10))
+    held = FileQuotas(blobs, FileSettings(max_key_bytes=10))
     kept: list[Piece] = []
     first, second = names.make_id(), names.make_id()
-    async with quotas.hold(KEY, first, kept) as allowance:
+    async with held.hold(KEY, first, kept) as allowance:
         allowance.take(6)
-        async with quotas.hold(KEY, second) as other:
+        async with held.hold(KEY, second) as other:
             other.take(4)
             with pytest.raises(FileQuotaExceeded, match="11 bytes; at most 10 "):
                 other.take(1)
         piece = Piece(names.make_piece_name(KEY, first, 0), 6)
         kept.append(piece)
         await blobs.put(piece.name, b"sixsix")
-        async with quotas.hold(KEY, second) as other:
+        async with held.hold(KEY, second) as other:
             other.take(4)
             with pytest.raises(FileQuotaExceeded, match="11 bytes; at most 10 "):
                 allowance.take(1)
+
+
+async def test_a_part_counts_as_64_kib_at_least_from_its_beginning(
+    blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    desk = Desk(blobs, FileSettings(max_key_bytes=1_000_000))
+    file_id, other_id = [await desk.announce() for _ in range(2)]
+    for number in range(1, 14):
+        await desk.bring_part(file_id, number, PICTURE[:1] if number > 1 else PICTURE)
+    slow = Slow(PICTURE[:1])
+    slowly = asyncio.create_task(desk.announcements.receive_part(KEY, file_id, 14, None, slow.stream()))
+    await slow.begun.wait()
+    for size in (1, None):
+        error = await refuse(FileQuotaExceeded, desk.bring_part(other_id, 2, PICTURE[:1], size))
+        assert error.metadata == {"bound": "1000000"}
+        assert f"have {13 * 65_536 + len(PICTURE) + 65_536} bytes" in error.message
+    slow.go_on.set()
+    await slowly
 
 
 async def test_uploads_that_run_at_once_have_no_more_together_than_the_key_may_have(desk: Desk) -> None:

@@ -45,11 +45,11 @@ _GUARDED_PATHS = ("/cdn/files/upload", "/cdn/files/upload/multipart")
 _OPEN_PATH = "/rest/.well-known/jwks.json"
 _CANCEL_PATH = re.compile("/queue/[^/]+/[^/]+/requests/[^/]+/cancel")
 _MAX_PARTS_BYTES = 2**20
-"""Of a body that names the parts of a file: 10,000 fit. Who sends it shows no key."""
+"""Of a body that names the parts of a file: 1,000 fit well. Who sends it shows no key."""
 _MARKS = (b",", b"[", b"{")
 _MAX_MARKS = 50_000
 """Of a JSON body. A mark stands before each value, which may take many times its bytes when it is built, even
-where its field is unknown. A prompt may be of commas alone, and 10,000 parts have 30,000 marks.
+where its field is unknown. A prompt may be of commas alone.
 """
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What metrics name: callers may make up others without end."""

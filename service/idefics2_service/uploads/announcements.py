@@ -162,7 +162,7 @@ class Announcements:
         Args:
             key_id: whose file it is.
             file_id: what `announce` returned.
-            number: which part, 1 to 10,000.
+            number: which part, 1 to 1,000.
             size_bytes: how many bytes it has; None: not known, they end where `chunks` do.
             chunks: the bytes, at most MAX_CHUNK_BYTES at a time.
 
@@ -192,7 +192,8 @@ class Announcements:
             if number == 1:
                 recognise(OF_BODY.body, data)
 
-        async with self._keeping(intake), self._quotas.hold(key_id, file_id, intake.pieces) as allowance:
+        holding = self._quotas.hold(key_id, file_id, intake.pieces, is_part=True)
+        async with self._keeping(intake), holding as allowance:
             max_bytes = self._settings.max_file_bytes
             field = _name_size(size_bytes)
             meter = Meter(allowance, size_bytes or 0, max_bytes, field, num_others=num_others)

@@ -34,7 +34,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _PIECE = re.compile(r"(part-[0-9]{5}-[0-9a-f]{8}-)?[0-9]{15}(-[0-9a-f]{8})?")
 _UNTIL = re.compile(r"until-([0-9]{12})")
-_RECORD, _ANNOUNCED = "record", "announced"
+_RECORD, _ANNOUNCED, _PART = "record", "announced", "part-"
 
 
 def make_id() -> str:
@@ -97,7 +97,7 @@ def make_piece_name(key_id: str, file_id: str, offset: int) -> str:
 
 def make_part_prefix(key_id: str, file_id: str, number: int) -> str:
     """Draw what the names of one part's blobs begin with; never twice alike, as above."""
-    return f"{file_folder(key_id, file_id)}/part-{number:05d}-{secrets.token_hex(4)}-"
+    return f"{file_folder(key_id, file_id)}/{_PART}{number:05d}-{secrets.token_hex(4)}-"
 
 
 def part_piece_name(prefix: str, offset: int) -> str:
@@ -145,6 +145,11 @@ def is_record(name: str) -> bool:
 def is_piece(name: str) -> bool:
     """Tell whether a blob of a file holds bytes of it."""
     return _PIECE.fullmatch(last_of(name)) is not None
+
+
+def is_of_part(name: str) -> bool:
+    """Tell whether a blob of a file belongs to a part of it."""
+    return last_of(name).startswith(_PART)
 
 
 def read_until(name: str) -> float | None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from idefics2_service.blobs.interface import Blob
 
-MAX_PARTS = 10_000
+MAX_PARTS = 1_000
+"""Of a file; all are looked at whenever one comes."""
 _NAME = re.compile(
     r"part-(?P<number>[0-9]{5})-(?P<take>[0-9a-f]{8})-(?:etag-(?P<md5>[0-9a-f]{32})-)?(?P<bytes>[0-9]{15})"
 )
