@@ -245,10 +245,14 @@ def test_only_validation_makes_a_valid_request() -> None:
     assert makers == {"validation.py"}
 
 
+# What fits of a WEBP, and of a progressive JPEG of the most and of the fewest coefficients: costs.py.
+FORMATS_PIXELS = {15_000_000, 17_000_000, 25_000_000}
+
+
 @pytest.mark.parametrize(
     ("field", "stated"),
     [
-        ("image_url", {LIMITS.max_image_bytes, LIMITS.max_image_pixels}),
+        ("image_url", {LIMITS.max_image_bytes, LIMITS.max_image_pixels, *FORMATS_PIXELS}),
         ("prompt", {1, LIMITS.max_prompt_bytes}),
         ("max_new_tokens", {1, LIMITS.max_new_tokens, validation.DEFAULT_MAX_NEW_TOKENS}),
         # 1 changes nothing.
