@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 30
 ONCE = {"x-fal-no-retry": "1"}
 LOST = Answer(("A", " blue"), is_lost=True)
+MANY_PIECES = 100
 
 
 @asynccontextmanager
@@ -91,6 +92,29 @@ async def test_what_a_lost_backend_did_not_finish_ends(
         await check_lost(web, await submit(web, **ONCE), "the model's server was lost")
         await check_answered(web, await submit(web))
         check_counted(web)
+
+
+async def test_what_waits_behind_what_a_lost_engine_had_is_answered_by_the_next_one(
+    make_settings: MakeSettings,
+    store_place: dict[str, str],
+    script: Script,
+    backend: FakeBackend,
+    pieces: asyncio.Semaphore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "_PAUSE_AFTER_LOSS_SECONDS", 0)
+    script.add(LOST, *[Answer(is_refused=True)] * 3, *[red_circle_answer()] * 3)
+    async with serve(make_settings, script, backend, **store_place, queue__max_running=1) as web:
+        begun = await submit(web, **ONCE)
+        await read_until(web, begun, "DECODE")
+        waiting = [await submit(web, **ONCE) for _ in range(3)]
+        for request_id in waiting:
+            await read_until(web, request_id, "QUEUED")
+        for _ in range(MANY_PIECES):
+            pieces.release()
+        await check_lost(web, begun, "the model's server was lost")
+        for request_id in waiting:
+            await check_answered(web, request_id)
 
 
 async def test_what_a_dead_replica_held_ends(

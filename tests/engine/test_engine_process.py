@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import psutil
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 60
 LOST = Failed("BACKEND_UNAVAILABLE", "the engine is lost")
+LOST_BEFORE = Failed("BACKEND_UNAVAILABLE", "the engine was lost before", was_lost_before=True)
 CONFIG = EngineConfig.read({}, {}, MODEL_FOLDER)
 GREEDY = SamplingParams(temperature=0)
 ENDLESS = SamplingParams(temperature=10, top_p=1, max_new_tokens=1_500, min_new_tokens=1_500)
@@ -59,6 +61,17 @@ while not isinstance(message := connection.recv(), Close):
     if isinstance(message, Cancel | Ping):
         event = Cancelled() if isinstance(message, Cancel) else Alive()
         connection.send([(message.request_id, event)])
+"""
+
+# Says how it is, and dies.
+DYING = """
+import sys
+from multiprocessing.connection import Connection
+from idefics2_engine.messages import Measured, Started
+connection = Connection(int(sys.argv[1]))
+connection.recv()
+connection.send(Started())
+connection.send([Measured(())])
 """
 
 
@@ -152,7 +165,7 @@ def test_a_checkpoint_that_cannot_be_loaded_is_said_and_leaves_no_process(
     assert line["exception"][0]["frames"]
 
 
-def test_who_loses_the_process_is_told_and_so_is_who_comes_later() -> None:
+def test_who_loses_the_process_is_told_and_who_comes_later_is_told_that_it_was_lost_before() -> None:
     told = Told()
     process = EngineProcess(CONFIG, told.emit)
     process.submit(ask("running", ENDLESS))
@@ -161,8 +174,23 @@ def test_who_loses_the_process_is_told_and_so_is_who_comes_later() -> None:
     assert told.wait_for_last("running") == [LOST]
     process.ping("later")
     process.submit(ask("late"))
-    assert told.wait_for_last("later", "late") == [LOST, LOST]
+    assert told.wait_for_last("later", "late") == [LOST_BEFORE, LOST_BEFORE]
     process.close()
+
+
+def test_what_cannot_be_sent_to_a_dead_process_comes_later_though_nobody_has_heard_of_its_death() -> None:
+    told, is_read = Told(), threading.Event()
+
+    def hold_up(_: tuple[float, ...]) -> None:
+        is_read.wait(PATIENCE_SECONDS)
+
+    process = EngineProcess(CONFIG, told.emit, hold_up, program=("-c", DYING))
+    process._process.wait()
+    process.submit(ask("late"))
+    assert told.wait_for_last("late") == [LOST_BEFORE]
+    is_read.set()
+    process.close()
+    told.check_one_last_event_each({"late"})
 
 
 def test_the_process_ends_with_the_one_that_started_it() -> None:

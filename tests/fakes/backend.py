@@ -44,6 +44,8 @@ class FakeBackend:
         if not self.is_healthy:
             raise BackendUnavailable.unsent("the model's server is not ready")
         answer = self._script.take()
+        if answer.is_refused:
+            raise BackendUnavailable.unsent("the engine was lost before")
         if answer.failure:
             reason, message, field = answer.failure
             named = request.images[int(field.removeprefix("images[").removesuffix("]"))].field

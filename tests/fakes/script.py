@@ -19,6 +19,8 @@ class Answer:
     """After its pieces it stays open until it is cancelled."""
     is_lost: bool = False
     """After its pieces the backend is gone."""
+    is_refused: bool = False
+    """The backend was gone before, and says so."""
 
 
 class Script:

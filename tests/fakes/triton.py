@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
+from idefics2_engine.requests import LOST_BEFORE
 from pictures import MAX_CONTEXT_TOKENS, NUM_IMAGE_TOKENS, NUM_PATCHES, NUM_PROMPT_TOKENS
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -72,6 +74,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         if answer.failure:
             reason, message, field = answer.failure
             yield respond({"type": "Failed", "reason": reason, "message": message, "field": field})
+            return
+        if answer.is_refused:
+            yield respond({"type": "Failed", **asdict(LOST_BEFORE)})
             return
         yield respond({"type": "StageEntered", "stage": "PREFILL"})
         yield respond({"type": "StageEntered", "stage": "DECODE"})

@@ -493,6 +493,18 @@ async def test_to_wait_for_a_backend_that_is_lost_meanwhile_is_no_loss(bench: Be
         assert (await bench.store.get(ONE)).state is State.QUEUED
 
 
+async def test_to_be_told_that_the_engine_was_lost_before_is_no_loss(bench: Bench) -> None:
+    bench.script.add(*[Answer(is_refused=True)] * 2 * MAX_LOSSES, Answer(("x",)))
+    for attempt in range(1, 2 * MAX_LOSSES + 1):
+        claim, running = await bench.begin()
+        await running
+        assert claim.attempt == attempt
+        assert (await bench.store.get(ONE)).state is State.QUEUED
+    _, running = await bench.begin()
+    await running
+    assert (await bench.store.get(ONE)).state is State.SUCCEEDED
+
+
 @pytest.mark.parametrize(
     ("away", "seconds"),
     [

@@ -264,6 +264,23 @@ def test_a_model_that_is_full_is_not_there_for_now_and_had_nothing_of_the_reques
     assert "256 requests are open" in error.message
 
 
+def test_an_engine_that_is_lost_may_have_had_the_request_unless_it_was_lost_before() -> None:
+    for event in (engine.LOST, engine.LOST_BEFORE):
+        with pytest.raises(BackendUnavailable, match=event.message) as caught:
+            read(event)
+        assert caught.value.was_sent is not event.was_lost_before
+
+
+def test_a_model_of_the_version_before_does_not_say_what_it_took_and_may_have_taken_it() -> None:
+    told = [{"type": "Failed", "reason": "BACKEND_UNAVAILABLE", "message": "lost", "field": ""}]
+    response = respond()
+    content = json.dumps(told).encode()
+    response.raw_output_contents[1] = struct.pack("<I", len(content)) + content
+    with pytest.raises(BackendUnavailable) as caught:
+        list(tensors.read_events(response, IMAGES))
+    assert caught.value.was_sent
+
+
 def test_an_event_that_the_front_does_not_know_is_no_answer() -> None:
     class Surprise(engine.Alive):
         pass

@@ -54,7 +54,9 @@ class Conversation:
         while (response := await self._responses.get()) is not END:
             if isinstance(response, BackendUnavailable):
                 raise response
-            if response.error_message:  # our model never uses it: this is Triton's own word
+            if response.error_message:
+                # Our model never uses it: this is Triton's own word, and the same where the model's process
+                # was dead before and where it died with this request. So it was sent.
                 logger.warning("triton refused a request", error=response.error_message)
                 raise BackendUnavailable("the model's server failed the request")
             yield response.infer_response

@@ -159,12 +159,15 @@ def _read_finished(told: dict[str, Any]) -> BackendFinished:
     )
 
 
-def _error(told: dict[str, str], images: Sequence[ImageFile]) -> ServiceError:
+def _error(told: dict[str, Any], images: Sequence[ImageFile]) -> ServiceError:
     """Name an image by the caller's field where the model named it by its place.
 
-    A model that is full took nothing of the request: who was accepted here is sent again.
+    A model that is full, or whose engine was lost before, took nothing of the request: who was accepted here
+    is sent again.
     """
     field, message = told["field"], told["message"]
+    if told.get("was_lost_before"):  # a model of the version before does not say it
+        return BackendUnavailable.unsent(message)
     if told["reason"] == QueueFull.reason:
         return BackendUnavailable.unsent(f"the model's server is full: {message}")
     for index, image in enumerate(images):

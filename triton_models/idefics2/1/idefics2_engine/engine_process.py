@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from idefics2_engine.errors import EngineFault, EngineFull
 from idefics2_engine.messages import Cancel, Close, Count, Emit, Measured, Ping, Started, Submit, Told
-from idefics2_engine.requests import Event, Failed, Request, is_last
+from idefics2_engine.requests import LOST, LOST_BEFORE, Event, Request, is_last
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from idefics2_engine.messages import Message
 
 PROGRAM = ("-m", "idefics2_engine.engine_program")
-_LOST = Failed("BACKEND_UNAVAILABLE", "the engine is lost")
 _SECONDS_TO_END = 10.0
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,8 @@ class EngineProcess:
     """As EngineLoop, in another process.
 
     Every request that is submitted gets exactly one last event, also where the process dies: then all of them
-    fail, pings too, and whoever looks after this process has to replace it.
+    fail, pings too, and whoever looks after this process has to replace it. Who comes later is told
+    that it was lost before.
     """
 
     def __init__(
@@ -125,17 +125,17 @@ class EngineProcess:
         with self._lock:
             self._open.add(request_id)
             is_lost = self._is_lost
-        if is_lost:
-            self._tell(request_id, _LOST)
-        else:
-            self._send(message)
+        if is_lost or not self._send(message):
+            self._tell(request_id, LOST_BEFORE)
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message) -> bool:
+        """Tell whether the process may have got it; where it is dead, the reader hears of it, too."""
         try:
             with self._sending:
                 self._connection.send(message)
-        except OSError:  # it is dead: the reader hears of it too, and fails who is open
-            return
+        except OSError:
+            return False
+        return True
 
     def _read(self) -> None:
         try:
@@ -156,7 +156,7 @@ class EngineProcess:
         if request_ids:
             logger.error("the engine's process is gone with %d requests", len(request_ids))
         for request_id in request_ids:
-            self._tell(request_id, _LOST)
+            self._tell(request_id, LOST)
 
     def _tell(self, request_id: str, event: Event) -> None:
         """Pass an event on, unless the request's last one is out already."""

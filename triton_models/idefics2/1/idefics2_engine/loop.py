@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from idefics2_engine.errors import EngineError
 from idefics2_engine.names import about
 from idefics2_engine.requests import (
+    LOST,
+    LOST_BEFORE,
     Alive,
     Cancelled,
     Counted,
@@ -48,6 +50,7 @@ class EngineLoop:
         self._open: set[str] = set()
         self._drafts: dict[str, Draft] = {}
         """Of those of them whose images are not looked at yet."""
+        self._is_lost = False
         self._lock = threading.Lock()
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._preparing = ThreadPoolExecutor(num_preparing, thread_name_prefix="prepare")
@@ -57,9 +60,8 @@ class EngineLoop:
 
     def submit(self, request: Request) -> None:
         """Take a request; its id must not be in use."""
-        with self._lock:
-            self._open.add(request.request_id)
-        self._preparing.submit(self._guard, request.request_id, lambda: self._prepare(request))
+        if self._begin(request.request_id):
+            self._preparing.submit(self._guard, request.request_id, lambda: self._prepare(request))
 
     def cancel(self, request_id: str) -> None:
         """End a request within one step, wherever it stands; an unknown one is ignored."""
@@ -67,17 +69,15 @@ class EngineLoop:
 
     def ping(self, request_id: str) -> None:
         """Answer `Alive` from the engine's own thread: the proof that it moves."""
-        with self._lock:
-            self._open.add(request_id)
-        self._inbox.put(lambda: self._tell(request_id, Alive()))
+        if self._begin(request_id):
+            self._inbox.put(lambda: self._tell(request_id, Alive()))
 
     def count(self, request_id: str, count: Callable[[Processor], Counted]) -> None:
         """Answer what `count` makes of the processor, beside the engine's thread and those that prepare."""
-        with self._lock:
-            self._open.add(request_id)
-        self._counting.submit(
-            self._guard, request_id, lambda: self._tell(request_id, count(self._engine.processor))
-        )
+        if self._begin(request_id):
+            self._counting.submit(
+                self._guard, request_id, lambda: self._tell(request_id, count(self._engine.processor))
+            )
 
     def close(self) -> None:
         """Stop the thread after its current step and fail what is still open."""
@@ -87,6 +87,15 @@ class EngineLoop:
         self._thread.join()
         self._fail_all(Failed("BACKEND_UNAVAILABLE", "the model is being unloaded"))
 
+    def _begin(self, request_id: str) -> bool:
+        """Know a request as open, or refuse it where the engine is lost."""
+        with self._lock:
+            self._open.add(request_id)
+            is_lost = self._is_lost
+        if is_lost:
+            self._tell(request_id, LOST_BEFORE)
+        return not is_lost
+
     def _run(self) -> None:
         try:
             while self._take_inbox():
@@ -94,14 +103,13 @@ class EngineLoop:
                     self._tell(request_id, event)
         except Exception:
             logger.exception("the engine is lost")
-            self._refuse_all()
+            self._lose()
 
-    def _refuse_all(self) -> None:
+    def _lose(self) -> None:
         """Fail whoever is here or comes, pings too: who looks after this process has to replace it."""
-        while True:
-            self._fail_all(Failed("BACKEND_UNAVAILABLE", "the engine is lost"))
-            if self._inbox.get() is None:
-                return
+        with self._lock:
+            self._is_lost = True
+        self._fail_all(LOST)
 
     def _fail_all(self, failed: Failed) -> None:
         with self._lock:

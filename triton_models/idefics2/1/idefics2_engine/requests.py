@@ -72,6 +72,8 @@ class Failed:
     reason: str
     message: str
     field: str = ""
+    was_lost_before: bool = False
+    """Whether the engine was lost before the request came, so that it is not what the engine was lost by."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ class Alive:
 
 
 Event = StageEntered | TextDelta | Finished | Failed | Cancelled | Counted | Alive
+
+LOST = Failed("BACKEND_UNAVAILABLE", "the engine is lost")
+"""What those are told who were with the engine."""
+LOST_BEFORE = Failed("BACKEND_UNAVAILABLE", "the engine was lost before", was_lost_before=True)
+"""What those are told who come later."""
 
 
 def is_last(event: Event) -> bool:
