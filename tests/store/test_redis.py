@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
-from idefics2_service.errors import PayloadTooLarge, StoreUnavailable
+from fakes.cable import lay_cable
+from idefics2_service.errors import PayloadTooLarge, RequestNotFound, StoreUnavailable
 from idefics2_service.events import AttemptStarted, Failed, Finished, LogLine
 from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.settings import StoreSettings
@@ -17,6 +18,7 @@ from idefics2_service.store.interface import DELIVERIES, WORK, cancelled, grown
 from idefics2_service.store.records import Ended, Lease
 from idefics2_service.store.redis.connection import MAX_CALLS
 from idefics2_service.store.redis.store import RedisStore
+from ports import HOST
 from redis.asyncio import Redis
 from store.servers import BINARIES, Server
 from store.submissions import KEY, check_lost, claim, claim_all, make_output, make_submission, submit
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 20
 ONE = RequestName(KEY, "one")
+NUM_READERS = 4
 on_servers = pytest.mark.parametrize("open_store", list(BINARIES), indirect=True)
 
 
@@ -43,6 +46,30 @@ async def talking_to(store: RedisStore) -> AsyncIterator[Redis]:
     """Speak with a store's server past the store."""
     async with Redis.from_url(store._settings.url) as client:
         yield client
+
+
+@asynccontextmanager
+async def reading(store: RedisStore) -> AsyncIterator[None]:
+    """Let many ask again and again meanwhile, whatever they hear."""
+    is_over = asyncio.Event()  # a cancellation may be lost: redis uses asyncio.wait_for
+
+    async def go_on_reading() -> None:
+        while not is_over.is_set():
+            with suppress(StoreUnavailable, RequestNotFound):
+                await store.get(ONE)
+
+    readers = [asyncio.create_task(go_on_reading()) for _ in range(NUM_READERS)]
+    try:
+        yield
+    finally:
+        is_over.set()
+        await asyncio.gather(*readers)
+
+
+async def find_others(client: Redis) -> set[int]:
+    """Return the ids of all connections of a client's server but its own."""
+    own = int((await client.client_info())["id"])
+    return {int(known["id"]) for known in await client.client_list()} - {own}
 
 
 async def test_nothing_that_was_acknowledged_is_lost_with_a_killed_server(
@@ -303,18 +330,46 @@ async def test_connections_to_a_server_that_was_demoted_are_given_up(
 ) -> None:
     store = await start_store(url=server.url)
     await submit(store, "one")
-    async with talking_to(store) as client:
-        own = {(await client.client_info())["id"]}
-        before = {int(known["id"]) for known in await client.client_list("normal")} - own
-        await client.replicaof("127.0.0.1", 1)
-        with pytest.raises(StoreUnavailable):
-            await submit(store, "two")
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while before & {int(known["id"]) for known in await client.client_list("normal")}:
+    async with talking_to(store) as client, asyncio.timeout(PATIENCE_SECONDS):
+        async with reading(store):
+            while len(before := await find_others(client)) < NUM_READERS + 1:  # one hears signals
+                pass
+            await client.replicaof(HOST, 1)
+            with pytest.raises(StoreUnavailable):
+                await submit(store, "two")
+            while before & await find_others(client):
                 pass
         await client.replicaof("NO", "ONE")
-    await submit(store, "two")
+        with store.listen(WORK) as told:
+            await submit(store, "two")
+            await told.wait()
     assert await claim_all(store) == ["anna/one", "anna/two"]
+
+
+async def test_a_store_follows_its_name_from_a_server_that_was_demoted_to_another(
+    start_store: StartStore, server: Server
+) -> None:
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        Redis.from_url(server.url) as client,
+        lay_cable(f"{HOST}:{server.port}") as (cable, address),
+    ):
+        store = await start_store(url=f"redis://{address}")
+        with Server(server.name) as promoted:
+            other = await start_store(url=promoted.url)
+            async with reading(store):
+                while len(await find_others(client)) < NUM_READERS + 1:
+                    pass
+                await client.replicaof(HOST, 1)
+                cable.address = f"{HOST}:{promoted.port}"
+                while await find_others(client):
+                    with suppress(StoreUnavailable):
+                        await store.reap()  # as who tidies does all the time
+            with store.listen(WORK) as told:
+                await submit(other, "one")
+                await told.wait()
+            assert (await store.get(ONE)).state is State.QUEUED
+            await store.stop()
 
 
 @on_servers

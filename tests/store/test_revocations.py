@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from fakes.cable import lay_cable
 from idefics2_service.__main__ import EXIT_FAILED, main
 from idefics2_service.errors import ApiKeyRevoked, StartFailed, StoreUnavailable
 from idefics2_service.keys.changes import create
@@ -19,6 +21,7 @@ from idefics2_service.settings import StoreSettings
 from idefics2_service.store.redis.revocations import RedisRevocations
 from idefics2_service.store.revocations import find_revocations
 from ports import HOST, free_port
+from redis.asyncio import Redis
 from store.servers import BINARIES, Server
 
 if TYPE_CHECKING:
@@ -65,6 +68,26 @@ def test_a_server_that_was_started_anew_is_asked_over_another_connection(name: s
         server.kill()
         server.start()
         assert revocations.read() == {"anna"}, "it is asked once more, for the connection was closed"
+
+
+@pytest.mark.parametrize("name", list(BINARIES))
+async def test_a_server_that_was_demoted_is_not_believed_and_its_name_is_looked_up_again(name: str) -> None:
+    with Server(name) as demoted, Server(name) as promoted:
+        async with lay_cable(f"{HOST}:{demoted.port}") as (cable, address):
+            revocations = RedisRevocations(StoreSettings(url=f"redis://{address}"))
+            ring = KeyRing("anna.a-secret-of-hers", revocations=revocations)
+            await asyncio.to_thread(ring.refresh_revoked)
+            assert ring.is_current
+            async with Redis.from_url(demoted.url) as client:
+                await client.replicaof(HOST, 1)
+            RedisRevocations(StoreSettings(url=promoted.url)).add("anna")
+            await asyncio.to_thread(ring.refresh_revoked)
+            assert not ring.is_current
+            cable.address = f"{HOST}:{promoted.port}"
+            await asyncio.to_thread(ring.refresh_revoked)
+            assert ring.is_current
+            with pytest.raises(ApiKeyRevoked):
+                ring.find("anna")
 
 
 def test_where_requests_are_kept_for_one_replica_its_file_of_keys_is_enough() -> None:

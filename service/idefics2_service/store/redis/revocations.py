@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from redis.exceptions import ReadOnlyError
 
 from idefics2_service.store.redis.connection import FAULTS, connect_blocking
 from idefics2_service.store.refusals import unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from idefics2_service.settings import StoreSettings
 
 
@@ -26,15 +31,29 @@ class RedisRevocations:
 
     def add(self, key_id: str) -> None:
         """As Revocations.add."""
-        try:
+        with self._asking():
             self._client.sadd(self._name, key_id)
-        except FAULTS as error:
-            raise unavailable(error) from error
 
     def read(self) -> frozenset[str]:
         """As Revocations.read."""
-        try:
-            ids = cast("set[bytes]", self._client.smembers(self._name))
-        except FAULTS as error:
-            raise unavailable(error) from error
+        with self._asking(), self._client.pipeline(transaction=False) as both:
+            both.info("replication")
+            both.smembers(self._name)
+            replication, ids = both.execute()
+            if replication["role"] != "master":  # it goes on to answer, and does not know what is new
+                raise ReadOnlyError("the server was demoted")
         return frozenset(key_id.decode() for key_id in ids)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Leave a server at any fault: its name may lead to another one now.
+
+        Raises:
+            StoreUnavailable: there is one.
+
+        """
+        try:
+            yield
+        except FAULTS as error:
+            self._client.connection_pool.disconnect()
+            raise unavailable(error) from error

@@ -114,12 +114,22 @@ class Scripts:
             if isinstance(error, ResponseError):
                 self._note_answer()
                 logger.exception("the store refused a script", script=name)
-            if "read only replica" in str(error):  # it was demoted: its name may lead to another server now
-                with suppress(*FAULTS):
-                    await self._client.connection_pool.disconnect(inuse_connections=False)
+            if "read only replica" in str(error):
+                await self._leave()
             raise unavailable(error) from error
         self._note_answer()
         return answer
+
+    async def _leave(self) -> None:
+        """Connect anew to a server that was demoted, for its name may lead to another one now.
+
+        It goes on to answer what reads: connections that are in use are given up with their answers, and that
+        of the subscription by itself.
+        """
+        pool = self._client.connection_pool
+        with suppress(*FAULTS):
+            await pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
+            await pool.disconnect(inuse_connections=False)
 
     def _note_answer(self) -> None:
         self._answered_at = asyncio.get_running_loop().time()

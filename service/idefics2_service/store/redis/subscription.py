@@ -22,7 +22,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
 
 class Subscription:
-    """Hears all topics on one connection, and makes another one where it breaks."""
+    """Hears all topics on one connection, and makes another one where it breaks or its server is left."""
 
     def __init__(self, client: Redis, channel: str, signals: Signals) -> None:
         """Tell `signals` of the topics on `channel`."""
@@ -60,7 +60,8 @@ class Subscription:
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
 
     async def _hear(self, subscribed: PubSub) -> None:
-        while True:
+        """Tell what is said, for as long as nobody gives the connection up."""
+        while not subscribed.connection.should_reconnect():  # type: ignore[attr-defined]  # redis says None
             match await _next_message(subscribed):
                 case {"type": "message", "data": topic}:
                     self._signals.tell([topic.decode()])
