@@ -103,9 +103,10 @@ class Workers:
         """Take back what dead workers held, and forget what is over, for ever.
 
         While the store was away, or this machine asleep, leases ended of workers that live: nothing is taken
-        back until they had the time to renew them.
+        back until they had the time to renew them. Who has just begun does not know whether it was.
         """
-        self._seen_at = self._clock()
+        if not self._settings.url:  # else other replicas live
+            self._seen_at = self._clock()
         while True:
             try:
                 await self._tidy()

@@ -538,6 +538,11 @@ async def test_leases_that_ended_while_nobody_could_renew_them_are_taken_back_fr
                 del bench.store.away_before[name]
             await bench.wait_for_calls("statistics", "claim")
         assert clock.seconds > begun_at + settings.lease_seconds
+        shared = settings.model_copy(update={"url": "redis://shared"})
+        newcomer = Workers(bench.store, bench.means, shared, clock.tell)
+        async with at_work(newcomer.tidy()):
+            for _ in range(3):
+                await bench.wait_for_calls("statistics")
         assert not bench.measured("store_reaped_total", outcome="requeued")
         del bench.store.away_before["renew"]
         for _ in range(3):
@@ -549,6 +554,22 @@ async def test_leases_that_ended_while_nobody_could_renew_them_are_taken_back_fr
         await bench.store.cancel(ONE)
         await running
         await replica.stop(0)
+
+
+@pytest.mark.parametrize("url", ["", "redis://shared"])
+async def test_who_begins_takes_back_at_once_where_nobody_else_can_live(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setattr("idefics2_service.workers._REAP_SECONDS", 0)
+    clock = Clock()
+    settings = StoreSettings(url=url, lease_seconds=2, renew_seconds=1)
+    async with at_work(Workers(bench.store, bench.means, settings, clock.leap_and_tell).tidy()):
+        await bench.wait_for_calls("statistics")
+        assert bool(bench.store.calls["reap"]) is not bool(url)
+        clock.leap = settings.lease_seconds / 2
+        await bench.wait_for_calls("statistics")
+        clock.leap = settings.lease_seconds / 2
+        await bench.wait_for_calls("reap")
 
 
 async def test_what_a_replica_counts_is_no_sign_that_the_store_is_back(
