@@ -395,6 +395,27 @@ def test_a_store_that_is_away_changes_nothing_and_the_log_says_so_once(file: Key
     assert refuse(ring, bert) is ApiKeyRevoked
 
 
+def test_what_the_store_forgets_stays_revoked_and_the_log_says_so_once(file: KeyFile) -> None:
+    anna, bert = (create(file, name, NOW).text for name in ("anna", "bert"))
+    shared = Shared()
+    shared.add("anna")
+    ring = KeyRing(file=file, revocations=shared)
+    ring.load_revoked()
+    shared.ids.clear()
+    with capture_logs() as lines:
+        for _ in range(2):
+            ring.refresh_revoked()
+            assert refuse(ring, anna) is ApiKeyRevoked
+        shared.add("bert")
+        ring.refresh_revoked()
+        assert refuse(ring, bert) is ApiKeyRevoked
+        shared.ids.clear()
+        ring.refresh_revoked()
+    told = [(line["log_level"], line["key_ids"]) for line in lines]
+    assert told == [("warning", ["anna"]), ("warning", ["bert"])]
+    assert ring.is_current
+
+
 async def test_a_store_that_hangs_does_not_delay_the_file(file: KeyFile) -> None:
     class Hanging(Shared):
         """One that hangs until it is let go."""

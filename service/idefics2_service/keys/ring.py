@@ -64,6 +64,8 @@ class KeyRing:
         self._file = file
         self._revocations = revocations
         self._revoked_ids: frozenset[str] = frozenset()
+        self._forgotten_ids: frozenset[str] = frozenset()
+        """Of those, the ones that the store does not name any more."""
         self._trouble = self._store_trouble = ""
         self._version: Version | None = None
         self._keys: dict[str, Key] = {}
@@ -163,15 +165,23 @@ class KeyRing:
             self._store_trouble = str(error)
 
     def load_revoked(self) -> None:
-        """Ask the store which keys are revoked.
+        """Ask the store which keys are revoked, beside those that it ever named.
 
         Raises:
             StoreUnavailable: it does not answer.
 
         """
         if self._revocations is not None:
-            self._revoked_ids = self._revocations.read()
+            self._remember(self._revocations.read())
             self._store_trouble = ""
+
+    def _remember(self, revoked_ids: frozenset[str]) -> None:
+        """Keep what a store forgets that was restored, or took the place of one that had heard more."""
+        forgotten_ids = self._revoked_ids - revoked_ids
+        if new := forgotten_ids - self._forgotten_ids:  # once, not at each look
+            logger.warning("the store forgot that keys are revoked; revoke them again", key_ids=sorted(new))
+        self._revoked_ids |= revoked_ids
+        self._forgotten_ids = forgotten_ids
 
     def _load(self) -> None:
         version, keys = None, {}
