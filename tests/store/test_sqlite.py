@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import stat
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import apsw
 import pytest
@@ -19,7 +19,7 @@ from idefics2_service.store.sqlite.store import SqliteStore
 from store.submissions import KEY, claim, claim_all, make_output, make_submission, submit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from idefics2_service.store.records import Record
@@ -44,6 +44,7 @@ class Disk(apsw.VFS):
     def __init__(self) -> None:
         """Work, until `fails` is set; whoever opens a file from now on opens it here."""
         self.fails = False
+        self.num_syncs = 0
         super().__init__("failing", "unix", makedefault=True)
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802  # SQLite's
@@ -63,6 +64,10 @@ class _File(apsw.VFSFile):
     def xWrite(self, data: Buffer, offset: int) -> None:  # noqa: N802  # SQLite's
         self._check()
         super().xWrite(data, offset)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802  # SQLite's
+        super().xSync(flags)
+        self._disk.num_syncs += 1
 
     def _check(self) -> None:
         if self._disk.fails:
@@ -224,8 +229,7 @@ async def test_a_disk_that_fails_refuses_until_it_works_again_and_nothing_is_los
     disk: Disk, store: SqliteStore
 ) -> None:
     def claim_and_fail() -> None:
-        claimed, _ = store._ledger.claim()
-        assert claimed is not None
+        assert store._ledger.claim(is_durable=False).claim is not None
         disk.fails = True
 
     await submit(store, "one")
@@ -238,6 +242,81 @@ async def test_a_disk_that_fails_refuses_until_it_works_again_and_nothing_is_los
     disk.fails = False
     await submit(store, "two")
     assert await claim_all(store) == ["anna/one", "anna/two"]
+
+
+async def claim_late(store: SqliteStore) -> None:
+    """Claim where one waits that is late, and hear of its end."""
+    await submit(store, "one", start_timeout_seconds=0.000_001)
+    assert await store.claim() is None
+
+
+async def reap_late(store: SqliteStore) -> None:
+    """Take back where one waits that is late, and hear of its end."""
+    await submit(store, "one", start_timeout_seconds=0.000_001)
+    assert len((await store.reap()).ended) == 1
+
+
+async def reap_lost(store: SqliteStore) -> None:
+    """Take back what is to be begun once, and hear of its end."""
+    await submit(store, "one", is_begun_once=True)
+    claimed = await claim(store)
+    await store._writer.call(lambda: store._ledger._connection.execute("UPDATE requests SET lease_until = 0"))
+    assert len((await store.reap()).ended) == 1
+    assert await store.renew(claimed) is Lease.LOST
+
+
+async def release_lost(store: SqliteStore) -> None:
+    """Hand back what was to be begun once, which ends it."""
+    await submit(store, "one", is_begun_once=True)
+    assert await store.release(await claim(store), "lost", is_lost=True) is Lease.EXHAUSTED
+
+
+async def cancel_waiting(store: SqliteStore) -> None:
+    """Cancel what waits, which ends it."""
+    await submit(store, "one")
+    assert (await store.cancel(ONE)).state is State.CANCELLED
+
+
+@pytest.mark.parametrize("end", [claim_late, reap_late, reap_lost, release_lost, cancel_waiting])
+async def test_an_end_is_on_the_disk_before_it_is_told(
+    disk: Disk,
+    store: SqliteStore,
+    end: Callable[[SqliteStore], Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[int] = []
+    write = store._ledger._end
+
+    def note(*arguments: Any) -> None:
+        write(*arguments)
+        written.append(disk.num_syncs)
+
+    monkeypatch.setattr(store._ledger, "_end", note)
+    await end(store)
+    assert len(written) == 1
+    assert disk.num_syncs > written[0]
+
+
+@pytest.mark.parametrize("is_begun_once", [True, False])
+async def test_a_claim_waits_for_the_disk_where_none_must_follow_it(
+    disk: Disk, store: SqliteStore, *, is_begun_once: bool
+) -> None:
+    await submit(store, "one", is_begun_once=is_begun_once)
+    before = disk.num_syncs
+    claimed = await claim(store)
+    assert (disk.num_syncs > before) is is_begun_once
+    await store.finish(claimed, 1, [], Finished(make_output()))
+    assert disk.num_syncs > before + is_begun_once
+
+
+async def test_who_finds_nothing_to_take_back_does_not_wait_for_the_disk(
+    disk: Disk, store: SqliteStore
+) -> None:
+    await submit(store, "one")
+    await claim(store)
+    before = disk.num_syncs
+    assert (await store.reap()).ended == ()
+    assert disk.num_syncs == before
 
 
 async def test_a_store_that_is_stopped_refuses_and_lets_nobody_wait(store: SqliteStore) -> None:

@@ -7,7 +7,8 @@ its end it is kept for a set time, and until its webhook was told or given up, t
 belongs to it.
 
 Every method may raise StoreUnavailable. What was answered is kept: no method returns before its write is safe
-as far as it says.
+as far as it says. A request's end, by whatever method, outlasts a loss of power once it is told, and so does
+the claim of one that is to be begun once.
 
 Order: keys take turns. A request's tag is one more than that of its key's last waiting one, or than that
 of the last request begun, whatever is larger; the smallest tag is begun first. Low priority adds

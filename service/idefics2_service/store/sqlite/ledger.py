@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from idefics2_service.errors import AttemptLost, AttemptsExhausted, RequestCancelled, RequestNotFound
 from idefics2_service.events import AttemptStarted, Failed, Finished, Happening, LogLine
@@ -42,6 +42,15 @@ _ENDED = {
     AttemptLost: Lease.LOST_ONCE,
 }
 """What a worker hears that hands back what then ends, by why."""
+
+
+class Claimed(NamedTuple):
+    """What one operation of a claim came to."""
+
+    claim: Claim | None = None
+    ended: Sequence[Ended] = ()
+    is_over: bool = True
+    """Whether nothing is left for another one, which has to be durable."""
 
 
 class Ledger:
@@ -141,18 +150,21 @@ class Ledger:
             self.topics.add(cancelled(name))
         return self._views.get(name), ended
 
-    def claim(self, but_of: Collection[str] = ()) -> tuple[Claim | None, Sequence[Ended]]:
-        """As RequestStore.claim; return those that ended, too."""
+    def claim(self, but_of: Collection[str] = (), *, is_durable: bool) -> Claimed:
+        """As RequestStore.claim, as far as an operation may go that is durable or not."""
         ended: list[Ended] = []
         while (place := self._views.find_first(but_of) if but_of else self._order.first) is not None:
             tag, seq = place
             now = time.time()
             request = self._read_request(seq, now)
+            has_to_last = isinstance(request, Failed) or bool(self._row("is_begun_once", seq)[0])
+            if has_to_last and not is_durable:
+                return Claimed(is_over=False)
             if not isinstance(request, Failed):
-                return self._begin(seq, tag, now, request), ended
+                return Claimed(self._begin(seq, tag, now, request), ended)
             self._end(seq, (), request)
             ended.append(self._describe(seq, request, now))
-        return None, ended
+        return Claimed(None, ended)
 
     def _read_request(self, seq: int, now: float) -> ValidRequest | Failed:
         """Return a request that waits, or how it ends where it is not to be begun."""

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import apsw
@@ -118,11 +119,16 @@ class SqliteStore:
         return record
 
     async def claim(self, but_of: Collection[str] = (), on_ended: OnEnded = ignore) -> Claim | None:
-        """As RequestStore.claim."""
-        claim, ended = await self._writer.call(lambda: self._ledger.claim(but_of))
-        for each in ended:
-            on_ended(each)
-        return claim
+        """As RequestStore.claim; most do not wait for the disk, for what is forgotten is begun again."""
+        is_durable = False
+        while True:
+            work = partial(self._ledger.claim, but_of, is_durable=is_durable)
+            claimed = await self._writer.call(work, is_durable=is_durable)
+            for each in claimed.ended:
+                on_ended(each)
+            if claimed.is_over:
+                return claimed.claim
+            is_durable = True
 
     async def renew(self, claim: Claim) -> Lease:
         """As RequestStore.renew."""
@@ -142,11 +148,13 @@ class SqliteStore:
 
     async def release(self, claim: Claim, reason: str, *, is_lost: bool) -> Lease:
         """As RequestStore.release."""
-        return await self._writer.call(lambda: self._ledger.release(claim, reason, is_lost=is_lost))
+        return await self._writer.call(
+            lambda: self._ledger.release(claim, reason, is_lost=is_lost), is_durable=True
+        )
 
     async def reap(self) -> Reaped:
         """As RequestStore.reap."""
-        return await self._writer.call(self._ledger.reap)
+        return await self._writer.call(self._ledger.reap, is_durable=True)
 
     async def claim_delivery(self, again_after_seconds: float) -> Delivery | None:
         """As RequestStore.claim_delivery."""

@@ -69,6 +69,8 @@ class DatabaseThread(threading.Thread):
     async def call(self, work: Callable[[], _Answer], *, is_durable: bool = False) -> _Answer:
         """Run `work` in the thread; return when its transaction is kept, if `is_durable` on the disk.
 
+        That cannot be decided by `work`: SQLite has to know before it begins a transaction.
+
         Who leaves does not undo what is begun; what is not is never done, and nothing of it is held.
 
         Raises:
