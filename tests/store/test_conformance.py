@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -662,6 +663,22 @@ async def test_however_many_wait_in_vain_the_next_one_is_begun(store: RequestSto
     assert (await claim(store)).name.request_id == "patient"
     assert len(await ids_of(store, state=State.FAILED)) == 100
     assert (await store.statistics()).num_queued == 0
+
+
+async def test_a_claim_holds_up_nobody_else_however_many_have_waited_in_vain(store: RequestStore) -> None:
+    await submit(store, "held")
+    held = await claim(store)
+    late = (make_submission(str(number), start_timeout_seconds=0.001) for number in range(350))
+    await asyncio.gather(*map(store.submit, late))
+    ended: list[Ended] = []
+    claiming = asyncio.create_task(store.claim(on_ended=ended.append))
+    heard = [0]
+    while not claiming.done():
+        assert await store.renew(held) is Lease.HELD
+        heard.append(len(ended))
+    assert await claiming is None
+    assert len(ended) == 350
+    assert max(after - before for before, after in pairwise([*heard, len(ended)])) <= 200
 
 
 async def test_who_claims_hears_of_each_request_that_ended_instead(

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from idefics2_service.store.sqlite.rows import Row
 
 _REAPED_AT_ONCE = 200
+_ENDED_AT_ONCE = 100
+"""By a claim: everybody else waits for it."""
 _ENDED = {
     RequestCancelled: Lease.CANCELLED,
     AttemptsExhausted: Lease.EXHAUSTED,
@@ -151,9 +153,12 @@ class Ledger:
         return self._views.get(name), ended
 
     def claim(self, but_of: Collection[str] = (), *, is_durable: bool) -> Claimed:
-        """As RequestStore.claim, as far as an operation may go that is durable or not."""
+        """As RequestStore.claim, as far as one operation may go that is durable or not."""
         ended: list[Ended] = []
-        while (place := self._views.find_first(but_of) if but_of else self._order.first) is not None:
+        while len(ended) < _ENDED_AT_ONCE:
+            place = self._views.find_first(but_of) if but_of else self._order.first
+            if place is None:
+                return Claimed(None, ended)
             tag, seq = place
             now = time.time()
             request = self._read_request(seq, now)
@@ -164,7 +169,7 @@ class Ledger:
                 return Claimed(self._begin(seq, tag, now, request), ended)
             self._end(seq, (), request)
             ended.append(self._describe(seq, request, now))
-        return Claimed(None, ended)
+        return Claimed(None, ended, is_over=False)
 
     def _read_request(self, seq: int, now: float) -> ValidRequest | Failed:
         """Return a request that waits, or how it ends where it is not to be begun."""
