@@ -72,6 +72,7 @@ class Workers:
         self._store = store
         self._means = means
         self._settings = settings
+        self._claiming: asyncio.Task[Claim | None] | None = None
         self._runs: dict[asyncio.Task[None], Run] = {}
         self._resolving: set[Run] = set()
         self._shares = Shares(_MAX_RESOLVING)
@@ -95,8 +96,8 @@ class Workers:
                 await self._wait_until_ready()
                 if self._stopping.is_set():
                     return
-                claim = await asyncio.shield(self._claim())
-                if claim is None:
+                self._claiming = asyncio.create_task(self._claim())
+                if await asyncio.shield(self._claiming) is None:
                     await wait_for(self._told, _LOOK_AGAIN_SECONDS)
 
     async def tidy(self) -> None:
@@ -151,6 +152,9 @@ class Workers:
     async def stop(self, drain_seconds: float) -> None:
         """Claim nothing new, give what runs `drain_seconds`, then hand it back."""
         self.leave()
+        if self._claiming is not None:  # its answer may be on its way
+            await asyncio.wait((self._claiming,), timeout=_RELEASE_SECONDS)
+            self._claiming.cancel()
         if self._runs:
             await asyncio.wait(self._runs, timeout=drain_seconds)
         for run in self._runs.values():
@@ -173,7 +177,7 @@ class Workers:
         await self._means.budget.wait_until_free()
 
     async def _claim(self) -> Claim | None:
-        """Claim a request and begin to run it. Shielded: what was claimed must not be forgotten."""
+        """Claim a request and begin to run it. Who waits for it may leave: it goes on, lest it be lost."""
         try:
             claim = await self._store.claim(self._keys_without_room(), self._record)
         except StoreUnavailable:

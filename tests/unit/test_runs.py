@@ -325,6 +325,52 @@ async def test_workers_that_stop_hand_back_what_they_run(bench: Bench) -> None:
     await asyncio.gather(working, return_exceptions=True)
 
 
+async def test_what_is_claimed_while_the_workers_stop_is_handed_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, is_claimed, may_answer = bench.store._store.claim, asyncio.Event(), asyncio.Event()
+
+    async def claim_and_answer_late(*arguments: Any) -> Claim | None:
+        claimed: Claim | None = await claim(*arguments)
+        is_claimed.set()
+        await may_answer.wait()
+        return claimed
+
+    async def let_answer() -> None:
+        may_answer.set()
+
+    monkeypatch.setattr(bench.store, "claim", claim_and_answer_late, raising=False)
+    workers = Workers(bench.store, bench.means, bench.settings)
+    await bench.submit()
+    async with at_work(workers.work()), asyncio.timeout(PATIENCE_SECONDS):
+        await is_claimed.wait()
+        await asyncio.gather(workers.stop(0), let_answer())
+    record = await bench.store.get(ONE)
+    assert (record.state, record.attempt, workers.num_running) == (State.QUEUED, 1, 0)
+    assert bench.measured("store_attempts_total", outcome="handed_back") == 1
+
+
+async def test_a_claim_that_is_never_answered_holds_up_no_stop(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idefics2_service.workers._RELEASE_SECONDS", 0.01)
+    is_asked, is_left = asyncio.Event(), asyncio.Event()
+
+    async def hang(*_: Any) -> None:
+        is_asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            is_left.set()
+
+    monkeypatch.setattr(bench.store, "claim", hang, raising=False)
+    workers = Workers(bench.store, bench.means, bench.settings)
+    async with at_work(workers.work()), asyncio.timeout(PATIENCE_SECONDS):
+        await is_asked.wait()
+        await workers.stop(0)
+        await is_left.wait()
+
+
 async def test_workers_that_stopped_while_the_model_was_away_claim_nothing_when_it_is_back(
     bench: Bench,
 ) -> None:
