@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import stat
 import threading
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -317,6 +319,19 @@ async def test_who_finds_nothing_to_take_back_does_not_wait_for_the_disk(
     before = disk.num_syncs
     assert (await store.reap()).ended == ()
     assert disk.num_syncs == before
+
+
+async def test_no_wait_is_negative_where_the_clock_was_set_back(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await submit(store, *"123")
+    await claim(store)
+    before = time.time()
+    monkeypatch.setattr(
+        "idefics2_service.store.sqlite.ledger.time", SimpleNamespace(time=lambda: before - 3_600)
+    )
+    await claim(store)
+    assert (await store.get(RequestName(KEY, "3"))).estimated_wait_seconds == 0
 
 
 async def test_a_store_that_is_stopped_refuses_and_lets_nobody_wait(store: SqliteStore) -> None:

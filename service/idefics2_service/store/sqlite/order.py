@@ -59,7 +59,7 @@ class Order:
     def begin(self, now: float) -> None:
         """Measure the pace: one was begun, and `remove` has been called for it."""
         if self._begun_at is not None:
-            interval = now - self._begun_at
+            interval = max(0.0, now - self._begun_at)  # the clock may have been set back
             before = interval if self._interval is None else self._interval
             self._interval = before + _WEIGHT * (interval - before)
         self._begun_at = now if self._places else None
