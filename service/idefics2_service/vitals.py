@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from idefics2_service.tls import Certificates
 
 _LOOK_SECONDS = 5.0
+_CONTAINER = Path("/sys/fs/cgroup")
+_NO_LIMIT = 1 << 62
+"""Bytes: what cgroup v1 says where there is none is more, and depends on the size of a page."""
 
 
 def watch(metrics: Metrics, certificates: Mapping[str, Certificates]) -> None:
@@ -84,9 +87,12 @@ def _read_disk(folder: Path) -> tuple[float, float]:
 
 
 def _find_memory_limit() -> int:
-    """Return the bytes of the container, or of the machine where the container has no limit."""
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and (most := limit.read_text().strip()) != "max":
-        return int(most)
+    """Return the bytes of the container, or of the machine where the container has no limit.
+
+    Source: `memory.max` of cgroup v2, and of v1 what had its place, in the kernel's documentation.
+    """
+    for limit in (_CONTAINER / "memory.max", _CONTAINER / "memory/memory.limit_in_bytes"):
+        if limit.exists() and (most := limit.read_text().strip()) != "max" and int(most) < _NO_LIMIT:
+            return int(most)
     lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     return int(lines["MemTotal"].split()[0]) * 1024

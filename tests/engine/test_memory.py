@@ -138,6 +138,24 @@ def test_a_container_with_more_in_it_than_its_limit_has_nothing_free(
     assert measure_free(torch.device("cpu")) == 0
 
 
+@pytest.mark.parametrize("page_bytes", [4 << 10, 64 << 10])
+def test_a_container_counts_where_the_kernel_tells_of_it_in_the_old_way_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page_bytes: int
+) -> None:
+    none = (2**63 // page_bytes - 1) * page_bytes
+    told, limit = tmp_path / "memory", tmp_path / "memory/memory.limit_in_bytes"
+    told.mkdir()
+    limit.write_text(f"{100 * MIB}\n")
+    (told / "memory.usage_in_bytes").write_text(f"{99 * MIB}\n")
+    own = f"inactive_file {5 * MIB}\nactive_file 0\n"  # without those of groups within
+    (told / "memory.stat").write_text(f"{own}total_inactive_file {60 * MIB}\ntotal_active_file {10 * MIB}\n")
+    monkeypatch.setattr("idefics2_engine.container._CONTAINER", tmp_path)
+    assert measure_used() == (29 * MIB, 100 * MIB)
+    assert measure_free(torch.device("cpu")) == 71 * MIB // 2
+    limit.write_text(f"{none}\n")
+    assert measure_used()[1] == psutil.virtual_memory().total
+
+
 def test_where_a_container_has_no_limit_the_machine_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,8 @@ import math
 import shutil
 from typing import TYPE_CHECKING
 
+import psutil
+import pytest
 from certificates import Identity
 from idefics2_service import vitals
 from idefics2_service.metrics import Metrics
@@ -15,8 +17,6 @@ from idefics2_service.tls import Certificates
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def read(metrics: Metrics, name: str, **labels: str) -> float:
@@ -65,3 +65,20 @@ def test_a_certificate_shows_its_end_and_whether_its_files_are_good(tmp_path: Pa
     pair.renew()
     assert read(metrics, "certificates_current", port="grpc") == 0
     assert read(metrics, "certificate_expires_timestamp_seconds", port="grpc") == ends
+
+
+@pytest.mark.parametrize(
+    ("file", "none"),
+    [("memory.max", "max"), ("memory/memory.limit_in_bytes", "9223372036854771712")],
+    ids=["cgroup v2", "cgroup v1"],
+)
+def test_the_memory_is_the_containers_or_where_it_has_no_limit_the_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, none: str
+) -> None:
+    monkeypatch.setattr(vitals, "_CONTAINER", tmp_path)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    for limit, expected in {"104857600": 104857600, none: psutil.virtual_memory().total}.items():
+        (tmp_path / file).write_text(f"{limit}\n")
+        metrics = Metrics()
+        vitals.watch(metrics, {})
+        assert read(metrics, "memory_limit_bytes") == expected

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 _CONTAINER = Path("/sys/fs/cgroup")
+_NO_LIMIT = 1 << 62
+"""Bytes: what cgroup v1 says where there is none is more, and depends on the size of a page."""
 
 
 def count_cores() -> int:
@@ -40,11 +42,18 @@ def read_memory() -> tuple[int, int] | None:
     """Return the bytes that cannot be given back and what the container may have; None where it has no limit.
 
     Source: what MemAvailable of /proc/meminfo is to a machine: files that are cached are given back before
-    anybody is killed, those that were read twice (`active`), too.
+    anybody is killed, those that were read twice (`active`), too. `memory.max` of cgroup v2, and of v1 what
+    had its place, in the kernel's documentation.
     """
-    limit = _CONTAINER / "memory.max"
-    if not limit.exists() or (most := limit.read_text().strip()) == "max":
+    if (limit := _CONTAINER / "memory.max").exists():
+        used, stat, prefix = _CONTAINER / "memory.current", _CONTAINER / "memory.stat", ""
+    elif (limit := _CONTAINER / "memory/memory.limit_in_bytes").exists():
+        old = _CONTAINER / "memory"
+        used, stat, prefix = old / "memory.usage_in_bytes", old / "memory.stat", "total_"
+    else:
         return None
-    lines = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
-    cached = int(lines["inactive_file"]) + int(lines["active_file"])
-    return max(0, int((_CONTAINER / "memory.current").read_text()) - cached), int(most)
+    if (most := limit.read_text().strip()) == "max" or int(most) >= _NO_LIMIT:
+        return None
+    lines = dict(line.split() for line in stat.read_text().splitlines())
+    cached = sum(int(lines[f"{prefix}{kind}_file"]) for kind in ("inactive", "active"))
+    return max(0, int(used.read_text()) - cached), int(most)
