@@ -295,6 +295,26 @@ def test_where_no_worker_can_be_started_it_is_not_blamed_on_the_picture_and_the_
         assert not watched.workers.killed
 
 
+@pytest.mark.parametrize(
+    ("program", "seconds"),
+    [("raise ImportError", PATIENCE_SECONDS), ("import sys; sys.stdin.read()", 0.1)],
+    ids=["ends", "hangs"],
+)
+def test_nor_is_it_where_one_is_started_and_does_not_come_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, program: str, seconds: float
+) -> None:
+    caplog.set_level("CRITICAL", image_workers.__name__)
+    with watching() as watched:
+        with monkeypatch.context() as patch:
+            patch.setattr(image_workers, "_PROGRAM", ("-c", program))
+            patch.setattr(image_workers, "_SECONDS_TO_START", seconds)
+            with pytest.raises(EngineFault, match="could not begin to decode an image"):
+                watched.cut(SMALL)
+            assert watched.processes() == []
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.workers.killed == {"died": 1}
+
+
 def refuse_to_fork(*_: object, **__: object) -> None:
     """Do as a machine that has no process to give."""
     raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")

@@ -1,6 +1,7 @@
 """The process that decodes pictures: requests on its standard input, replies on its standard output.
 
-Both are a length, a JSON head and bytes. It imports no torch: it starts quickly and takes little memory.
+Both are a length, a JSON head and bytes. The first reply, an empty one, says that it is up. It imports no
+torch: it starts quickly and takes little memory.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def main() -> None:
     _give_back_large_blocks()
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not stand among the replies
+    replies.write(pack({}, b""))
+    replies.flush()
     while message := _read(sys.stdin.buffer):
         for part in _answer(*message, allowance):
             replies.write(part)  # type: ignore[arg-type]  # an array is a buffer, too

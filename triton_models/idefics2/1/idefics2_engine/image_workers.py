@@ -29,6 +29,9 @@ from idefics2_engine.images import Crop, InvalidImage, Sizing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Without warnings: of one damaged file there may be hundreds, and they would be in Triton's log.
+_PROGRAM = ("-W", "ignore", "-m", "idefics2_engine.image_worker")
+_SECONDS_TO_START = 30.0
 _LOOK_SECONDS = 0.05  # how often somebody looks whether a picture is wanted still
 _CHUNK = 1 << 20
 
@@ -162,7 +165,7 @@ class _Keeper:
         """Return the worker, a new one where there is none that lives.
 
         Raises:
-            EngineFault: none can be started, which is no picture's fault.
+            EngineFault: none comes up, which is no picture's fault.
 
         """
         if self._worker is not None and self._worker.poll() is not None:
@@ -171,8 +174,11 @@ class _Keeper:
         if self._worker is None:
             try:
                 self._worker = _start(self._limits)
-            except OSError as error:
-                logger.exception("no process can be started that decodes images")
+                _wait_until_up(self._worker)
+            except (OSError, EOFError) as error:
+                if self._stop() is not None:
+                    self._count("died")
+                logger.exception("no process comes up that decodes images")
                 raise EngineFault("the engine could not begin to decode an image") from error
         return self._worker
 
@@ -225,10 +231,8 @@ def _start(limits: WorkerLimits) -> subprocess.Popen[bytes]:
     folder = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": folder, "OPENBLAS_NUM_THREADS": "1"}
     bounds = (limits.max_memory_bytes, limits.max_pixels, limits.max_processor_seconds)
-    # Without warnings: of one damaged file there may be hundreds, and they would be in Triton's log.
-    command = [str(python), "-W", "ignore", "-m", "idefics2_engine.image_worker", str(os.getpid())]
     worker = subprocess.Popen(  # noqa: S603  # our own program
-        [*command, *map(str, bounds)],
+        [str(python), *_PROGRAM, str(os.getpid()), *map(str, bounds)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
@@ -237,6 +241,11 @@ def _start(limits: WorkerLimits) -> subprocess.Popen[bytes]:
     for pipe in _pipes(worker):
         os.set_blocking(pipe.fileno(), False)
     return worker
+
+
+def _wait_until_up(worker: subprocess.Popen[bytes]) -> None:
+    """Read what a worker says first; raises as `_exchange`."""
+    _exchange(worker, b"", time.monotonic() + _SECONDS_TO_START, lambda: False)
 
 
 def _pipes(worker: subprocess.Popen[bytes]) -> tuple[Any, Any]:
