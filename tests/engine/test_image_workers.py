@@ -14,7 +14,6 @@ from concurrent.futures import CancelledError, as_completed
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -240,22 +239,77 @@ def test_what_ends_a_worker_is_a_line_of_the_log(capfd: pytest.CaptureFixture[st
     assert (line["level"], line["exception"][0]["exc_type"]) == ("critical", "KeyError")
 
 
-def test_a_picture_that_takes_too_long_is_refused_and_the_next_has_a_new_worker(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr(image_workers, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    with watching(max_seconds=7) as watched:
+class Clock:
+    """Stands still, or goes by an hour between two looks."""
+
+    def __init__(self) -> None:
+        """Begin at some time."""
+        self.now = 1_000.0
+        self.goes = False
+        self._looked = threading.Event()
+
+    def monotonic(self) -> float:
+        """Look at it."""
+        if self.goes:
+            self.now += 3_600
+        self._looked.set()
+        return self.now
+
+    def jump(self) -> None:
+        """Go on by an hour at once; return when somebody has looked at it since."""
+        self.now += 3_600
+        self._looked.clear()
+        assert self._looked.wait(PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which pictures take too long."""
+    made = Clock()
+    monkeypatch.setattr(image_workers, "time", made)
+    return made
+
+
+def test_a_picture_that_takes_too_long_is_refused_and_the_next_has_a_new_worker(clock: Clock) -> None:
+    with watching(max_seconds=1) as watched:
         slow = watched.start()
         freeze(slow)
-        result = watched.begin(SMALL)
-        now[0] = 7.5
-        with pytest.raises(InvalidImage, match="took more than 7 s to decode") as caught:
-            result.result(PATIENCE_SECONDS)
+        clock.goes = True
+        with pytest.raises(InvalidImage, match="took more than 1 s to decode") as caught:
+            watched.cut(SMALL)
+        clock.goes = False
         assert caught.value.reason == "FILE_UNDECODABLE"
         assert not slow.is_running()
         check_equal(watched.cut(SMALL), cut_here(SMALL))
         assert watched.workers.killed == {"time": 1}
+
+
+def test_a_pause_of_all_of_us_takes_no_time_from_a_picture(clock: Clock) -> None:
+    with watching(max_seconds=1) as watched:
+        process = watched.start()
+        freeze(process)
+        result = watched.begin(SMALL)
+        clock.jump()
+        process.resume()
+        check_equal(result.result(PATIENCE_SECONDS), cut_here(SMALL))
+        assert watched.processes() == [process]
+        assert not watched.workers.killed
+
+
+def test_what_a_worker_takes_to_come_up_is_not_taken_from_its_picture(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    come_up = image_workers._wait_until_up
+
+    def come_up_late(worker: subprocess.Popen[bytes]) -> None:
+        clock.goes = True
+        come_up(worker)
+        clock.goes = False
+
+    monkeypatch.setattr(image_workers, "_wait_until_up", come_up_late)
+    monkeypatch.setattr(image_workers, "_SECONDS_TO_START", 1_000_000)
+    with watching(max_seconds=0.1) as watched:
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
 
 
 def test_a_worker_that_dies_at_work_costs_its_picture_and_the_next_has_a_new_one() -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _PROGRAM = ("-W", "ignore", "-m", "idefics2_engine.image_worker")
 _SECONDS_TO_START = 30.0
 _LOOK_SECONDS = 0.05  # how often somebody looks whether a picture is wanted still
+_SLICE_SECONDS = 4 * _LOOK_SECONDS  # the most that counts from one look to the next
 _CHUNK = 1 << 20
 
 logger = logging.getLogger(__name__)
@@ -186,9 +187,8 @@ class _Keeper:
         self, worker: subprocess.Popen[bytes], message: bytes, give_up: Callable[[], bool]
     ) -> tuple[dict[str, Any], bytes]:
         """Exchange one message; a worker that fails at it is not used again."""
-        deadline = time.monotonic() + self._limits.max_seconds
         try:
-            return _exchange(worker, message, deadline, give_up)
+            return _exchange(worker, message, self._limits.max_seconds, give_up)
         except EOFError as error:
             if self._stop() == -OVERRUN:
                 raise _OverrunError from error
@@ -245,7 +245,7 @@ def _start(limits: WorkerLimits) -> subprocess.Popen[bytes]:
 
 def _wait_until_up(worker: subprocess.Popen[bytes]) -> None:
     """Read what a worker says first; raises as `_exchange`."""
-    _exchange(worker, b"", time.monotonic() + _SECONDS_TO_START, lambda: False)
+    _exchange(worker, b"", _SECONDS_TO_START, lambda: False)
 
 
 def _pipes(worker: subprocess.Popen[bytes]) -> tuple[Any, Any]:
@@ -253,7 +253,7 @@ def _pipes(worker: subprocess.Popen[bytes]) -> tuple[Any, Any]:
 
 
 def _exchange(
-    worker: subprocess.Popen[bytes], message: bytes, deadline: float, give_up: Callable[[], bool]
+    worker: subprocess.Popen[bytes], message: bytes, seconds: float, give_up: Callable[[], bool]
 ) -> tuple[dict[str, Any], bytes]:
     """Write a message and read the reply.
 
@@ -265,12 +265,12 @@ def _exchange(
     """
     to_worker, from_worker = (pipe.fileno() for pipe in _pipes(worker))
     unsent, reply = memoryview(message), bytearray()
+    patience = _Patience(seconds)
     poll = select.poll()
     poll.register(to_worker, select.POLLOUT)
     poll.register(from_worker, select.POLLIN)
     while (length := _find_length(reply)) is None or len(reply) < length:
-        if time.monotonic() > deadline:
-            raise TimeoutError
+        patience.spend()
         if give_up():
             raise _GivenUpError
         for descriptor, _ in poll.poll(_LOOK_SECONDS * 1000):
@@ -285,6 +285,25 @@ def _exchange(
     num_head_bytes, _ = HEAD.unpack_from(reply)
     begin = HEAD.size + num_head_bytes
     return json.loads(reply[HEAD.size : begin]), bytes(reply[begin:])
+
+
+class _Patience:
+    """Time that is spent from look to look, at most a slice at once.
+
+    After a pause of all of us (a frozen container, a machine that swaps) it would be over by the clock,
+    though the worker had nothing of it, or its reply has only to be read.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._looked_at = seconds, time.monotonic()
+
+    def spend(self) -> None:
+        """Spend what passed since the last look; TimeoutError where there was not so much."""
+        now = time.monotonic()
+        self._seconds -= min(now - self._looked_at, _SLICE_SECONDS)
+        self._looked_at = now
+        if self._seconds < 0:
+            raise TimeoutError
 
 
 def _find_length(reply: bytearray) -> int | None:
