@@ -190,7 +190,7 @@ async def _run(
                 async with _turn(name.key_id, means, clock.publish):
                     _check_time(deadlines.end)
                     begin()
-                    resolved = ResolvedRequest(name.request_id, request, images)
+                    resolved = ResolvedRequest(name, request, images)
                     async with _within(means.limits.max_run_seconds):
                         output = await _answer(resolved, means, clock)
             _check_time(deadlines.end)
@@ -313,7 +313,7 @@ async def _answer(resolved: ResolvedRequest, means: Means, clock: StageClock) ->
             "preprocessing": finished.preprocessing_seconds,
             "vision": finished.vision_seconds,
         },
-        request_id=resolved.request_id,
+        request_id=resolved.name.request_id,
         seed=resolved.request.seed,
     )
 

@@ -159,7 +159,7 @@ class ImageFile:
 class ResolvedRequest:
     """A valid request with its images in hand: what a backend works on."""
 
-    request_id: str
+    name: RequestName
     request: ValidRequest
     images: tuple[ImageFile, ...]
 

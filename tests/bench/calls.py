@@ -12,7 +12,7 @@ from harness import describe_red_circle, make_files, talk_without_end
 from idefics2.v1 import generation_pb2_grpc
 from idefics2_service.backend import BackendFinished
 from idefics2_service.events import TextDelta
-from idefics2_service.requests import GenerateInput, ImageSource, ResolvedRequest
+from idefics2_service.requests import GenerateInput, ImageSource, RequestName, ResolvedRequest
 from idefics2_service.settings import Settings
 from idefics2_service.triton import tensors
 from idefics2_service.validation import validate
@@ -105,7 +105,7 @@ async def resolve_request() -> ResolvedRequest:
     source = ImageSource("images[0].data", data=red_circle())
     request = validate(GenerateInput(DESCRIBE, (source,), temperature=0), limits)
     image = await make_files(limits).resolve(source, "bench", request.max_image_bytes)
-    return ResolvedRequest("bench", request, (image,))
+    return ResolvedRequest(RequestName("bench", "bench"), request, (image,))
 
 
 def _check(text: str) -> None:

@@ -186,34 +186,34 @@ def test_what_is_not_kept_any_more_stays_whole_for_those_who_hold_it(how: str) -
 def test_decoding_begins_once_for_all_who_ask_at_once() -> None:
     for _ in range(50):
         image, decoder = SeenImage(b"key", 1), Decoder()
-        asked = do_at_once(lambda image=image, decoder=decoder: image.ask_for_crops(decoder.begin))  # type: ignore[misc]
+        asked = do_at_once(lambda image=image, decoder=decoder: image.ask_for_crops("one", decoder.begin))  # type: ignore[misc]
         assert len(decoder.begun) == 1
         assert all(decoding is decoder.begun[0] for decoding in asked)
 
 
 def test_who_asks_after_the_decoding_gets_its_crops(image: SeenImage, decoder: Decoder) -> None:
-    first = image.ask_for_crops(decoder.begin)
+    first = image.ask_for_crops("one", decoder.begin)
     assert first is not None
     first.set_result(make_crops())
-    assert image.ask_for_crops(decoder.begin) is first
+    assert image.ask_for_crops("one", decoder.begin) is first
     assert len(decoder.begun) == 1
 
 
 def test_pixels_are_let_go_with_the_last_who_needs_them(image: SeenImage, decoder: Decoder) -> None:
     for _ in range(2):
-        image.ask_for_crops(decoder.begin)
+        image.ask_for_crops("one", decoder.begin)
     decoding = weakref.ref(decoder.begun[0])
     decoder.begun.pop().set_result(make_crops())
-    image.leave()
+    image.leave("one")
     assert decoding() is not None
-    image.leave()
+    image.leave("one")
     assert decoding() is None
-    image.ask_for_crops(decoder.begin)
+    image.ask_for_crops("one", decoder.begin)
     assert len(decoder.begun) == 1
 
 
 def test_nobody_decodes_what_was_looked_at(image: SeenImage, decoder: Decoder) -> None:
-    assert encode(image).ask_for_crops(decoder.begin) is None
+    assert encode(image).ask_for_crops("one", decoder.begin) is None
     assert decoder.begun == []
 
 
@@ -221,15 +221,15 @@ def test_nobody_decodes_what_was_looked_at(image: SeenImage, decoder: Decoder) -
 def test_a_decoding_that_came_to_nothing_begins_anew_for_who_asks_next(
     image: SeenImage, decoder: Decoder, how: str
 ) -> None:
-    first = image.ask_for_crops(decoder.begin)
+    first = image.ask_for_crops("one", decoder.begin)
     assert first is not None
-    image.leave()
+    image.leave("one")
     if how == "failed":
         first.set_exception(InvalidImage("FILE_UNDECODABLE", "is damaged"))
     else:
         assert image.give_up()
         assert first.cancelled()
-    again = image.ask_for_crops(decoder.begin)
+    again = image.ask_for_crops("one", decoder.begin)
     assert again is decoder.begun[1]
     assert again is not None
     assert not again.done()
@@ -237,11 +237,11 @@ def test_a_decoding_that_came_to_nothing_begins_anew_for_who_asks_next(
 
 def test_a_decoding_is_given_up_when_nobody_waits_for_it_any_more(image: SeenImage, decoder: Decoder) -> None:
     for _ in range(2):
-        image.ask_for_crops(decoder.begin)
+        image.ask_for_crops("one", decoder.begin)
     for _ in range(2):
         assert not image.give_up()
         assert not decoder.begun[0].cancelled()
-        image.leave()
+        image.leave("one")
     assert image.give_up()
     assert decoder.begun[0].cancelled()
 
@@ -251,10 +251,10 @@ def test_nobody_who_waits_sees_his_decoding_given_up(image: SeenImage, decoder: 
 
     def ask_and_leave() -> None:
         for _ in range(300):
-            decoding = image.ask_for_crops(decoder.begin)
+            decoding = image.ask_for_crops("one", decoder.begin)
             assert decoding is not None
             assert not decoding.cancelled()
-            image.leave()
+            image.leave("one")
 
     def give_up() -> None:
         while not all_left.is_set():
@@ -272,7 +272,7 @@ def test_nobody_who_waits_sees_his_decoding_given_up(image: SeenImage, decoder: 
 
 
 def test_pixels_are_let_go_with_the_last_crop_that_was_looked_at(image: SeenImage, decoder: Decoder) -> None:
-    image.ask_for_crops(decoder.begin)
+    image.ask_for_crops("one", decoder.begin)
     decoding = weakref.ref(decoder.begun.pop())
     image.add(1, torch.zeros(3))
     assert decoding() is not None

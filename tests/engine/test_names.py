@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from idefics2_engine.names import about, make_name
+from idefics2_engine.names import about, find_share, make_name
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARAMETERS = json.dumps({"priority": 1, "traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01"})
@@ -40,6 +40,11 @@ def test_a_name_that_is_not_made_here_is_an_id(name: str) -> None:
 )
 def test_what_is_no_trace_and_no_id_is_left_out(parameters: str) -> None:
     assert about(make_name("one", parameters)) == {"request_id": "one"}
+
+
+def test_all_who_do_not_say_whom_a_request_is_for_are_one_and_the_same() -> None:
+    assert find_share(json.dumps({"share": "one", "request_id": "two"})) == "one"
+    assert {find_share(said) for said in ("", "{}", '{"share": 5}', '{"request_id": "two"}', "{")} == {""}
 
 
 def test_no_id_breaks_a_line_of_the_log_or_makes_it_long() -> None:

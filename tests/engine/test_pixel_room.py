@@ -1,8 +1,9 @@
-"""What decoded pictures take stays within a bound, first come, first served, and nobody waits for ever."""
+"""What decoded pictures take stays within a bound, shared by those who ask, and nobody waits for ever."""
 
 from __future__ import annotations
 
 import random
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -41,10 +42,10 @@ class Hall:
         self.decodings: dict[str, list[Decoding]] = {}
         """Those that were begun, by draft."""
 
-    def come(self, name: str, num_bytes: int, *images: SeenImage) -> Draft:
+    def come(self, name: str, num_bytes: int, *images: SeenImage, share: str = "") -> Draft:
         """Let a draft come that needs so many bytes for a crop of `images`, or of an image of its own."""
         pictures = [(image, partial(self._decode, name)) for image in images or (SeenImage(b"", 1),)]
-        draft = make_draft(name, *pictures, crop_bytes=num_bytes)
+        draft = make_draft(name, *pictures, crop_bytes=num_bytes, share=share)
         self.room.enter(draft)
         return draft
 
@@ -92,6 +93,48 @@ def test_who_needs_more_than_there_is_comes_in_alone(hall: Hall) -> None:
     assert list(hall.decodings) == ["small", "large"]
     hall.room.leave(large)
     assert list(hall.decodings) == ["small", "large", "last"]
+
+
+def test_who_comes_beside_a_flood_of_another_share_is_next(hall: Hall) -> None:
+    first, second, *_ = [hall.come(f"a{number}", 40, share="a") for number in range(64)]
+    hall.come("b0", 40, share="b")
+    assert list(hall.decodings) == ["a0", "a1"]
+    hall.room.leave(first)
+    assert list(hall.decodings) == ["a0", "a1", "b0"]
+    hall.come("b1", 40, share="b")
+    hall.room.leave(second)
+    assert list(hall.decodings) == ["a0", "a1", "b0", "a2"]
+
+
+def test_next_is_the_share_that_has_taken_the_fewest_bytes_not_the_fewest_drafts(hall: Hall) -> None:
+    drafts = [hall.come(f"a{number}", 10, share="a") for number in range(3)]
+    drafts.append(hall.come("b0", 60, share="b"))
+    for name in ("b1", "a3"):
+        hall.come(name, 20, share=name[0])
+    assert list(hall.decodings) == ["a0", "a1", "a2", "b0"]
+    hall.room.leave(drafts[0])
+    assert list(hall.decodings)[4:] == ["a3"]
+
+
+def test_nobody_passes_who_is_next_however_little_he_needs(hall: Hall) -> None:
+    drafts = [hall.come(f"a{number}", 25, share="a") for number in range(4)]
+    hall.come("b0", 60, share="b")
+    hall.come("a4", 5, share="a")
+    hall.come("b1", 5, share="b")
+    for draft in drafts[:2]:
+        hall.room.leave(draft)
+    assert list(hall.decodings) == ["a0", "a1", "a2", "a3"]
+    hall.room.leave(drafts[2])
+    assert list(hall.decodings)[4:] == ["b0", "a4", "b1"]
+
+
+def test_who_needs_all_there_is_comes_in_beside_any_flood_of_others(hall: Hall) -> None:
+    inside = deque(hall.come(f"a{number}", 40, share="a") for number in range(2))
+    hall.come("all", 10 * MAX_BYTES, share="a")
+    for number in range(64):
+        inside.append(hall.come(f"{number}", 40, share=f"{number}"))
+        hall.room.leave(inside.popleft())
+    assert "all" in hall.decodings
 
 
 def test_all_pictures_of_a_request_begin_together(hall: Hall) -> None:
@@ -158,7 +201,7 @@ def test_whoever_comes_and_goes_all_begin_and_in_the_end_nothing_is_taken() -> N
     def come(name: str) -> None:
         decoding: Decoding = Future()
         decoding.set_result([])
-        draft = make_draft(name, show(decoding), crop_bytes=sizes[name])
+        draft = make_draft(name, show(decoding), crop_bytes=sizes[name], share=name[-1])
         draft.ready.add_done_callback(lambda _: ready.put(draft))
         room.enter(draft)
         taken.append(room.num_bytes)

@@ -64,7 +64,7 @@ def show(decoding: Decoding, image: SeenImage | None = None) -> Picture:
     return image or SeenImage(b"", 1), lambda: decoding
 
 
-def make_draft(request_id: str, *pictures: Picture, crop_bytes: int = 1) -> Draft:
+def make_draft(request_id: str, *pictures: Picture, crop_bytes: int = 1, share: str = "") -> Draft:
     """Draft a request of no tokens."""
     prepared = PreparedRequest(
         request_id=request_id,
@@ -77,7 +77,7 @@ def make_draft(request_id: str, *pictures: Picture, crop_bytes: int = 1) -> Draf
         prefix_keys=[],
         seconds={},
     )
-    return Draft(prepared, pictures, crop_bytes, Clock({}))
+    return Draft(prepared, pictures, crop_bytes, Clock({}), share)
 
 
 class ScriptedEngine:

@@ -12,13 +12,15 @@ import httpx
 import pytest
 from engine_figures import EngineFigures
 from idefics2_service.triton.tensors import RequestWriter
-from pictures import DESCRIBE, red_circle
-from processes import Started, patience, running_service
+from pictures import DESCRIBE, draw_red_circle, encode, red_circle
+from PIL import Image
+from processes import PATIENCE_SECONDS, Started, patience, running_service
 from tritonclient.grpc import service_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    import psutil
     from tritonclient.grpc import service_pb2
 
 MOST_TOKENS, MOST_REQUESTS = 20, 2
@@ -29,10 +31,12 @@ SECRET = "What did the patient say?"
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """A service with a Triton whose model allows few tokens, and few requests at a time."""
+    """A service with a Triton whose model allows few tokens, few requests and one picture at a time."""
     variables = {
         "IDEFICS2_MODEL_MAX_NEW_TOKENS": str(MOST_TOKENS),
         "IDEFICS2_MODEL_MAX_OPEN_REQUESTS": str(MOST_REQUESTS),
+        "IDEFICS2_MODEL_NUM_IMAGE_WORKERS": "1",
+        "IDEFICS2_MODEL_MAX_IMAGE_SECONDS": str(PATIENCE_SECONDS),
     }
     with running_service(tmp_path_factory.mktemp("service"), **variables) as service:
         yield Started(service, service.wait_until_ready())
@@ -208,6 +212,42 @@ async def test_what_the_model_says_is_wrong_is_in_the_services_log_and_names_the
     assert line in [json.loads(line) for line in own.splitlines() if line.startswith("{")]
     assert "Traceback" not in own
     assert SECRET not in own + narrow.service.log.read_text()
+
+
+def find_image_worker(service: Started) -> psutil.Process:
+    """Find the process that decodes pictures, where there is one."""
+    (worker,) = (p for p in service.service.tree() if "idefics2_engine.image_worker" in p.cmdline())
+    return worker
+
+
+def show(share: str, *pictures: bytes) -> service_pb2.ModelInferRequest:
+    """Show pictures for a share."""
+    message = write().texts("prompt", DESCRIBE.encode()).texts("image", *pictures).message
+    message.parameters["share"].string_param = share
+    return message
+
+
+async def test_shares_take_turns_when_their_pictures_are_decoded(
+    narrow: Started, triton: service_pb2_grpc.GRPCInferenceServiceStub
+) -> None:
+    many = [encode(Image.new("L", (4000, 3000), shade)) for shade in range(8)]
+    worker = find_image_worker(narrow)
+    async with httpx.AsyncClient() as http:
+        engine = EngineFigures(http, narrow.tritons[-1].metrics_url)
+        worker.suspend()
+        try:
+            first = Stream(triton, show("one", *many))
+            await engine.wait_for("pixel_bytes", 1)
+            second = Stream(triton, show("another", encode(draw_red_circle((61, 43)))))
+            await engine.wait_for("pixel_bytes", 1 + await engine.read("pixel_bytes"))
+        finally:
+            worker.resume()
+    begun = [asyncio.create_task(stream.read()) for stream in (first, second)]
+    await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.done() for task in begun] == [False, True]
+    for stream, task in zip((first, second), begun, strict=True):
+        assert (await task)[0] == {"type": "StageEntered", "stage": "PREFILL"}
+        assert (await stream.read_last())["type"] == "Finished"
 
 
 async def test_more_requests_than_may_be_open_are_refused_and_the_others_answered(

@@ -13,7 +13,7 @@ from fakes.script import Script
 from fakes.triton import FakeTriton
 from idefics2_service.errors import BackendUnavailable
 from idefics2_service.metrics import Metrics
-from idefics2_service.requests import ResolvedRequest
+from idefics2_service.requests import RequestName, ResolvedRequest
 from idefics2_service.settings import TritonSettings
 from idefics2_service.triton.backend import TritonBackend
 from store.submissions import make_request
@@ -121,5 +121,5 @@ async def test_where_the_address_leads_to_another_triton_by_now_a_broken_one_is_
 async def test_a_model_that_is_known_to_be_lost_is_sent_nothing_and_the_error_says_so() -> None:
     backend = TritonBackend(TritonSettings(), Metrics())
     with pytest.raises(BackendUnavailable) as caught:
-        await anext(backend.generate(ResolvedRequest("one", make_request(), ())))
+        await anext(backend.generate(ResolvedRequest(RequestName("key", "one"), make_request(), ())))
     assert not caught.value.was_sent

@@ -85,10 +85,12 @@ class SlowBackend(FakeBackend):
 
     num_asked = 0
     busy_until = 0.0
+    asked_last: RequestName | None = None
 
     async def generate(self, request: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
         """As Backend.generate."""
         self.num_asked += 1
+        self.asked_last = request.name
         async for event in super().generate(request):
             yield event
             wait_busily(self.busy_until)
@@ -264,6 +266,12 @@ async def test_a_deadline_in_mid_answer_tells_the_model_to_stop(way: Way) -> Non
     assert type(await error_of(way.begin(deadlines=Deadlines(end=soon())))) is RequestDeadlineExceeded
     assert way.script.num_cancelled == 1
     way.check_idle()
+
+
+async def test_the_model_is_told_whose_a_request_is(way: Way) -> None:
+    way.script.add(Answer(("A",)))
+    await way.begin(key_id="bert")
+    assert way.backend.asked_last == RequestName("bert", "one")
 
 
 async def test_what_was_begun_in_time_is_not_ended_by_its_start_timeout(way: Way) -> None:

@@ -15,12 +15,14 @@ import pytest
 from google.protobuf import text_format
 from idefics2_engine import requests as engine
 from idefics2_engine.config import EngineConfig
+from idefics2_engine.names import find_share
 from idefics2_service.backend import BackendFinished
 from idefics2_service.errors import BackendUnavailable, InternalError, RequestCancelled, ServiceError
 from idefics2_service.events import StageEntered, TextDelta
 from idefics2_service.requests import (
     FinishReason,
     ImageFile,
+    RequestName,
     ResolvedRequest,
     Stage,
     TokenCount,
@@ -56,9 +58,10 @@ FULL = ValidRequest(
     min_new_tokens=3,
 )
 PLAIN = dataclasses.replace(FULL, stop=(), split_images=None, top_k=0, seed=0)
+NAME = RequestName("the key", "the request")
 WRITTEN = {
-    "generate, everything set": tensors.generate_request("m", "id", ResolvedRequest("r", FULL, IMAGES)),
-    "generate, nothing set": tensors.generate_request("m", "id", ResolvedRequest("r", PLAIN, IMAGES[:1])),
+    "generate, everything set": tensors.generate_request("m", "id", ResolvedRequest(NAME, FULL, IMAGES)),
+    "generate, nothing set": tensors.generate_request("m", "id", ResolvedRequest(NAME, PLAIN, IMAGES[:1])),
     "count": tensors.count_request("m", "What?", IMAGES, split_images=True),
     "count, one image": tensors.count_request("m", "What?", IMAGES[:1], split_images=None),
     "cancel": tensors.cancel_request("m", "other"),
@@ -154,6 +157,19 @@ def test_a_request_says_what_the_caller_said() -> None:
     }
     message = WRITTEN["generate, everything set"]
     assert (message.model_name, message.id) == ("m", "id")
+
+
+def test_a_request_tells_its_id_and_by_the_same_name_each_time_whom_it_is_for_but_not_the_keys_id() -> None:
+    def write(key_id: str) -> dict[str, str]:
+        message = tensors.generate_request("m", "id", ResolvedRequest(RequestName(key_id, "r"), FULL, IMAGES))
+        return {name: value.string_param for name, value in message.parameters.items()}
+
+    first, again, other = write("Müller"), write("Müller"), write("Meier")
+    assert first["request_id"] == "r"
+    assert find_share(json.dumps(first)) == first["share"]
+    assert first == again
+    assert other["share"] not in {first["share"], ""}
+    assert "ller" not in first["share"]
 
 
 def test_a_request_leaves_out_what_has_no_items_and_what_was_not_asked_for() -> None:

@@ -104,7 +104,7 @@ class TritonBackend:
         if not self._is_healthy:  # it may have been lost while the request waited for its turn
             raise BackendUnavailable.unsent("the model's server is not ready")
         # Callers choose request ids, so two may be alike: the model gets one that is not.
-        model_id = f"{request.request_id}/{secrets.token_hex(4)}"
+        model_id = f"{request.name.request_id}/{secrets.token_hex(4)}"
         span = current_span().begin(_METHOD, Kind.CLIENT, _CALL)
         traceparent = span.headers.get("traceparent", "")
         message = tensors.generate_request(self._settings.model_name, model_id, request, traceparent)

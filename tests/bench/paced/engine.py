@@ -67,7 +67,7 @@ class PacedEngine:
             prefix_keys=[],
             seconds={},
         )
-        return Draft(prepared, (), 0, Clock({}))
+        return Draft(prepared, (), 0, Clock({}), request.share)
 
     def add(self, prepared: PreparedRequest) -> None:
         """As Engine.add: nobody runs before all are there."""

@@ -23,7 +23,7 @@ from idefics2_engine.bounds import check_sampling
 from idefics2_engine.config import EngineConfig
 from idefics2_engine.engine_process import EngineProcess
 from idefics2_engine.errors import EngineError, InvalidRequest
-from idefics2_engine.names import about, make_name
+from idefics2_engine.names import about, find_share, make_name
 from idefics2_engine.outbox import Outbox, join_text
 from idefics2_engine.requests import Event, Failed, Request, SamplingParams, TextDelta, is_last
 from triton_metrics import TritonMetrics
@@ -82,7 +82,7 @@ class TritonPythonModel:
         tensors = _Tensors(request)
         operation = tensors.text("operation", "generate")
         if operation == "generate":
-            self._engine.submit(self._read_request(stream_id, tensors))
+            self._engine.submit(self._read_request(stream_id, find_share(request.parameters()), tensors))
         elif operation == "cancel":
             self._cancel(tensors.text("target", ""))
             self._engine.ping(stream_id)
@@ -96,7 +96,7 @@ class TritonPythonModel:
             message = f"operation must be generate, cancel, count or ping, not {operation!r}"
             raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "operation")
 
-    def _read_request(self, stream_id: str, tensors: _Tensors) -> Request:
+    def _read_request(self, stream_id: str, share: str, tensors: _Tensors) -> Request:
         default, most_tokens = SamplingParams(), self._config.max_new_tokens
         sampling = SamplingParams(
             max_new_tokens=tensors.value("max_new_tokens", min(default.max_new_tokens, most_tokens)),
@@ -115,6 +115,7 @@ class TritonPythonModel:
             images=tuple(tensors.values("image")),
             sampling=sampling,
             split_images=tensors.value("split_images", None),
+            share=share,
         )
 
     def _cancel(self, public_id: str) -> None:

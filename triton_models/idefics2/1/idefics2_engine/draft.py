@@ -35,6 +35,7 @@ class Draft:
         pictures: Sequence[tuple[SeenImage, Callable[[], Decoding]]],
         crop_bytes: int,
         clock: Clock,
+        share: str,
     ) -> None:
         """Draft a request.
 
@@ -43,11 +44,13 @@ class Draft:
             pictures: its images in their order, and what begins to decode each, which may hold its file.
             crop_bytes: the most that one of their crops may take.
             clock: what its stages took so far; the next one is to wait.
+            share: as that of the request.
 
         """
         self.ready: Future[None] = Future()
         """Done when `finish` has something to tell; that of a draft which was left may never be."""
         self.is_left = False
+        self.share = share
         self._prepared, self._clock = prepared, clock
         self._pictures, self._crop_bytes = pictures, crop_bytes
         self._shown: list[SeenImage] = []
@@ -69,7 +72,7 @@ class Draft:
             self._clock.enter("queue")
             for image, decode in self._pictures:
                 self._shown.append(image)
-                self._decodings.append(image.ask_for_crops(decode))
+                self._decodings.append(image.ask_for_crops(self.share, decode))
             self._pictures = ()
         self._wait_from(0)
 
@@ -95,7 +98,7 @@ class Draft:
             self._pictures = ()
             shown, self._shown = self._shown, []
         for image in shown:
-            image.leave()
+            image.leave(self.share)
 
     def _wait_from(self, number: int) -> None:
         """Wait for picture `number`, then for the next one, up to the first that cannot be decoded."""

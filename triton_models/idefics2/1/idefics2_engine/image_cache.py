@@ -28,16 +28,17 @@ class SeenImage:
         """The crops, from the time that somebody asks until all are encoded, or nobody needs them."""
         self.hidden_states: list[Tensor | None] = [None] * num_crops
         """For each crop, once it is encoded: [num_latents, hidden]."""
+        self.shares: tuple[str, ...] = ()
+        """Those who need the crops, each as often as it asked; may be read at any time."""
         self._lock = threading.Lock()
-        self._num_asking = 0
 
-    def ask_for_crops(self, begin: Callable[[], Future[list[Crop]]]) -> Future[list[Crop]] | None:
+    def ask_for_crops(self, share: str, begin: Callable[[], Future[list[Crop]]]) -> Future[list[Crop]] | None:
         """Need the crops, whose decoding begins now if nobody asked yet; None if none are needed.
 
         Whoever asks has to `leave`, when all of them are encoded, or before.
         """
         with self._lock:
-            self._num_asking += 1
+            self.shares = (*self.shares, share)
             if self.is_encoded:
                 return None
             decoding = self.decoding
@@ -45,17 +46,18 @@ class SeenImage:
                 self.decoding = decoding = begin()
             return decoding
 
-    def leave(self) -> None:
+    def leave(self, share: str) -> None:
         """Need the crops no more; with the last one who does, their pixels are let go."""
         with self._lock:
-            self._num_asking -= 1
-            if not self._num_asking and self.decoding is not None and self.decoding.done():
+            place = self.shares.index(share)
+            self.shares = self.shares[:place] + self.shares[place + 1 :]
+            if not self.shares and self.decoding is not None and self.decoding.done():
                 self.decoding = None
 
     def give_up(self) -> bool:
         """Cancel the decoding if nobody needs it; tell whether that was so."""
         with self._lock:
-            return not self._num_asking and (self.decoding is None or self.decoding.cancel())
+            return not self.shares and (self.decoding is None or self.decoding.cancel())
 
     def add(self, number: int, states: Tensor) -> None:
         """Keep what a crop is to the text model; with the last one the pixels are let go."""

@@ -17,7 +17,6 @@ from collections import Counter
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,9 +24,10 @@ import numpy as np
 from idefics2_engine.errors import EngineFault
 from idefics2_engine.image_worker import HEAD, OVERRUN, pack
 from idefics2_engine.images import Crop, InvalidImage, Sizing
+from idefics2_engine.picture_line import PictureLine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 # Without warnings: of one damaged file there may be hundreds, and they would be in Triton's log.
 _PROGRAM = ("-W", "ignore", "-m", "idefics2_engine.image_worker")
@@ -52,7 +52,7 @@ class WorkerLimits:
     """Beyond what a worker has that does nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Job:
     data: bytes
     split: bool
@@ -65,7 +65,7 @@ class ImageWorkers:
 
     def __init__(self, num_workers: int, sizing: Sizing, limits: WorkerLimits) -> None:
         """Start the workers' keepers; each starts its worker with its first picture."""
-        self._line: SimpleQueue[_Job | None] = SimpleQueue()
+        self._line: PictureLine[_Job] = PictureLine()
         self._killed: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._keepers = [
@@ -86,26 +86,33 @@ class ImageWorkers:
         with self._lock:
             self._killed[why] += 1
 
-    def submit(self, data: bytes, *, split: bool, give_up: Callable[[], bool]) -> Future[list[Crop]]:
+    def submit(
+        self,
+        data: bytes,
+        *,
+        split: bool,
+        give_up: Callable[[], bool],
+        shares: Callable[[], Collection[str]] = lambda: ("",),
+    ) -> Future[list[Crop]]:
         """Have a picture cut into crops.
 
         Args:
             data: the file.
             split: whether its quarters are wanted too.
             give_up: asked from time to time; once true, the future is cancelled and the worker stopped.
+            shares: as PictureLine.put.
 
         Returns:
             The crops, InvalidImage, or EngineFault where nothing could decode it.
 
         """
         result: Future[list[Crop]] = Future()
-        self._line.put(_Job(data, split, result, give_up))
+        self._line.put(_Job(data, split, result, give_up), shares)
         return result
 
     def close(self) -> None:
         """Stop after what is in line."""
-        for _ in self._keepers:
-            self._line.put(None)
+        self._line.close()
         for keeper in self._keepers:
             keeper.join()
 
@@ -117,14 +124,14 @@ class _Keeper:
         self._sizing, self._limits, self._count = sizing, limits, count
         self._worker: subprocess.Popen[bytes] | None = None
 
-    def run(self, line: SimpleQueue[_Job | None]) -> None:
+    def run(self, line: PictureLine[_Job]) -> None:
         """Work until there is nothing to come."""
         while self._do_next(line):  # a frame of its own: nothing of a picture is held while waiting
             pass
         self._stop()
 
-    def _do_next(self, line: SimpleQueue[_Job | None]) -> bool:
-        job = line.get()
+    def _do_next(self, line: PictureLine[_Job]) -> bool:
+        job = line.take()
         if job is None:
             return False
         try:

@@ -26,6 +26,11 @@ def make_name(triton_id: str, parameters: str) -> str:
     return f"{known}/{uuid.uuid4().hex}/{trace[1] if trace else ''}"
 
 
+def find_share(parameters: str) -> str:
+    """Return whom a request is for, by its parameter `share`; all that have none are for one and the same."""
+    return _read(parameters).get("share", "")
+
+
 def about(name: str) -> dict[str, str]:
     """Return what a line of the log has to say of a request: its `request_id` and `trace_id`, if any."""
     known, *rest = name.rsplit("/", 2)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING
+
+from idefics2_engine.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,11 +15,13 @@ if TYPE_CHECKING:
 
 
 class PixelRoom:
-    """Lets drafts begin, first come, first served, as long as there is room for all that crops may take.
+    """Lets drafts begin as long as there is room for all that their crops may take.
 
-    They give it back when they leave. Who needs none, since the model has seen the images, waits behind
-    nobody; who needs more than there is comes in when nobody else takes any. Who is in needs nobody who is
-    not: so all who are in leave in the end, and nobody waits for ever. Safe to use from several threads.
+    They give it back when they leave. The next one is the first of the share that has taken the least, and of
+    such the one whose last turn is longest ago; until there is room for it, nobody else comes in. Who needs
+    none, since the model has seen the images, waits behind nobody; who needs more than there is comes in when
+    nobody else takes any. Who is in needs nobody who is not: so all who are in leave in the end, and nobody
+    waits for ever. Safe to use from several threads.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -26,6 +31,7 @@ class PixelRoom:
         """What is taken."""
         self._taken: dict[Draft, int] = {}
         self._line: list[Draft] = []
+        self._turns = Turns()
         self._lock = threading.Lock()
 
     def enter(self, draft: Draft) -> None:
@@ -49,15 +55,23 @@ class PixelRoom:
 
     def _take(self) -> Iterator[Draft]:
         """Take room for those who may begin now, and yield them."""
-        line, self._line = [draft for draft in self._line if not draft.is_left], []
-        for draft in line:
-            needed = draft.num_missing_bytes
-            if needed and (self._line or not self._has_room(needed)):
-                self._line.append(draft)
-            else:
-                self._taken[draft] = needed
-                self.num_bytes += needed
-                yield draft
+        needed = {draft: draft.num_missing_bytes for draft in self._line if not draft.is_left}
+        yield from (draft for draft, num_bytes in needed.items() if not num_bytes)
+        waiting = {draft: num_bytes for draft, num_bytes in needed.items() if num_bytes}
+        turns = self._turns.number(draft.share for draft in waiting)
+        taken: Counter[str] = Counter()
+        for draft, num_bytes in self._taken.items():
+            taken[draft.share] += num_bytes
+        while waiting:
+            draft = min(waiting, key=lambda draft: (taken[draft.share], turns[draft.share]))
+            if not self._has_room(waiting[draft]):
+                break
+            self._taken[draft] = num_bytes = waiting.pop(draft)
+            self.num_bytes += num_bytes
+            taken[draft.share] += num_bytes
+            self._turns.give(draft.share)
+            yield draft
+        self._line = list(waiting)
 
     def _has_room(self, num_bytes: int) -> bool:
         return not self.num_bytes or self.num_bytes + num_bytes <= self.max_bytes

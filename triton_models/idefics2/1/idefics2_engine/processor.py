@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
 from transformers.models.idefics2.processing_idefics2 import Idefics2Processor
 
-from idefics2_engine.draft import Draft
+from idefics2_engine.draft import Decoding, Draft
 from idefics2_engine.errors import EngineError, InvalidRequest
 from idefics2_engine.image_workers import ImageWorkers, WorkerLimits
 from idefics2_engine.images import Sizing, count_crop_bytes, count_patches
@@ -137,13 +137,12 @@ class Processor:
             prefix_keys=make_keys(token_ids, firsts),
             seconds={},
         )
-        decode = partial(self._workers.submit, split=split)
         pictures = [
-            (image, partial(decode, data, give_up=image.give_up))
+            (image, partial(self._decode, image, data, split=split))
             for image, data in zip(images, request.images, strict=True)
         ]
         clock.enter("preprocess")
-        return Draft(prepared, pictures, self._crop_bytes, clock)
+        return Draft(prepared, pictures, self._crop_bytes, clock, request.share)
 
     def count(self, prompt: str, sizes: Sequence[tuple[int, int]], *, split_images: bool | None) -> Counted:
         """Count what images of `sizes` (width, height in pixels) and `prompt` would cost.
@@ -170,6 +169,9 @@ class Processor:
     def close(self) -> None:
         """Stop the workers."""
         self._workers.close()
+
+    def _decode(self, image: SeenImage, data: bytes, *, split: bool) -> Decoding:
+        return self._workers.submit(data, split=split, give_up=image.give_up, shares=lambda: image.shares)
 
     def _tokenize(self, prompt: str, num_images: int, *, split: bool) -> list[int]:
         ids: list[int] = self._processors[split](text=self._render(prompt, num_images))["input_ids"][0]

@@ -32,6 +32,8 @@ class Request:
     sampling: SamplingParams = SamplingParams()
     split_images: bool | None = None
     """None: as the checkpoint was set up."""
+    share: str = ""
+    """Whom it is for; where decoding has more to do than it can, those take turns."""
 
 
 @dataclass(frozen=True)
