@@ -433,8 +433,32 @@ async def test_of_two_who_join_other_parts_at_once_one_is_refused_and_the_file_s
     answers = await asyncio.gather(
         desk.complete(file_id, named), desk.complete(file_id, sorted(named)[:1]), return_exceptions=True
     )
-    assert sorted(type(answer).__name__ for answer in answers) == ["FileAlreadyComplete", "StoredFile"]
+    whole = [answer for answer in answers if isinstance(answer, StoredFile)]
+    refused = [answer for answer in answers if not isinstance(answer, StoredFile)]
+    assert len({file.sha256 for file in whole}) == 1, "who is late is told of the file that there is"
+    assert {type(answer) for answer in refused} <= {FileAlreadyComplete}
     assert PICTURE.startswith(await desk.read(file_id))
+
+
+@pytest.mark.parametrize("when", ["announced", "joining"])
+async def test_who_asks_again_while_the_first_answer_is_on_its_way_gets_the_same_file(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    file_id = await desk.announce()
+    named = await desk.bring_all(file_id, cut(PICTURE))
+    name = {"announced": "_find", "joining": "_join"}[when]
+    go_on, step = asyncio.Event(), getattr(desk.announcements, name)
+
+    async def wait_first(*args: Any) -> Any:
+        if asyncio.current_task() is late:
+            await go_on.wait()
+        return await step(*args)
+
+    monkeypatch.setattr(desk.announcements, name, wait_first)
+    late = asyncio.create_task(desk.complete(file_id, named))
+    file = await desk.complete(file_id, named)
+    go_on.set()
+    assert await late == file
 
 
 async def test_who_is_refused_takes_nothing_from_who_completed_the_same_upload(desk: Desk) -> None:

@@ -18,6 +18,7 @@ from idefics2_service.errors import (
     FileNotAnImage,
     FileStoreUnavailable,
     UploadNotFound,
+    UploadPartMissing,
 )
 from idefics2_service.uploads import names, parts
 from idefics2_service.uploads.drafts import OF_BODY, Draft, check_keep_seconds, check_name, recognise
@@ -235,12 +236,18 @@ class Announcements:
         known = await self._library.find(key_id, file_id)
         if known is not None:
             return known
-        announcement, blobs = await self._find(key_id, file_id)
-        chosen = parts.choose(parts.read_parts(blobs), named)
-        check_size("parts", sum(part.size_bytes for part in chosen), self._settings.max_file_bytes)
-        with hold():
-            async with self._quotas.hold(key_id, file_id):
-                return await self._finish(await self._join(key_id, file_id, announcement, chosen))
+        try:
+            announcement, blobs = await self._find(key_id, file_id)
+            chosen = parts.choose(parts.read_parts(blobs), named)
+            check_size("parts", sum(part.size_bytes for part in chosen), self._settings.max_file_bytes)
+            with hold():
+                async with self._quotas.hold(key_id, file_id):
+                    return await self._finish(await self._join(key_id, file_id, announcement, chosen))
+        except (UploadNotFound, UploadPartMissing):
+            known = await self._library.find(key_id, file_id)
+            if known is None:  # else who asked before was done meanwhile, and took all away that came
+                raise
+            return known
 
     async def _join(
         self, key_id: str, file_id: str, announcement: Announcement, chosen: Sequence[KeptPart]
