@@ -270,7 +270,7 @@ async def reap_lost(store: SqliteStore) -> None:
 async def release_lost(store: SqliteStore) -> None:
     """Hand back what was to be begun once, which ends it."""
     await submit(store, "one", is_begun_once=True)
-    assert await store.release(await claim(store), "lost", is_lost=True) is Lease.EXHAUSTED
+    assert await store.release(await claim(store), "lost", is_lost=True) is Lease.LOST_ONCE
 
 
 async def cancel_waiting(store: SqliteStore) -> None:
