@@ -62,7 +62,7 @@ class Results:
     """What was measured, for a reader."""
     machine: Machine
     commit: str
-    """Ends in `-dirty` where files differed from it."""
+    """Ends in `-dirty` where files differed from it, other than results."""
     date: str
     """Of the end of the run, ISO 8601, UTC."""
     rows: tuple[Row, ...]
@@ -181,5 +181,13 @@ def _find_cpu() -> str:
 def _find_commit() -> str:
     if told := os.environ.get("BENCH_COMMIT"):  # where the tree came without git
         return told
-    command = ("git", "describe", "--always", "--dirty", "--exclude=*")
-    return subprocess.check_output(command, cwd=FOLDER.parent, text=True).strip()
+    root = FOLDER.parents[2]
+    commit = _ask_git(root, "rev-parse", "--short", "HEAD")
+    # But for the results themselves: of several benchmarks in a row, each changes some.
+    others = f":(exclude){FOLDER.relative_to(root)}"
+    is_dirty = _ask_git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", others)
+    return f"{commit}-dirty" if is_dirty else commit
+
+
+def _ask_git(root: Path, *command: str) -> str:
+    return subprocess.check_output(("git", *command), cwd=root, text=True).strip()
