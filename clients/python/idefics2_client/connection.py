@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 _Question = TypeVar("_Question")
 _Answer = TypeVar("_Answer")
+_UPLOAD_BUFFER_BYTES = 2**18
+"""grpc's own default; with as much as calls of large pictures need, each upload would take 32 MiB more."""
 
 
 class Connection(Caller):
-    """One channel for calls with one answer, and one for streams; threads may share them."""
+    """A channel for calls with one answer, one for streams, one for uploads; threads may share them."""
 
     def __init__(
         self, target: str | None = None, api_key: str | None = None, **options: Unpack[ClientOptions]
@@ -43,6 +45,8 @@ class Connection(Caller):
         self._generation_streams = GenerationServiceStub(self._stream_channel)
         self._request_streams = RequestServiceStub(self._stream_channel)
         self._file_streams = FileServiceStub(self._stream_channel)
+        self._upload_channel = make_upload_channel(self._endpoint, self._retry)
+        self._uploads = FileServiceStub(self._upload_channel)
 
     def __enter__(self) -> Self:
         """Return the client, to be closed at the end of the block."""
@@ -57,6 +61,7 @@ class Connection(Caller):
         self._is_closed = True
         self._channel.close()
         self._stream_channel.close()
+        self._upload_channel.close()
 
     def _ask(
         self,
@@ -108,9 +113,14 @@ class Connection(Caller):
             call.cancel()  # type: ignore[no-untyped-call]  # untyped in the stubs
 
 
+def make_upload_channel(endpoint: Endpoint, retry: Retry) -> grpc.Channel:
+    """Make a channel for uploads, of which grpc keeps little: no upload is made again by grpc itself."""
+    return make_channel(endpoint, retry, ("grpc.per_rpc_retry_buffer_size", _UPLOAD_BUFFER_BYTES))
+
+
 def make_channel(endpoint: Endpoint, retry: Retry, *more: tuple[str, int]) -> grpc.Channel:
-    """Make a blocking channel, with some more options; it connects at its first call."""
-    options = (*retry.channel_options, *more)
+    """Make a blocking channel, where `more` overrules options; it connects at its first call."""
+    options = tuple({**dict(retry.channel_options), **dict(more)}.items())
     if endpoint.credentials:
         return grpc.secure_channel(endpoint.target, endpoint.credentials, options)
     return grpc.insecure_channel(endpoint.target, options)

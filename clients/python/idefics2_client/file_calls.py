@@ -150,7 +150,7 @@ class FileCalls(Connection):
             try:
                 if not upload.is_small:
                     self._look(upload, patience)
-                call = self._files.Upload.future(upload.messages(), **self._terms(patience))
+                call = self._uploads.Upload.future(upload.messages(), **self._terms(patience))
                 file = upload.finish(self._wait(call))
             except Idefics2Error as error:
                 time.sleep(upload.pause_after(error, patience))

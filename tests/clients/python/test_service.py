@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from bench import uploading
 from clients.python.callers import KINDS, make_caller
 from conftest import API_KEY
 from fakes.backend import FakeBackend
@@ -28,6 +31,7 @@ from idefics2_client.upload import SMALL_BYTES
 from idefics2_service.app import App
 from pictures import DESCRIBE, RED_CIRCLE, draw_red_circle, encode
 from PIL import Image
+from processes import clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,6 +65,24 @@ def large_picture() -> bytes:
     """Return a picture that is too large to be part of a message."""
     size = (2000, INLINE_BYTES // 6000 + 1)
     return encode(draw_red_circle(size), "BMP")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_upload_takes_little_memory_however_large_it_is(
+    service: Harness, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "large.bmp"
+    with path.open("wb") as file:
+        file.write(b"BM")
+        file.truncate(90_000_000)
+    upload = await asyncio.create_subprocess_exec(
+        *(sys.executable, uploading.__file__, kind, service.app.grpc_address, API_KEY, str(path)),
+        env=clean_environment(),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    told, _ = await upload.communicate()
+    assert upload.returncode == 0
+    assert json.loads(told)["num_bytes"] < 32_000_000
 
 
 async def test_a_picture_of_pil_is_asked_about(service: Harness, asker: AsyncClient) -> None:

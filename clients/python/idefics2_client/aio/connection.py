@@ -13,7 +13,7 @@ from idefics2.v1.generation_pb2_grpc import GenerationServiceStub
 from idefics2.v1.requests_pb2_grpc import RequestServiceStub
 
 from idefics2_client.caller import Caller
-from idefics2_client.connection import make_channel
+from idefics2_client.connection import make_upload_channel
 from idefics2_client.errors import Cancelled, Idefics2Error
 from idefics2_client.failures import read_error
 
@@ -57,7 +57,7 @@ class AsyncConnection(Caller):
     @cached_property
     def _uploads(self) -> FileServiceStub:
         """A stub of the blocking kind: grpc.aio's loses the answer to an upload that is refused half-way."""
-        self._upload_channel = make_channel(self._endpoint, self._retry)
+        self._upload_channel = make_upload_channel(self._endpoint, self._retry)
         return FileServiceStub(self._upload_channel)
 
     async def __aenter__(self) -> Self:
