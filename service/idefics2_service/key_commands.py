@@ -76,7 +76,12 @@ def _create(file: KeyFile, arguments: Namespace, settings: Settings) -> Credenti
 
 
 def _check_not_revoked(key_id: str, revocations: Revocations | None) -> None:
-    """Look whether the store lets in a key of this id."""
+    """Make no secret that nobody would let in.
+
+    Raises:
+        ChangeRefused: the store says that the key is revoked.
+
+    """
     if key_id in _read_revoked(revocations):
         raise changes.ChangeRefused(f"the key {key_id!r} is revoked; choose another id")
 
