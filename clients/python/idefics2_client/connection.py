@@ -28,7 +28,10 @@ _UPLOAD_BUFFER_BYTES = 2**18
 
 
 class Connection(Caller):
-    """A channel for calls with one answer, one for streams, one for uploads; threads may share them."""
+    """A channel for calls with one answer, one for streams, one for uploads and what is asked before them.
+
+    Threads may share them.
+    """
 
     def __init__(
         self, target: str | None = None, api_key: str | None = None, **options: Unpack[ClientOptions]

@@ -161,12 +161,12 @@ class FileCalls(Connection):
     def _look(self, upload: Upload, patience: Patience) -> None:
         """See what the service has."""
         try:
-            found: File | NotFound = self._ask(self._files.GetFile, upload.file_question, patience)
+            found: File | NotFound = self._ask(self._uploads.GetFile, upload.file_question, patience)
         except NotFound as error:
             found = error
         if not upload.note_file(found):
             try:
-                progress = self._ask(self._files.GetUpload, upload.progress_question, patience)
+                progress = self._ask(self._uploads.GetUpload, upload.progress_question, patience)
                 upload.note_progress(progress, patience)
             except NotFound as error:
                 upload.note_progress(error, patience)
