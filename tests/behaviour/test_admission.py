@@ -497,6 +497,29 @@ async def test_a_message_that_is_slow_to_come_counts_as_the_largest(
         await hall.wait_for_metric("idefics2_held_bytes", 0)
 
 
+async def test_a_chunk_that_is_slow_to_come_counts_as_the_largest_message_until_it_is_there(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_AT_ONCE_SECONDS", STALL_SECONDS)
+    largest = 6 * 2**20
+    least = {"limits__max_images": 1, "limits__max_image_bytes": 100_000, "gate__max_held_bytes": 14 * 2**20}
+    least |= dict.fromkeys(("grpc__max_receive_bytes", "http__max_receive_bytes"), largest)
+    async with open_hall(make_settings, tmp_path, **least) as hall:
+        files: Any = files_pb2_grpc.FileServiceStub(hall.service.channel)
+        picture = red_circle()
+        start = files_pb2.UploadRequest(start=files_pb2.UploadStart(size_bytes=len(picture)))
+        first = files.Upload(metadata=hall.anna)
+        await first.write(start)
+        await hall.wait_for_metric("idefics2_held_bytes", largest)
+        second = files.Upload(metadata=hall.anna)
+        await second.write(start)
+        assert (await refuse(second)).reason == "MEMORY_FULL"
+        await first.write(files_pb2.UploadRequest(chunk=picture))
+        await first.done_writing()
+        assert (await first).size_bytes == len(picture)
+        await hall.wait_for_metric("idefics2_held_bytes", 0)
+
+
 async def test_a_caller_who_vanishes_without_a_word_is_given_up(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ from idefics2_service.tracing.w3c import TRACE_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractContextManager
 
     from google.protobuf.message import Message
 
@@ -170,15 +171,16 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         await call.greet()  # there may have been no message
 
     async def _receive_one(self, call: _Call, key: Key) -> bytes:
-        hold = partial(self._gate.hold, key.id, self._settings.max_receive_bytes)
-        return await receive_one(call.context, self._settings.message_timeout_seconds, hold)
+        return await receive_one(
+            call.context, self._settings.message_timeout_seconds, self._holding_largest(key)
+        )
 
     async def _receive(self, call: _Call, key: Key) -> Any:
         """Answer a stream by one message."""
-        seconds = self._settings.message_timeout_seconds
+        seconds, hold = self._settings.message_timeout_seconds, self._holding_largest(key)
 
         async def read() -> AsyncGenerator[Message | memoryview, None]:
-            while (data := await receive_next(call.messages, seconds)) is not None:
+            while (data := await receive_next(call.messages, seconds, hold)) is not None:
                 self._gate.check(key)
                 yield find_chunk(data) or parse_message(call.handler, data)  # only uploads are streams
 
@@ -194,6 +196,9 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         self._gate.check(key)
         await call.greet()
         return answer
+
+    def _holding_largest(self, key: Key) -> Callable[[], AbstractContextManager[object]]:
+        return partial(self._gate.hold, key.id, self._settings.max_receive_bytes)
 
     async def _answer(
         self, call: _Call, authorization: str | None, work: Callable[[_Call, Key], Awaitable[Any]]
