@@ -118,7 +118,13 @@ class StageClock:
 
 
 async def run(
-    name: RequestName, request: ValidRequest, deadlines: Deadlines, means: Means, publish: Publish
+    name: RequestName,
+    request: ValidRequest,
+    deadlines: Deadlines,
+    means: Means,
+    publish: Publish,
+    *,
+    goes_on: Callable[[], bool] = lambda: False,
 ) -> GenerateOutput:
     """Answer one request and tell `publish` what happens on the way; the end is what this returns or raises.
 
@@ -128,6 +134,7 @@ async def run(
         deadlines: When to give up.
         means: What it needs.
         publish: Hears of each event.
+        goes_on: Tells of what was cancelled whether somebody else answers the request.
 
     Cancelling it frees everything that the request holds.
 
@@ -137,19 +144,19 @@ async def run(
     """
     model = means.backend.name.rpartition("/")[2]
     span = current_span().begin(f"generate_content {model}", attributes=_describe(name, request, model))
-    with span, StageClock(publish) as clock, _measuring_vain_waits(clock, means.metrics):
+    with span, StageClock(publish) as clock, _measuring_vain_waits(clock, means.metrics, goes_on):
         output = await _run(name, request, deadlines, means, clock)
         span.describe(_describe_answer(output))
     return output
 
 
 @contextmanager
-def _measuring_vain_waits(clock: StageClock, metrics: Metrics) -> Iterator[None]:
+def _measuring_vain_waits(clock: StageClock, metrics: Metrics, goes_on: Callable[[], bool]) -> Iterator[None]:
     """Measure how long those had waited who went without a token: `time_to_first_token` never sees them."""
     try:
         yield
     except _GIVEN_UP:
-        if not clock.has_entered(Stage.DECODE):
+        if not clock.has_entered(Stage.DECODE) and not goes_on():
             metrics.time_without_token.observe(clock.elapsed)
         raise
 

@@ -117,7 +117,9 @@ class Run:
         claim, started = self.claim, time.monotonic()
         deadlines = _read_deadlines(claim)
         self._work = asyncio.create_task(
-            lifecycle.run(claim.name, claim.request, deadlines, self._means, self._publish)
+            lifecycle.run(
+                claim.name, claim.request, deadlines, self._means, self._publish, goes_on=self._goes_on
+            )
         )
         async with AsyncExitStack() as stack:
             if self._is_handed_back:
@@ -171,6 +173,10 @@ class Run:
         """Stop, so that somebody else may run it."""
         self._is_handed_back = True
         self._cancel()
+
+    def _goes_on(self) -> bool:
+        """Tell whether somebody else runs the request now."""
+        return self._is_lost or self._is_handed_back
 
     def _publish(self, happening: Happening) -> None:
         if isinstance(happening, StageEntered):

@@ -325,6 +325,22 @@ async def test_workers_that_stop_hand_back_what_they_run(bench: Bench) -> None:
     await asyncio.gather(working, return_exceptions=True)
 
 
+async def test_what_is_handed_back_while_it_waits_for_its_turn_was_not_given_up(bench: Bench) -> None:
+    turns = Turns(1, 8)
+    bench.means = replace(bench.means, turns=turns)
+    async with turns.take("somebody", lambda _: None):
+        workers = Workers(bench.store, bench.means, bench.settings)
+        working = asyncio.create_task(workers.work())
+        await bench.submit()
+        while not turns.num_waiting:
+            await asyncio.sleep(0)
+        await workers.stop(0)
+    assert bench.measured("store_attempts_total", outcome="handed_back") == 1
+    assert bench.measured("time_without_token_seconds_count") == 0
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
 async def test_what_is_claimed_while_the_workers_stop_is_handed_back(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
