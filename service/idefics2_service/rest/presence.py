@@ -21,6 +21,8 @@ logger = structlog.get_logger(__name__)
 
 _MAX_EARLY_BYTES = 16_384
 """That are kept of what a caller sends before it was answered."""
+_MAX_LOOKS = 8
+"""After so many patiences, a caller has taken all that was written at once."""
 _NO_LINGERING = struct.pack("ii", 1, 0)
 
 
@@ -50,6 +52,8 @@ class Protocol(H11Protocol):
         self._patience: asyncio.TimerHandle | None = None
         self._next_look: asyncio.TimerHandle | None = None
         """At what is left to be taken."""
+        self._least_bytes = 1
+        """What has to be taken between two looks."""
         self.has_stalled = False
         """Whether the caller was given up since it took nothing."""
 
@@ -94,6 +98,7 @@ class Protocol(H11Protocol):
     def pause_writing(self) -> None:
         """Write no more until all was taken, and look whether it is."""
         super().pause_writing()
+        self._least_bytes = max(self.transport.get_write_buffer_size() // _MAX_LOOKS, 1)
         self._look_later()
 
     def resume_writing(self) -> None:
@@ -130,11 +135,11 @@ class Protocol(H11Protocol):
         self._next_look = self.loop.call_later(self._stall_timeout_seconds, self._look_what_is_left, num_left)
 
     def _look_what_is_left(self, num_bytes_before: int) -> None:
-        """Give the caller up where as much is left as before."""
-        if self.transport.get_write_buffer_size() < num_bytes_before:
+        """Give the caller up where less was taken since than brings it to an end in some looks."""
+        if self.transport.get_write_buffer_size() <= num_bytes_before - self._least_bytes:
             self._look_later()
             return
-        logger.info("a caller took nothing and is given up")
+        logger.info("a caller took nothing, or next to nothing, and is given up")
         self.has_stalled = True
         self.break_off()
 
