@@ -497,7 +497,7 @@ async def test_a_message_that_is_slow_to_come_counts_as_the_largest(
         await hall.wait_for_metric("idefics2_held_bytes", 0)
 
 
-async def test_a_chunk_that_is_slow_to_come_counts_as_the_largest_message_until_it_is_there(
+async def test_an_upload_whose_chunk_is_slow_to_come_counts_as_the_largest_message_to_its_end(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "_AT_ONCE_SECONDS", STALL_SECONDS)

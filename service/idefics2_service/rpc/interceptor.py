@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -171,13 +171,18 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         await call.greet()  # there may have been no message
 
     async def _receive_one(self, call: _Call, key: Key) -> bytes:
-        return await receive_one(
-            call.context, self._settings.message_timeout_seconds, self._holding_largest(key)
-        )
+        hold = partial(self._hold_largest, key)
+        return await receive_one(call.context, self._settings.message_timeout_seconds, hold)
 
     async def _receive(self, call: _Call, key: Key) -> Any:
         """Answer a stream by one message."""
-        seconds, hold = self._settings.message_timeout_seconds, self._holding_largest(key)
+        seconds, held = self._settings.message_timeout_seconds, ExitStack()
+
+        @cache
+        def hold() -> AbstractContextManager[object]:
+            """Hold the largest message from the first slow one on: who is refused has sent little."""
+            held.enter_context(self._hold_largest(key))
+            return nullcontext()
 
         async def read() -> AsyncGenerator[Message | memoryview, None]:
             while (data := await receive_next(call.messages, seconds, hold)) is not None:
@@ -185,8 +190,9 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
                 yield find_chunk(data) or parse_message(call.handler, data)  # only uploads are streams
 
         try:
-            async with aclosing(read()) as messages:
-                answer = await call.handler.stream_unary(messages, call.context)
+            with held:
+                async with aclosing(read()) as messages:
+                    answer = await call.handler.stream_unary(messages, call.context)
         except SenderStalled:
             raise
         except ServiceError:
@@ -197,8 +203,8 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not 
         await call.greet()
         return answer
 
-    def _holding_largest(self, key: Key) -> Callable[[], AbstractContextManager[object]]:
-        return partial(self._gate.hold, key.id, self._settings.max_receive_bytes)
+    def _hold_largest(self, key: Key) -> AbstractContextManager[object]:
+        return self._gate.hold(key.id, self._settings.max_receive_bytes)
 
     async def _answer(
         self, call: _Call, authorization: str | None, work: Callable[[_Call, Key], Awaitable[Any]]
