@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -87,12 +88,24 @@ def _check_not_revoked(key_id: str, revocations: Revocations | None) -> None:
 
 
 def _revoke(file: KeyFile, key_id: str, revocations: Revocations | None) -> None:
-    """Revoke in the store first: a file may be a Kubernetes secret, which is changed elsewhere."""
+    """Revoke in the store first: a file may be a Kubernetes secret, which is changed elsewhere.
+
+    Raises:
+        StoreUnavailable: the store did not take it; this file did, if it can be changed.
+
+    """
     changes.check_known(file, key_id)
     if revocations is None:
         changes.revoke(file, key_id, datetime.now(UTC))
         return
-    revocations.add(key_id)
+    try:
+        revocations.add(key_id)
+    except StoreUnavailable:
+        with suppress(SettingInvalid):  # what failed first is what has to be mended
+            changes.revoke(file, key_id, datetime.now(UTC))
+            told = f"only this file says that {key_id!r} is revoked; do it again for the store"
+            print(told, file=sys.stderr)
+        raise
     try:
         changes.revoke(file, key_id, datetime.now(UTC))
     except SettingInvalid as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+import redis
 from fakes.cable import lay_cable
 from idefics2_service.__main__ import EXIT_FAILED, main
 from idefics2_service.errors import ApiKeyRevoked, StartFailed, StoreUnavailable
@@ -18,6 +19,7 @@ from idefics2_service.keys.changes import create
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.keys.ring import KeyRing
 from idefics2_service.settings import StoreSettings
+from idefics2_service.store.redis.connection import connect
 from idefics2_service.store.redis.revocations import RedisRevocations
 from idefics2_service.store.revocations import find_revocations
 from ports import HOST, free_port
@@ -45,6 +47,25 @@ def test_what_one_revokes_all_read(settings: StoreSettings) -> None:
     here.add("anna")
     here.add("bert")
     assert there.read() == {"anna", "bert"}
+
+
+def test_a_full_server_still_takes_that_a_key_is_revoked(settings: StoreSettings) -> None:
+    revocations = RedisRevocations(settings)
+    with redis.Redis.from_url(str(settings.url)) as server:
+        server.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(redis.ResponseError, match="maxmemory"):
+                server.set("anything", "")
+            revocations.add("anna")
+        finally:
+            server.config_set("maxmemory", 0)
+    assert revocations.read() == {"anna"}
+
+
+@pytest.mark.parametrize("url", ["redis://store?timeout=5", "redis://store?max_connections=9"])
+def test_what_the_url_may_say_for_requests_it_may_say_for_keys(url: str) -> None:
+    connect(url)
+    RedisRevocations(StoreSettings(url=url))
 
 
 def test_prefixes_have_nothing_in_common(settings: StoreSettings) -> None:
@@ -187,12 +208,13 @@ def run_without_store(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_a_key_that_cannot_be_revoked_for_all_is_not_said_to_be(run_without_store: Run, path: Path) -> None:
-    create(KeyFile(path), "anna", datetime.now(UTC))
-    before = path.read_bytes()
+    made = create(KeyFile(path), "anna", datetime.now(UTC))
     status, out, err = run_without_store("revoke", "anna")
     assert (status, out) == (EXIT_FAILED, "")
     assert "the store of requests cannot be used" in err
-    assert path.read_bytes() == before
+    assert "only this file says that 'anna' is revoked" in err
+    with pytest.raises(ApiKeyRevoked):
+        KeyRing(file=KeyFile(path)).authenticate(f"Key {made.text}")
 
 
 def test_keys_are_listed_and_made_while_the_store_is_away(run_without_store: Run, path: Path) -> None:

@@ -64,9 +64,9 @@ def connect_blocking(url: str) -> redis.Redis:
 
     """
     with _reading(url, STORE_SETTING):
-        client = redis.Redis.from_url(url, **_OPTIONS, retry=BlockingRetry(NoBackoff(), 1))
-        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)  # as above
-    return client
+        pool = redis.BlockingConnectionPool.from_url(url, **_OPTIONS, retry=BlockingRetry(NoBackoff(), 1))
+        pool.connection_class(**pool.connection_kwargs)  # as above
+    return redis.Redis.from_pool(pool)
 
 
 @contextmanager

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from idefics2_service.settings import StoreSettings
 
 
+# A script that began with a write which takes no memory goes on where the server's is full: a key that filled
+# it is revoked all the same.
+_ADD = "redis.call('UNLINK', KEYS[2]) return redis.call('SADD', KEYS[1], ARGV[1])"
+
+
 class RedisRevocations:
     """As Revocations, beside the requests. Ids stay for ever, as in the file: none is given twice."""
 
@@ -32,7 +37,7 @@ class RedisRevocations:
     def add(self, key_id: str) -> None:
         """As Revocations.add."""
         with self._asking():
-            self._client.sadd(self._name, key_id)
+            self._client.eval(_ADD, 2, self._name, f"{self._name}:nothing", key_id)
 
     def read(self) -> frozenset[str]:
         """As Revocations.read."""
