@@ -207,7 +207,7 @@ class GateSettings(_Section):
     max_held_bytes: Count = Field(
         2**30,
         description="bytes of files that calls and their requests may hold; a key at most as many as are "
-        "still free; more get MEMORY_FULL",
+        "still free; more get MEMORY_FULL. At least twice the largest message and all images of a request",
     )
 
 
@@ -227,7 +227,7 @@ class LimitSettings(_Section):
 
     max_prompt_bytes: Count = Field(32_768, description="longest prompt")
     max_new_tokens: Count = Field(4096, description="largest max_new_tokens")
-    max_images: Count = Field(8, description="most images of one request")
+    max_images: Count = Field(8, le=500, description="most images of one request")
     max_image_bytes: Count = Field(20_000_000, description="largest image file")
     max_image_pixels: Count = Field(40_000_000, description="largest image, width x height")
     max_run_seconds: Seconds = Field(
@@ -257,7 +257,9 @@ class StoreSettings(_Section):
     lease_seconds: Seconds = Field(
         15.0, description="a request is begun again when nothing was heard of its worker for so long"
     )
-    renew_seconds: Seconds = Field(3.0, description="how often a worker is heard of; well below the lease")
+    renew_seconds: Seconds = Field(
+        3.0, description="how often a worker is heard of; at most half of the lease"
+    )
     keep_seconds: Seconds = Field(
         86_400.0, description="how long a request is kept after its end, with its answer"
     )

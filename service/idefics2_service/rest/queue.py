@@ -100,7 +100,7 @@ class SubmitOptions:
 
     def apply_to(self, body: GenerateBody, request_id: str) -> SubmitInput:
         """Make a submission of a body."""
-        # Stores keep fingerprints of these names: under another one, a repeat is refused as other content.
+        # Stores keep a fingerprint of these names: under another one, a repeat is refused as other content.
         others = {
             "priority": self.priority.value,
             "start_timeout": self.start_timeout,
