@@ -149,6 +149,8 @@ class _Keeper:
             raise _GivenUpError
         head = {"split": job.split, "sizing": asdict(self._sizing)}
         worker = self._find_worker()
+        if job.give_up():  # while it came up: it is as good as new
+            raise _GivenUpError
         try:
             told, pixels = self._ask(worker, pack(head, job.data), job.give_up)
         except _GivenUpError:

@@ -18,7 +18,8 @@ class PixelRoom:
     """Lets drafts begin as long as there is room for all that their crops may take.
 
     They give it back when they leave. The next one is the first of the share that has taken the least, and of
-    such the one whose last turn is longest ago; until there is room for it, nobody else comes in. Who needs
+    such the one whose last turn is longest ago; until there is room for it, nobody comes in of a share
+    that has taken as much. Who needs
     none, since the model has seen the images, waits behind nobody; who needs more than there is comes in when
     nobody else takes any. Who is in needs nobody who is not: so all who are in leave in the end, and nobody
     waits for ever. Safe to use from several threads.
