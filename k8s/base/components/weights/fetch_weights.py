@@ -113,7 +113,10 @@ def fetch(repository: str, revision: str, sums: dict[str, str], folder: Path, pa
             _check(partial / name, wanted)
         partial.rename(whole)
         print(f"{whole} was checked")
-    os.utime(whole)  # when it was wanted: by this the next one finds out which was the one before
+    try:
+        os.utime(whole)  # when it was wanted: by this the next one finds out which was the one before
+    except OSError as error:
+        print(f"{whole} keeps its time, for it is not this job's: {error}")
 
 
 def _insist(
