@@ -19,7 +19,9 @@ const _ = grpc.SupportPackageIsVersion7
 type RequestServiceClient interface {
 	// Takes a request and returns at once. The same `request_id` with the same content returns the request that
 	// was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-	// All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+	// What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+	// PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+	// end the request later. It is taken also while the model is away.
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*Request, error)
 	// Tells where a request stands.
 	GetRequest(ctx context.Context, in *GetRequestRequest, opts ...grpc.CallOption) (*Request, error)
@@ -130,7 +132,9 @@ func (c *requestServiceClient) ListRequests(ctx context.Context, in *ListRequest
 type RequestServiceServer interface {
 	// Takes a request and returns at once. The same `request_id` with the same content returns the request that
 	// was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-	// All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+	// What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+	// PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+	// end the request later. It is taken also while the model is away.
 	Submit(context.Context, *SubmitRequest) (*Request, error)
 	// Tells where a request stands.
 	GetRequest(context.Context, *GetRequestRequest) (*Request, error)

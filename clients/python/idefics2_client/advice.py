@@ -8,7 +8,7 @@ _HOST = "fetch the picture yourself, and send its bytes"
 SPECIAL = {
     "CONTEXT_EXCEEDED": "ask for fewer max_new_tokens, show less text or fewer images, or do not split them",
     "PAGE_TOKEN_INVALID": "list from the first page again",
-    "PAYLOAD_TOO_LARGE": "upload the images, and name them by their sha-256",
+    "PAYLOAD_TOO_LARGE": "send fewer images, or ask by generate or stream: they keep no images",
     "FILE_BLOCKED": _HOST,
     "FILE_NOT_FOUND": _HOST,
     "FILE_RATE_LIMITED": _HOST,

@@ -30,9 +30,9 @@ class FileServiceStub:
     bringing their bytes each time. A file belongs to the key that uploaded it, and is forgotten after its time.
 
     Authentication, errors and `x-request-id` are as in GenerationService. A file that does not exist, one whose time
-    is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While files cannot be kept or
-    read, because the disk is full or the object store away, every call answers UNAVAILABLE with
-    FILE_STORE_UNAVAILABLE.
+    is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While the object store is away,
+    or the disk fails, every call answers UNAVAILABLE with FILE_STORE_UNAVAILABLE; while the disk is full, uploads do,
+    and files can be read and deleted.
     """
 
     def __init__(self, channel):
@@ -78,9 +78,9 @@ class FileServiceServicer:
     bringing their bytes each time. A file belongs to the key that uploaded it, and is forgotten after its time.
 
     Authentication, errors and `x-request-id` are as in GenerationService. A file that does not exist, one whose time
-    is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While files cannot be kept or
-    read, because the disk is full or the object store away, every call answers UNAVAILABLE with
-    FILE_STORE_UNAVAILABLE.
+    is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While the object store is away,
+    or the disk fails, every call answers UNAVAILABLE with FILE_STORE_UNAVAILABLE; while the disk is full, uploads do,
+    and files can be read and deleted.
     """
 
     def Upload(self, request_iterator, context):
@@ -178,9 +178,9 @@ class FileService:
     bringing their bytes each time. A file belongs to the key that uploaded it, and is forgotten after its time.
 
     Authentication, errors and `x-request-id` are as in GenerationService. A file that does not exist, one whose time
-    is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While files cannot be kept or
-    read, because the disk is full or the object store away, every call answers UNAVAILABLE with
-    FILE_STORE_UNAVAILABLE.
+    is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While the object store is away,
+    or the disk fails, every call answers UNAVAILABLE with FILE_STORE_UNAVAILABLE; while the disk is full, uploads do,
+    and files can be read and deleted.
     """
 
     @staticmethod

@@ -31,9 +31,9 @@ class FileServiceStub:
     bringing their bytes each time. A file belongs to the key that uploaded it, and is forgotten after its time.
 
     Authentication, errors and `x-request-id` are as in GenerationService. A file that does not exist, one whose time
-    is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While files cannot be kept or
-    read, because the disk is full or the object store away, every call answers UNAVAILABLE with
-    FILE_STORE_UNAVAILABLE.
+    is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While the object store is away,
+    or the disk fails, every call answers UNAVAILABLE with FILE_STORE_UNAVAILABLE; while the disk is full, uploads do,
+    and files can be read and deleted.
     """
 
     @_typing.overload
@@ -68,9 +68,9 @@ class FileServiceAsyncStub(FileServiceStub):
     bringing their bytes each time. A file belongs to the key that uploaded it, and is forgotten after its time.
 
     Authentication, errors and `x-request-id` are as in GenerationService. A file that does not exist, one whose time
-    is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While files cannot be kept or
-    read, because the disk is full or the object store away, every call answers UNAVAILABLE with
-    FILE_STORE_UNAVAILABLE.
+    is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While the object store is away,
+    or the disk fails, every call answers UNAVAILABLE with FILE_STORE_UNAVAILABLE; while the disk is full, uploads do,
+    and files can be read and deleted.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -101,9 +101,9 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
     bringing their bytes each time. A file belongs to the key that uploaded it, and is forgotten after its time.
 
     Authentication, errors and `x-request-id` are as in GenerationService. A file that does not exist, one whose time
-    is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While files cannot be kept or
-    read, because the disk is full or the object store away, every call answers UNAVAILABLE with
-    FILE_STORE_UNAVAILABLE.
+    is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While the object store is away,
+    or the disk fails, every call answers UNAVAILABLE with FILE_STORE_UNAVAILABLE; while the disk is full, uploads do,
+    and files can be read and deleted.
     """
 
     @_abc_1.abstractmethod

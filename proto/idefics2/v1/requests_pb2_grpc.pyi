@@ -47,7 +47,9 @@ class RequestServiceStub:
     Submit: _grpc.UnaryUnaryMultiCallable[_requests_pb2.SubmitRequest, _requests_pb2.Request]
     """Takes a request and returns at once. The same `request_id` with the same content returns the request that
     was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-    All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+    What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+    PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+    end the request later. It is taken also while the model is away.
     """
     GetRequest: _grpc.UnaryUnaryMultiCallable[_requests_pb2.GetRequestRequest, _requests_pb2.Request]
     """Tells where a request stands."""
@@ -87,7 +89,9 @@ class RequestServiceAsyncStub(RequestServiceStub):
     Submit: _aio.UnaryUnaryMultiCallable[_requests_pb2.SubmitRequest, _requests_pb2.Request]  # type: ignore[assignment]
     """Takes a request and returns at once. The same `request_id` with the same content returns the request that
     was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-    All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+    What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+    PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+    end the request later. It is taken also while the model is away.
     """
     GetRequest: _aio.UnaryUnaryMultiCallable[_requests_pb2.GetRequestRequest, _requests_pb2.Request]  # type: ignore[assignment]
     """Tells where a request stands."""
@@ -130,7 +134,9 @@ class RequestServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_requests_pb2.Request, _abc.Awaitable[_requests_pb2.Request]]:
         """Takes a request and returns at once. The same `request_id` with the same content returns the request that
         was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-        All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+        What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+        PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+        end the request later. It is taken also while the model is away.
         """
 
     @_abc_1.abstractmethod

@@ -48,7 +48,9 @@ class RequestService final {
     virtual ~StubInterface() {}
     // Takes a request and returns at once. The same `request_id` with the same content returns the request that
     // was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-    // All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+    // What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+    // PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+    // end the request later. It is taken also while the model is away.
     virtual ::grpc::Status Submit(::grpc::ClientContext* context, const ::idefics2::v1::SubmitRequest& request, ::idefics2::v1::Request* response) = 0;
     std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::idefics2::v1::Request>> AsyncSubmit(::grpc::ClientContext* context, const ::idefics2::v1::SubmitRequest& request, ::grpc::CompletionQueue* cq) {
       return std::unique_ptr< ::grpc::ClientAsyncResponseReaderInterface< ::idefics2::v1::Request>>(AsyncSubmitRaw(context, request, cq));
@@ -109,7 +111,9 @@ class RequestService final {
       virtual ~async_interface() {}
       // Takes a request and returns at once. The same `request_id` with the same content returns the request that
       // was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-      // All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+      // What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+      // PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+      // end the request later. It is taken also while the model is away.
       virtual void Submit(::grpc::ClientContext* context, const ::idefics2::v1::SubmitRequest* request, ::idefics2::v1::Request* response, std::function<void(::grpc::Status)>) = 0;
       virtual void Submit(::grpc::ClientContext* context, const ::idefics2::v1::SubmitRequest* request, ::idefics2::v1::Request* response, ::grpc::ClientUnaryReactor* reactor) = 0;
       // Tells where a request stands.
@@ -251,7 +255,9 @@ class RequestService final {
     virtual ~Service();
     // Takes a request and returns at once. The same `request_id` with the same content returns the request that
     // was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-    // All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+    // What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+    // PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+    // end the request later. It is taken also while the model is away.
     virtual ::grpc::Status Submit(::grpc::ServerContext* context, const ::idefics2::v1::SubmitRequest* request, ::idefics2::v1::Request* response);
     // Tells where a request stands.
     virtual ::grpc::Status GetRequest(::grpc::ServerContext* context, const ::idefics2::v1::GetRequestRequest* request, ::idefics2::v1::Request* response);

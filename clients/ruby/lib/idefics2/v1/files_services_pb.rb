@@ -11,9 +11,9 @@ module Idefics2
       # bringing their bytes each time. A file belongs to the key that uploaded it, and is forgotten after its time.
       #
       # Authentication, errors and `x-request-id` are as in GenerationService. A file that does not exist, one whose time
-      # is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While files cannot be kept or
-      # read, because the disk is full or the object store away, every call answers UNAVAILABLE with
-      # FILE_STORE_UNAVAILABLE.
+      # is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While the object store is away,
+      # or the disk fails, every call answers UNAVAILABLE with FILE_STORE_UNAVAILABLE; while the disk is full, uploads do,
+      # and files can be read and deleted.
       class Service
 
         include ::GRPC::GenericService

@@ -27,7 +27,9 @@ module Idefics2
 
         # Takes a request and returns at once. The same `request_id` with the same content returns the request that
         # was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-        # All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+        # What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+        # PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+        # end the request later. It is taken also while the model is away.
         rpc :Submit, ::Idefics2::V1::SubmitRequest, ::Idefics2::V1::Request
         # Tells where a request stands.
         rpc :GetRequest, ::Idefics2::V1::GetRequestRequest, ::Idefics2::V1::Request

@@ -7,9 +7,9 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
  * Takes pictures that requests may then name by their sha-256 or by a URL, as often as they like, instead of
  * bringing their bytes each time. A file belongs to the key that uploaded it, and is forgotten after its time.
  * Authentication, errors and `x-request-id` are as in GenerationService. A file that does not exist, one whose time
- * is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While files cannot be kept or
- * read, because the disk is full or the object store away, every call answers UNAVAILABLE with
- * FILE_STORE_UNAVAILABLE.
+ * is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While the object store is away,
+ * or the disk fails, every call answers UNAVAILABLE with FILE_STORE_UNAVAILABLE; while the disk is full, uploads do,
+ * and files can be read and deleted.
  * </pre>
  */
 @javax.annotation.Generated(
@@ -258,9 +258,9 @@ public final class FileServiceGrpc {
    * Takes pictures that requests may then name by their sha-256 or by a URL, as often as they like, instead of
    * bringing their bytes each time. A file belongs to the key that uploaded it, and is forgotten after its time.
    * Authentication, errors and `x-request-id` are as in GenerationService. A file that does not exist, one whose time
-   * is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While files cannot be kept or
-   * read, because the disk is full or the object store away, every call answers UNAVAILABLE with
-   * FILE_STORE_UNAVAILABLE.
+   * is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While the object store is away,
+   * or the disk fails, every call answers UNAVAILABLE with FILE_STORE_UNAVAILABLE; while the disk is full, uploads do,
+   * and files can be read and deleted.
    * </pre>
    */
   public static abstract class FileServiceImplBase implements io.grpc.BindableService {
@@ -384,9 +384,9 @@ public final class FileServiceGrpc {
    * Takes pictures that requests may then name by their sha-256 or by a URL, as often as they like, instead of
    * bringing their bytes each time. A file belongs to the key that uploaded it, and is forgotten after its time.
    * Authentication, errors and `x-request-id` are as in GenerationService. A file that does not exist, one whose time
-   * is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While files cannot be kept or
-   * read, because the disk is full or the object store away, every call answers UNAVAILABLE with
-   * FILE_STORE_UNAVAILABLE.
+   * is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While the object store is away,
+   * or the disk fails, every call answers UNAVAILABLE with FILE_STORE_UNAVAILABLE; while the disk is full, uploads do,
+   * and files can be read and deleted.
    * </pre>
    */
   public static final class FileServiceStub extends io.grpc.stub.AbstractAsyncStub<FileServiceStub> {
@@ -479,9 +479,9 @@ public final class FileServiceGrpc {
    * Takes pictures that requests may then name by their sha-256 or by a URL, as often as they like, instead of
    * bringing their bytes each time. A file belongs to the key that uploaded it, and is forgotten after its time.
    * Authentication, errors and `x-request-id` are as in GenerationService. A file that does not exist, one whose time
-   * is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While files cannot be kept or
-   * read, because the disk is full or the object store away, every call answers UNAVAILABLE with
-   * FILE_STORE_UNAVAILABLE.
+   * is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While the object store is away,
+   * or the disk fails, every call answers UNAVAILABLE with FILE_STORE_UNAVAILABLE; while the disk is full, uploads do,
+   * and files can be read and deleted.
    * </pre>
    */
   public static final class FileServiceBlockingStub extends io.grpc.stub.AbstractBlockingStub<FileServiceBlockingStub> {
@@ -554,9 +554,9 @@ public final class FileServiceGrpc {
    * Takes pictures that requests may then name by their sha-256 or by a URL, as often as they like, instead of
    * bringing their bytes each time. A file belongs to the key that uploaded it, and is forgotten after its time.
    * Authentication, errors and `x-request-id` are as in GenerationService. A file that does not exist, one whose time
-   * is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While files cannot be kept or
-   * read, because the disk is full or the object store away, every call answers UNAVAILABLE with
-   * FILE_STORE_UNAVAILABLE.
+   * is over and one of another key are all answered NOT_FOUND with FILE_NOT_UPLOADED. While the object store is away,
+   * or the disk fails, every call answers UNAVAILABLE with FILE_STORE_UNAVAILABLE; while the disk is full, uploads do,
+   * and files can be read and deleted.
    * </pre>
    */
   public static final class FileServiceFutureStub extends io.grpc.stub.AbstractFutureStub<FileServiceFutureStub> {

@@ -273,7 +273,9 @@ public final class RequestServiceGrpc {
      * <pre>
      * Takes a request and returns at once. The same `request_id` with the same content returns the request that
      * was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-     * All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+     * What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+     * PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+     * end the request later. It is taken also while the model is away.
      * </pre>
      */
     public void submit(idefics2.v1.Requests.SubmitRequest request,
@@ -413,7 +415,9 @@ public final class RequestServiceGrpc {
      * <pre>
      * Takes a request and returns at once. The same `request_id` with the same content returns the request that
      * was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-     * All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+     * What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+     * PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+     * end the request later. It is taken also while the model is away.
      * </pre>
      */
     public void submit(idefics2.v1.Requests.SubmitRequest request,
@@ -512,7 +516,9 @@ public final class RequestServiceGrpc {
      * <pre>
      * Takes a request and returns at once. The same `request_id` with the same content returns the request that
      * was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-     * All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+     * What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+     * PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+     * end the request later. It is taken also while the model is away.
      * </pre>
      */
     public idefics2.v1.Requests.Request submit(idefics2.v1.Requests.SubmitRequest request) {
@@ -606,7 +612,9 @@ public final class RequestServiceGrpc {
      * <pre>
      * Takes a request and returns at once. The same `request_id` with the same content returns the request that
      * was taken before; with other content it answers ALREADY_EXISTS with REQUEST_ID_TAKEN.
-     * All that Generate refuses before it begins is refused here; also QUEUE_FULL, PAYLOAD_TOO_LARGE.
+     * What can be seen without reading an image is refused here as by Generate; also FILE_NOT_UPLOADED, QUEUE_FULL, and
+     * PAYLOAD_TOO_LARGE, for which uploaded images count, too. What is wrong with an image (FILE_*), and CONTEXT_EXCEEDED,
+     * end the request later. It is taken also while the model is away.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<idefics2.v1.Requests.Request> submit(
