@@ -59,7 +59,7 @@ CASES = (
          {FAST: "0+40x99", ALL: "0+40x99", LEFT: "0+60x99", LEFT_SOON: "0+60x99"}, 90),
     Case("Idefics2FirstTokenLate", {FAST: "0x99", ALL: "0x99", LEFT: "0+9x99", LEFT_SOON: "0x99"},
          {FAST: "0x99", ALL: "0x99", **NOBODY_LEFT}, 90),
-    Case("Idefics2FirstTokenLate", {FAST: "0x99", ALL: "0x99", LEFT: "0x81 2x3 4x3 6x50", LEFT_SOON: "0x99"},
+    Case("Idefics2FirstTokenLate", {FAST: "0x99", ALL: "0x99", LEFT: "0x81 6x3 8x3 10x50", LEFT_SOON: "0x99"},
          {FAST: "0x99", ALL: "0x99", LEFT: "0x81 1x3 2x3 3x50", LEFT_SOON: "0x99"}, 90),
     Case("Idefics2FirstTokenOftenLate", {FAST: "0+85x500", ALL: "0+100x500", **NOBODY_LEFT},
          {FAST: "0+95x500", ALL: "0+100x500", **NOBODY_LEFT}, 480),
