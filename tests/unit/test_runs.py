@@ -333,7 +333,7 @@ async def test_what_is_handed_back_while_it_waits_for_its_turn_was_not_given_up(
         working = asyncio.create_task(workers.work())
         await bench.submit()
         while not turns.num_waiting:
-            await asyncio.sleep(0)
+            await bench.happenings()
         await workers.stop(0)
     assert bench.measured("store_attempts_total", outcome="handed_back") == 1
     assert bench.measured("time_without_token_seconds_count") == 0
