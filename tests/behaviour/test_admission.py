@@ -56,6 +56,15 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 30
 STALL_SECONDS = 0.2
+LARGEST_BYTES = 6 * 2**20
+NARROW: dict[str, Any] = {
+    "limits__max_images": 1,
+    "limits__max_image_bytes": 100_000,
+    "grpc__max_receive_bytes": LARGEST_BYTES,
+    "http__max_receive_bytes": LARGEST_BYTES,
+    "gate__max_held_bytes": 14 * 2**20,
+}
+"""Room for one largest message of a key, and no second one."""
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 NO_WINDOW = (("grpc.http2.lookahead_bytes", 1), ("grpc.http2.bdp_probe", 0))
 """Of a client that takes nothing until it reads: gRPC's own would take megabytes."""
@@ -472,19 +481,16 @@ async def test_a_message_that_is_slow_to_come_counts_as_the_largest(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "_AT_ONCE_SECONDS", STALL_SECONDS)
-    largest = 6 * 2**20
-    least = {"limits__max_images": 1, "limits__max_image_bytes": 100_000, "gate__max_held_bytes": 14 * 2**20}
-    least |= dict.fromkeys(("grpc__max_receive_bytes", "http__max_receive_bytes"), largest)
     async with (
-        open_hall(make_settings, tmp_path, **least) as hall,
+        open_hall(make_settings, tmp_path, **NARROW) as hall,
         lay_cable(hall.service.app.grpc_address) as (cable, address),
         grpc.aio.insecure_channel(address) as channel,
     ):
         cable.choke(5 * 2**20)
         stub: Any = generation_pb2_grpc.GenerationServiceStub(channel)
-        large = Request(prompt="x" * (largest - 1_000))
+        large = Request(prompt="x" * (LARGEST_BYTES - 1_000))
         slow = stub.Generate(large, metadata=hall.anna)
-        await hall.wait_for_metric("idefics2_held_bytes", largest)
+        await hall.wait_for_metric("idefics2_held_bytes", LARGEST_BYTES)
         path = "/idefics2.v1.GenerationService/Generate"
         other: Any = hall.service.channel
         assert (await refuse(other.stream_unary(path)(metadata=hall.anna))).reason == "MEMORY_FULL"
@@ -501,20 +507,19 @@ async def test_an_upload_whose_chunk_is_slow_to_come_counts_as_the_largest_messa
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "_AT_ONCE_SECONDS", STALL_SECONDS)
-    largest = 6 * 2**20
-    least = {"limits__max_images": 1, "limits__max_image_bytes": 100_000, "gate__max_held_bytes": 14 * 2**20}
-    least |= dict.fromkeys(("grpc__max_receive_bytes", "http__max_receive_bytes"), largest)
-    async with open_hall(make_settings, tmp_path, **least) as hall:
+    async with open_hall(make_settings, tmp_path, **NARROW) as hall:
         files: Any = files_pb2_grpc.FileServiceStub(hall.service.channel)
         picture = red_circle()
         start = files_pb2.UploadRequest(start=files_pb2.UploadStart(size_bytes=len(picture)))
         first = files.Upload(metadata=hall.anna)
         await first.write(start)
-        await hall.wait_for_metric("idefics2_held_bytes", largest)
+        await hall.wait_for_metric("idefics2_held_bytes", LARGEST_BYTES)
+        half = len(picture) // 2
+        await first.write(files_pb2.UploadRequest(chunk=picture[:half]))
         second = files.Upload(metadata=hall.anna)
         await second.write(start)
         assert (await refuse(second)).reason == "MEMORY_FULL"
-        await first.write(files_pb2.UploadRequest(chunk=picture))
+        await first.write(files_pb2.UploadRequest(chunk=picture[half:]))
         await first.done_writing()
         assert (await first).size_bytes == len(picture)
         await hall.wait_for_metric("idefics2_held_bytes", 0)
