@@ -80,7 +80,7 @@ class Watched:
         looks, begun = itertools.count(), threading.Event()
 
         def give_up() -> bool:
-            if next(looks):  # the first look is still in line
+            if next(looks) > 1:  # the first look is still in line, the second one still without it
                 begun.set()
             return unwanted is not None and unwanted.is_set()
 
@@ -482,6 +482,17 @@ def test_a_picture_that_is_given_up_in_line_is_cancelled_and_costs_no_worker() -
         result = watched.workers.submit(SMALL, split=False, give_up=lambda: True)
         with pytest.raises(CancelledError):
             result.result(PATIENCE_SECONDS)
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.processes() == [process]
+        assert not watched.workers.killed
+
+
+def test_a_worker_that_comes_up_for_a_picture_that_nobody_wants_any_more_is_kept() -> None:
+    with watching() as watched:
+        result = watched.workers.submit(SMALL, split=False, give_up=lambda: bool(watched.processes()))
+        with pytest.raises(CancelledError):
+            result.result(PATIENCE_SECONDS)
+        (process,) = watched.processes()
         check_equal(watched.cut(SMALL), cut_here(SMALL))
         assert watched.processes() == [process]
         assert not watched.workers.killed
