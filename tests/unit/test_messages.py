@@ -156,3 +156,14 @@ def test_a_message_may_have_many_fields_and_large_ones() -> None:
     submission.request_id = "one more"
     with pytest.raises(RequestMalformed):
         parse(requests_pb2.SubmitRequest, submission.SerializeToString())
+
+
+def test_a_message_may_have_as_many_images_as_can_be_set() -> None:
+    images = [generation_pb2.Image(sha256="0" * 64)] * 500
+    request = generation_pb2.GenerateRequest(
+        prompt="What?", images=images, max_new_tokens=9, top_p=0.5, seed=1
+    )
+    submission = requests_pb2.SubmitRequest(
+        input=request, request_id="one", webhook_url="https://example.org"
+    )
+    assert parse(requests_pb2.SubmitRequest, submission.SerializeToString()) == submission

@@ -70,6 +70,7 @@ def test_an_unknown_variable_is_named_in_full(name: str) -> None:
         ("IDEFICS2_TRACE_ENDPOINT", "collector:4317"),
         ("IDEFICS2_TRACE_ENDPOINT", "http://user:password@collector:4317"),
         ("IDEFICS2_TRACE_RATIO", "1.5"),
+        ("IDEFICS2_LIMITS_MAX_IMAGES", "501"),
         ("IDEFICS2_LOG_LEVEL", "loud"),
         ("IDEFICS2_LOG_FORMAT", "xml"),
     ],
