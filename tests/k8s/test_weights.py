@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -89,6 +90,19 @@ def test_a_second_job_fetches_nothing(hub: Hub, folder: Path) -> None:
     hub.fetched.clear()
     assert not run(hub, folder, "fetch").returncode
     assert not hub.fetched
+
+
+def test_a_folder_of_somebody_else_serves_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    program = runpy.run_path(str(PROGRAM))
+    (tmp_path / COMMIT).mkdir()
+    monkeypatch.setattr(os, "utime", refuse)
+    program["fetch"](REPOSITORY, COMMIT, {"config.json": "0" * 64}, tmp_path, 0)
+    assert "keeps its time: [Errno 1]" in capsys.readouterr().out
 
 
 def test_a_file_that_is_another_leaves_no_folder_of_that_name_and_the_next_job_mends_it(

@@ -116,7 +116,7 @@ def fetch(repository: str, revision: str, sums: dict[str, str], folder: Path, pa
     try:
         os.utime(whole)  # when it was wanted: by this the next one finds out which was the one before
     except OSError as error:
-        print(f"{whole} keeps its time, for it is not this job's: {error}")
+        print(f"{whole} keeps its time: {error}")  # somebody else's folder serves all the same
 
 
 def _insist(
