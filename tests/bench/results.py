@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 COMMAND = "make bench"
 FOLDER = Path(__file__).parent / "results"
+_MEASURED_TOO = FOLDER.parent / "fleet/profiles"
+"""What the simulated fleet is made of."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Results:
     """What was measured, for a reader."""
     machine: Machine
     commit: str
-    """Ends in `-dirty` where files differed from it, other than results."""
+    """Ends in `-dirty` where files differed from it, other than those that are measured."""
     date: str
     """Of the end of the run, ISO 8601, UTC."""
     rows: tuple[Row, ...]
@@ -183,9 +185,9 @@ def _find_commit() -> str:
         return told
     root = FOLDER.parents[2]
     commit = _ask_git(root, "rev-parse", "--short", "HEAD")
-    # But for the results themselves: of several benchmarks in a row, each changes some.
-    others = f":(exclude){FOLDER.relative_to(root)}"
-    is_dirty = _ask_git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", others)
+    # But for what is measured: of several benchmarks in a row, each changes some.
+    others = [f":(exclude){folder.relative_to(root)}" for folder in (FOLDER, _MEASURED_TOO)]
+    is_dirty = _ask_git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *others)
     return f"{commit}-dirty" if is_dirty else commit
 
 
