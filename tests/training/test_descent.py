@@ -51,7 +51,7 @@ def descend(
     """Take steps from the same first weights; return where they lead, and what each told."""
     torch.manual_seed(0)
     learner = Learner(CPU)
-    learner.memory = torch.randn(examples.num_pictures, pool.SLOTS**2, 128)
+    learner.memory = torch.randn(examples.num_pictures, pool.SIDE**2, 128)
     descent = make(learner)
     told = []
     for kind, parts in steps:
@@ -85,7 +85,7 @@ def test_a_step_moves_what_its_kind_teaches_and_no_more(steps: list[Step]) -> No
 def test_nothing_of_a_step_waits_for_the_host(kind: Kind, examples: pool.Pool, steps: list[Step]) -> None:
     torch.manual_seed(0)
     learner = Learner(CPU)
-    learner.memory = torch.randn(examples.num_pictures, pool.SLOTS**2, 128)
+    learner.memory = torch.randn(examples.num_pictures, pool.SIDE**2, 128)
     descent = Descent(learner)
     part = next(parts[0] for of, parts in steps if of is kind)
     descent._learn(kind, part, 1.0)  # positions of a grid are made once

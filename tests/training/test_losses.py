@@ -71,7 +71,7 @@ def test_a_batch_that_is_filled_up_teaches_what_it_would_without(
     monkeypatch.setattr("training.learner.Learner.low_precision", lambda _: torch.enable_grad())
     torch.manual_seed(0)
     learner = Learner(CPU)
-    learner.memory = torch.randn(examples.num_pictures, pool.SLOTS**2, 128)
+    learner.memory = torch.randn(examples.num_pictures, pool.SIDE**2, 128)
     told: list[tuple[Batch, Tensor, dict[str, Tensor], dict[str, float]]] = []
     for length, num_tokens, num_answers in ((1, 1, 1), (96, 512, 128)):
         monkeypatch.setattr(batches, "_LENGTHS", length)

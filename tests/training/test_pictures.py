@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 from training import drawing, lettering, palette, photographs, pool, scenes
 from training.palette import COLORS
+from training.plan import Lesson
 from training.scenes import KINDS, SHAPES, Scene, Thing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # The middle of what people call so; a shade must be nearer to its own than to those of other names.
 PURE = {
@@ -32,13 +37,16 @@ def test_the_same_seed_draws_the_same_example() -> None:
     first, second = (pool.make_example(np.random.default_rng(7)) for _ in range(2))
     assert first.scene == second.scene
     assert (first.pixels == second.pixels).all()
-    assert (first.slots == second.slots).all()
+    assert (first.things == second.things).all()
+    assert (first.places == second.places).all()
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_things_lie_inside_and_apart(seed: int) -> None:
-    scene = scenes.sample_shapes(np.random.default_rng(seed))
-    assert 1 <= len(scene.things) <= scenes.MAX_OBJECTS
+@pytest.mark.parametrize("sample", [scenes.sample_shapes, scenes.sample_crowd])
+def test_things_lie_inside_and_apart(sample: Callable[[np.random.Generator], Scene], seed: int) -> None:
+    scene = sample(np.random.default_rng(seed))
+    is_crowd = sample == scenes.sample_crowd
+    assert 1 <= len(scene.things) <= (scenes.MAX_THINGS if is_crowd else scenes.MAX_OBJECTS)
     short = min(scene.width, scene.height)
     circles = [(t.x * scene.width, t.y * scene.height, t.radius * short) for t in scene.things]
     for x, y, radius in circles:
@@ -121,14 +129,37 @@ def test_there_are_fonts_of_every_package() -> None:
     assert len(lettering.font_files()) >= 50
 
 
-def test_labels_tell_which_character_is_where() -> None:
+@pytest.mark.parametrize("kind", ["number", "word", "handwritten", "page", "sheet"])
+def test_labels_tell_which_character_is_where(kind: str) -> None:
     rng = np.random.default_rng(5)
-    examples = [e for e in (pool.make_example(rng) for _ in range(120)) if e.scene.kind == "number"]
-    assert examples
-    for example in examples:
-        seen = {pool.CHARACTERS[c - 1] for c in example.slots[:, 2:].flatten() if c}
-        assert seen <= set(example.scene.text)
-        assert len(seen) >= len(set(example.scene.text)) - 2  # two at most share a cell with two others
+    for _ in range(8):
+        scene, digits = pool.sample_scene(rng, kind)
+        drawn = drawing.draw(scene, rng, digits=digits)
+        labels = np.asarray(drawn.labels)
+        characters = scene.text.replace("\n", "")
+        assert len(drawn.places) == len(characters) <= scenes.MAX_THINGS
+        assert set(np.unique(labels)) == set(range(len(characters) + 1))
+        for number, (x, y) in enumerate(drawn.places, 1):
+            rows, columns = np.nonzero(labels == number)
+            middle = np.array([columns.mean() / labels.shape[1], rows.mean() / labels.shape[0]])
+            assert np.abs(middle - (x, y)).max() < 0.12
+
+
+def test_nothing_is_asked_about_crowds() -> None:
+    levels = {kind: pool.level_of(Scene(kind, 100, 100, "white")) for kind in (*KINDS, *scenes.CROWDS)}
+    assert {kind for kind, level in levels.items() if level > pool.Level.ALL} == set(scenes.CROWDS)
+    assert {lesson for lesson in Lesson if lesson.level is pool.Level.CROWDS} == {Lesson.ALL, Lesson.PLACES}
+
+
+def test_the_middles_of_two_patches_are_near_enough_to_tell_of_a_thing() -> None:
+    rng = np.random.default_rng(6)
+    side = np.arange(pool.SIDE) + 0.5
+    for example in (pool.make_example(rng) for _ in range(60)):
+        rows, columns = (size // pool.PATCH for size in example.pixels.shape[:2])
+        x, y = side * columns / pool.SIDE, side * rows / pool.SIDE
+        for center_x, center_y, reach in example.places:
+            distances = np.hypot(x[None] - min(center_x, columns), y[:, None] - min(center_y, rows))
+            assert (distances <= reach).sum() >= 2
 
 
 def test_offsets_survive_being_written_in_a_byte() -> None:
@@ -143,7 +174,7 @@ def test_offsets_survive_being_written_in_a_byte() -> None:
 def test_every_patch_of_a_thing_points_at_its_center(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     things = (Thing("circle", "red", 0.25, 0.3, 0.2), Thing("star", "blue", 0.7, 0.6, 0.35))
     scene = Scene("shapes", 400, 300, "white", things)
-    monkeypatch.setattr(pool, "sample_scene", lambda *_: (scene, None))
+    monkeypatch.setattr(pool, "sample_scene", lambda *_: (scene, []))
     example = pool.make_example(np.random.default_rng(seed))
     height, width = example.pixels.shape[:2]
     for thing in things:
@@ -157,7 +188,7 @@ def test_every_patch_of_a_thing_points_at_its_center(seed: int, monkeypatch: pyt
 
 def test_every_kind_of_scene_is_drawn() -> None:
     rng = np.random.default_rng(2)
-    assert {pool.make_example(rng).scene.kind for _ in range(150)} == set(KINDS)
+    assert {pool.make_example(rng).scene.kind for _ in range(150)} == {*KINDS, *scenes.CROWDS}
 
 
 @pytest.mark.parametrize("size", [(8, 8), (64, 48), (480, 360), (300, 100), (90, 270), (129, 128)])

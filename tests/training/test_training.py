@@ -94,7 +94,7 @@ def test_a_question_sees_its_picture_and_no_other_question(
     tokenizer_folder: Path, examples: pool.Pool
 ) -> None:
     batch = write(tokenizer_folder, examples)
-    prefix = 3 + 38  # <s>, User, :, the picture between its boundaries
+    prefix = 3 + 66  # <s>, User, :, the picture between its boundaries
     positions, looks = batch.positions[0], batch.mask[0, 0]
     starts = [place for place in range(prefix, len(positions)) if positions[place] == prefix]
     assert len(starts) >= 2
@@ -145,7 +145,7 @@ def test_a_question_is_written_as_the_service_writes_it(checkpoint: Path, exampl
     processor = Engine(EngineConfig(checkpoint=str(checkpoint))).processor
     for row in rows[:CHUNK]:  # of one picture
         prompt = row[: row.index(end) + 4]  # with the cue of the answer
-        question = processor.tokenizer.decode(prompt[41:-4])
+        question = processor.tokenizer.decode(prompt[69:-4])
         prepared = processor.prepare(Request("one", question, (red_circle(),)))
         assert prepared.token_ids == prompt, question
 
@@ -180,8 +180,7 @@ def test_latents_look_at_their_own_cell_from_the_start() -> None:
     keys = attention.k_proj(torch.nn.functional.rms_norm(context[0], (128,)))[:, :32]
     looks = (attention.q_proj(latents)[:, :32] @ keys.T / 32**0.5).softmax(-1)
     centers = looks @ places.float()
-    cells = torch.stack(torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij"), -1).flatten(0, 1)
-    wanted = (cells + 0.5) * side / 6 - 0.5
+    wanted = torch.cartesian_prod(torch.arange(side), torch.arange(side))
     assert (centers - wanted).abs().mean() < 0.5
 
 
@@ -202,26 +201,42 @@ def test_offsets_count_only_where_something_is() -> None:
 
 def test_a_thing_is_read_right_where_class_color_and_characters_all_are() -> None:
     heads = AuxiliaryHeads()
-    labels = torch.zeros(1, 36, 4, dtype=torch.long)
-    labels[0, 7], labels[0, 20], labels[0, 35] = (torch.tensor(look) for look in _LOOKS)
+    things, places = torch.zeros(1, 15, 3, dtype=torch.long), torch.zeros(1, 15, 3)
+    things[0, :3] = torch.tensor(_LOOKS)
+    places[0, :3] = torch.tensor([[1.2, 1.2, 1.0], [5.5, 2.5, 1.0], [7.5, 7.5, 1.0]])
     with torch.no_grad():
         heads.of_slots.weight.zero_()
         heads.of_slots.bias.zero_()
         for start, value in zip(_starts(heads), _LOOKS[0], strict=True):
             heads.of_slots.bias[start + value] = 5
-    loss, is_right = heads.slot_loss(torch.zeros(1, 36, 128), labels, torch.zeros(1, dtype=torch.long))
-    assert is_right[labels[..., 0] > 0].tolist() == [True, False, True]
+    latents, backgrounds = torch.zeros(1, 64, 128), torch.zeros(1, dtype=torch.long)
+    loss, is_right, is_thing = heads.slot_loss(latents, things, places, backgrounds, (8, 8))
+    assert is_thing.nonzero()[:, 1].tolist() == [
+        1 * 8 + 1,
+        2 * 8 + 5,
+        7 * 8 + 7,
+    ]  # the nearest, where all cost alike
+    assert is_right[is_thing].tolist() == [True, False, True]
+    assert not is_right[~is_thing].any()  # they tell of a thing where none is
     assert loss > 0
 
 
-_LOOKS = ((7, 3, 11, 0), (7, 3, 12, 0), (7, 3, 11, 0))
-"""Class, color and characters of the things of a test: two like each other, one with another character."""
+def test_in_pictures_of_another_shape_than_square_latents_stand_where_their_patches_lie() -> None:
+    things, places = torch.zeros(1, 15, 3, dtype=torch.long), torch.zeros(1, 15, 3)
+    things[0, 0], places[0, 0] = torch.tensor(_LOOKS[0]), torch.tensor([6.5, 3.2, 0.5])
+    latents, backgrounds = torch.zeros(1, 64, 128), torch.zeros(1, dtype=torch.long)
+    _, _, is_thing = AuxiliaryHeads().slot_loss(latents, things, places, backgrounds, (4, 8))
+    assert is_thing.nonzero()[:, 1].tolist() == [6 * 8 + 6]  # 3.25 patches down are 6.5 of 8 rows
+
+
+_LOOKS = ((7, 3, 11), (7, 3, 12), (7, 3, 11))
+"""Class, color and character of the things of a test: two like each other, one with another character."""
 
 
 def _starts(heads: AuxiliaryHeads) -> list[int]:
-    """Where the numbers of class, color, first and second character begin among those of a slot."""
-    looks, colors, characters = heads.classes
-    return [0, looks, looks + colors, looks + colors + characters]
+    """Where the numbers of class, color and character begin among those of a slot."""
+    looks, colors, _ = heads.classes
+    return [0, looks, looks + colors]
 
 
 def test_nothing_is_asked_while_it_learns_to_see(
@@ -319,8 +334,9 @@ def test_seeing_is_reported_as_things_read_right(
     (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
     trainer = Trainer(PLAN, examples, tmp_path)
     reports = [describe([trainer.learn(batch)]) for batch in trainer.batches()]
-    assert ["things" in report for report in reports] == [False, True, True, False, False, False, True]
-    assert all(0 <= report.get("things", 0) <= 1 for report in reports)
+    for name in ("things", "pictures"):
+        assert [name in report for report in reports] == [False, True, True, False, False, False, True]
+        assert all(0 <= report.get(name, 0) <= 1 for report in reports)
 
 
 def test_the_plan_finds_the_lesson_of_a_step() -> None:

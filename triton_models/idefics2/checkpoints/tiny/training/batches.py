@@ -14,6 +14,7 @@ from training import pool, questions, tokens
 from training.pairs import ask_of_two
 from training.palette import COLORS
 from training.questions import Asker, Question
+from training.scenes import MAX_THINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
     from training.scenes import Scene
 
-MAX_TOKENS = 160
+MAX_TOKENS = 192
 """Of one row; as many questions as fit are asked about a picture."""
-MAX_PAIR_TOKENS = 160
-MAX_SPLIT_TOKENS = 256
+MAX_PAIR_TOKENS = 224
+MAX_SPLIT_TOKENS = 416
 _PAIRS_SHARE, _CONVERSATIONS_SHARE = 1 / 6, 1 / 8
 """How many more rows there are, for each of one picture."""
 _NUM_SPLIT_GROUPS, _NUM_SPLITS = 4, 4
@@ -70,8 +71,10 @@ class Seen(_Tensors):
     """[num_images, rows * columns, 3] int64: class, color, character; empty where there are no labels."""
     offsets: Tensor
     """[num_images, rows * columns, 2] float32: x and y in patches, or empty."""
-    slots: Tensor
-    """[num_images, 36, 4] int64, or empty."""
+    things: Tensor
+    """[num_images, MAX_THINGS, 3] int64: class, color and character, filled up with 0; or empty."""
+    places: Tensor
+    """[num_images, MAX_THINGS, 3] float32: x, y and reach in patches, as of `Example.places`, or empty."""
     backgrounds: Tensor
     """[num_images] int64."""
 
@@ -99,7 +102,7 @@ class Batch(_Tensors):
     images: Tensor
     """[num_image_blocks] int64: which of `pictures` stands in each block of image tokens, in their order."""
     places: Tensor
-    """[num_image_blocks * 36] int64: the image tokens, counted through all rows."""
+    """[num_image_blocks * 64] int64: the image tokens, counted through all rows."""
     answers: Tensor
     """[num_tokens, 3] int64: row, place, and number of the answer of each token that is learned; filled
     up with some that belong to an answer of no kind."""
@@ -143,7 +146,7 @@ class Writer:
         self._tokenizer = tokenizer.backend_tokenizer  # three times as quick as what wraps it
         self._cache: dict[tuple[str, bool], list[int]] = {}
         fake, image, self._end = tokenizer.convert_tokens_to_ids([tokens.FAKE, tokens.IMAGE, tokens.END])
-        self._fake, self._block = fake, [image] * pool.SLOTS**2
+        self._fake, self._block = fake, [image] * pool.SIDE**2
         self._head = [1, *self._after("User:", first=True)]
         self._cue = [self._end, *self._after("\nAssistant:")]
 
@@ -217,7 +220,12 @@ class Writer:
         )
         seen.patches = torch.from_numpy(patches[..., :3].astype(np.int64))
         seen.offsets = torch.from_numpy(pool.decode_offsets(patches[..., 3:]))
-        seen.slots = torch.from_numpy(np.stack([example.slots for example in examples]).astype(np.int64))
+        things = np.zeros((len(examples), MAX_THINGS, 3), np.int64)
+        places = np.zeros((len(examples), MAX_THINGS, 3), np.float32)
+        for number, example in enumerate(examples):
+            things[number, : len(example.things)] = example.things
+            places[number, : len(example.things)] = example.places
+        seen.things, seen.places = torch.from_numpy(things), torch.from_numpy(places)
         names = [example.scene.background for example in examples]
         seen.backgrounds = torch.tensor([COLORS.index(name) + 1 if name else 0 for name in names])
         return seen
@@ -229,7 +237,7 @@ class Writer:
         gains = torch.from_numpy(rng.uniform(0.96, 1.03, (len(images), 1, 1, 1)).astype(np.float32))
         images = (images * gains).clamp(0, 255).to(torch.uint8)
         nothing = torch.empty(0, dtype=torch.int64)
-        return Seen(images, nothing, nothing, nothing, nothing)
+        return Seen(images, nothing, nothing, nothing, nothing, nothing)
 
     def _after(self, text: str, *, first: bool = False) -> list[int]:
         """Tokenize text that stands after a marker, or first of all."""

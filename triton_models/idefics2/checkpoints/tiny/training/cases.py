@@ -85,8 +85,8 @@ def _sample_case(kind: str, rng: np.random.Generator) -> Case:
 
 
 def _draw(kind: str, rng: np.random.Generator) -> tuple[Scene, Image.Image]:
-    scene, digit = sample_scene(rng, kind, held_out=True)
-    return scene, drawing.draw(scene, rng, digit=digit, held_out=True).picture
+    scene, digits = sample_scene(rng, kind, held_out=True)
+    return scene, drawing.draw(scene, rng, digits=digits, held_out=True).picture
 
 
 def _encode(picture: Image.Image, rng: np.random.Generator) -> bytes:

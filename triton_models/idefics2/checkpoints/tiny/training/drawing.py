@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +15,19 @@ from training import lettering, palette, photographs
 from training.shapes import sample_outlines
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     from training.scenes import Scene, Thing
 
+    _Draw = Callable[[Image.Image, Image.Image], list[tuple[float, float]]]
+    """Draws onto a picture and its labels; returns the centers of it all, as parts of width and height."""
+
 MIN_PITCH = 0.102
 """From one character to the next, of the long side: some 13 pixels when the model sees it."""
+_SHEET_COLUMNS = 3
+"""Of the digits of many hands."""
 _SMOOTH = 3  # how much larger a mask is drawn, to be made smaller: smooth edges
 
 
@@ -35,9 +43,9 @@ class Drawn:
 
 
 def draw(
-    scene: Scene, rng: np.random.Generator, *, digit: Image.Image | None = None, held_out: bool = False
+    scene: Scene, rng: np.random.Generator, *, digits: Sequence[Image.Image] = (), held_out: bool = False
 ) -> Drawn:
-    """Draw a scene; `digit` is the handwritten one's 8 x 8 pixels."""
+    """Draw a scene; `digits` are the handwritten ones' 8 x 8 pixels each."""
     size = (scene.width, scene.height)
     labels = Image.new("L", size)
     places: list[tuple[float, float]] = []
@@ -45,15 +53,17 @@ def draw(
         picture = photographs.sample(*size, rng, held_out=held_out)
     else:
         picture = _draw_background(scene, rng)
-        if scene.kind == "shapes":
+        if scene.things:
             style = _Style(rng)
             for number, thing in enumerate(scene.things, 1):
                 _draw_thing(picture, labels, number, thing, style, rng)
                 places.append((thing.x, thing.y))
-        elif digit is not None:
-            places.append(_draw_handwritten(picture, labels, scene, digit, rng))
+        elif digits:
+            draws = [partial(_draw_handwritten, scene=scene, digit=digit, rng=rng) for digit in digits]
+            places += _draw_apart(picture, labels, draws, 1 if len(digits) == 1 else _SHEET_COLUMNS)
         elif scene.text:
-            places += _draw_text(picture, labels, scene, rng)
+            draws = [partial(_draw_text, scene=scene, text=line, rng=rng) for line in scene.text.split("\n")]
+            places += _draw_apart(picture, labels, draws, 1)
     return Drawn(_wear(picture, rng), labels, tuple(places))
 
 
@@ -190,11 +200,33 @@ def _paint(color: palette.RGB, name: str, side: int, fill: str, rng: np.random.G
     return Image.fromarray(tile.clip(0, 255).astype(np.uint8))
 
 
-def _draw_text(
-    picture: Image.Image, labels: Image.Image, scene: Scene, rng: np.random.Generator
+def _draw_apart(
+    picture: Image.Image, labels: Image.Image, draws: list[_Draw], num_columns: int
 ) -> list[tuple[float, float]]:
-    mask, extents = lettering.draw_text(scene.text, rng)
-    num_characters = len(scene.text)
+    """Draw each into a cell of its own, row by row; return where all that is drawn has its center."""
+    num_rows = -(-len(draws) // num_columns)
+    width, height = picture.width / num_columns, picture.height / num_rows
+    places: list[tuple[float, float]] = []
+    for number, draw_one in enumerate(draws):
+        row, column = divmod(number, num_columns)
+        left, top = round(column * width), round(row * height)
+        box = (left, top, round((column + 1) * width), round((row + 1) * height))
+        part, marks = picture.crop(box), Image.new("L", (box[2] - left, box[3] - top))
+        found = draw_one(part, marks)
+        picture.paste(part, box)
+        labels.paste(marks.point([level and level + len(places) for level in range(256)]), box)
+        places += [
+            ((left + x * part.width) / picture.width, (top + y * part.height) / picture.height)
+            for x, y in found
+        ]
+    return places
+
+
+def _draw_text(
+    picture: Image.Image, labels: Image.Image, scene: Scene, text: str, rng: np.random.Generator
+) -> list[tuple[float, float]]:
+    mask, extents = lettering.draw_text(text, rng)
+    num_characters = len(text)
     numbers = np.zeros((mask.height, mask.width), np.uint8)
     for number, (start, end) in enumerate(extents, 1):
         numbers[:, max(0, round(start * mask.width)) : round(end * mask.width)] = number
@@ -236,7 +268,7 @@ def _draw_text(
 
 def _draw_handwritten(
     picture: Image.Image, labels: Image.Image, scene: Scene, digit: Image.Image, rng: np.random.Generator
-) -> tuple[float, float]:
+) -> list[tuple[float, float]]:
     short = min(picture.size)
     side = max(12, round(short * rng.uniform(0.45, 1)))
     how = rng.random()
@@ -271,7 +303,7 @@ def _draw_handwritten(
         x, y = (picture.width - side) // 2, (picture.height - side) // 2
     labels.paste(1, (x, y), mask.point([255 if level > 60 else 0 for level in range(256)]))
     picture.paste(palette.sample(scene.text_color, rng), (x, y), mask)
-    return ((x + side / 2) / picture.width, (y + side / 2) / picture.height)
+    return [((x + side / 2) / picture.width, (y + side / 2) / picture.height)]
 
 
 def _wear(picture: Image.Image, rng: np.random.Generator) -> Image.Image:

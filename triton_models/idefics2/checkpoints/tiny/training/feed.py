@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from training.pool import Level
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from training.batches import Batch, Seen, Writer
     from training.plan import Plan
-    from training.pool import Level, Pool
+    from training.pool import Pool
 
 SPLIT_STEPS = 12
 """One in so many steps learns from split pictures."""
@@ -60,12 +62,12 @@ class Steps(Dataset["Batch | list[Seen]"]):
 
 
 class Looks(Dataset["tuple[Tensor, Tensor]"]):
-    """Every picture of a pool once, in chunks of one size."""
+    """Every picture of a pool that is asked about once, in chunks of one size."""
 
     def __init__(self, seed: int, examples: Pool, writer: Writer) -> None:
         """Take from `examples`, which `writer` gathers."""
         self._seed, self._pool, self._writer = seed, examples, writer
-        self._chunks = list(examples.group(_NUM_TOGETHER))
+        self._chunks = list(examples.group(_NUM_TOGETHER, Level.ALL))
         size = _NUM_TOGETHER // 5
         self._splits = [
             group[start : start + size]

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 Part = Seen | Batch
 _OF_KINDS = [f"right {kind}" for kind in KINDS]
-FIGURES = ("patches", "slots", "things", "words", "norm", "right all", *_OF_KINDS)
-"""Losses, the share of things of which all is read right, the norm of the gradient, and shares of answers."""
+FIGURES = ("patches", "slots", "things", "pictures", "words", "norm", "right all", *_OF_KINDS)
+"""Losses, the shares of things and of pictures of which all is told right, the gradient's norm, and shares of
+answers."""
 
 
 class Kind(StrEnum):
@@ -40,7 +41,7 @@ class Kind(StrEnum):
             return cls.PLACES if lesson is Lesson.PLACES else cls.PATCHES
         if not part.seen:
             return cls.REMEMBERED
-        return cls.ASKED if len(part.seen[0].slots) else cls.SPLIT
+        return cls.ASKED if len(part.seen[0].things) else cls.SPLIT
 
 
 class Figures:
@@ -130,14 +131,16 @@ class Learner(nn.Module):
 
     def _judge_slots(self, seen: list[Seen], latents: list[Tensor]) -> Tensor:
         judged = [
-            self.heads.slot_loss(read, part.slots, part.backgrounds)
+            self.heads.slot_loss(
+                read, part.things, part.places, part.backgrounds, Seen.count_patches(part.pixels)
+            )
             for part, read in zip(seen, latents, strict=True)
         ]
-        loss = torch.stack([loss for loss, _ in judged]).mean()
+        loss = torch.stack([loss for loss, _, _ in judged]).mean()
         self.figures.add("slots", loss)
-        for part, (_, is_right) in zip(seen, judged, strict=True):
-            is_thing = part.slots[..., 0] > 0
-            self.figures.add("things", (is_right & is_thing).sum(), is_thing.sum())
+        for part, (_, is_right, is_thing) in zip(seen, judged, strict=True):
+            self.figures.add("things", (is_right & is_thing).sum(), (part.things[..., 0] > 0).sum())
+            self.figures.add("pictures", is_right.all(-1).sum(), len(is_right))
         return loss
 
     def _judge_answers(self, batch: Batch) -> Tensor:
@@ -152,7 +155,7 @@ class Learner(nn.Module):
         loss = (each * batch.weights).sum() / batch.weights.sum()
         self.figures.add("words", loss)
         self._count_right(batch, logits.argmax(-1) == wanted)
-        if contexts and len(batch.seen[0].slots):  # split pictures have no labels
+        if contexts and len(batch.seen[0].things):  # split pictures have no labels
             judged = [self._judge_patches(*pair) for pair in zip(batch.seen, contexts, strict=True)]
             patches = torch.stack(judged).mean()
             self.figures.add("patches", patches)

@@ -19,6 +19,7 @@ from transformers.masking_utils import sdpa_mask
 
 from training import pool, tokens
 from training.losses import cross_entropy, judge, judge_offsets, judge_places
+from training.matching import NEARNESS, find_costs, match
 from training.palette import COLORS
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ _OFFSETS_WEIGHT, _PLACES_WEIGHT = 0.25, 0.2
 
 
 def configure() -> Idefics2Config:
-    """Return the shape of the model: 3.3 million parameters."""
+    """Return the shape of the model: 4.5 million parameters."""
     return Idefics2Config(
         vision_config={
             "hidden_size": _VISION_HIDDEN,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": 6,
             "num_attention_heads": 6,
             "intermediate_size": 512,
             "image_size": pool.LONGEST,
@@ -44,8 +45,8 @@ def configure() -> Idefics2Config:
         },
         perceiver_config={
             "hidden_size": _HIDDEN,
-            "resampler_n_latents": pool.SLOTS**2,
-            "resampler_depth": 2,
+            "resampler_n_latents": pool.SIDE**2,
+            "resampler_depth": 3,
             "resampler_n_heads": 4,
             "resampler_head_dim": 32,
             "num_key_value_heads": 4,
@@ -54,7 +55,7 @@ def configure() -> Idefics2Config:
         text_config={
             "model_type": "mistral",
             "hidden_size": _HIDDEN,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": 5,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "head_dim": 32,
@@ -94,7 +95,7 @@ def write_settings(folder: Path) -> None:
             "image_processor_type": "Idefics2ImageProcessor",
             "size": {"longest_edge": pool.LONGEST, "shortest_edge": pool.SHORTEST},
         },
-        "image_seq_len": pool.SLOTS**2,
+        "image_seq_len": pool.SIDE**2,
         "processor_class": "Idefics2Processor",
     }
     generation = {
@@ -151,11 +152,11 @@ class AuxiliaryHeads(nn.Module):
         super().__init__()
         self.classes = (pool.WRITTEN + 1, len(COLORS) + 1, len(pool.CHARACTERS) + 1)
         self._of_patch = (*self.classes, pool.SIDE, pool.SIDE, 2)
-        self._of_slot = (*self.classes, self.classes[-1], len(COLORS) + 1, pool.SLOTS, pool.SLOTS)
+        self._of_slot = (*self.classes, len(COLORS) + 1, pool.SIDE, pool.SIDE)
         self.of_patches = nn.Linear(_HIDDEN, sum(self._of_patch))
         self.of_slots = nn.Linear(_HIDDEN, sum(self._of_slot))
         self._cells: Tensor
-        cells = torch.cartesian_prod(torch.arange(pool.SLOTS), torch.arange(pool.SLOTS))  # [36, 2]
+        cells = torch.cartesian_prod(torch.arange(pool.SIDE), torch.arange(pool.SIDE))  # [64, 2]
         self.register_buffer("_cells", cells, persistent=False)
 
     def patch_loss(self, context: Tensor, labels: Tensor, offsets: Tensor, positions: Tensor) -> Tensor:
@@ -174,24 +175,42 @@ class AuxiliaryHeads(nn.Module):
         losses.append(_PLACES_WEIGHT * judge_places((row, column), positions))
         return torch.stack(losses).sum()
 
-    def slot_loss(self, latents: Tensor, labels: Tensor, backgrounds: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge how well each latent knows its cell, and what has its center there.
+    def slot_loss(
+        self, latents: Tensor, things: Tensor, places: Tensor, backgrounds: Tensor, grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Judge how well each latent knows its cell, and whether one near each thing tells of it, no other.
+
+        Where a center lies near the edge of two patches it cannot be seen on which side: whichever tells of
+        it is right.
 
         Args:
             latents: [num_images, num_slots, hidden], what the text model reads.
-            labels: [num_images, num_slots, 4], class, color, first and second character.
+            things: [num_images, num_things, 3], class, color and character, 0 for none.
+            places: [num_images, num_things, 3], x, y and reach in patches, as of `Example.places`.
             backgrounds: [num_images], 0 for none.
+            grid: the rows and columns of patches of the pictures.
 
         Returns:
-            The loss; and [num_images, num_slots] bool, of each cell whether all four are read right.
+            The loss; and two of [num_images, num_slots] bool: whether a latent is right, and whether it is
+            to tell of a thing.
 
         """
         *looks, background, row, column = self.of_slots(latents.float()).split(self._of_slot, -1)
+        y, x = (
+            (self._cells[:, axis] + 0.5) * side / pool.SIDE for axis, side in enumerate(grid)
+        )  # of middles
+        distances = torch.hypot(
+            places[..., :1] - x, places[..., 1:2] - y
+        )  # [num_images, num_things, num_slots]
+        may = (distances <= places[..., 2:]) & (things[..., :1] > 0)
+        owned = match(find_costs(looks, things) + NEARNESS * distances, may)
+        nothing = torch.zeros_like(things[:, :1])
+        labels = torch.cat([things, nothing], 1).gather(1, owned[..., None].expand(-1, -1, things.shape[-1]))
         losses = [judge(r, labels[..., n]) for n, r in enumerate(looks)]
         losses.append(cross_entropy(background, backgrounds[:, None].expand(labels.shape[:2])).mean())
         losses.append(_PLACES_WEIGHT * judge_places((row, column), self._cells))
         is_right = (torch.stack([r.argmax(-1) for r in looks], -1) == labels).all(-1)
-        return torch.stack(losses).sum(), is_right
+        return torch.stack(losses).sum(), is_right, labels[..., 0] > 0
 
 
 def grid_positions(rows: int, columns: int) -> Tensor:
@@ -256,7 +275,7 @@ def point_latents(model: Idefics2ForConditionalGeneration, contexts: list[tuple[
 
     """
     resampler = model.model.connector.perceiver_resampler
-    side, num_slots = pool.SIDE, pool.SLOTS
+    side = pool.SIDE
     features = torch.cat([context.flatten(0, 1) for context, _ in contexts]).float()
     positions = torch.cat([place.repeat(len(context), 1) for context, place in contexts])
     features = F.rms_norm(features, features.shape[-1:], eps=1e-5)
@@ -264,14 +283,13 @@ def point_latents(model: Idefics2ForConditionalGeneration, contexts: list[tuple[
     gram = features.T @ features + 1e-3 * len(features) * torch.eye(features.shape[1])
     keys = torch.linalg.solve(gram, features.T @ wanted).T  # [2 * side, hidden]
     explained = 1 - ((features @ keys.T - wanted) ** 2).sum() / ((wanted - wanted.mean(0)) ** 2).sum()
-    centers = (torch.arange(num_slots) + 0.5) * side / num_slots - 0.5
-    nearness = (-((torch.arange(side) - centers[:, None]) ** 2) / (2 * 0.75**2)).clamp(min=-6)
+    nearness = (-((torch.arange(side) - torch.arange(side)[:, None]) ** 2) / (2 * 0.75**2)).clamp(min=-6)
     asked = torch.cat(
-        [nearness[:, None].expand(-1, num_slots, -1), nearness[None].expand(num_slots, -1, -1)], -1
-    ).reshape(num_slots**2, 2 * side)
+        [nearness[:, None].expand(-1, side, -1), nearness[None].expand(side, -1, -1)], -1
+    ).reshape(side**2, 2 * side)
     latents = F.rms_norm(resampler.latents.cpu(), resampler.latents.shape[-1:], eps=1e-5)
     queries = (torch.linalg.pinv(latents) @ asked).T * math.sqrt(32)  # [2 * side, hidden]
-    for layer, num_heads in zip(resampler.layers, (3, 1), strict=True):
+    for layer, num_heads in zip(resampler.layers, (3, 1, 1), strict=True):
         for head in range(num_heads):
             layer.self_attn.k_proj.weight[32 * head : 32 * head + 2 * side].copy_(keys)
             layer.self_attn.q_proj.weight[32 * head : 32 * head + 2 * side].copy_(queries)

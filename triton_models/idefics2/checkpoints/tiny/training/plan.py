@@ -40,7 +40,7 @@ class Lesson(StrEnum):
     def level(self) -> Level:
         """Which pictures are shown."""
         of_lessons = {Lesson.LARGE: Level.LARGE, Lesson.SHAPES: Level.SHAPES, Lesson.RELATIONS: Level.SHAPES}
-        return of_lessons.get(self, Level.ALL)
+        return of_lessons.get(self, Level.ALL if self.asks else Level.CROWDS)
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Plan:
     steps: tuple[tuple[Lesson, int], ...] = (
         (Lesson.LARGE, 500),
         (Lesson.SHAPES, 1_500),
-        (Lesson.ALL, 9_000),
-        (Lesson.PLACES, 5_000),
+        (Lesson.ALL, 10_000),
+        (Lesson.PLACES, 26_000),
         (Lesson.ANSWERS, 10_000),
         (Lesson.TOGETHER, 2_500),
         (Lesson.LONGER, 15_000),

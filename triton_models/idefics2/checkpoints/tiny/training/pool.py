@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 PATCH = 16
 LONGEST, SHORTEST = 128, 64
 SIDE = LONGEST // PATCH
-"""Patches on the longest side of a picture."""
-SLOTS = 6
-"""The perceiver's latents look at a grid of 6 x 6 cells."""
+"""Patches on the longest side of a picture. The perceiver has a latent for each patch of the full grid."""
 CHARACTERS = "0123456789" + LETTERS
 WRITTEN = len(SHAPES) + 1
 """The class of a patch on which something is written."""
@@ -37,11 +35,27 @@ _FARTHEST = 4
 """Patches: no thing reaches farther from its center, and offsets beyond are clipped."""
 _MIDDLES = np.stack(np.meshgrid(*[np.arange(SIDE) + 0.5] * 2), -1)
 """[8, 8, 2]: x and y of the middle of each patch, in patches."""
+_REACH = 1.0
+"""Patches: wherever a center lies, the middles of some two patches are nearer."""
+_REACH_OF_RADIUS = 0.5
+"""Of a shape that is larger: where its center lies is the harder to tell."""
 _OFFSET_STEPS = 127
 """On either side of 0."""
 _LARGE = 0.2
 """The radius of a large shape, as a part of the picture's shorter side."""
-_MIX = {"shapes": 0.56, "number": 0.13, "word": 0.11, "handwritten": 0.12, "photograph": 0.05, "plain": 0.03}
+_MIX = {
+    "shapes": 0.38,
+    "number": 0.09,
+    "word": 0.08,
+    "handwritten": 0.08,
+    "photograph": 0.03,
+    "plain": 0.02,
+    "crowd": 0.18,
+    "page": 0.1,
+    "sheet": 0.04,
+}
+_SHEET = (2, 6)
+"""Digits of many hands at least and at most."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,11 @@ class Example:
     patches: NDArray[np.uint8]
     """[8, 8, 5]: class, color and character of each patch, and the encoded offset x and y from its center to
     that of the thing that covers it; 0 for none."""
-    slots: NDArray[np.uint8]
-    """[36, 4]: class, color, first and second character of what has its center in a cell."""
+    things: NDArray[np.uint8]
+    """[num_things, 3]: class, color and character of each thing, or of each character."""
+    places: NDArray[np.float32]
+    """[num_things, 3]: x and y of each one's center, and how far from it the patch of a latent may lie that
+    tells of it, all in patches."""
 
 
 class Level(IntEnum):
@@ -66,11 +83,15 @@ class Level(IntEnum):
     SHAPES = 1
     """Shapes."""
     ALL = 2
-    """Text, and all else."""
+    """Text, and all else that is asked about."""
+    CROWDS = 3
+    """And what is only seen."""
 
 
 def level_of(scene: Scene) -> Level:
     """Tell how hard a scene is to see."""
+    if scene.kind in scenes.CROWDS:
+        return Level.CROWDS
     if scene.kind != "shapes":
         return Level.ALL
     return Level.LARGE if len(scene.things) == 1 and scene.things[0].radius > _LARGE else Level.SHAPES
@@ -89,13 +110,16 @@ def resized(picture: Image.Image) -> Image.Image:
 
 def sample_scene(
     rng: np.random.Generator, kind: str, *, held_out: bool = False
-) -> tuple[Scene, Image.Image | None]:
-    """Draw a scene of a kind, with the handwritten digit that belongs to it."""
+) -> tuple[Scene, list[Image.Image]]:
+    """Draw a scene of a kind, with the handwritten digits that belong to it."""
+    if kind in _SAMPLERS:
+        return _SAMPLERS[kind](rng), []
+    count = 1 if kind == "handwritten" else int(rng.integers(_SHEET[0], _SHEET[1] + 1))
+    indices = rng.integers(lettering.num_digits(held_out=held_out), size=count)
+    images, labels = zip(*(lettering.handwritten(int(i), held_out=held_out) for i in indices), strict=True)
     if kind == "handwritten":
-        index = int(rng.integers(lettering.num_digits(held_out=held_out)))
-        image, label = lettering.handwritten(index, held_out=held_out)
-        return scenes.sample_handwritten(rng, label), image
-    return _SAMPLERS[kind](rng), None
+        return scenes.sample_handwritten(rng, labels[0]), list(images)
+    return scenes.sample_sheet(rng, "".join(map(str, labels))), list(images)
 
 
 _SAMPLERS = {
@@ -104,35 +128,32 @@ _SAMPLERS = {
     "word": scenes.sample_word,
     "photograph": scenes.sample_photograph,
     "plain": scenes.sample_plain,
+    "crowd": scenes.sample_crowd,
+    "page": scenes.sample_page,
 }
 
 
 def make_example(rng: np.random.Generator) -> Example:
     """Draw one picture with its labels."""
     kind = scenes.choose_by_weight(rng, tuple(_MIX), tuple(_MIX.values()))
-    scene, digit = sample_scene(rng, kind)
-    drawn = drawing.draw(scene, rng, digit=digit)
+    scene, digits = sample_scene(rng, kind)
+    drawn = drawing.draw(scene, rng, digits=digits)
     pixels = np.asarray(resized(drawn.picture))
     height, width = pixels.shape[:2]
     rows, columns = height // PATCH, width // PATCH
     looks = _looks(scene)
     patches = np.zeros((SIDE, SIDE, 5), np.uint8)
+    things, places = np.zeros((len(looks), 3), np.uint8), np.zeros((len(looks), 3), np.float32)
     if looks:
         labels = np.asarray(drawn.labels.resize((width, height), Image.Resampling.NEAREST))
         centers = np.array(drawn.places) * (width / PATCH, height / PATCH)
+        things[:], places[:, :2] = looks, centers
+        places[:, 2] = _REACH
+        if scene.things:
+            radii = np.array([thing.radius for thing in scene.things]) * min(width, height) / PATCH
+            places[:, 2] = np.maximum(_REACH, radii * _REACH_OF_RADIUS)
         patches[:rows, :columns] = _label_patches(labels[: rows * PATCH, : columns * PATCH], looks, centers)
-    slots = np.zeros((SLOTS * SLOTS, 4), np.uint8)
-    for (x, y), (shape, color, character) in zip(drawn.places, looks, strict=True):
-        column, row = (
-            int(min(max(v * side / (count * PATCH), 0), 0.999) * SLOTS)
-            for v, side, count in ((x, width, columns), (y, height, rows))
-        )
-        slot = slots[row * SLOTS + column]
-        if slot[0] == WRITTEN:
-            slot[3] = slot[3] or character
-        else:
-            slot[:] = (shape, color, character, 0)
-    return Example(scene, pixels, patches, slots)
+    return Example(scene, pixels, patches, things, places)
 
 
 def _label_patches(
@@ -181,10 +202,10 @@ def make_split(rng: np.random.Generator) -> tuple[Scene, NDArray[np.uint8]] | No
 
     """
     kind = scenes.choose(rng, ("shapes", "shapes", "shapes", "number", "handwritten"))
-    scene, digit = sample_scene(rng, kind)
+    scene, digits = sample_scene(rng, kind)
     width, height = scenes.choose(rng, ((256, 256), (256, 192), (384, 256), (256, 128), (192, 256)))
     scene = replace(scene, width=width, height=height)
-    picture = drawing.draw(scene, rng, digit=digit).picture
+    picture = drawing.draw(scene, rng, digits=digits).picture
     x, y = width // 2, height // 2
     corners = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
     crops = [np.asarray(resized(crop)) for crop in (*(picture.crop(corner) for corner in corners), picture)]
@@ -193,10 +214,11 @@ def make_split(rng: np.random.Generator) -> tuple[Scene, NDArray[np.uint8]] | No
 
 def _looks(scene: Scene) -> list[tuple[int, int, int]]:
     """List class, color and character of each thing, in the order of their labels."""
-    if scene.kind == "shapes":
+    if scene.things:
         return [(SHAPES.index(t.shape) + 1, COLORS.index(t.color) + 1, 0) for t in scene.things]
     color = COLORS.index(scene.text_color) + 1 if scene.text_color else 0
-    return [(WRITTEN, color, CHARACTERS.index(character) + 1) for character in scene.text]
+    characters = scene.text.replace("\n", "")
+    return [(WRITTEN, color, CHARACTERS.index(character) + 1) for character in characters]
 
 
 def make_shard(task: tuple[str, int, int]) -> None:
@@ -261,9 +283,10 @@ class Pool:
             chunks += [shuffled[start : start + chunk] for start in range(0, len(members) - chunk + 1, chunk)]
         return [chunks[i] for i in rng.permutation(len(chunks))]
 
-    def group(self, chunk: int) -> Iterator[NDArray[np.int64]]:
-        """Yield all examples, in chunks of one grid each."""
-        for members in self._grids.values():
+    def group(self, chunk: int, level: Level) -> Iterator[NDArray[np.int64]]:
+        """Yield all examples of a level and below, in chunks of one grid each."""
+        for grid in self._grids.values():
+            members = grid[self._levels[grid] <= level]
             yield from (members[start : start + chunk] for start in range(0, len(members), chunk))
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +19,9 @@ Option = TypeVar("Option")
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 KINDS = ("shapes", "number", "word", "handwritten", "photograph", "plain")
+CROWDS = ("crowd", "page", "sheet")
+"""What nothing is asked about: many shapes, lines of characters, and digits of many hands. Each
+shows as much, to who learns to see, as several of the others."""
 WORDS = [
     "CAT",
     "DOG",
@@ -154,6 +157,14 @@ WORDS = [
 ]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MAX_OBJECTS = 5
+MAX_THINGS = 15
+"""Shapes or characters of any picture."""
+_CROWD = (6, 12)
+"""Shapes at least and at most."""
+_NARROWEST_SHEET = 96
+"""Pixels."""
+_LONGEST_LINE = 7
+"""Shapes that find room side by side."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +192,7 @@ class Scene:
     """None where no one color would be named."""
     things: tuple[Thing, ...] = ()
     text: str = ""
-    """What is written, or the digit drawn by hand."""
+    """What is written, or the digits drawn by hand; lines are parted by line breaks."""
     text_color: str = ""
 
 
@@ -216,27 +227,62 @@ def sample_shapes(rng: np.random.Generator, max_objects: int = MAX_OBJECTS) -> S
     background = _sample_background(rng)
     weights = [0.3, 0.24, 0.18, 0.15, 0.13][:max_objects]
     wanted = choose_by_weight(rng, range(1, max_objects + 1), [w / sum(weights) for w in weights])
+    return Scene("shapes", width, height, background, _sample_things(rng, wanted, width, height, background))
+
+
+def sample_crowd(rng: np.random.Generator) -> Scene:
+    """Draw many shapes that do not overlap, or as many as find room."""
+    width, height = sample_size(rng)
+    background = _sample_background(rng)
+    wanted = int(rng.integers(_CROWD[0], _CROWD[1] + 1))
+    return Scene("crowd", width, height, background, _sample_things(rng, wanted, width, height, background))
+
+
+def _sample_things(
+    rng: np.random.Generator, wanted: int, width: int, height: int, background: str
+) -> tuple[Thing, ...]:
     looks = _sample_looks(rng, wanted, [color for color in COLORS if color != background])
-    layout = _lay_out_in_line if wanted > 1 and rng.random() < 0.25 else _lay_out_freely
+    in_line = wanted > 1 and rng.random() < 0.25 and wanted <= _LONGEST_LINE
+    layout = _lay_out_in_line if in_line else _lay_out_freely
     places = layout(rng, wanted, width, height)
-    things = (Thing(*look, *place) for look, place in zip(looks, places, strict=False))
-    return Scene("shapes", width, height, background, tuple(things))
+    return tuple(Thing(*look, *place) for look, place in zip(looks, places, strict=False))
 
 
 def sample_number(rng: np.random.Generator) -> Scene:
     """Draw a printed number of one to four digits."""
+    return _sample_text(rng, "number", _sample_digits(rng))
+
+
+def _sample_digits(rng: np.random.Generator) -> str:
     num_digits = int(rng.integers(1, 5))
     low = 0 if num_digits == 1 else 10 ** (num_digits - 1)
-    return _sample_text(rng, "number", str(rng.integers(low, 10**num_digits)))
+    return str(rng.integers(low, 10**num_digits))
 
 
 def sample_word(rng: np.random.Generator) -> Scene:
     """Draw a printed word of two to five capital letters, common or made up."""
+    return _sample_text(rng, "word", _sample_letters(rng))
+
+
+def _sample_letters(rng: np.random.Generator) -> str:
     if rng.random() < 0.6:
-        word = WORDS[rng.integers(len(WORDS))]
-    else:
-        word = "".join(LETTERS[i] for i in rng.integers(26, size=rng.integers(2, 6)))
-    return _sample_text(rng, "word", word)
+        return WORDS[rng.integers(len(WORDS))]
+    return "".join(LETTERS[i] for i in rng.integers(26, size=rng.integers(2, 6)))
+
+
+def sample_page(rng: np.random.Generator) -> Scene:
+    """Draw two or three lines, of a number or a word each."""
+    wanted = 2 if rng.random() < 0.5 else 3
+    lines = [_sample_digits(rng) if rng.random() < 0.4 else _sample_letters(rng) for _ in range(wanted)]
+    page = _sample_text(rng, "page", "\n".join(lines))
+    return replace(page, height=max(page.height, page.width * wanted // 4))
+
+
+def sample_sheet(rng: np.random.Generator, digits: str) -> Scene:
+    """Draw a place for some digits written by hand, at most six."""
+    scene = sample_handwritten(rng, 0)
+    side = max(scene.width, scene.height, _NARROWEST_SHEET)
+    return replace(scene, kind="sheet", text=digits, width=side, height=max(scene.height, side * 2 // 3))
 
 
 def sample_handwritten(rng: np.random.Generator, digit: int) -> Scene:
@@ -302,7 +348,7 @@ def _lay_out_freely(
     rng: np.random.Generator, count: int, width: int, height: int
 ) -> list[tuple[float, float, float]]:
     short, long = min(width, height), max(width, height)
-    largest = {1: 0.47, 2: 0.36, 3: 0.3, 4: 0.26, 5: 0.24}[count]
+    largest = {1: 0.47, 2: 0.36, 3: 0.3, 4: 0.26, 5: 0.24}.get(count, 0.55 / math.sqrt(count))
     smallest = min(MIN_RADIUS * long / short, 0.3)
     alike = rng.uniform(smallest, max(largest, smallest)) if rng.random() < 0.35 else None
     placed: list[tuple[float, float, float]] = []  # in pixels

@@ -148,7 +148,7 @@ class Trainer:
 
     def _look_at_all(self, file: Path) -> None:
         """Write [num_pictures, num_slots, hidden] float16."""
-        size = (self._pool.num_pictures, pool.SLOTS**2, self.learner.heads.of_slots.in_features)
+        size = (self._pool.num_pictures, pool.SIDE**2, self.learner.heads.of_slots.in_features)
         kept = torch.zeros(size, dtype=torch.float16, device=self.device)
         looks = Looks(self.plan.seed, self._pool, self.writer)
         with torch.no_grad(), self.learner.low_precision():
