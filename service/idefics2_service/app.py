@@ -27,7 +27,7 @@ from idefics2_service.keys.own import load_or_make_key
 from idefics2_service.keys.quotas import Quotas
 from idefics2_service.keys.ring import KeyRing
 from idefics2_service.lifecycle import Means
-from idefics2_service.measured_store import measure
+from idefics2_service.measured import measure_blobs, measure_store
 from idefics2_service.metrics import Metrics
 from idefics2_service.queue import Turns
 from idefics2_service.rest import dependencies as rest
@@ -97,10 +97,10 @@ class App:
         self.metrics.max_running.set(settings.queue.max_running)
         self.metrics.max_waiting.set(settings.queue.max_waiting)
         self.metrics.max_queued.set(settings.store.max_queued)
-        self._store = measure(_make_store(settings, self.metrics), self.metrics)
+        self._store = measure_store(_make_store(settings, self.metrics), self.metrics)
         # Two, each with threads of its own for look-ups: images take nothing from webhooks.
         self._image_fetcher, self._webhook_fetcher = Fetcher(settings.fetch), Fetcher(settings.fetch)
-        self._blobs = _make_blobs(settings)
+        self._blobs = measure_blobs(_make_blobs(settings), self.metrics)
         self._library = Library(self._blobs, settings.file, tell=self.metrics.record_upload)
         downloads = Downloads(self._image_fetcher, self.metrics.record_download)
         files = Files(settings.limits, downloads, self._library)

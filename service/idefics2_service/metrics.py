@@ -36,6 +36,7 @@ _SUBMITTED_SECONDS = (*_SECONDS, 600, 1_800, 3_600, 14_400, 86_400)
 """A submitted request may wait for hours, and then run for IDEFICS2_LIMITS_MAX_RUN_SECONDS."""
 _CALL_SECONDS = (0.005, 0.025, 0.1, 0.5, 2.5, 10, 60)
 _STORE_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10)
+_FILE_STORE_SECONDS = (0.005, 0.025, 0.1, 0.5, 2.5, 10, 30)
 _TOKEN_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1)
 _TOKENS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _BYTES = (1e3, 1e4, 1e5, 5e5, 1e6, 2e6, 5e6, 1e7, 2e7, 1e8)
@@ -211,6 +212,17 @@ class Metrics:
         )
         self.store_errors = self._count(
             "idefics2_store_errors", "Operations for which the store was not available.", ["operation"]
+        )
+        self.file_store_seconds = self._histogram(
+            "idefics2_file_store_seconds",
+            "How long an operation of the store of files took.",
+            ["operation"],
+            buckets=_FILE_STORE_SECONDS,
+        )
+        self.file_store_errors = self._count(
+            "idefics2_file_store_errors",
+            "Operations for which the store of files was not available.",
+            ["operation"],
         )
         self.replica_reads = self._count(
             "idefics2_store_replica_reads",

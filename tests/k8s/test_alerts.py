@@ -77,6 +77,8 @@ CASES = (
          {"store_num_requests_queued": "9000x60", "store_max_requests_queued": "100000x60"}),
     Case("Idefics2StoreUnavailable", {"store_errors_total{operation='claim'}": "0x8 1+1x99"},
          {"store_errors_total{operation='claim'}": "0x7 1x99"}, 5, "15s"),
+    Case("Idefics2FileStoreUnavailable", {"file_store_errors_total{operation='put'}": "0x8 1+1x99"},
+         {"file_store_errors_total{operation='put'}": "0x7 2x99"}, 5, "15s"),
     Case("Idefics2StoreReplicaBehind", {"store_replica_behind": "1x60"},
          {"store_replica_behind": "0x20 1x3 0x40"}, 22),
     Case("Idefics2StoreSlow",

@@ -6,9 +6,10 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from idefics2_service.errors import StoreUnavailable
+from idefics2_service.blobs.directory import DirectoryBlobs
+from idefics2_service.errors import FileStoreUnavailable, StoreUnavailable
 from idefics2_service.key_labels import OTHER, KeyLabels
-from idefics2_service.measured_store import measure
+from idefics2_service.measured import measure_blobs, measure_store
 from idefics2_service.metrics import ATTACHED, SUBMITTED, Metrics
 from idefics2_service.requests import FinishReason, GenerateOutput, Usage
 from idefics2_service.settings import MetricsSettings
@@ -16,6 +17,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from idefics2_service.store.interface import RequestStore
 
 MAX_KEYS = 3
@@ -140,7 +143,7 @@ class BrokenStore:
 
 async def test_operations_of_a_store_are_timed_and_their_failures_counted(metrics: Metrics) -> None:
     broken = BrokenStore()
-    store: RequestStore = measure(broken, metrics)
+    store: RequestStore = measure_store(broken, metrics)
     assert str(await store.claim()) == "claim"
     broken.is_there = False
     with pytest.raises(StoreUnavailable):
@@ -149,3 +152,21 @@ async def test_operations_of_a_store_are_timed_and_their_failures_counted(metric
     assert read(metrics, "idefics2_store_errors_total", operation="claim") == 0
     assert read(metrics, "idefics2_store_errors_total", operation="statistics") == 1
     assert getattr(store, "topic", "") == "work"  # what is no operation is passed on
+
+
+async def test_operations_of_a_store_of_files_are_timed_and_their_failures_counted(
+    metrics: Metrics, tmp_path: Path
+) -> None:
+    blobs = measure_blobs(DirectoryBlobs(tmp_path / "files"), metrics)
+    assert read(metrics, "idefics2_file_store_errors_total", operation="put") == 0
+    await blobs.start()
+    await blobs.put("one/piece", b"bytes")
+    assert await blobs.get("one/piece") == b"bytes"
+    assert blobs.max_writing == 2
+    (tmp_path / "files/two").write_bytes(b"in the way")
+    with pytest.raises(FileStoreUnavailable):
+        await blobs.put("two/piece", b"bytes")
+    await blobs.close()
+    assert read(metrics, "idefics2_file_store_seconds_count", operation="put") == 2
+    assert read(metrics, "idefics2_file_store_errors_total", operation="put") == 1
+    assert read(metrics, "idefics2_file_store_errors_total", operation="get") == 0
