@@ -31,6 +31,12 @@ def test_a_known_key_is_let_in_by_its_id(scheme: str) -> None:
     assert keys.authenticate(f"{scheme}  {OTHER_KEY} ").id == "bob_2-b"
 
 
+def test_a_key_is_known_as_fals_clients_write_theirs() -> None:
+    assert KeyRing(KEY).authenticate(f"Key alice:{SECRET}").id == "alice"
+    with pytest.raises(ApiKeyInvalid):
+        KeyRing(KEY).authenticate(f"Key alice:{WRONG_SECRET}")
+
+
 @pytest.mark.parametrize("header", [None, ""])
 def test_no_header_is_a_missing_key(header: str | None) -> None:
     with pytest.raises(ApiKeyMissing):

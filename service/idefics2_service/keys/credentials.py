@@ -1,4 +1,4 @@
-"""What a caller shows: `<id>.<secret>`."""
+"""What a caller shows: `<id>.<secret>`, or `<id>:<secret>`, as fal's clients write a key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Self
 
-_FORM = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,64})\.(?P<secret>[A-Za-z0-9_-]{16,256})")
+_FORM = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,64})[.:](?P<secret>[A-Za-z0-9_-]{16,256})")
 _SECRET_BYTES = 32
 """So many that a fast hash is safe: there is nothing to guess."""
 
@@ -22,7 +22,7 @@ class Credentials:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read `<id>.<secret>`; None where it has another form or a secret below 16 characters."""
+        """Read `<id>.<secret>` or `<id>:<secret>`; None: another form, or a secret below 16 characters."""
         match = _FORM.fullmatch(text)
         return None if match is None else cls(match["id"], match["secret"])
 
