@@ -15,6 +15,7 @@ from idefics2_service.rest.contract import SENT, SLOW
 from idefics2_service.rest.dependencies import CurrentCall, CurrentCores, CurrentKey, KeyId
 from idefics2_service.rest.storage import KeepSeconds
 from idefics2_service.uploads.announcements import AnnouncedFields
+from idefics2_service.uploads.drafts import fit_name
 from idefics2_service.uploads.links import make_public_path
 from idefics2_service.uploads.records import StoredFile
 
@@ -63,6 +64,7 @@ async def announce(
     content_type: Annotated[str, Header(alias="Content-Type")] = "",
 ) -> MultipartAddress:
     """Announce the file that a call brings itself."""
+    name = fit_name(name)
     file_id = await cores.announcements.announce(key_id, name, content_type, keep_seconds, _FIELDS)
     url = call.origin.url("cdn", make_public_path(key_id, file_id, name))
     return MultipartAddress(access_url=url, upload_id=file_id)

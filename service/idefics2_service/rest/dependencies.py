@@ -126,20 +126,34 @@ async def name_known(request_id: str, request: Request, _: _Key) -> RequestName:
 
 NewName = Annotated[RequestName, Depends(name_new)]
 KnownName = Annotated[RequestName, Depends(name_known)]
-StartTimeout = Annotated[
-    float | None,
-    Header(
-        alias="X-Fal-Request-Timeout",
-        description="Seconds within which the request must be begun.",
-        json_schema_extra={"exclusiveMinimum": 0, "maximum": DAY_SECONDS},
-    ),
-]
 
 
-async def read_deadlines(start_timeout: StartTimeout = None) -> Deadlines:
+def read_start_timeout(
+    seconds: Annotated[
+        float | None,
+        Header(
+            alias="X-Fal-Request-Timeout",
+            description="Seconds within which the request must be begun; more than a day is a day.",
+            json_schema_extra={"exclusiveMinimum": 0},
+        ),
+    ] = None,
+) -> float | None:
+    """Read within which time a request must be begun: clients send their own patience, which may be longer.
+
+    Raises:
+        ValueOutOfRange: it is not above 0.
+
+    """
+    return check_seconds("start_timeout", None if seconds is None else min(seconds, DAY_SECONDS))
+
+
+StartTimeout = Annotated[float | None, Depends(read_start_timeout)]
+
+
+async def read_deadlines(start_timeout: StartTimeout) -> Deadlines:
     """Put what a call says of its time on the event loop's clock."""
-    seconds = check_seconds("start_timeout", start_timeout)
-    return Deadlines(start=None if seconds is None else asyncio.get_running_loop().time() + seconds)
+    loop = asyncio.get_running_loop()
+    return Deadlines(start=None if start_timeout is None else loop.time() + start_timeout)
 
 
 CurrentDeadlines = Annotated[Deadlines, Depends(read_deadlines)]

@@ -60,8 +60,8 @@ class SubmitOptions:
 
     def __init__(
         self,
+        start_timeout: StartTimeout,
         priority: Annotated[Literal["normal", "low"], Header(alias="X-Fal-Queue-Priority")] = "normal",
-        start_timeout: StartTimeout = None,
         webhook_url: Annotated[
             str, Query(alias="fal_webhook", description="Is told of the end, by a signed POST.")
         ] = "",
@@ -74,7 +74,7 @@ class SubmitOptions:
             ),
         ] = None,
         store_io: Annotated[
-            Literal["0", "1"],
+            str,
             Header(
                 alias="X-Fal-Store-IO",
                 description="0 keeps the answer just long enough to be fetched, and until its webhook was "

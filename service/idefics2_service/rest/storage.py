@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, Json
 from idefics2_service.rest.contract import SENT
 from idefics2_service.rest.dependencies import CurrentCall, CurrentCores, KeyId
 from idefics2_service.uploads.announcements import AnnouncedFields
-from idefics2_service.uploads.drafts import check_keep_seconds
+from idefics2_service.uploads.drafts import check_keep_seconds, fit_name
 from idefics2_service.uploads.links import make_public_path
 
 router = APIRouter(prefix="/rest/storage", tags=["storage"])
@@ -66,8 +66,8 @@ def read_keep_seconds(
     """
     field, wanted = (_LIFECYCLE, lifecycle) if lifecycle else (_PREFERENCE, preference)
     seconds = wanted.expiration_duration_seconds if wanted else None
-    check_keep_seconds(field.lower(), seconds)
-    return seconds
+    check_keep_seconds(field.lower(), seconds or None)
+    return seconds or None  # fal's clients say 0 where nothing else is wanted than is usual
 
 
 KeepSeconds = Annotated[float | None, Depends(read_keep_seconds)]
@@ -79,7 +79,7 @@ async def initiate(
     body: FileBody, cores: CurrentCores, call: CurrentCall, key_id: KeyId, keep_seconds: KeepSeconds
 ) -> UploadAddress:
     """Say where the bytes of a file are to be PUT: as a whole, or by parts at `<upload_url>/<number>`."""
-    name, content_type = body.file_name or "", body.content_type or ""
+    name, content_type = fit_name(body.file_name or ""), body.content_type or ""
     file_id = await cores.announcements.announce(key_id, name, content_type, keep_seconds, _FIELDS)
     return UploadAddress(
         upload_url=call.origin.url("cdn", f"uploads/{key_id}/{file_id}"),

@@ -176,6 +176,15 @@ def check_name(field: str, name: str) -> None:
     _check_text(field, name, 0, _MAX_NAME_BYTES)
 
 
+def fit_name(name: str) -> str:
+    """Return a name that a file can have: programs send what their users called it, which nobody can change.
+
+    Without control characters, and so much of its end, which tells what it is, as there is room for.
+    """
+    fitting = "".join(letter for letter in name if unicodedata.category(letter) not in _CONTROLS)
+    return fitting.encode()[-_MAX_NAME_BYTES:].decode(errors="ignore")
+
+
 def check_keep_seconds(field: str, seconds: float | None) -> None:
     """Make sure that a file can be kept for so long.
 
