@@ -160,10 +160,24 @@ def test_a_message_may_have_many_fields_and_large_ones() -> None:
 
 def test_a_message_may_have_as_many_images_as_can_be_set() -> None:
     images = [generation_pb2.Image(sha256="0" * 64)] * 500
-    request = generation_pb2.GenerateRequest(
-        prompt="What?", images=images, max_new_tokens=9, top_p=0.5, seed=1
-    )
-    submission = requests_pb2.SubmitRequest(
-        input=request, request_id="one", webhook_url="https://example.org"
-    )
+    request = generation_pb2.GenerateRequest(prompt="What?", images=images, stop=["."] * 8)
+    submission = requests_pb2.SubmitRequest(input=request, request_id="one")
+    fill(request, "images", "stop")
+    fill(submission, "input")
+    submission.input.CopyFrom(request)
     assert parse(requests_pb2.SubmitRequest, submission.SerializeToString()) == submission
+
+
+def fill(message: Message, *but: str) -> None:
+    """Set each field of a message that is not set, and those inside of it, but those that are named."""
+    for field in message.DESCRIPTOR.fields:
+        if field.name in but or field.is_repeated or (field.containing_oneof and not field.has_presence):
+            continue
+        if field.message_type is not None:
+            fill(getattr(message, field.name))
+        elif field.type == field.TYPE_STRING:
+            setattr(message, field.name, "x")
+        elif field.type == field.TYPE_BYTES:
+            setattr(message, field.name, b"x")
+        else:
+            setattr(message, field.name, 1)
