@@ -20,6 +20,10 @@ SMALL_BYTES = 65_536
 
 _PATIENCE_SECONDS = 5.0
 """How long those of other keys who need less may pass one who waits."""
+_PRECEDENCE_SECONDS = 30.0
+"""How long they may not, then: meanwhile what requests hold goes, and what uploads hold may not for hours."""
+_PERIOD_SECONDS = 300.0
+"""After which both begin anew: nobody is held up for most of the time."""
 
 
 @dataclass(eq=False)
@@ -47,6 +51,7 @@ class Budget:
         self._tell_refusal = tell_refusal
         self._line: list[_Waiter] = []
         self._given_back = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def capacity(self) -> int:
@@ -96,7 +101,7 @@ class Budget:
 
         Who waits must hold nothing else of this budget. More than all is let in when nothing else is held.
         Others may find room first, but only for some seconds where the key holds nothing: then it is let in
-        as soon as those go who hold something by then.
+        as soon as those go who hold something by then, unless that takes long. So it is each five minutes.
         """
         await self._wait(key_id, num_bytes)
         with self._reservation(key_id, num_bytes) as reservation:
@@ -126,8 +131,13 @@ class Budget:
 
     def _is_overdue(self, waiter: _Waiter) -> bool:
         """Tell whether one has waited for long for other keys; who waits for its own holds up nobody."""
-        is_late = self._clock() - waiter.came_at >= _PATIENCE_SECONDS
-        return is_late and not self._shares.of(waiter.key_id)
+        return self._seconds_of_precedence(waiter) > 0 and not self._shares.of(waiter.key_id)
+
+    def _seconds_of_precedence(self, waiter: _Waiter) -> float:
+        """Return for how long nobody may pass one who waits; 0 where it may be passed now."""
+        since = (self._clock() - waiter.came_at) % _PERIOD_SECONDS
+        is_due = _PATIENCE_SECONDS <= since < _PATIENCE_SECONDS + _PRECEDENCE_SECONDS
+        return _PATIENCE_SECONDS + _PRECEDENCE_SECONDS - since if is_due else 0
 
     def _has_room(self, key_id: str, num_bytes: int) -> bool:
         return not self._shares.num_taken or self._shares.has_room(key_id, num_bytes)
@@ -166,9 +176,16 @@ class Budget:
                 self._shares.take(waiter.key_id, waiter.num_bytes)
                 waiter.turn.set_result(None)
             elif self._is_overdue(waiter):
+                self._look_again_in(self._seconds_of_precedence(waiter))
                 return
             else:
                 passed.add(waiter.key_id)
+
+    def _look_again_in(self, seconds: float) -> None:
+        """Let in who stands behind one who is overdue as soon as it may be passed again."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._let_in)
 
 
 class Reservation:

@@ -232,6 +232,35 @@ async def test_others_pass_a_large_one_for_a_while_and_then_wait_behind_it() -> 
     assert budget.num_bytes == 0
 
 
+async def test_nobody_waits_for_long_behind_one_for_whom_no_room_comes() -> None:
+    clock = Clock()
+    budget = Budget(10 * MEGABYTE, clock)
+    readers = await line_up(budget, ("bert", 5), ("anna", 8))
+    clock.seconds += 34
+    with pytest.raises(MemoryFull):
+        budget.hold("emil", MEGABYTE).__enter__()
+    clock.seconds += 1
+    readers += await line_up(budget, ("dora", 1))
+    with budget.hold("emil", MEGABYTE):
+        assert who_has_room(readers) == [True, False, True]
+    clock.seconds += 270  # five minutes after it came, and five seconds
+    with pytest.raises(MemoryFull):
+        budget.hold("emil", MEGABYTE).__enter__()
+    await leave_all(readers)
+
+
+async def test_who_stood_behind_one_for_whom_no_room_comes_is_let_in_without_anybody_leaving(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("idefics2_service.budget._PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("idefics2_service.budget._PRECEDENCE_SECONDS", 0.05)
+    budget = Budget(10 * MEGABYTE)
+    readers = await line_up(budget, ("bert", 5), ("anna", 8), ("carl", 1))
+    await asyncio.wait_for(readers[2].has_room.wait(), 10)
+    assert who_has_room(readers) == [True, False, True]
+    await leave_all(readers)
+
+
 async def test_who_waits_for_room_of_its_own_key_holds_up_nobody_else() -> None:
     clock = Clock()
     budget = Budget(10 * MEGABYTE, clock)
