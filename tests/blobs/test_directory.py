@@ -281,6 +281,23 @@ async def test_a_file_that_the_disk_cannot_forget_holds_up_no_other_one(
     assert all_files(tmp_path) == []
 
 
+async def test_a_piece_that_somebody_removed_before_it_had_its_name_is_not_kept(
+    blobs: DirectoryBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def remove_too(descriptor: int) -> None:
+        sync(descriptor)
+        for path in all_files(tmp_path):
+            path.unlink()
+
+    monkeypatch.setattr(os, "fsync", remove_too)
+    with pytest.raises(FileStoreUnavailable):
+        await blobs.put(NAME, b"one")
+    with pytest.raises(FileStoreUnavailable):
+        await blobs.put_new(NAME, b"one")
+
+
 async def test_uploads_to_a_disk_that_hangs_hold_up_neither_reads_nor_what_else_needs_a_thread(
     blobs: DirectoryBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,13 +205,13 @@ def _write_durably(path: Path, data: Sequence[Data]) -> None:
 
 def _move(temporary: Path, path: Path) -> None:
     """Give a blob its name, in place of another that has it."""
-    _give_name(temporary.replace, path)
+    _give_name(temporary, temporary.replace, path)
 
 
 def _link(temporary: Path, path: Path) -> bool:
     """Give a blob a second name, unless another blob has it; tell which."""
     try:
-        _give_name(partial(os.link, temporary), path)
+        _give_name(temporary, partial(os.link, temporary), path)
     except FileExistsError:
         return False
     except OSError as error:
@@ -223,12 +223,21 @@ def _link(temporary: Path, path: Path) -> bool:
     return True
 
 
-def _give_name(work: Callable[[Path], object], path: Path) -> None:
-    """Work on a name; again where somebody just removed its folder, since it was empty."""
+def _give_name(temporary: Path, work: Callable[[Path], object], path: Path) -> None:
+    """Work on a name; again where somebody just removed its folder, since it was empty.
+
+    Raises:
+        FileNotFoundError: it is the blob itself that somebody removed.
+
+    """
     while True:
-        with suppress(FileNotFoundError):
+        try:
             _make_folder(path.parent)
             work(path)
+        except FileNotFoundError:
+            if not temporary.exists():
+                raise
+        else:
             return
 
 
