@@ -461,6 +461,27 @@ async def test_who_asks_again_while_the_first_answer_is_on_its_way_gets_the_same
     assert await late == file
 
 
+async def test_who_brings_a_file_that_another_call_brought_meanwhile_is_answered_with_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id = await desk.announce()
+    go_on, find = asyncio.Event(), desk.announcements._find  # between its two looks
+
+    async def wait(*args: Any) -> Any:
+        if asyncio.current_task() in late:
+            await go_on.wait()
+        return await find(*args)
+
+    monkeypatch.setattr(desk.announcements, "_find", wait)
+    calls = (desk.bring(file_id), desk.bring(file_id, OTHER), desk.bring_part(file_id, 1, PICTURE))
+    late = [asyncio.create_task(call) for call in calls]
+    file = await desk.bring(file_id)
+    go_on.set()
+    assert await late[0] == file
+    for call in late[1:]:
+        await refuse(FileAlreadyComplete, call)
+
+
 async def test_who_is_refused_takes_nothing_from_who_completed_the_same_upload(desk: Desk) -> None:
     with pytest.raises(ConnectionError):
         await desk.uploads.receive(
@@ -476,6 +497,22 @@ async def test_who_is_refused_takes_nothing_from_who_completed_the_same_upload(d
     await refuse(FileMismatch, refused)
     assert await desk.read(file.id) == PICTURE
     assert len([name for name in await desk.names() if "/files/" in name]) == 1 + len(file.pieces)
+
+
+async def test_an_unfinished_upload_is_found_for_as_long_as_anything_of_it_is_kept(blobs: BlobStore) -> None:
+    desk = Desk(blobs, SETTINGS.model_copy(update={"keep_seconds": 600}))
+    with pytest.raises(ConnectionError):
+        await desk.uploads.receive(
+            KEY, UploadStart(len(PICTURE), upload_id="mine"), break_off(PICTURE[:20_500])
+        )
+    kept = await desk.uploads.get_progress(KEY, "mine")
+    desk.let_pass(600 + CLOCK_SKEW_SECONDS)
+    await desk.library.sweep()
+    assert (await desk.uploads.get_progress(KEY, "mine")).num_kept_bytes == kept.num_kept_bytes > 0
+    desk.let_pass(SETTINGS.keep_unfinished_seconds)
+    for _ in range(2):  # first what came of it, then what leads there
+        await desk.library.sweep()
+    assert await desk.names() == []
 
 
 @pytest.mark.parametrize("how", ["announced", "uploaded"])

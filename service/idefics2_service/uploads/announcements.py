@@ -137,7 +137,13 @@ class Announcements:
         known = await self._library.find(key_id, file_id)
         if known is not None:
             return await _compare(known, size_bytes, chunks)
-        announcement, _ = await self._find(key_id, file_id)
+        try:
+            announcement, _ = await self._find(key_id, file_id)
+        except UploadNotFound:
+            known = await self._library.find(key_id, file_id)
+            if known is None:  # else who brought it at the same time was done meanwhile
+                raise
+            return await _compare(known, size_bytes, chunks)
         start = UploadStart(size_bytes or 0, name=announcement.name, keep_seconds=announcement.keep_seconds)
         draft = Draft.begin(self._blobs, key_id, file_id, start, OF_BODY)
 
@@ -181,9 +187,12 @@ class Announcements:
 
         """
         parts.check_number("part_number", number)
-        if await self._library.find(key_id, file_id) is not None:
-            raise FileAlreadyComplete(f"the file {file_id} is complete: it takes no more parts")
-        _, blobs = await self._find(key_id, file_id)
+        await self._check_incomplete(key_id, file_id)
+        try:
+            _, blobs = await self._find(key_id, file_id)
+        except UploadNotFound:
+            await self._check_incomplete(key_id, file_id)  # who joined its parts may be done meanwhile
+            raise
         kept = parts.read_parts(blobs)
         num_others = sum(part.size_bytes for part in kept if part.number != number)
         prefix = names.make_part_prefix(key_id, file_id, number)
@@ -248,6 +257,10 @@ class Announcements:
             if known is None:  # else who asked before was done meanwhile, and took all away that came
                 raise
             return known
+
+    async def _check_incomplete(self, key_id: str, file_id: str) -> None:
+        if await self._library.find(key_id, file_id) is not None:
+            raise FileAlreadyComplete(f"the file {file_id} is complete: it takes no more parts")
 
     async def _join(
         self, key_id: str, file_id: str, announcement: Announcement, chosen: Sequence[KeptPart]

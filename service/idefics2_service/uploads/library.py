@@ -232,11 +232,16 @@ class Library:
             logger.info("file expired", file_id=file_id, key_id=key_id, was_complete=is_complete)
 
     async def _expire_pointer(self, key_id: str, blob: Blob) -> None:
-        """Forget what leads to a file, if the file is forgotten."""
-        if self._is_over(blob, self._settings.keep_seconds):
-            file_id = names.pointed_id(blob.name) or await self._read_id(blob.name)
-            if await self.find(key_id, file_id) is None:
-                await self._blobs.delete(blob.name)
+        """Forget what leads to a file, if the file is forgotten, or what came of it."""
+        if not self._is_over(blob, self._settings.keep_seconds):
+            return
+        file_id = names.pointed_id(blob.name) or await self._read_id(blob.name)
+        if names.is_id(file_id) and (
+            await self.find(key_id, file_id)
+            or await self._blobs.list_blobs(names.file_folder(key_id, file_id))
+        ):
+            return
+        await self._blobs.delete(blob.name)
 
     async def _read_id(self, name: str) -> str:
         """Return the id that a pointer holds; what no file can have, where it is damaged."""
