@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes.script import Answer
-from fal.clients import ClientError, read_error_type, read_faults, run_client
-from fal.questions import PIECES, QUESTION, SOON
+from fal.clients import ClientError, read_error_type, read_faults, read_output, run_client
+from fal.questions import PIECES, QUESTION, SOON, TEXT
 from fal.workplaces import prepare
 
 if TYPE_CHECKING:
@@ -31,6 +31,14 @@ async def refuse(awaitable: Awaitable[Any]) -> ClientError:
 def name_error(client: Client, kind: str = "ApiError") -> str:
     """Return what the client calls an error of HTTP."""
     return "FalClientHTTPError" if client.way.is_python else kind
+
+
+async def test_a_key_is_known_as_the_hosted_endpoints_are_written(way: Way, node: Node, fake: Fake) -> None:
+    door = fake.find_door(way.door)
+    fake.expect(*PIECES)
+    with prepare(node, way, door, door.api_key.replace(".", ":")) as workplace:
+        async with run_client(workplace) as client:
+            assert read_output(await client.call("run", input=QUESTION)) == TEXT
 
 
 async def test_a_wrong_key_is_refused_whatever_is_called(way: Way, node: Node, fake: Fake) -> None:
