@@ -19,7 +19,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from idefics2_service.backend import Backend, BackendFinished
-from idefics2_service.errors import BackendUnavailable, RequestDeadlineExceeded, StartTimeout
+from idefics2_service.errors import (
+    BackendUnavailable,
+    FileStoreUnavailable,
+    RequestDeadlineExceeded,
+    StartTimeout,
+)
 from idefics2_service.events import Happening, LogLine, QueuePosition, StageEntered, TextDelta
 from idefics2_service.requests import (
     Deadlines,
@@ -298,7 +303,12 @@ async def _read_images(
     key_id: str, request: ValidRequest, means: Means, publish: Publish
 ) -> tuple[ImageFile, ...]:
     images = []
-    found = await means.files.find(request.images, key_id, request.max_image_bytes)
+    try:
+        found = await means.files.find(request.images, key_id, request.max_image_bytes)
+    except FileStoreUnavailable:
+        if not means.is_accepted:
+            raise
+        found = (None,) * len(request.images)  # what is ours was copied before the request was accepted
     for source in await means.files.load(request.images, found):
         image = await means.files.resolve(source, key_id, request.max_image_bytes)
         means.metrics.record_image(image)

@@ -17,6 +17,7 @@ from idefics2_service import lifecycle
 from idefics2_service.budget import Budget
 from idefics2_service.errors import (
     FileNotAnImage,
+    FileStoreUnavailable,
     MemoryFull,
     RequestDeadlineExceeded,
     ServiceError,
@@ -378,6 +379,24 @@ async def test_what_came_with_the_request_is_refused_where_there_is_no_room(way:
         for images in ((DATA_URI,), (INLINE, ELSEWHERE)):
             assert type(await error_of(way.begin(*images))) is MemoryFull
     assert way.files.num_asked == 0
+    way.check_idle()
+
+
+@pytest.mark.parametrize("is_accepted", [True, False])
+async def test_a_link_that_may_be_ours_is_read_from_its_host_while_files_cannot_be_looked_up(
+    way: Way, monkeypatch: pytest.MonkeyPatch, *, is_accepted: bool
+) -> None:
+    async def fail(*_: object) -> None:
+        raise FileStoreUnavailable("it is away")
+
+    monkeypatch.setattr(way.files, "find", fail)
+    way.means = replace(way.means, is_accepted=is_accepted)
+    way.files.gate.set()
+    if is_accepted:
+        way.script.add(Answer(("A circle",)))
+        assert (await asyncio.wait_for(way.begin(ELSEWHERE), 20)).output == "A circle"
+    else:
+        assert type(await error_of(way.begin(ELSEWHERE))) is FileStoreUnavailable
     way.check_idle()
 
 
