@@ -201,7 +201,7 @@ def _paint(color: palette.RGB, name: str, side: int, fill: str, rng: np.random.G
 
 
 def _draw_apart(
-    picture: Image.Image, labels: Image.Image, draws: list[_Draw], num_columns: int
+    picture: Image.Image, labels: Image.Image, draws: Sequence[_Draw], num_columns: int
 ) -> list[tuple[float, float]]:
     """Draw each into a cell of its own, row by row; return where all that is drawn has its center."""
     num_rows = -(-len(draws) // num_columns)
