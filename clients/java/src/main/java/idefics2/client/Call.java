@@ -126,7 +126,7 @@ final class Call<Q, A> extends Answers<A> {
         return Failures.left("the client was closed");
       }
       return status.getCode() == Status.Code.CANCELLED && context.isCancelled()
-          ? Failures.left("the caller's Context was cancelled")
+          ? Failures.cancelled()
           : Failures.read(status, trailers, connection.target, requestId);
     }
 

@@ -31,7 +31,7 @@ final class Content implements AutoCloseable {
   private final Path path;
   private final FileChannel file;
 
-  private Content(Path path, FileChannel file, String name) throws IOException {
+  private Content(Path path, FileChannel file, String name, Patience patience) throws IOException {
     this.path = path;
     this.file = file;
     this.name = name;
@@ -39,6 +39,7 @@ final class Content implements AutoCloseable {
     MessageDigest digest = sha256();
     ByteBuffer piece = ByteBuffer.allocate(PIECE_BYTES);
     for (long at = 0; at < sizeBytes; at += piece.position()) {
+      patience.check();
       readInto(piece.clear(), at);
       digest.update(piece.array(), 0, piece.position());
     }
@@ -46,25 +47,26 @@ final class Content implements AutoCloseable {
   }
 
   /** Opens a file, and reads it once for its digest, which takes a while. */
-  static Content open(Path path, String name) {
+  static Content open(Path path, String name, Patience patience) {
     try {
-      return measure(path, FileChannel.open(path, StandardOpenOption.READ), name == null ? findName(path) : name);
+      FileChannel file = FileChannel.open(path, StandardOpenOption.READ);
+      return measure(path, file, name == null ? findName(path) : name, patience);
     } catch (IOException error) {
       throw refuse(path, error);
     }
   }
 
   /** Copies what can be read only once to where it can be read again; on disk, for it may be large. */
-  static Content open(InputStream source, String name) {
+  static Content open(InputStream source, String name, Patience patience) {
     Path shown = Path.of("the stream");
     Path kept = null;
     try {
       kept = Files.createTempFile("idefics2-", ""); // which nobody else may read
       try (OutputStream copy = Files.newOutputStream(kept, StandardOpenOption.WRITE)) {
-        source.transferTo(copy);
+        copy(source, copy, patience);
       }
       FileChannel file = FileChannel.open(kept, StandardOpenOption.READ, StandardOpenOption.DELETE_ON_CLOSE);
-      return measure(shown, file, name == null ? "" : name);
+      return measure(shown, file, name == null ? "" : name, patience);
     } catch (IOException error) {
       throw refuse(shown, error);
     } finally {
@@ -112,9 +114,22 @@ final class Content implements AutoCloseable {
     }
   }
 
-  private static Content measure(Path path, FileChannel file, String name) throws IOException {
+  /** As transferTo, but a source that does not end is left when nobody waits for it. */
+  private static void copy(InputStream source, OutputStream copy, Patience patience) throws IOException {
+    byte[] piece = new byte[PIECE_BYTES];
+    while (true) {
+      patience.check();
+      int numBytes = source.read(piece);
+      if (numBytes < 0) {
+        return;
+      }
+      copy.write(piece, 0, numBytes);
+    }
+  }
+
+  private static Content measure(Path path, FileChannel file, String name, Patience patience) throws IOException {
     try {
-      return new Content(path, file, Texts.check(name, "start.name"));
+      return new Content(path, file, Texts.check(name, "start.name"), patience);
     } catch (IOException | RuntimeException error) {
       file.close();
       throw error;

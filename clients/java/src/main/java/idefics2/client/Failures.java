@@ -67,6 +67,10 @@ final class Failures {
     return Idefics2Exception.of(why, Parts.of(Status.Code.CANCELLED));
   }
 
+  static Idefics2Exception cancelled() {
+    return left("the caller's Context was cancelled");
+  }
+
   static Idefics2Exception interrupted(Throwable cause) {
     return Idefics2Exception.of(
         "the thread was interrupted before the answer was complete",

@@ -198,20 +198,22 @@ public final class Idefics2Client implements AutoCloseable {
   public File upload(Path path, String name, Consumer<? super Transfer> onProgress) {
     Objects.requireNonNull(onProgress, "onProgress");
     Patience patience = patience();
-    try (Content content = Content.open(path, name)) {
+    try (Content content = Content.open(path, name, patience)) {
       return new Upload(connection, content, patience, onProgress).run();
     }
   }
 
   /**
-   * As above, from a stream, which is read to its end and kept on disk meanwhile. It is not closed.
+   * As above, from a stream, which is read to its end and kept on disk meanwhile. It is not closed. A stream that does
+   * not end is left between two reads, by the deadline, an interrupt or a Context that is cancelled; a read that waits is
+   * not woken.
    *
    * @param name what to call the file in lists; null: nothing
    */
   public File upload(InputStream stream, String name, Consumer<? super Transfer> onProgress) {
     Objects.requireNonNull(onProgress, "onProgress");
     Patience patience = patience();
-    try (Content content = Content.open(stream, name)) {
+    try (Content content = Content.open(stream, name, patience)) {
       return new Upload(connection, content, patience, onProgress).run();
     }
   }

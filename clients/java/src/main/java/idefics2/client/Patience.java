@@ -17,6 +17,7 @@ final class Patience {
       Set.of("", "BACKEND_UNAVAILABLE", "SERVICE_STOPPING", "STORE_UNAVAILABLE", "FILE_STORE_UNAVAILABLE");
   private static final int MAX_DOUBLINGS = 30;
 
+  private final Context context = Context.current();
   private final Retries retries;
   private final Deadline deadline;
   private final CountDownLatch left = new CountDownLatch(1);
@@ -42,6 +43,17 @@ final class Patience {
       throw Failures.passed();
     }
     return deadline;
+  }
+
+  /** Throws where nobody waits, or nothing is left. For what is no call, and so is ended by nothing else. */
+  void check() {
+    deadline();
+    if (Thread.currentThread().isInterrupted()) {
+      throw Failures.interrupted(new InterruptedException());
+    }
+    if (context.isCancelled()) {
+      throw Failures.cancelled();
+    }
   }
 
   /** Says how to cancel the call that runs now. */

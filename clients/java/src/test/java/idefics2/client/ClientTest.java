@@ -16,6 +16,7 @@ import java.io.ByteArrayInputStream;
 import java.io.FilterInputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.RandomAccessFile;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -261,6 +262,70 @@ public final class ClientTest {
       client.upload(source, null, transfer -> {});
     }
     assertEquals(Set.of("rw-------"), permissions);
+  }
+
+  @Test
+  public void aStreamThatDoesNotEndIsLeftAndItsCopyIsDeleted() throws Exception {
+    Context.CancellableContext context = Context.current().withCancellation();
+    Endless trickling = new Endless(() -> {});
+    Endless cancelling = new Endless(() -> context.cancel(null));
+    Endless interrupting = new Endless(() -> Thread.currentThread().interrupt());
+    try (Idefics2Client client = Idefics2Client.builder().target("127.0.0.1:1").build()) {
+      Idefics2Client hasty = client.withDeadline(Duration.ofMillis(300));
+      assertThrows(DeadlineExceededException.class, () -> hasty.upload(trickling, null, transfer -> {}));
+      context.run(
+          () ->
+              assertThrows(CancelledException.class, () -> client.upload(cancelling, null, transfer -> {})));
+      assertThrows(CancelledException.class, () -> client.upload(interrupting, null, transfer -> {}));
+      assertTrue(Thread.interrupted());
+    }
+    for (Endless source : List.of(trickling, cancelling, interrupting)) {
+      assertFalse(source.copies.isEmpty());
+      assertFalse(source.copies.stream().anyMatch(Files::exists));
+    }
+  }
+
+  /** Gives a byte at a time, for ever; notes at the first one where the copy is. */
+  private static final class Endless extends InputStream {
+    final Set<Path> copies = new HashSet<>();
+    private final Set<Path> before = findCopies();
+    private final Runnable onFirst;
+
+    Endless(Runnable onFirst) throws IOException {
+      this.onFirst = onFirst;
+    }
+
+    @Override
+    public int read() throws IOException {
+      if (copies.isEmpty()) {
+        copies.addAll(findCopies());
+        copies.removeAll(before);
+        onFirst.run();
+      }
+      return 'B';
+    }
+
+    @Override
+    public int read(byte[] bytes, int offset, int length) throws IOException {
+      bytes[offset] = (byte) read();
+      return 1;
+    }
+  }
+
+  @Test
+  public void theDigestOfALargeFileIsLeftToo() throws Exception {
+    Path path = Files.createTempFile("idefics2-", ".bmp");
+    try (RandomAccessFile file = new RandomAccessFile(path.toFile(), "rw");
+        Idefics2Client client = Idefics2Client.builder().target("127.0.0.1:1").build()) {
+      file.setLength(1L << 40); // of which the disk holds nothing
+      Idefics2Client hasty = client.withDeadline(Duration.ofMillis(300));
+      assertThrows(DeadlineExceededException.class, () -> hasty.upload(path));
+      Context.CancellableContext context = Context.current().withCancellation();
+      context.cancel(null);
+      context.run(() -> assertThrows(CancelledException.class, () -> client.upload(path)));
+    } finally {
+      Files.delete(path);
+    }
   }
 
   private static Set<Path> findCopies() throws IOException {
