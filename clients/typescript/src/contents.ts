@@ -120,15 +120,18 @@ async function spool(
   }
 }
 
-/** Names a file as its path does, as far as the service takes names; nothing else has one. */
+/** Names a file as its path does, or a File itself; nothing else has a name. */
 function findName(source: FileSource): string {
-  if (typeof source !== "string" && !(source instanceof URL)) {
-    return "name" in source && typeof source.name === "string" ? source.name : "";
+  if (typeof source === "string" || source instanceof URL) {
+    return cleanName(basename(source instanceof URL ? fileURLToPath(source) : source));
   }
-  const name = basename(source instanceof URL ? fileURLToPath(source) : source)
-    .toWellFormed()
-    .replace(CONTROLS, "");
-  const bytes = new TextEncoder().encode(name).subarray(0, MAX_NAME_BYTES);
+  return "name" in source && typeof source.name === "string" ? cleanName(source.name) : "";
+}
+
+/** Makes a name of a file one that the service takes. */
+function cleanName(name: string): string {
+  const shown = name.toWellFormed().replace(CONTROLS, "");
+  const bytes = new TextEncoder().encode(shown).subarray(0, MAX_NAME_BYTES);
   return new TextDecoder().decode(bytes, { stream: true }); // leaves half a character out
 }
 

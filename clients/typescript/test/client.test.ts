@@ -238,6 +238,32 @@ for (const [name, make] of Object.entries(SOURCES)) {
   });
 }
 
+test("the name of a path and of a File is sent as far as the service takes names", () =>
+  inFolder(async (folder) => {
+    const names: string[] = [];
+    await serving(
+      {
+        files: {
+          async upload(messages) {
+            for await (const { content } of messages) {
+              names.push(...(content.case === "start" ? [content.value.name] : []));
+            }
+            return { id: "f" };
+          },
+        },
+      },
+      async (client) => {
+        const path = join(folder, "a\tcat\u2028.bmp");
+        await writeFile(path, "BM");
+        await client.upload(path);
+        await client.upload(new File(["BM"], "a\tcat\u2028.bmp"));
+        await client.upload(new File(["BM"], `${"a".repeat(254)}é.bmp`));
+        await client.upload(new File(["BM"], "cat.bmp"), { name: "dog.bmp" });
+      },
+    );
+    assert.deepEqual(names, ["acat.bmp", "acat.bmp", "a".repeat(254), "dog.bmp"]);
+  }));
+
 const CONTENT = Buffer.from("BM, all of it");
 /** Gives a file, once `numAwaited` such calls are there. */
 function giving(numAwaited = 1): Parameters<typeof serving>[0] {
