@@ -6,8 +6,12 @@ const services = {
   "rest.alpha.fal.ai": "rest",
 };
 const fetchAnywhere = globalThis.fetch;
-globalThis.fetch = (input, options) => {
-  const { host, pathname, search } = new URL(input);
-  const url = host in services ? `${gateway}/${services[host]}${pathname}${search}` : input;
-  return fetchAnywhere(url, options);
+globalThis.fetch = async (input, options) => {
+  const address = input instanceof Request ? input.url : input;
+  const { host, pathname, search } = URL.canParse(address) ? new URL(address) : {};
+  if (!Object.hasOwn(services, host)) {
+    return fetchAnywhere(input, options);
+  }
+  const url = `${gateway}/${services[host]}${pathname}${search}`;
+  return fetchAnywhere(input instanceof Request ? new Request(url, input) : url, options);
 };
