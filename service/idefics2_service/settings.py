@@ -25,7 +25,9 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
-_GRPC_URL = re.compile(r"grpcs?://(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d+")
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
+_GRPC_URL = re.compile(rf"grpcs?://{_HOST}:\d+")
+_ADDRESS = re.compile(rf"{_HOST}:(?P<port>[0-9]{{1,5}})")
 
 
 class _Section(BaseModel):
@@ -194,6 +196,15 @@ class TritonSettings(_Section):
     canary_timeout_seconds: Seconds = Field(
         3.0, description="a health request that takes longer means it is lost"
     )
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        """Refuse what gRPC would try for ever, without a word: it takes nearly any text for a target."""
+        address = _ADDRESS.fullmatch(url)
+        if url and not (address and 0 < int(address["port"]) < 2**16):
+            raise ValueError("must be HOST:PORT, without a scheme")
+        return url
 
 
 class GateSettings(_Section):

@@ -65,6 +65,14 @@ def test_an_unknown_variable_is_named_in_full(name: str) -> None:
         ("IDEFICS2_QUEUE_MAX_RUNNING", "1.5"),
         ("IDEFICS2_QUEUE_MAX_WAITING", "many"),
         ("IDEFICS2_LIMITS_MAX_IMAGE_BYTES", "20MB"),
+        ("IDEFICS2_TRITON_URL", "127.0.0.1"),
+        ("IDEFICS2_TRITON_URL", "http://triton:8001"),
+        ("IDEFICS2_TRITON_URL", "triton:http"),
+        ("IDEFICS2_TRITON_URL", "triton:0"),
+        ("IDEFICS2_TRITON_URL", "triton:65536"),
+        ("IDEFICS2_TRITON_URL", "triton:8001/"),
+        ("IDEFICS2_TRITON_URL", ":8001"),
+        ("IDEFICS2_TRITON_URL", "::1:8001"),
         ("IDEFICS2_TRITON_START_TIMEOUT_SECONDS", "0"),
         ("IDEFICS2_TRITON_CANARY_INTERVAL_SECONDS", "-1"),
         ("IDEFICS2_TRACE_ENDPOINT", "collector:4317"),
@@ -80,6 +88,11 @@ def test_a_bad_value_is_named_with_its_variable(name: str, text: str) -> None:
     assert message.startswith(f"{name}: ")
     assert message.endswith(f", not {text!r}")
     assert message.count("IDEFICS2_") == 1
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8001", "my_triton.example.com:65535", "[::1]:1", ""])
+def test_an_address_of_triton_is_taken_as_it_stands(url: str) -> None:
+    assert Settings.read({"IDEFICS2_TRITON_URL": url}).triton.url == url
 
 
 NUMBERS = [name for name, default in all_fields().items() if isinstance(default, float)]
