@@ -27,6 +27,7 @@ Count = Annotated[int, Field(ge=1)]
 
 _HOST = r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
 _GRPC_URL = re.compile(rf"grpcs?://{_HOST}:\d+")
+_CREDENTIALS = re.compile("(?<=//).*(?=@)", re.DOTALL)
 _ADDRESS = re.compile(rf"{_HOST}:(?P<port>[0-9]{{1,5}})")
 
 
@@ -500,4 +501,9 @@ def _explain(detail: Any) -> str:  # pydantic's ErrorDetails
     name = _variable(*(str(part) for part in detail["loc"]))
     if detail["type"] == "extra_forbidden":
         return f"{name} is not a setting of this service"
-    return f"{name}: {detail['msg']}, not {detail['input']!r}"
+    return f"{name}: {_hide(detail['msg'])}, not {_hide(repr(detail['input']))}"
+
+
+def _hide(text: str) -> str:
+    """Leave out of a URL who calls, and by which password: the message goes to the log."""
+    return _CREDENTIALS.sub("...", text)

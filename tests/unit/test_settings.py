@@ -76,7 +76,6 @@ def test_an_unknown_variable_is_named_in_full(name: str) -> None:
         ("IDEFICS2_TRITON_START_TIMEOUT_SECONDS", "0"),
         ("IDEFICS2_TRITON_CANARY_INTERVAL_SECONDS", "-1"),
         ("IDEFICS2_TRACE_ENDPOINT", "collector:4317"),
-        ("IDEFICS2_TRACE_ENDPOINT", "http://user:password@collector:4317"),
         ("IDEFICS2_TRACE_RATIO", "1.5"),
         ("IDEFICS2_LIMITS_MAX_IMAGES", "501"),
         ("IDEFICS2_LOG_LEVEL", "loud"),
@@ -193,6 +192,25 @@ def test_no_secret_is_shown() -> None:
 def test_no_secret_is_shown_where_a_variable_is_misspelt() -> None:
     message = refuse({"IDEFICS2_API_KYE": SECRET})
     assert message == "IDEFICS2_API_KYE is not a setting of this service"
+
+
+@pytest.mark.parametrize("given", ["someone:hunter2", "hunter2", "some:one:hunter2", "h@unter2", "h/unter2"])
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [
+        ("IDEFICS2_TRACE_ENDPOINT", "https"),
+        ("IDEFICS2_TRITON_URL", "http"),
+        ("IDEFICS2_BLOB_URL", "http"),
+        ("IDEFICS2_QUEUE_MAX_RUNNING", "redis"),
+        ("IDEFICS2_FETCH_ALLOWED_NETWORKS", "http"),  # of which the reason tells the value, too
+    ],
+)
+def test_no_secret_of_a_url_is_shown_where_it_is_refused(name: str, scheme: str, given: str) -> None:
+    message = refuse({name: f"{scheme}://{given}@host:4317"})
+    assert message.startswith(f"{name}: ")
+    assert message.endswith(f", not '{scheme}://...@host:4317'")
+    assert given not in message
+    assert "unter2" not in message
 
 
 def test_a_folder_is_read_as_a_path() -> None:
