@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OTHER = "other"
+OTHER = "(other)"
+"""No id of a key: a key of that name would count among all others, and could take their series with it."""
 _TIMES = 2
 """A key that is used so many times as often takes the series of the least used: or two would alternate."""
 
@@ -17,7 +18,7 @@ class KeyLabels:
     """Names keys in metrics.
 
     A count never moves from one series to another, for counters may not fall: what a key did before it got a
-    series stays in `other`, and a key that loses its series to another loses what it had in it.
+    series stays in OTHER, and a key that loses its series to another loses what it had in it.
 
     Source: the Space-Saving algorithm of A. Metwally, D. Agrawal and A. El Abbadi, 2005; with exact
     counts, for only keys that exist are counted.

@@ -366,7 +366,7 @@ class MetricsSettings(_Section):
 
     max_keys: Count = Field(
         100,
-        description="API keys that have metrics of their own, the most used ones; the others share `other`",
+        description="API keys that have metrics of their own, the most used ones; the others share `(other)`",
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from idefics2_service.blobs.directory import DirectoryBlobs
 from idefics2_service.errors import FileStoreUnavailable, StoreUnavailable
 from idefics2_service.key_labels import OTHER, KeyLabels
+from idefics2_service.keys.credentials import Credentials
 from idefics2_service.measured import measure_blobs, measure_store
 from idefics2_service.metrics import ATTACHED, SUBMITTED, Metrics
 from idefics2_service.requests import FinishReason, GenerateOutput, Usage
@@ -76,6 +77,15 @@ def test_two_keys_that_are_used_alike_do_not_take_turns() -> None:
     names = [labels.use(key) for _ in range(100) for key in ("first", "second")]
     assert names == ["first", OTHER] * 100
     assert not forgotten
+
+
+def test_no_key_has_the_name_under_which_all_others_are_counted(metrics: Metrics) -> None:
+    assert Credentials.parse("other.0123456789abcdef") is not None
+    assert Credentials.parse(f"{OTHER}.0123456789abcdef") is None
+    for key in ("other", "a", "a", "b", "b", "c", "late", "late", "late"):  # the last takes a series
+        metrics.record_key(key, "OK")
+    assert read(metrics, "idefics2_key_requests_total", key="other", end="answered") is None
+    assert read(metrics, "idefics2_key_requests_total", key=OTHER, end="answered") == 3
 
 
 def test_no_count_ever_falls(metrics: Metrics) -> None:
