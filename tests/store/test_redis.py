@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes.cable import lay_cable
@@ -16,6 +17,7 @@ from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.settings import StoreSettings
 from idefics2_service.store.interface import DELIVERIES, WORK, cancelled, grown
 from idefics2_service.store.records import Ended, Lease
+from idefics2_service.store.redis import connection
 from idefics2_service.store.redis.connection import MAX_CALLS
 from idefics2_service.store.redis.store import RedisStore
 from ports import HOST
@@ -199,6 +201,30 @@ async def test_a_server_that_hangs_is_given_up_and_heard_again_when_it_goes_on(
     finally:
         server.resume()
     assert (await store.submit(make_submission("one"))).state is State.QUEUED
+
+
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
+async def test_a_store_that_is_stopped_while_its_server_hangs_says_nothing_of_whom_nobody_waits_for(
+    start_store: StartStore, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connection._OPTIONS, "socket_timeout", 0.5)
+    store = await start_store(url=server.url)
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    server.pause()
+    try:
+        stays = asyncio.create_task(store.claim())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await store.get(ONE)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await store.stop()
+        with pytest.raises(StoreUnavailable, match="Timeout"):
+            await stays
+    finally:
+        server.resume()
+    gc.collect()  # asyncio complains of an exception that nobody read when it is forgotten
+    assert complaints == []
 
 
 @pytest.mark.parametrize("server", ["valkey"], indirect=True)

@@ -106,6 +106,8 @@ class Scripts:
     def _end(self, call: asyncio.Task[Any]) -> None:
         self._calls.discard(call)
         self._turns.release()
+        if not call.cancelled():
+            call.exception()  # heard, even where who asked has left
 
     async def _run(self, name: str, arguments: Iterable[Argument]) -> Any:
         try:
