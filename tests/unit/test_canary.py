@@ -16,7 +16,9 @@ from idefics2_service.metrics import Metrics
 from idefics2_service.requests import RequestName, ResolvedRequest
 from idefics2_service.settings import TritonSettings
 from idefics2_service.triton.backend import TritonBackend
+from ports import HOST, free_port
 from store.submissions import make_request
+from structlog.testing import capture_logs
 from tritonclient.grpc import service_pb2
 
 if TYPE_CHECKING:
@@ -57,16 +59,29 @@ class SlowTriton(FakeTriton):
 
 
 @asynccontextmanager
-async def connect(url: str) -> AsyncIterator[TritonBackend]:
-    """Connect a backend that pings often, and wait until it is healthy."""
-    settings = TritonSettings(canary_interval_seconds=0.01, canary_timeout_seconds=TIMEOUT_SECONDS)
+async def watching(url: str, settings: TritonSettings) -> AsyncIterator[TritonBackend]:
+    """Connect a backend to what is there, or is not."""
     backend = TritonBackend(settings, Metrics())
     await backend.connect(url)
     try:
-        await backend.wait_until_healthy()
         yield backend
     finally:
         await backend.close()
+
+
+@asynccontextmanager
+async def connect(url: str) -> AsyncIterator[TritonBackend]:
+    """Connect a backend that pings often, and wait until it is healthy."""
+    settings = TritonSettings(canary_interval_seconds=0.01, canary_timeout_seconds=TIMEOUT_SECONDS)
+    async with watching(url, settings) as backend:
+        await backend.wait_until_healthy()
+        yield backend
+
+
+def find_teller(backend: TritonBackend) -> asyncio.Task[None]:
+    """Find what waits for the first canary, and tells where none comes."""
+    (task,) = (each for each in backend._background if "_tell_silence" in repr(each))
+    return task
 
 
 @asynccontextmanager
@@ -116,6 +131,53 @@ async def test_where_the_address_leads_to_another_triton_by_now_a_broken_one_is_
         await backend.wait_until_healthy(healthy=False)
         await backend.wait_until_healthy()
         assert cable.num_connections >= 2
+
+
+async def test_a_triton_that_was_never_reached_is_told_of_with_its_address_and_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("idefics2_service.triton.backend.SECONDS_OF_SILENCE", 0.5)
+    url = f"{HOST}:{free_port()}"
+    with capture_logs() as lines:
+        async with watching(url, TritonSettings(url=url)) as backend:
+            await find_teller(backend)
+    (line,) = (line for line in lines if line["log_level"] == "warning")
+    assert "IDEFICS2_TRITON_URL" in line["event"]
+    assert line["url"] == url
+    assert url in line["error"]
+    assert "refused" in line["error"]
+
+
+async def test_a_silence_is_told_of_once_however_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("idefics2_service.triton.backend.SECONDS_OF_SILENCE", 3 * TIMEOUT_SECONDS)
+    async with SlowTriton() as triton:
+        triton.is_silent = True
+        settings = TritonSettings(url=triton.url, canary_timeout_seconds=TIMEOUT_SECONDS)
+        with capture_logs() as lines:
+            async with watching(triton.url, settings) as backend:
+                await find_teller(backend)
+                await triton.pinged_often.wait()
+                triton.is_silent = False
+                await backend.wait_until_healthy()
+    assert [line["error"] for line in lines if "IDEFICS2_TRITON_URL" in line["event"]] == [
+        f"no answer within {TIMEOUT_SECONDS:g} s"
+    ]
+
+
+async def test_nothing_is_told_of_a_triton_that_answers_nor_of_the_embedded_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with SlowTriton() as triton:
+        with capture_logs() as lines:
+            async with watching(triton.url, TritonSettings(url=triton.url)) as backend:
+                await find_teller(backend)
+                assert backend.is_healthy
+            monkeypatch.setattr("idefics2_service.triton.backend.SECONDS_OF_SILENCE", 0)
+            triton.is_silent = True
+            settings = TritonSettings(canary_timeout_seconds=TIMEOUT_SECONDS / NUM_PINGS)
+            async with watching(triton.url, settings):
+                await triton.pinged_often.wait()
+    assert [line for line in lines if line["log_level"] == "warning"] == []
 
 
 async def test_a_model_that_is_known_to_be_lost_is_sent_nothing_and_the_error_says_so() -> None:

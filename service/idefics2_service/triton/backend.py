@@ -33,6 +33,7 @@ SECONDS_TO_ABANDON = 5.0  # how long a cancelled answer may take to end before i
 SECONDS_BETWEEN_CANCELS = 0.2
 SECONDS_BETWEEN_PINGS_WHILE_LOST = 0.1
 SLICES_OF_PATIENCE = 4
+SECONDS_OF_SILENCE = 10.0  # without a first canary from a Triton that runs elsewhere, until that is logged
 _METHOD = "inference.GRPCInferenceService/ModelStreamInfer"
 _CALL: dict[str, Value] = {"rpc.system.name": "grpc", "rpc.method": _METHOD}
 _CHANNEL_OPTIONS = (
@@ -59,6 +60,8 @@ class TritonBackend:
         self._background: set[asyncio.Task[None]] = set()
         self._health = asyncio.Condition()
         self._is_healthy = False
+        self._missed = "no answer yet"
+        """Why the last canary that was missed did not come back."""
 
     @property
     def name(self) -> str:
@@ -81,6 +84,8 @@ class TritonBackend:
         self._metrics.backend_starts.inc()
         self._dial(url)
         self._spawn(self._watch(url))
+        if self._settings.url:  # the embedded one is loaded before, and who started it says what it waits for
+            self._spawn(self._tell_silence(url))
 
     def _dial(self, url: str) -> None:
         self._channel = grpc.aio.insecure_channel(url, options=_CHANNEL_OPTIONS)
@@ -187,12 +192,22 @@ class TritonBackend:
             pause = self._settings.canary_interval_seconds if healthy else SECONDS_BETWEEN_PINGS_WHILE_LOST
             await asyncio.sleep(pause)
 
+    async def _tell_silence(self, url: str) -> None:
+        """Say it once where no canary comes back from the start on; later, a loss has its own line."""
+        try:
+            async with asyncio.timeout(SECONDS_OF_SILENCE):
+                await self.wait_until_healthy()
+        except TimeoutError:
+            message = "no canary came back from triton: is IDEFICS2_TRITON_URL right, and the model loaded?"
+            logger.warning(message, url=url, error=self._missed)
+
     async def _ping(self) -> bool:
         ping = tensors.ping_request(self._settings.model_name)
         try:
             await _finish_within(self._settings.canary_timeout_seconds, self._ask(ping))
         except Exception as error:  # noqa: BLE001  # nothing may end the watch
-            logger.debug("canary did not come back", error=repr(error))
+            self._missed = _explain(error)
+            logger.debug("canary did not come back", error=self._missed)
             return False
         return True
 
@@ -227,10 +242,17 @@ async def _finish_within(seconds: float, work: Coroutine[Any, Any, object]) -> o
             done, _ = await asyncio.wait({task}, timeout=seconds / SLICES_OF_PATIENCE)
             if done:
                 return await task
-        raise TimeoutError
+        raise TimeoutError(f"no answer within {seconds:g} s")
     finally:
         task.cancel()
         await asyncio.wait({task})
+
+
+def _explain(error: Exception) -> str:
+    """Say in one line why a request failed, by gRPC's own word where it has one: that names the address."""
+    cause = error.__cause__
+    details = cause.details() if isinstance(cause, grpc.aio.AioRpcError) else None
+    return details or str(error) or repr(error)
 
 
 async def _read_events(
