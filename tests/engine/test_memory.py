@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
 from idefics2_engine.config import EngineConfig
 from idefics2_engine.memory import MemoryPlan, measure_free, measure_used, plan_memory
+from idefics2_engine.runner import Runner, load_model
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+MODEL_FOLDER = Path(__file__).parents[2] / "triton_models/idefics2"
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -111,6 +112,42 @@ def test_a_plan_says_itself_in_one_line() -> None:
 def test_on_a_cpu_no_more_than_half_of_the_machine_counts_as_free() -> None:
     memory = psutil.virtual_memory()
     assert 0 < measure_free(torch.device("cpu")) <= memory.total // 2
+
+
+def test_on_a_gpu_what_nobody_needs_any_more_is_given_back_before_it_is_asked_what_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unneeded = {"in circles": 3 * GIB, "kept by torch": 0}
+
+    def collect() -> None:
+        unneeded["kept by torch"] += unneeded.pop("in circles", 0)
+
+    monkeypatch.setattr("idefics2_engine.memory.gc.collect", collect)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: unneeded.pop("kept by torch", None))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10 * GIB - sum(unneeded.values()), 20 * GIB))
+    assert measure_free(torch.device("cuda")) == int(10 * GIB * 0.95)
+
+
+def test_it_is_asked_what_is_free_once_all_weights_are_where_they_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models: list[Any] = []
+
+    def make_model(*how: Any) -> Any:
+        models.append(load_model(*how))
+        return models[-1]
+
+    def measure(_: torch.device) -> int:
+        (inner,) = (model.model for model in models)
+        for layers in (inner.text_model.layers, inner.vision_model.encoder.layers):
+            for attention in (layer.self_attn for layer in layers):
+                parts = attention.q_proj, attention.k_proj, attention.v_proj
+                assert len({part.weight.untyped_storage().data_ptr() for part in parts}) == 1
+        return GIB
+
+    monkeypatch.setattr("idefics2_engine.runner.measure_free", measure)
+    config = EngineConfig.read({}, {}, MODEL_FOLDER)
+    assert Runner(dataclasses.replace(config, workspace_bytes=MIB), make_model).memory.free == GIB
 
 
 def be_in_a_container(folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str, **figures: int) -> None:

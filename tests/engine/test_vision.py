@@ -61,7 +61,13 @@ def test_on_every_length_of_a_side_positions_are_those_of_transformers() -> None
 @pytest.fixture(scope="module")
 def tower(reference: Reference) -> VisionTower:
     """Ours, over the weights of transformers' model."""
-    return VisionTower(reference.model.model.vision_model, Normalization(reference.image_processor, CPU))
+    return VisionTower(reference.model.model.vision_model)
+
+
+@pytest.fixture(scope="module")
+def normalize(reference: Reference) -> Normalization:
+    """The checkpoint's."""
+    return Normalization(reference.image_processor, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -76,25 +82,25 @@ def make_crop(rows: int, columns: int) -> Crop:
     return Crop((rows, columns), noise.integers(0, 256, (rows * columns, 3 * PATCH * PATCH), np.uint8))
 
 
-def join_pixels(crop: Crop, normalization: Normalization) -> torch.Tensor:
+def join_pixels(crop: Crop, normalize: Normalization) -> torch.Tensor:
     """Put a crop's patches together again: [1, 3, height, width] float32."""
     rows, columns = crop.grid
-    patches = normalization(torch.from_numpy(crop.patches)).view(rows, columns, 3, PATCH, PATCH)
+    patches = normalize(torch.from_numpy(crop.patches)).view(rows, columns, 3, PATCH, PATCH)
     return patches.permute(2, 0, 3, 1, 4).reshape(1, 3, rows * PATCH, columns * PATCH)
 
 
 @torch.inference_mode()
 def test_crops_of_all_sizes_together_are_seen_as_transformers_sees_each_alone(
-    reference: Reference, tower: VisionTower, connector: Connector
+    reference: Reference, tower: VisionTower, connector: Connector, normalize: Normalization
 ) -> None:
     inner: Any = reference.model.model
     crops = [make_crop(*grid) for grid in MIX]
     lengths = [len(crop.patches) for crop in crops]
-    patches = tower(crops)
+    patches = tower(crops, normalize)
     states = connector(patches, lengths)
     assert len(states) == len(crops)
     for crop, seen, state in zip(crops, torch.split(patches, lengths), states, strict=True):
-        pixels = join_pixels(crop, Normalization(reference.image_processor, CPU))
+        pixels = join_pixels(crop, normalize)
         mask = torch.ones(1, *crop.grid, dtype=torch.bool)
         expected = inner.vision_model(pixel_values=pixels, patch_attention_mask=mask).last_hidden_state
         torch.testing.assert_close(seen, expected[0], atol=1e-4, rtol=0)
@@ -104,14 +110,14 @@ def test_crops_of_all_sizes_together_are_seen_as_transformers_sees_each_alone(
 
 @torch.inference_mode()
 def test_what_is_seen_in_a_crop_does_not_depend_on_who_is_beside_it(
-    tower: VisionTower, connector: Connector
+    tower: VisionTower, connector: Connector, normalize: Normalization
 ) -> None:
     crops = [make_crop(*grid) for grid in MIX]
     for order in (range(len(MIX)), reversed(range(len(MIX)))):
         chosen = [crops[number] for number in order]
-        states = connector(tower(chosen), [len(crop.patches) for crop in chosen])
+        states = connector(tower(chosen, normalize), [len(crop.patches) for crop in chosen])
         for crop, state in zip(chosen, states, strict=True):
-            alone = connector(tower([crop]), [len(crop.patches)])
+            alone = connector(tower([crop], normalize), [len(crop.patches)])
             torch.testing.assert_close(state, alone[0], atol=1e-4, rtol=0)
 
 

@@ -65,6 +65,7 @@ class Runner:
         inner = self.model.model
         self._text = TextModel(inner.text_model, self.model.lm_head)
         self._connector = Connector(inner.connector)
+        self._vision = VisionTower(inner.vision_model)
         shape = KVShape(text.num_hidden_layers, self._text.num_kv_heads, self._text.head_dim, dtype)
         slot_bytes = shape.bytes_per_token * self.max_context_tokens
         self.memory = plan_memory(config, measure_free(self.device), slot_bytes)
@@ -77,8 +78,7 @@ class Runner:
 
     def prepare_vision(self, image_processor: object) -> None:
         """Take the checkpoint's way to turn bytes into numbers; before the first `encode`."""
-        normalization = Normalization(image_processor, self.device)
-        self._vision = VisionTower(self.model.model.vision_model, normalization)
+        self._normalize = Normalization(image_processor, self.device)
 
     def capture(self) -> None:
         """Compile what can be compiled and record what can be replayed, before anybody waits for it."""
@@ -113,7 +113,8 @@ class Runner:
     @torch.inference_mode()
     def look(self, crops: list[Crop]) -> Tensor:
         """Return [num_crops, num_latents, hidden]: what the text model reads of each crop."""
-        return self._connector(self._vision(crops), [len(crop.patches) for crop in crops])
+        patches = self._vision(crops, self._normalize)
+        return self._connector(patches, [len(crop.patches) for crop in crops])
 
     @torch.inference_mode()
     def launch(self, sequences: list[Sequence]) -> None:

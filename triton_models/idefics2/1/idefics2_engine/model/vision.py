@@ -27,10 +27,9 @@ Lengths = list[int]
 class VisionTower:
     """SigLIP as Idefics2 uses it: any size, aspect ratio kept. No patch is ever padding."""
 
-    def __init__(self, vision: Any, normalization: Normalization) -> None:
+    def __init__(self, vision: Any) -> None:
         """Take the modules of transformers' `Idefics2VisionTransformer`."""
         embeddings, config = vision.embeddings, vision.config
-        self._normalization = normalization
         self._kernel: Tensor = embeddings.patch_embedding.weight.flatten(1)  # [hidden, 3 * patch * patch]
         self._bias: Tensor = embeddings.patch_embedding.bias
         self._positions: nn.Embedding = embeddings.position_embedding
@@ -41,7 +40,7 @@ class VisionTower:
         self._last_norm: nn.LayerNorm = vision.post_layernorm
         self.fused = Fused(F.silu)  # there are no gates here
 
-    def __call__(self, crops: Sequence[Crop]) -> Tensor:
+    def __call__(self, crops: Sequence[Crop], normalize: Normalization) -> Tensor:
         """Return [num_patches, hidden]: what is in each patch of all crops.
 
         Crops of equal size attend together if they are neighbours: sort them.
@@ -49,7 +48,7 @@ class VisionTower:
         device = self._kernel.device
         pixels = send_joined([torch.from_numpy(crop.patches) for crop in crops], device)
         positions = send_joined([find_positions(*crop.grid, self._side) for crop in crops], device)
-        x = F.linear(self._normalization(pixels).to(self._kernel.dtype), self._kernel, self._bias)
+        x = F.linear(normalize(pixels).to(self._kernel.dtype), self._kernel, self._bias)
         x = x + self._positions(positions)  # [num_patches, hidden]
         return self.read(x, [len(crop.patches) for crop in crops])
 
