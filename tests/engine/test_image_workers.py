@@ -11,9 +11,10 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import CancelledError, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from queue import Queue
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +32,7 @@ from plain import cut_plainly, decode_plainly
 from processes import PATIENCE_SECONDS, wait_until_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from idefics2_engine.images import Crop
@@ -136,6 +137,18 @@ def kill(process: psutil.Process) -> None:
     """Return when a child of ours is dead, and leave it to its owner to find out."""
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
+def crash(process: psutil.Process) -> None:
+    """Let a child of ours that has stopped end as decoders do that write where they may not."""
+    end_by(process, signal.SIGSEGV)
+
+
+def end_by(process: psutil.Process, number: signal.Signals) -> None:
+    """Let a signal end a child of ours that has stopped."""
+    process.send_signal(number)
+    with suppress(psutil.NoSuchProcess):  # one signal did not wait for that
+        process.resume()
 
 
 def check_equal(crops: list[Crop], expected: list[Crop]) -> None:
@@ -317,7 +330,7 @@ def test_a_worker_that_dies_at_work_costs_its_picture_and_the_next_has_a_new_one
         process = watched.start()
         freeze(process)  # so it cannot have finished
         result = watched.begin(SMALL)
-        process.kill()
+        crash(process)
         with pytest.raises(InvalidImage, match="its decoder died") as caught:
             result.result(PATIENCE_SECONDS)
         assert caught.value.reason == "FILE_UNDECODABLE"
@@ -330,10 +343,90 @@ def test_a_worker_that_dies_in_the_midst_of_a_large_file_costs_that_file_alone()
         process = watched.start()
         freeze(process)
         result = watched.begin(encode(draw_noise((700, 500))))  # more than fits into the pipe
-        process.kill()
+        crash(process)
         with pytest.raises(InvalidImage, match="its decoder died"):
             result.result(PATIENCE_SECONDS)
         check_equal(watched.cut(SMALL), cut_here(SMALL))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("size", [(60, 40), (700, 500)], ids=["small", "large"])
+def test_a_picture_whose_worker_is_killed_from_outside_is_given_to_another(
+    number: signal.Signals, size: tuple[int, int]
+) -> None:
+    data = encode(draw_noise(size))
+    with watching() as watched:
+        process = watched.start()
+        freeze(process)
+        result = watched.begin(data)
+        end_by(process, number)
+        check_equal(result.result(PATIENCE_SECONDS), cut_here(data))
+        assert watched.workers.killed == {"died": 1}
+
+
+def test_where_the_other_is_killed_too_it_is_a_fault_of_ours_and_the_next_picture_has_a_new_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("CRITICAL", image_workers.__name__)
+    others: Queue[psutil.Process] = Queue()
+    with watching() as watched:
+        process = watched.start()
+        freeze(process)
+        result = watched.begin(SMALL)
+        with monkeypatch.context() as patch:
+            patch.setattr(image_workers, "_wait_until_up", come_up_and(freeze, others))
+            process.kill()
+            others.get(timeout=PATIENCE_SECONDS).kill()
+            with pytest.raises(EngineFault, match="decoders of an image were killed"):
+                result.result(PATIENCE_SECONDS)
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.workers.killed == {"died": 2}
+
+
+def test_a_worker_that_is_dead_before_it_is_given_a_picture_costs_none_however_it_died(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    died: Queue[psutil.Process] = Queue()
+
+    def die(process: psutil.Process) -> None:
+        if not died.qsize():
+            process.send_signal(signal.SIGSEGV)
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+    monkeypatch.setattr(image_workers, "_wait_until_up", come_up_and(die, died))
+    with watching() as watched:
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert died.qsize() == 2
+        assert watched.workers.killed == {"died": 1}
+
+
+def come_up_and(
+    act: Callable[[psutil.Process], None], done: Queue[psutil.Process]
+) -> Callable[[subprocess.Popen[bytes]], None]:
+    """Return what waits until a worker is up, does something to it and tells of that."""
+    come_up = image_workers._wait_until_up
+
+    def come_up_changed(worker: subprocess.Popen[bytes]) -> None:
+        come_up(worker)
+        process = psutil.Process(worker.pid)
+        act(process)
+        done.put(process)
+
+    return come_up_changed
+
+
+@pytest.mark.parametrize("last", ["raise KeyError", "os.close(1); sys.stdin.read()"], ids=["ends", "hangs"])
+def test_a_worker_that_has_no_more_to_say_of_a_picture_costs_it_however_it_ends(
+    monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    program = f"import os, sys; os.write(1, {pack({}, b'')!r}); sys.stdin.buffer.read(100); {last}"
+    monkeypatch.setattr(image_workers, "_SECONDS_TO_END", 0.1 if "close" in last else PATIENCE_SECONDS)
+    with watching() as watched:
+        with monkeypatch.context() as patch:
+            patch.setattr(image_workers, "_PROGRAM", ("-c", program))
+            assert "its decoder died" in watched.refuse(SMALL).problem
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+        assert watched.workers.killed == {"died": 1}
 
 
 def test_where_no_worker_can_be_started_it_is_not_blamed_on_the_picture_and_the_next_has_one(

@@ -9,12 +9,14 @@ import json
 import logging
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
 # Without warnings: of one damaged file there may be hundreds, and they would be in Triton's log.
 _PROGRAM = ("-W", "ignore", "-m", "idefics2_engine.image_worker")
 _SECONDS_TO_START = 30.0
+_SECONDS_TO_END = 5.0
+_NUM_TRIES = 2
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+"""How a worker ends that somebody kills who knows nothing of its picture: an operator, the kernel for want of
+memory. By a fault of its picture it ends as decoders crash, or by OVERRUN."""
 _LOOK_SECONDS = 0.05  # how often somebody looks whether a picture is wanted still
 _SLICE_SECONDS = 4 * _LOOK_SECONDS  # the most that counts from one look to the next
 _CHUNK = 1 << 20
@@ -147,6 +154,14 @@ class _Keeper:
     def _cut(self, job: _Job) -> list[Crop]:
         if job.give_up():  # in line already: that costs no worker
             raise _GivenUpError
+        for _ in range(_NUM_TRIES):
+            with suppress(_KilledError):
+                return self._try(job)
+        logger.error("decoders of an image were killed from outside, %d in a row", _NUM_TRIES)
+        raise EngineFault("the engine's decoders of an image were killed")
+
+    def _try(self, job: _Job) -> list[Crop]:
+        """Have the worker cut a picture; _KilledError where it is gone by no fault of the picture's."""
         head = {"split": job.split, "sizing": asdict(self._sizing)}
         worker = self._find_worker()
         if job.give_up():  # while it came up: it is as good as new
@@ -164,6 +179,9 @@ class _Keeper:
             self._count("processor_time")
             problem = "takes too long to decode for a picture of its size"
             raise InvalidImage("FILE_UNDECODABLE", problem) from error
+        except _KilledError:
+            self._count("died")
+            raise
         except (OSError, EOFError) as error:
             self._count("died")
             raise InvalidImage("FILE_UNDECODABLE", "could not be decoded: its decoder died") from error
@@ -198,13 +216,28 @@ class _Keeper:
         """Exchange one message; a worker that fails at it is not used again."""
         try:
             return _exchange(worker, message, self._limits.max_seconds, give_up)
+        except BrokenPipeError as error:  # it was dead before
+            self._stop()
+            raise _KilledError from error
         except EOFError as error:
-            if self._stop() == -OVERRUN:
+            ended = self._see_end(worker)
+            if ended == -OVERRUN:
                 raise _OverrunError from error
+            if ended in _FROM_OUTSIDE:
+                raise _KilledError from error
             raise
         except BaseException:
             self._stop()
             raise
+
+    def _see_end(self, worker: subprocess.Popen[bytes]) -> int | None:
+        """Return how the worker ended that will say nothing more; None where it had to be ended."""
+        try:
+            ended = worker.wait(_SECONDS_TO_END)  # else we might kill it on its way out
+        except subprocess.TimeoutExpired:
+            ended = None
+        self._stop()
+        return ended
 
     def _stop(self) -> int | None:
         """End the worker, if there is one, and return how it ended."""
@@ -232,6 +265,10 @@ class _GivenUpError(Exception):
 
 class _OverrunError(Exception):
     """The picture took more of the processor's time than it may."""
+
+
+class _KilledError(Exception):
+    """The worker was killed from outside, or was dead before it was given anything."""
 
 
 def _start(limits: WorkerLimits) -> subprocess.Popen[bytes]:
@@ -268,8 +305,8 @@ def _exchange(
 
     Raises:
         TimeoutError: it took too long.
-        EOFError: the worker died.
-        OSError: the same.
+        BrokenPipeError: the worker died before any of the message was written.
+        EOFError: it died later.
 
     """
     to_worker, from_worker = (pipe.fileno() for pipe in _pipes(worker))
@@ -284,7 +321,7 @@ def _exchange(
             raise _GivenUpError
         for descriptor, _ in poll.poll(_LOOK_SECONDS * 1000):
             if descriptor == to_worker:
-                unsent = unsent[os.write(to_worker, unsent[:_CHUNK]) :]
+                unsent = _write(to_worker, unsent, is_first=len(unsent) == len(message))
                 if not unsent:
                     poll.unregister(to_worker)
             elif not (read := os.read(from_worker, _CHUNK)):
@@ -294,6 +331,16 @@ def _exchange(
     num_head_bytes, _ = HEAD.unpack_from(reply)
     begin = HEAD.size + num_head_bytes
     return json.loads(reply[HEAD.size : begin]), bytes(reply[begin:])
+
+
+def _write(descriptor: int, unsent: memoryview, *, is_first: bool) -> memoryview:
+    """Write a part of a message and return the rest; raises as `_exchange`."""
+    try:
+        return unsent[os.write(descriptor, unsent[:_CHUNK]) :]
+    except BrokenPipeError as error:
+        if is_first:
+            raise
+        raise EOFError from error
 
 
 class _Patience:
