@@ -74,6 +74,67 @@ def test_the_answer_ends_before_the_stop_string(tokenizer: Any, stop: str, kept:
     assert "".join(detokenize(tokenizer, ids, stop)) == kept
 
 
+class Pieces:
+    """A tokenizer of tokens that are pieces of a text, by their places."""
+
+    def __init__(self, pieces: list[str]) -> None:
+        """Know these pieces, and no special one."""
+        self.added_tokens_decoder: dict[int, Any] = {}
+        self._pieces = pieces
+
+    def convert_ids_to_tokens(self, token_id: int) -> str:
+        """Return the piece."""
+        return self._pieces[token_id]
+
+
+def detokenize_pieces(pieces: list[str], *stop: str) -> str:
+    """Return the answer of a text that fell into these pieces."""
+    return "".join(detokenize(Pieces(pieces), list(range(len(pieces))), *stop))
+
+
+def split_anywhere(text: str, draw: random.Random) -> list[str]:
+    """Let a text fall into pieces."""
+    cuts = sorted(draw.sample(range(1, len(text)), draw.randrange(len(text))))
+    return [text[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+
+
+def cut_plainly(text: str, stop: list[str]) -> str:
+    """Cut a text before the stop string that is complete first, the longest of several."""
+    for end in range(len(text) + 1):
+        if complete := [len(each) for each in stop if text[:end].endswith(each)]:
+            return text[: end - max(complete)]
+    return text
+
+
+def test_where_an_answer_ends_does_not_depend_on_how_its_text_fell_into_tokens() -> None:
+    draw = random.Random(9)  # noqa: S311  # not a secret
+    num_cut = 0
+    for _ in range(3000):
+        text = "".join(draw.choices("ab", k=draw.randint(1, 20)))
+        stop = ["".join(draw.choices("ab", k=draw.randint(1, 6))) for _ in range(draw.randint(1, 4))]
+        expected = cut_plainly(text, stop)
+        num_cut += expected not in (text, "")
+        for pieces in ([text], list(text), split_anywhere(text, draw), split_anywhere(text, draw)):
+            assert detokenize_pieces(pieces, *stop) == expected, (pieces, stop)
+    assert num_cut > 500
+
+
+@pytest.mark.parametrize(
+    ("stop", "kept"),
+    [
+        ((" END", " THE END."), "so THE"),
+        ((" END.", " THE END."), "so"),
+        ((" THE END. ", "END."), "so THE "),
+        ((" THE", "THE END"), "so"),
+    ],
+)
+@pytest.mark.parametrize("pieces", [["so THE END."], ["so", " THE", " END", "."], list("so THE END.")])
+def test_of_stop_strings_that_overlap_the_one_that_is_complete_first_counts(
+    pieces: list[str], stop: tuple[str, ...], kept: str
+) -> None:
+    assert detokenize_pieces(pieces, *stop) == kept
+
+
 def test_of_several_stop_strings_the_first_in_the_text_counts(tokenizer: Any) -> None:
     ids = tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
     assert "".join(detokenize(tokenizer, ids, "white", "red", "circle")) == "A "

@@ -14,8 +14,9 @@ class Detokenizer:
     """Holds back what may yet change: half characters, and the beginning of a stop string.
 
     What `add` and `finish` return, joined, is the answer: the tokens decoded together and cut before the
-    first stop string. It equals transformers' `decode` but for bytes that are no UTF-8: there `decode`
-    also replaces valid characters next to them, which may have been shown already.
+    stop string that is complete first, or the longest of those that are complete at once. So it does not
+    matter how the text fell into tokens. It equals transformers' `decode` but for bytes that are no UTF-8:
+    there `decode` also replaces valid characters next to them, which may have been shown already.
     """
 
     def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
@@ -57,10 +58,11 @@ class Detokenizer:
 
     def _release(self, piece: str) -> str:
         text = self._held + piece
-        found = [place for stop in self._stop if (place := text.find(stop)) >= 0]
+        found = [(begin + len(stop), begin) for stop in self._stop if (begin := text.find(stop)) >= 0]
         if found:
             self.stopped, self._held = True, ""
-            return text[: min(found)]
+            _, begin = min(found)
+            return text[:begin]
         keep = max((_overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
