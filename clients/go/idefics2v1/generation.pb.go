@@ -177,11 +177,12 @@ type GenerateRequest struct {
 	// Samples among this many most likely tokens only, 1 to 1,000. Default: no such limit.
 	// VALUE_OUT_OF_RANGE.
 	TopK *int32 `protobuf:"varint,10,opt,name=top_k,json=topK,proto3,oneof" json:"top_k,omitempty"`
-	// The same request with the same seed gives the same answer, whatever else is running. Default: drawn
-	// anew for each request and told in the answer.
+	// The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
+	// answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+	// running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
 	Seed *uint64 `protobuf:"varint,11,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
-	// The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-	// 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+	// The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+	// each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
 	Stop []string `protobuf:"bytes,12,rep,name=stop,proto3" json:"stop,omitempty"`
 	// More images, or images as bytes. They follow `image_url` and `image_sha256`, where those are set, and come before
 	// the prompt in the order given. At most 8 images in all.

@@ -142,8 +142,9 @@ class GenerateRequest(_message.Message):
     VALUE_OUT_OF_RANGE.
     """
     seed: _builtins.int
-    """The same request with the same seed gives the same answer, whatever else is running. Default: drawn
-    anew for each request and told in the answer.
+    """The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
+    answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+    running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
     """
     split_images: _builtins.bool
     """True encodes each image as a whole and as four crops of it: more detail at five times the tokens.
@@ -159,8 +160,8 @@ class GenerateRequest(_message.Message):
     """
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-        1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+        """The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+        each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
         """
 
     @_builtins.property

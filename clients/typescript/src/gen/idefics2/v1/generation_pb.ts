@@ -94,16 +94,17 @@ export type GenerateRequest = Message<"idefics2.v1.GenerateRequest"> & {
   topK?: number | undefined;
 
   /**
-   * The same request with the same seed gives the same answer, whatever else is running. Default: drawn
-   * anew for each request and told in the answer.
+   * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
+   * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+   * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
    *
    * @generated from field: optional uint64 seed = 11;
    */
   seed?: bigint | undefined;
 
   /**
-   * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-   * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+   * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+   * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
    *
    * @generated from field: repeated string stop = 12;
    */

@@ -544,8 +544,9 @@ public final class Generation {
 
     /**
      * <pre>
-     * The same request with the same seed gives the same answer, whatever else is running. Default: drawn
-     * anew for each request and told in the answer.
+     * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
+     * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+     * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
      * </pre>
      *
      * <code>optional uint64 seed = 11 [json_name = "seed"];</code>
@@ -554,8 +555,9 @@ public final class Generation {
     boolean hasSeed();
     /**
      * <pre>
-     * The same request with the same seed gives the same answer, whatever else is running. Default: drawn
-     * anew for each request and told in the answer.
+     * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
+     * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+     * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
      * </pre>
      *
      * <code>optional uint64 seed = 11 [json_name = "seed"];</code>
@@ -565,8 +567,8 @@ public final class Generation {
 
     /**
      * <pre>
-     * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-     * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+     * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+     * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
      * </pre>
      *
      * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -576,8 +578,8 @@ public final class Generation {
         getStopList();
     /**
      * <pre>
-     * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-     * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+     * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+     * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
      * </pre>
      *
      * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -586,8 +588,8 @@ public final class Generation {
     int getStopCount();
     /**
      * <pre>
-     * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-     * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+     * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+     * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
      * </pre>
      *
      * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -597,8 +599,8 @@ public final class Generation {
     java.lang.String getStop(int index);
     /**
      * <pre>
-     * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-     * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+     * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+     * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
      * </pre>
      *
      * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -1084,8 +1086,9 @@ public final class Generation {
     private long seed_ = 0L;
     /**
      * <pre>
-     * The same request with the same seed gives the same answer, whatever else is running. Default: drawn
-     * anew for each request and told in the answer.
+     * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
+     * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+     * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
      * </pre>
      *
      * <code>optional uint64 seed = 11 [json_name = "seed"];</code>
@@ -1097,8 +1100,9 @@ public final class Generation {
     }
     /**
      * <pre>
-     * The same request with the same seed gives the same answer, whatever else is running. Default: drawn
-     * anew for each request and told in the answer.
+     * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
+     * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+     * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
      * </pre>
      *
      * <code>optional uint64 seed = 11 [json_name = "seed"];</code>
@@ -1114,8 +1118,8 @@ public final class Generation {
     private com.google.protobuf.LazyStringList stop_;
     /**
      * <pre>
-     * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-     * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+     * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+     * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
      * </pre>
      *
      * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -1127,8 +1131,8 @@ public final class Generation {
     }
     /**
      * <pre>
-     * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-     * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+     * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+     * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
      * </pre>
      *
      * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -1139,8 +1143,8 @@ public final class Generation {
     }
     /**
      * <pre>
-     * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-     * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+     * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+     * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
      * </pre>
      *
      * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -1152,8 +1156,8 @@ public final class Generation {
     }
     /**
      * <pre>
-     * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-     * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+     * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+     * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
      * </pre>
      *
      * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -2709,8 +2713,9 @@ public final class Generation {
       private long seed_ ;
       /**
        * <pre>
-       * The same request with the same seed gives the same answer, whatever else is running. Default: drawn
-       * anew for each request and told in the answer.
+       * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
+       * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+       * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
        * </pre>
        *
        * <code>optional uint64 seed = 11 [json_name = "seed"];</code>
@@ -2722,8 +2727,9 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The same request with the same seed gives the same answer, whatever else is running. Default: drawn
-       * anew for each request and told in the answer.
+       * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
+       * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+       * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
        * </pre>
        *
        * <code>optional uint64 seed = 11 [json_name = "seed"];</code>
@@ -2735,8 +2741,9 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The same request with the same seed gives the same answer, whatever else is running. Default: drawn
-       * anew for each request and told in the answer.
+       * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
+       * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+       * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
        * </pre>
        *
        * <code>optional uint64 seed = 11 [json_name = "seed"];</code>
@@ -2752,8 +2759,9 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The same request with the same seed gives the same answer, whatever else is running. Default: drawn
-       * anew for each request and told in the answer.
+       * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
+       * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+       * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
        * </pre>
        *
        * <code>optional uint64 seed = 11 [json_name = "seed"];</code>
@@ -2775,8 +2783,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-       * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+       * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+       * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
        * </pre>
        *
        * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -2788,8 +2796,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-       * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+       * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+       * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
        * </pre>
        *
        * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -2800,8 +2808,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-       * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+       * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+       * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
        * </pre>
        *
        * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -2813,8 +2821,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-       * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+       * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+       * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
        * </pre>
        *
        * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -2827,8 +2835,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-       * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+       * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+       * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
        * </pre>
        *
        * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -2846,8 +2854,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-       * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+       * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+       * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
        * </pre>
        *
        * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -2864,8 +2872,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-       * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+       * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+       * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
        * </pre>
        *
        * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -2882,8 +2890,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-       * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+       * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+       * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
        * </pre>
        *
        * <code>repeated string stop = 12 [json_name = "stop"];</code>
@@ -2897,8 +2905,8 @@ public final class Generation {
       }
       /**
        * <pre>
-       * The answer ends before the first of these texts; the text itself is not part of it. At most 8, each
-       * 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
+       * The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,
+       * each 1 to 128 bytes of UTF-8. VALUE_OUT_OF_RANGE, TEXT_NOT_UNICODE.
        * </pre>
        *
        * <code>repeated string stop = 12 [json_name = "stop"];</code>
