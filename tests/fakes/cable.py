@@ -19,6 +19,8 @@ class _Weather:
     num_left: float = math.inf
     """Bytes of callers that still pass."""
     is_silent: bool = False
+    bytes_per_second: float = math.inf
+    """Of each connection, each way."""
     cut: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -36,6 +38,10 @@ class Cable:
     def choke(self, num_bytes: int) -> None:
         """Pass on only so many more of the caller's bytes, over all connections, but all of the service's."""
         self._weather.num_left = num_bytes
+
+    def slow(self, bytes_per_second: float) -> None:
+        """Pass on no more than so much a second, of each connection and each way."""
+        self._weather.bytes_per_second = bytes_per_second
 
     def silence(self) -> None:
         """Pass on nothing, and tell nobody."""
@@ -79,6 +85,7 @@ async def _pass_on(
                 weather.num_left -= len(data)
             if weather.is_silent or not data:
                 await weather.cut.wait()
+            await asyncio.sleep(len(data) / weather.bytes_per_second)
             writer.write(data)
             await writer.drain()
     except ConnectionError:

@@ -182,6 +182,61 @@ async def test_a_replica_that_knows_no_holders_reads_what_others_claimed_and_tak
     assert attempt.decode() != str(claimed.attempt)  # the text by which it knows its own
 
 
+async def test_a_large_request_passes_a_slow_link_that_works(
+    start_store: StartStore, start_server: StartServer
+) -> None:
+    large = make_submission("one", prompt="x" * 25_000_000)
+    async with lay_cable(f"{HOST}:{start_server('valkey').port}") as (cable, address):
+        store = await start_store(url=f"redis://{address}", prefix="slow")
+        cable.slow(10_000_000)
+        assert (await store.submit(large)).state is State.QUEUED
+        claimed = await claim(store)
+        assert claimed.request == large.request
+        assert await store.renew(claimed) is Lease.HELD
+        await store.stop()
+
+
+async def test_a_server_that_falls_silent_within_an_answer_is_given_up_as_soon_as_any_other(
+    start_store: StartStore, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        lay_cable(f"{HOST}:{start_server('valkey').port}") as (cable, address),
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        store = await start_store(url=f"redis://{address}", prefix="silent")
+        await store.submit(make_submission("one", prompt="x" * 25_000_000))
+        monkeypatch.setattr("idefics2_service.store.redis.connection.TIMEOUT_SECONDS", 0.5)
+        cable.slow(10_000_000)
+        claiming = asyncio.create_task(store.claim())
+        while (await store.get(ONE)).state is not State.RUNNING:
+            pass
+        cable.silence()
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="Timeout"):
+            await claiming
+        assert time.monotonic() - started < PATIENCE_SECONDS / 2  # not by the rate: that would be 25 s
+        cable.cut()
+        await store.stop()
+
+
+@on_servers
+async def test_the_lease_of_a_claim_is_longer_by_the_time_that_its_payload_may_be_on_its_way(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idefics2_service.store.redis.store.LEAST_BYTES_PER_SECOND", 1_000)
+    store = await open_store(lease_seconds=0.001)
+    await store.submit(make_submission("one", prompt="x" * 50_000))
+    await submit(store, "two")
+    held, _ = await claim(store), await claim(store)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await store.get(RequestName(KEY, "two"))).state is State.RUNNING:
+            await store.reap()
+    assert await store.renew(held) is Lease.HELD
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await store.get(ONE)).state is State.RUNNING:
+            await store.reap()
+
+
 @pytest.mark.parametrize("server", ["valkey"], indirect=True)
 async def test_a_server_that_hangs_is_given_up_and_heard_again_when_it_goes_on(
     start_store: StartStore, server: Server, monkeypatch: pytest.MonkeyPatch

@@ -249,7 +249,7 @@ async def test_nothing_is_written_to_a_replica_though_it_would_let_us(
     start_store: StartStore, lasting_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, replica = lasting_pair
-    monkeypatch.setattr("idefics2_service.store.redis.connection.TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("idefics2_service.store.redis.connection.TIMEOUT_SECONDS", 0.5)
     store = await start_on(lasting_pair, start_store)
     await submit(store, "one", "two")
     claimed = await claim(store)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import redis
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis._parsers import _AsyncHiredisParser
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -16,22 +18,70 @@ from redis.retry import Retry as BlockingRetry
 from idefics2_service.errors import StartFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 TIMEOUT_SECONDS = 2.0
-"""For connecting, for sending and for an answer: what takes longer counts as lost."""
+"""For connecting, for sending what is small, and of silence: what takes longer counts as lost."""
+LEAST_BYTES_PER_SECOND = 1_000_000
+"""Of a link: what is large may take longer to send, and a claim, which is as large as its request, has a
+longer lease."""
 MAX_CALLS = 32
 """At the same time, each over a connection of its own."""
 _MAX_CONNECTIONS = MAX_CALLS + 3  # signals and looks need one more each, and one may be on its way out
 FAULTS = (RedisError, OSError, RuntimeError)
 """Whatever a server or the way to it does; the last is uvloop's, of a connection that was closed."""
 
+_AS_IT_IS = -1.0
+"""To redis-py: the timeout that a connection has."""
 STORE_SETTING = "IDEFICS2_STORE_URL"
 _OPTIONS: dict[str, Any] = {
     "socket_timeout": TIMEOUT_SECONDS,
     "socket_connect_timeout": TIMEOUT_SECONDS,
     "protocol": 2,  # RESP3 brings notices of maintenance, which reconnect behind our back
     "driver_info": None,
+}
+
+
+class _Parser(_AsyncHiredisParser):
+    """Lets an answer go on for as long as something of it comes: redis-py gives all of it one timeout."""
+
+    __slots__ = ("_connection",)
+
+    def on_connect(self, connection: AbstractConnection) -> None:
+        """Begin to read from a connection."""
+        super().on_connect(connection)  # type: ignore[no-untyped-call]
+        self._connection = connection
+
+    async def read_from_socket(self) -> bool:
+        """Read what has come, and wait anew for what follows."""
+        has_come: bool = await super().read_from_socket()  # type: ignore[no-untyped-call]
+        self._connection.update_current_socket_timeout(_AS_IT_IS)
+        return has_come
+
+
+class _Patient(AbstractConnection):
+    """Has a timeout that goes by the size of what is sent, for sending it and until something is heard."""
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], *options: Any, **named: Any
+    ) -> None:
+        """Send a command, or several."""
+        parts: list[Any] = [command] if isinstance(command, (bytes, str)) else list(command)
+        self.socket_timeout = TIMEOUT_SECONDS + sum(map(len, parts)) / LEAST_BYTES_PER_SECOND
+        await super().send_packed_command(parts, *options, **named)
+
+
+class _PatientConnection(_Patient, Connection):
+    """Over TCP."""
+
+
+class _PatientTlsConnection(_Patient, SSLConnection):
+    """Over TLS."""
+
+
+_PATIENT: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _PatientConnection,
+    SSLConnection: _PatientTlsConnection,
 }
 
 
@@ -51,7 +101,9 @@ def connect(url: str, setting: str = STORE_SETTING) -> Redis:
             max_connections=_MAX_CONNECTIONS,
             timeout=TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
+            parser_class=_Parser,
         )
+        pool.connection_class = _PATIENT[pool.connection_class]
         pool.connection_class(**pool.connection_kwargs)  # else an unknown option would show only later
     return Redis.from_pool(pool)
 

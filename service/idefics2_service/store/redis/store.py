@@ -12,7 +12,7 @@ from idefics2_service.store.progress import LOST_WORKER, state_after
 from idefics2_service.store.records import Claim, Ended, Lease, draw_holder
 from idefics2_service.store.redis import replies
 from idefics2_service.store.redis.admission import describe, read_verdict
-from idefics2_service.store.redis.connection import address_of, connect
+from idefics2_service.store.redis.connection import LEAST_BYTES_PER_SECOND, address_of, connect
 from idefics2_service.store.redis.replica import Replica
 from idefics2_service.store.redis.safety import as_failed_start, check_server
 from idefics2_service.store.redis.scripts import Scripts
@@ -82,6 +82,7 @@ class RedisStore:
         constants = {
             "lease_seconds": self._settings.lease_seconds,
             "keep_seconds": self._settings.keep_seconds,
+            "least_bytes_per_second": LEAST_BYTES_PER_SECOND,
             **ENDINGS,
         }
         scripts = Scripts(client, self._prefix, constants)

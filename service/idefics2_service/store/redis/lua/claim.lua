@@ -17,9 +17,15 @@ local function next_number(but_of)
   end
 end
 
+-- Hold a request for another lease, and for as long as its payload may be on its way to who holds it.
+local function hold(request)
+  local seconds = redis.call('STRLEN', key('payload', request.number)) / given.least_bytes_per_second
+  redis.call('ZADD', LEASED, now + given.lease_seconds + seconds, request.number)
+end
+
 local function begin(request)
   dequeue(request)
-  redis.call('ZADD', LEASED, now + given.lease_seconds, request.number)
+  hold(request)
   enter(request, 'RUNNING')
   local attempt = request.attempt + 1
   save(request, {
