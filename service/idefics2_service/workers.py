@@ -22,6 +22,7 @@ from idefics2_service.requests import Stage
 from idefics2_service.runs import Run
 from idefics2_service.shares import Shares
 from idefics2_service.store.interface import WORK
+from idefics2_service.store.records import draw_holder
 from idefics2_service.store.signals import wait_for
 from idefics2_service.tracing.spans import Kind, reason_of
 
@@ -72,6 +73,7 @@ class Workers:
         self._store = store
         self._means = means
         self._settings = settings
+        self._holder = draw_holder()  # of the next claim, until that is heard of
         self._claiming: asyncio.Task[Claim | None] | None = None
         self._runs: dict[asyncio.Task[None], Run] = {}
         self._resolving: set[Run] = set()
@@ -179,11 +181,12 @@ class Workers:
     async def _claim(self) -> Claim | None:
         """Claim a request and begin to run it. Who waits for it may leave: it goes on, lest it be lost."""
         try:
-            claim = await self._store.claim(self._keys_without_room(), self._record)
+            claim = await self._store.claim(self._keys_without_room(), self._record, self._holder)
         except StoreUnavailable:
             self._seen_at = _NEVER  # where it can be read, this write is how tidying hears of it
             return None
         if claim is not None:
+            self._holder = draw_holder()
             self._begin(claim)
         return claim
 

@@ -38,7 +38,7 @@ from idefics2_service.events import (
 from idefics2_service.requests import Priority, RequestName, Stage, State
 from idefics2_service.store import codec, refusals
 from idefics2_service.store.interface import DELIVERIES, FIRST_SILENT_LOSS, MAX_LOSSES, WORK, cancelled, grown
-from idefics2_service.store.records import Ended, Lease
+from idefics2_service.store.records import Ended, Lease, draw_holder
 from store.submissions import (
     KEY,
     check_lost,
@@ -262,6 +262,44 @@ async def test_a_request_is_claimed_once_however_many_ask(open_store: OpenStore)
     claims = await asyncio.gather(*(store.claim() for _ in range(30)))
     names = [claimed.name.request_id for claimed in claims if claimed]
     assert sorted(names, key=int) == [str(number) for number in range(20)]
+
+
+async def test_a_claim_whose_answer_was_lost_is_answered_again_while_it_is_held(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store(lease_seconds=0.5)
+    await submit(store, "one", "two", "three")
+    holder, other = draw_holder(), draw_holder()
+    first = await store.claim(holder=holder)
+    assert first is not None
+    async for _ in patience():
+        claims = await asyncio.gather(store.claim(holder=holder), store.claim(holder=other))
+        assert [each and (each.name.request_id, each.attempt) for each in claims] == [("one", 1), ("two", 1)]
+        await store.reap()
+        if claims[0] and first.seconds_left - claims[0].seconds_left > 0.6:  # longer than one lease
+            break
+    again = claims[0]
+    assert again is not None
+    assert (again.request, again.last_sequence, again.holder) == (first.request, 1, first.holder)
+    assert await store.append(again, 1, [LogLine("x")]) is Lease.HELD
+    await store.finish(again, 2, [], Finished(make_output()))
+    assert await history(store) == [AttemptStarted(1), LogLine("x"), Finished(make_output())]
+    following = [await store.claim(holder=holder) for _ in range(2)]
+    assert [each and each.name.request_id for each in following] == ["three", "three"]
+
+
+async def test_a_claim_that_was_handed_back_is_not_answered_again(store: RequestStore) -> None:
+    await submit(store, "one")
+    holder = draw_holder()
+    claims = []
+    for _ in range(3):
+        claimed = await store.claim(holder=holder)
+        assert claimed is not None
+        claims.append(claimed.attempt)
+        await store.release(claimed, "stopping", is_lost=False)
+    assert claims == [1, 2, 3]
+    other, late = await claim(store), await store.claim(holder=holder)
+    assert (other.attempt, late) == (4, None)
 
 
 async def test_the_wait_is_estimated_from_the_pace_of_those_begun(store: RequestStore) -> None:

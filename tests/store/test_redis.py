@@ -16,7 +16,7 @@ from idefics2_service.events import AttemptStarted, Failed, Finished, LogLine
 from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.settings import StoreSettings
 from idefics2_service.store.interface import DELIVERIES, WORK, cancelled, grown
-from idefics2_service.store.records import Ended, Lease
+from idefics2_service.store.records import Ended, Lease, draw_holder
 from idefics2_service.store.redis import connection
 from idefics2_service.store.redis.connection import MAX_CALLS
 from idefics2_service.store.redis.store import RedisStore
@@ -148,6 +148,24 @@ async def test_a_claim_that_the_server_forgot_is_lost_to_the_next_one_of_the_sam
         written = [event.happening for event in await store.events(ONE, 0, 10)]
         assert written == [AttemptStarted(1), LogLine("x"), Finished(make_output())]
         await asyncio.gather(store.stop(), other.stop())
+
+
+@on_servers
+async def test_a_claim_that_comes_late_behind_its_repetition_begins_nothing_that_nobody_hears_of(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store()
+    await submit(store, "one", "two")
+    given = {"holder": draw_holder()}
+    claimed = await store.claim(holder=given["holder"])
+    assert claimed is not None
+    for is_over in (False, True):
+        if is_over:
+            await store.finish(claimed, 1, [], Finished(make_output()))
+        ended, late = await store._servers.write("claim", given)
+        assert ended == []
+        assert (late == b"OVER") is is_over
+        assert (await store.get(RequestName(KEY, "two"))).state is State.QUEUED
 
 
 @on_servers

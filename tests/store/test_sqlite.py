@@ -231,7 +231,7 @@ async def test_a_disk_that_fails_refuses_until_it_works_again_and_nothing_is_los
     disk: Disk, store: SqliteStore
 ) -> None:
     def claim_and_fail() -> None:
-        assert store._ledger.claim(is_durable=False).claim is not None
+        assert store._ledger.claim("x", is_durable=False).claim is not None
         disk.fails = True
 
     await submit(store, "one")

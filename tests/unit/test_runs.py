@@ -366,6 +366,25 @@ async def test_what_is_claimed_while_the_workers_stop_is_handed_back(
     assert bench.measured("store_attempts_total", outcome="handed_back") == 1
 
 
+async def test_a_claim_whose_answer_was_lost_is_run_by_who_claimed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idefics2_service.workers._LOOK_AGAIN_SECONDS", 0)
+    bench.script.add(Answer(("x",)), Answer(("y",)))
+    bench.store.away_after["claim"] = 3
+    workers = Workers(bench.store, bench.means, bench.settings)
+    await bench.submit(is_begun_once=True)
+    await bench.submit("two")
+    async with at_work(workers.work()), asyncio.timeout(PATIENCE_SECONDS):
+        for name in (ONE, RequestName("anna", "two")):
+            while not (await bench.store.get(name)).state.is_final:
+                pass
+            record = await bench.store.get(name)
+            assert (record.state, record.attempt) == (State.SUCCEEDED, 1)
+        await workers.stop(0)
+    assert not bench.measured("store_attempts_total", outcome="lost")
+
+
 async def test_a_claim_that_is_never_answered_holds_up_no_stop(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,8 +143,13 @@ class RequestStore(Protocol):
         """
         ...
 
-    async def claim(self, but_of: Collection[str] = (), on_ended: OnEnded = ignore) -> Claim | None:
+    async def claim(
+        self, but_of: Collection[str] = (), on_ended: OnEnded = ignore, holder: str = ""
+    ) -> Claim | None:
         """Begin the next request, if one waits; those whose time is over, or that cannot be read, are ended.
+
+        Safe to repeat where the answer was lost, by the same `holder`, which `draw_holder` made: what it has
+        begun and still holds is returned again. So one is used until something was claimed by it.
 
         `on_ended` hears of each of these, also where no request is begun. Those of the keys `but_of` are left
         waiting, and keep their places.

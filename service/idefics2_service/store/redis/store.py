@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from idefics2_service.store.redis.replies import Unreadable
     from idefics2_service.store.redis.scripts import Value
 
+_NEXT = "'"
+"""Makes of a holder the one of its next claim: who repeats the first one comes to the same."""
+
 
 class RedisStore:
     """As RequestStore. Every transition is one script: replicas see all of it or nothing."""
@@ -150,11 +153,13 @@ class RedisStore:
             on_ended(replies.read_ended(ended))
         return replies.read_record(view)
 
-    async def claim(self, but_of: Collection[str] = (), on_ended: OnEnded = ignore) -> Claim | None:
+    async def claim(
+        self, but_of: Collection[str] = (), on_ended: OnEnded = ignore, holder: str = ""
+    ) -> Claim | None:
         """As RequestStore.claim."""
-        holder = draw_holder()
-        given = {"but_of": ",".join(but_of) or None, "holder": holder}
+        holder = holder or draw_holder()
         while True:
+            given = {"but_of": ",".join(but_of) or None, "holder": holder}
             ended, reply = await self._servers.write("claim", given)
             for each in ended:
                 on_ended(replies.read_ended(each))
@@ -162,11 +167,15 @@ class RedisStore:
                 return None
             if reply == b"AGAIN":
                 continue
+            if reply == b"OVER":
+                holder += _NEXT
+                continue
             claim = replies.read_claim(reply, holder)
             if isinstance(claim, Claim):
                 return claim
             if await self._finish(claim, claim.last_sequence, (), claim.end) is Lease.HELD:
                 on_ended(Ended(claim.name, claim.end, claim.seconds_queued))
+            holder += _NEXT
 
     async def renew(self, claim: Claim) -> Lease:
         """As RequestStore.renew."""

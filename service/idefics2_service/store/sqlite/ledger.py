@@ -19,7 +19,7 @@ from idefics2_service.store.interface import (
     grown,
 )
 from idefics2_service.store.progress import LOST_WORKER, progress_of, state_after
-from idefics2_service.store.records import Claim, Delivery, Ended, Lease, Reaped, draw_holder
+from idefics2_service.store.records import Claim, Delivery, Ended, Lease, Reaped
 from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
 from idefics2_service.store.sqlite.views import Views
 
@@ -152,9 +152,11 @@ class Ledger:
             self.topics.add(cancelled(name))
         return self._views.get(name), ended
 
-    def claim(self, but_of: Collection[str] = (), *, is_durable: bool) -> Claimed:
+    def claim(self, holder: str, but_of: Collection[str] = (), *, is_durable: bool) -> Claimed:
         """As RequestStore.claim, as far as one operation may go that is durable or not."""
         ended: list[Ended] = []
+        if (before := self._begun_before(holder)) is not None:
+            return Claimed(before)
         while len(ended) < _ENDED_AT_ONCE:
             place = self._views.find_first(but_of) if but_of else self._order.first
             if place is None:
@@ -166,7 +168,7 @@ class Ledger:
             if has_to_last and not is_durable:
                 return Claimed(is_over=False)
             if not isinstance(request, Failed):
-                return Claimed(self._begin(seq, tag, now, request), ended)
+                return Claimed(self._begin(seq, tag, now, request, holder), ended)
             self._end(seq, (), request)
             ended.append(self._describe(seq, request, now))
         return Claimed(None, ended, is_over=False)
@@ -176,12 +178,32 @@ class Ledger:
         error = _overdue(now, *self._row("start_by, end_by", seq))
         if error is not None:
             return Failed(error)
+        return self._decode_request(seq)
+
+    def _decode_request(self, seq: int) -> ValidRequest | Failed:
         (payload,) = self._one("SELECT data FROM payloads WHERE seq = ?", seq) or (b"",)
         return codec.decode_request(payload, RequestName(*self._row("key_id, request_id", seq)))
 
-    def _begin(self, seq: int, tag: int, now: float, request: ValidRequest) -> Claim:
+    def _begun_before(self, holder: str) -> Claim | None:
+        """Hold what was claimed by a call whose answer was lost for another lease."""
+        found = self._one(
+            "SELECT seq FROM requests WHERE state = 'RUNNING' AND lease_until IS NOT NULL AND holder = ?",
+            holder,
+        )
+        if found is None:
+            return None
+        (seq,) = found
+        request = self._decode_request(seq)
+        if isinstance(request, Failed):  # it could be read when it was claimed
+            return None
+        now = time.time()
+        until = now + self._settings.lease_seconds
+        self._execute("UPDATE requests SET lease_until = ? WHERE seq = ?", until, seq)
+        return self._read_claim(seq, now, request)
+
+    def _begin(self, seq: int, tag: int, now: float, request: ValidRequest, holder: str) -> Claim:
         key_id, request_id, attempt = self._row("key_id, request_id, attempt", seq)
-        name, attempt, holder = RequestName(key_id, request_id), attempt + 1, draw_holder()
+        name, attempt = RequestName(key_id, request_id), attempt + 1
         self._execute(
             "UPDATE requests SET state = 'RUNNING', attempt = ?, holder = ?, started_at = ?, "
             "lease_until = ?, num_generated_tokens = 0 WHERE seq = ?",
@@ -191,10 +213,14 @@ class Ledger:
         self._order.remove((tag, seq))
         self._order.begin(now)
         self._write(seq, name, (AttemptStarted(attempt),))
+        return self._read_claim(seq, now, request)
+
+    def _read_claim(self, seq: int, now: float, request: ValidRequest) -> Claim:
+        key_id, request_id, attempt, holder = self._row("key_id, request_id, attempt, holder", seq)
         columns = "created_at, start_by, end_by, last_sequence, traceparent"
         created_at, start_by, end_by, last, parent = self._row(columns, seq)
         return Claim(
-            name=name,
+            name=RequestName(key_id, request_id),
             attempt=attempt,
             request=request,
             seconds_left=end_by - now,

@@ -13,6 +13,7 @@ import apsw
 
 from idefics2_service.errors import StartFailed
 from idefics2_service.store.interface import ignore
+from idefics2_service.store.records import draw_holder
 from idefics2_service.store.signals import Signals
 from idefics2_service.store.sqlite.ledger import Ledger
 from idefics2_service.store.sqlite.order import Order
@@ -118,11 +119,13 @@ class SqliteStore:
             on_ended(ended)
         return record
 
-    async def claim(self, but_of: Collection[str] = (), on_ended: OnEnded = ignore) -> Claim | None:
+    async def claim(
+        self, but_of: Collection[str] = (), on_ended: OnEnded = ignore, holder: str = ""
+    ) -> Claim | None:
         """As RequestStore.claim; most do not wait for the disk, for what is forgotten is begun again."""
-        is_durable = False
+        is_durable, holder = False, holder or draw_holder()
         while True:
-            work = partial(self._ledger.claim, but_of, is_durable=is_durable)
+            work = partial(self._ledger.claim, holder, but_of, is_durable=is_durable)
             claimed = await self._writer.call(work, is_durable=is_durable)
             for each in claimed.ended:
                 on_ended(each)

@@ -1,5 +1,8 @@
--- Begin the next request; those whose time is over end instead. Return these, and what was begun.
+-- Begin the next request; those whose time is over end instead. Return these, and what was begun. Each holder
+-- begins one at most: who heard no answer asks again, and the first call may come late, behind the other.
 local MAX_ENDED = 100 -- in one call, for everybody else waits for it
+local KNOWN_LEASES = 40 -- for so long it is known what a holder has begun
+local CLAIMED = key('claimed', given.holder) -- number and attempt of what the holder has begun
 
 -- Return the first of those who wait, but of the keys that are named with commas between.
 local function next_number(but_of)
@@ -23,6 +26,20 @@ local function hold(request)
   redis.call('ZADD', LEASED, now + given.lease_seconds + seconds, request.number)
 end
 
+local function describe_claim(request)
+  return {
+    request.key_id,
+    request.request_id,
+    tonumber(request.attempt),
+    redis.call('GET', key('payload', request.number)),
+    string.format('%.6f', request.end_by - now),
+    request.start_by and string.format('%.6f', request.start_by - now) or '',
+    string.format('%.6f', now - request.created_at),
+    tonumber(request.last_sequence),
+    request.traceparent or '', -- a replica that knows none may have taken it
+  }
+end
+
 local function begin(request)
   dequeue(request)
   hold(request)
@@ -38,21 +55,31 @@ local function begin(request)
   redis.call('HSET', PROGRESS, 'last_tag', math.max(last_tag, request.tag))
   measure_pace()
   write(request, {cmsgpack.pack({'AttemptStarted', {attempt = attempt}})}) -- as codec.py would write it
-  return {
-    request.key_id,
-    request.request_id,
-    attempt,
-    redis.call('GET', key('payload', request.number)),
-    string.format('%.6f', request.end_by - now),
-    request.start_by and string.format('%.6f', request.start_by - now) or '',
-    string.format('%.6f', now - request.created_at),
-    request.last_sequence,
-    request.traceparent or '', -- a replica that knows none may have taken it
-  }
+  local known_seconds = KNOWN_LEASES * given.lease_seconds
+  redis.call('SET', CLAIMED, request.number .. attempt, 'PX', math.ceil(1000 * known_seconds))
+  return describe_claim(request)
+end
+
+-- Return what the holder has begun before, and holds still; OVER where it does not.
+local function begun_before()
+  local begun = redis.call('GET', CLAIMED)
+  if not begun then
+    return nil
+  end
+  local number, attempt = begun:sub(1, 16), tonumber(begun:sub(17))
+  local request = load(number)
+  if request.state ~= 'RUNNING' or request.holder ~= given.holder or tonumber(request.attempt) ~= attempt then
+    return 'OVER'
+  end
+  hold(request)
+  return describe_claim(request)
 end
 
 insist()
-local ended = {}
+local ended, begun = {}, begun_before()
+if begun then
+  return {ended, begun}
+end
 for _ = 1, MAX_ENDED do
   local number = next_number(given.but_of)
   if not number then

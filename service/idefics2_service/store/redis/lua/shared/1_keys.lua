@@ -23,6 +23,7 @@ end
 -- A request has a number, written with sixteen digits so that texts sort as numbers do. By it go
 --   request:<number>  hash: what is known of it       payload:<number>  what the caller sent, until the end
 --   events:<number>   stream: its history             end:<number>      how it ended
+--   claimed:<holder> text: number and attempt of what it has begun, for a while
 -- and number:<key_id>/<request_id> leads to it.
 local PROGRESS = key('progress') -- hash: last_number, last_tag, begun_at, interval
 
