@@ -34,6 +34,8 @@ _MAX_AT_ONCE = 256
 """Calls of this replica. Keys share them: hosts of one that do not answer hold up nobody else's."""
 _SETTLING_SECONDS = 15.0
 """How long it may take, after a call, to write what became of it."""
+_RETRY_SECONDS = 0.2
+"""Between two tries to write it."""
 _LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
 """Of a delivery that is put off since its key has its share of calls."""
 
@@ -164,7 +166,26 @@ class Webhooks:
             span.fail("WEBHOOK_FAILED")
             request_id = delivery.record.name.request_id
             logger.warning("webhook", request_id=request_id, attempt=delivery.attempt, problem=problem)
-        await self._store.settle_delivery(delivery, retry)
+        await self._settle(delivery, retry)
+
+    async def _settle(self, delivery: Delivery, retry: float | None) -> None:
+        """Write what became of a call, and again while the store is away: who heard is not told twice.
+
+        Raises:
+            StoreUnavailable: it was away until the delivery may be another's.
+
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + _SETTLING_SECONDS
+        while True:
+            try:
+                await self._store.settle_delivery(delivery, retry)
+            except StoreUnavailable:
+                if clock() + _RETRY_SECONDS > until:
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
 
     async def _call(self, delivery: Delivery) -> str:
         """Return what went wrong; empty: nothing."""

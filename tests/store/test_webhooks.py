@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from idefics2_service import webhooks
+from idefics2_service.errors import StoreUnavailable
 from idefics2_service.metrics import Metrics
 from idefics2_service.requests import RequestName
 from idefics2_service.settings import WebhookSettings
@@ -13,7 +15,6 @@ from idefics2_service.webhooks import Webhooks
 from store.submissions import submit
 
 if TYPE_CHECKING:
-    import pytest
     from idefics2_service.store.interface import RequestStore
 
 PATIENCE_SECONDS = 20
@@ -58,6 +59,54 @@ async def test_a_host_that_does_not_answer_holds_up_no_other_keys_webhooks(
     assert hosts.num_waiting == NUM_PLACES / 2
     delivering.cancel()
     await asyncio.gather(delivering, return_exceptions=True)
+
+
+async def test_a_host_that_heard_is_not_called_again_where_the_store_was_away_for_a_while(
+    store: RequestStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, num_calls = store.settle_delivery, 0
+
+    async def settle_at_last(*arguments: Any) -> None:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 3:  # the answer is lost
+            await settle(*arguments)
+        if num_calls < 5:
+            raise StoreUnavailable("away")
+        await settle(*arguments)
+
+    monkeypatch.setattr(webhooks, "_RETRY_SECONDS", 0)
+    monkeypatch.setattr(store, "settle_delivery", settle_at_last)
+    hosts: Any = Hosts()
+    telling = Webhooks(store, hosts, lambda _: (b"", {}), WebhookSettings(), Metrics())
+    await submit(store, "one", webhook_url="https://example.org/hook")
+    await store.cancel(RequestName("anna", "one"))
+    delivering = asyncio.create_task(telling.deliver())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await store.statistics()).num_deliveries or num_calls < 5:
+            pass
+    delivering.cancel()
+    await asyncio.gather(delivering, return_exceptions=True)
+
+
+async def test_what_became_of_a_call_is_not_written_for_ever(
+    store: RequestStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def be_away(*_: Any) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(webhooks, "_SETTLING_SECONDS", 0.01)
+    monkeypatch.setattr(webhooks, "_RETRY_SECONDS", 0.001)
+    hosts: Any = Hosts()
+    telling = Webhooks(store, hosts, lambda _: (b"", {}), WebhookSettings(), Metrics())
+    await submit(store, "one", webhook_url="https://example.org/hook")
+    await store.cancel(RequestName("anna", "one"))
+    delivery = await store.claim_delivery(60)
+    assert delivery is not None
+    monkeypatch.setattr(store, "settle_delivery", be_away)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(StoreUnavailable):
+            await telling._settle(delivery, None)
 
 
 async def test_a_webhook_is_not_due_again_while_its_call_may_be_under_way(
