@@ -23,6 +23,8 @@ _MAX_EARLY_BYTES = 16_384
 """That are kept of what a caller sends before it was answered."""
 _MAX_LOOKS = 8
 """After so many patiences, a caller has taken all that was written at once."""
+_SLICE_BYTES = 65_536
+"""That are written at once over TLS: all of it is encrypted, and out of sight, though nobody takes it."""
 _NO_LINGERING = struct.pack("ii", 1, 0)
 
 
@@ -156,8 +158,7 @@ class Presence:
         """Look at a call; who sends nothing for `stall_timeout_seconds` is given up."""
         self._connection: Protocol = scope["state"]["connection"]
         self._receive = receive
-        self.send = send
-        """As ASGI's; who takes nothing is given up by the connection."""
+        self._send = send
         self._stall_timeout_seconds = stall_timeout_seconds
         self._is_body_due = True
         """Whether more of the body is to come: after its end, the next message is that the caller left."""
@@ -168,6 +169,19 @@ class Presence:
     def has_stalled(self) -> bool:
         """Whether the caller was given up since it took nothing."""
         return self._connection.has_stalled
+
+    async def send(self, message: Message) -> None:
+        """As ASGI's; who takes nothing is given up by the connection.
+
+        Over TLS, all that is written at once goes below what counts what is left, and nothing more does
+        before that is taken: so it has to be little, or who takes it seems to take nothing.
+        """
+        if self._connection.scheme == "https":
+            body = memoryview(message.get("body", b""))
+            while len(body) > _SLICE_BYTES:
+                await self._send({**message, "body": body[:_SLICE_BYTES], "more_body": True})
+                message["body"] = body = body[_SLICE_BYTES:]
+        await self._send(message)
 
     async def receive(self) -> Message:
         """As ASGI's.
