@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,14 @@ MODEL_FOLDER = Path(__file__).parents[2] / "triton_models/idefics2"
 def engine() -> Iterator[Engine]:
     """The engine; each test leaves it idle."""
     made = Engine(EngineConfig.read({}, {}, MODEL_FOLDER))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bfloat16_engine() -> Iterator[Engine]:
+    """Another one, in the type that is the default on a GPU."""
+    made = Engine(replace(EngineConfig.read({}, {}, MODEL_FOLDER), dtype="bfloat16"))
     yield made
     made.close()
 

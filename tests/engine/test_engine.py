@@ -108,6 +108,26 @@ def test_answers_are_the_same_alone_and_in_any_company(engine: Engine) -> None:
     assert len(set(alone.values())) > len(requests) // 2  # the seeds do make a difference
 
 
+def test_in_bfloat16_a_request_that_is_alone_gets_the_same_tokens_each_time(bfloat16_engine: Engine) -> None:
+    """In company it may get others: products round otherwise with the number of rows in a step."""
+    sampling = SamplingParams(max_new_tokens=24, min_new_tokens=12, temperature=1.5, top_p=1.0)
+    requests = [
+        Request(f"{number}", prompt, images, replace(sampling, seed=number), split)
+        for number, (prompt, images, split) in enumerate(CASES)
+    ]
+
+    def answer_each_alone() -> dict[str, list[int]]:
+        tokens: dict[str, list[int]] = {}
+        for request in requests:
+            bfloat16_engine.images.clear()
+            bfloat16_engine.prefixes.clear()
+            tokens |= run_tokens(bfloat16_engine, request)
+        return tokens
+
+    assert bfloat16_engine.runner.cache.keys[0].dtype == torch.bfloat16
+    assert answer_each_alone() == answer_each_alone()
+
+
 def test_image_markers_are_never_generated(engine: Engine) -> None:
     sampling = SamplingParams(max_new_tokens=200, min_new_tokens=200, temperature=10.0, top_p=1.0, seed=1)
     generated = run_tokens(engine, Request("wild", "Hello", (BLACK,), sampling))["wild"]
