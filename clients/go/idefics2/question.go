@@ -34,7 +34,7 @@ type Question struct {
 	TopP *float64
 	// TopK samples among this many likeliest tokens, 1 to 1,000. Default: no such limit.
 	TopK *int
-	// Seed: the same request with the same seed gives the same answer. Default: drawn anew.
+	// Seed: the same request with the same seed gives the same answer, but for rounding. Default: drawn anew.
 	Seed *uint64
 	// Stop: the answer ends before the first of these texts; at most 8, each of 1 to 128 bytes.
 	Stop []string

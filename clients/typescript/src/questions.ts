@@ -27,7 +27,7 @@ export interface Question {
   topP?: number;
   /** Samples among this many likeliest tokens, 1 to 1,000. Default: no such limit. */
   topK?: number;
-  /** The same request with the same seed gives the same answer. 0 to 2**64 - 1. Default: drawn anew. */
+  /** The same request with the same seed gives the same answer, but for rounding. 0 to 2**64 - 1, else drawn. */
   seed?: bigint | number;
   /** The answer ends before the first of these texts: at most 8, each of 1 to 128 bytes. */
   stop?: readonly string[];

@@ -85,7 +85,7 @@ class GenerateBody(BaseModel):
     )
     seed: int | None = Field(
         None,
-        description="The same request with the same seed gives the same answer. 0 to 2^64 - 1.",
+        description="The same request and seed give the same answer, but for rounding. 0 to 2^64 - 1.",
         json_schema_extra={"minimum": 0, "maximum": validation.MAX_SEED},
     )
     stop: list[str] | None = Field(

@@ -54,7 +54,7 @@ struct Question {
   std::optional<double> top_p;
   /// Samples among this many likeliest tokens, 1 to 1,000. Default: no such limit.
   std::optional<std::int32_t> top_k;
-  /// The same request with the same seed gives the same answer. Default: drawn anew.
+  /// The same request with the same seed gives the same answer, but for rounding. Default: drawn anew.
   std::optional<std::uint64_t> seed;
   /// The answer ends before the first of these texts; at most 8, each of 1 to 128 bytes.
   std::vector<std::string> stop;

@@ -138,7 +138,7 @@ public final class Question {
       return this;
     }
 
-    /** The same request with the same seed gives the same answer. All 64 bits count. Default: drawn anew. */
+    /** The same request with the same seed gives the same answer, but for rounding. All 64 bits count; else drawn. */
     public Builder seed(long value) {
       message.setSeed(value);
       return this;
