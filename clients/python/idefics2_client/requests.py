@@ -41,7 +41,7 @@ class Options(TypedDict, total=False):
     top_k: int | None
     """Samples among this many likeliest tokens, 1 to 1,000. Default: no such limit."""
     seed: int | None
-    """The same request and seed give the same answer, but for rounding. 0 to 2**64 - 1. Default: drawn anew."""
+    """The same request and seed give the same answer, but for rounding. 0 to 2**64 - 1; else drawn anew."""
     stop: Sequence[str] | None
     """The answer ends before the first of these texts: at most 8, each of 1 to 128 bytes."""
     images: Sequence[ImageSource] | None
