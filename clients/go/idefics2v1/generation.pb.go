@@ -178,7 +178,7 @@ type GenerateRequest struct {
 	// VALUE_OUT_OF_RANGE.
 	TopK *int32 `protobuf:"varint,10,opt,name=top_k,json=topK,proto3,oneof" json:"top_k,omitempty"`
 	// The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
-	// answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+	// answer where the model computes in float32, as on CPUs; in bfloat16, as on GPUs, rounding goes by what else is
 	// running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
 	Seed *uint64 `protobuf:"varint,11,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
 	// The answer ends before the first of these texts that is complete in it; the text itself is not part of it. At most 8,

@@ -143,7 +143,7 @@ class GenerateRequest(_message.Message):
     """
     seed: _builtins.int
     """The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
-    answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+    answer where the model computes in float32, as on CPUs; in bfloat16, as on GPUs, rounding goes by what else is
     running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
     """
     split_images: _builtins.bool

@@ -95,7 +95,7 @@ export type GenerateRequest = Message<"idefics2.v1.GenerateRequest"> & {
 
   /**
    * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
-   * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+   * answer where the model computes in float32, as on CPUs; in bfloat16, as on GPUs, rounding goes by what else is
    * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
    *
    * @generated from field: optional uint64 seed = 11;

@@ -545,7 +545,7 @@ public final class Generation {
     /**
      * <pre>
      * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
-     * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+     * answer where the model computes in float32, as on CPUs; in bfloat16, as on GPUs, rounding goes by what else is
      * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
      * </pre>
      *
@@ -556,7 +556,7 @@ public final class Generation {
     /**
      * <pre>
      * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
-     * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+     * answer where the model computes in float32, as on CPUs; in bfloat16, as on GPUs, rounding goes by what else is
      * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
      * </pre>
      *
@@ -1087,7 +1087,7 @@ public final class Generation {
     /**
      * <pre>
      * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
-     * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+     * answer where the model computes in float32, as on CPUs; in bfloat16, as on GPUs, rounding goes by what else is
      * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
      * </pre>
      *
@@ -1101,7 +1101,7 @@ public final class Generation {
     /**
      * <pre>
      * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
-     * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+     * answer where the model computes in float32, as on CPUs; in bfloat16, as on GPUs, rounding goes by what else is
      * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
      * </pre>
      *
@@ -2714,7 +2714,7 @@ public final class Generation {
       /**
        * <pre>
        * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
-       * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+       * answer where the model computes in float32, as on CPUs; in bfloat16, as on GPUs, rounding goes by what else is
        * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
        * </pre>
        *
@@ -2728,7 +2728,7 @@ public final class Generation {
       /**
        * <pre>
        * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
-       * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+       * answer where the model computes in float32, as on CPUs; in bfloat16, as on GPUs, rounding goes by what else is
        * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
        * </pre>
        *
@@ -2742,7 +2742,7 @@ public final class Generation {
       /**
        * <pre>
        * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
-       * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+       * answer where the model computes in float32, as on CPUs; in bfloat16, as on GPUs, rounding goes by what else is
        * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
        * </pre>
        *
@@ -2760,7 +2760,7 @@ public final class Generation {
       /**
        * <pre>
        * The same request with the same seed draws the same random numbers, whatever else is running. So it gives the same
-       * answer where the model computes in float32, as on CPUs; in 16 bits, as on GPUs, rounding goes by what else is
+       * answer where the model computes in float32, as on CPUs; in bfloat16, as on GPUs, rounding goes by what else is
        * running, and now and then another token is drawn. Default: drawn anew for each request and told in the answer.
        * </pre>
        *
