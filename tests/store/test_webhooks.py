@@ -27,7 +27,7 @@ class Hosts:
     timeout_seconds = 60.0
 
     def __init__(self) -> None:
-        self.num_waiting = 0
+        self.num_waiting = self.num_heard = 0
         self.heard = asyncio.Event()
 
     async def post(self, key_id: str, url: str, body: bytes, headers: Any) -> int:
@@ -35,6 +35,7 @@ class Hosts:
         if "dead" in url:
             self.num_waiting += 1
             await asyncio.Event().wait()
+        self.num_heard += 1
         self.heard.set()
         return 200
 
@@ -61,6 +62,14 @@ async def test_a_host_that_does_not_answer_holds_up_no_other_keys_webhooks(
     await asyncio.gather(delivering, return_exceptions=True)
 
 
+async def end_one(store: RequestStore) -> tuple[Hosts, Webhooks]:
+    """End a request whose webhook is to be told, and return who hears of it, and what tells."""
+    hosts: Any = Hosts()
+    await submit(store, "one", webhook_url="https://example.org/hook")
+    await store.cancel(RequestName("anna", "one"))
+    return hosts, Webhooks(store, hosts, lambda _: (b"", {}), WebhookSettings(), Metrics())
+
+
 async def test_a_host_that_heard_is_not_called_again_where_the_store_was_away_for_a_while(
     store: RequestStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,14 +86,12 @@ async def test_a_host_that_heard_is_not_called_again_where_the_store_was_away_fo
 
     monkeypatch.setattr(webhooks, "_RETRY_SECONDS", 0)
     monkeypatch.setattr(store, "settle_delivery", settle_at_last)
-    hosts: Any = Hosts()
-    telling = Webhooks(store, hosts, lambda _: (b"", {}), WebhookSettings(), Metrics())
-    await submit(store, "one", webhook_url="https://example.org/hook")
-    await store.cancel(RequestName("anna", "one"))
+    hosts, telling = await end_one(store)
     delivering = asyncio.create_task(telling.deliver())
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (await store.statistics()).num_deliveries or num_calls < 5:
             pass
+    assert hosts.num_heard == 1
     delivering.cancel()
     await asyncio.gather(delivering, return_exceptions=True)
 
@@ -97,10 +104,7 @@ async def test_what_became_of_a_call_is_not_written_for_ever(
 
     monkeypatch.setattr(webhooks, "_SETTLING_SECONDS", 0.01)
     monkeypatch.setattr(webhooks, "_RETRY_SECONDS", 0.001)
-    hosts: Any = Hosts()
-    telling = Webhooks(store, hosts, lambda _: (b"", {}), WebhookSettings(), Metrics())
-    await submit(store, "one", webhook_url="https://example.org/hook")
-    await store.cancel(RequestName("anna", "one"))
+    _, telling = await end_one(store)
     delivery = await store.claim_delivery(60)
     assert delivery is not None
     monkeypatch.setattr(store, "settle_delivery", be_away)
@@ -119,10 +123,7 @@ async def test_a_webhook_is_not_due_again_while_its_call_may_be_under_way(
         return await claim_delivery(again_after_seconds)
 
     monkeypatch.setattr(store, "claim_delivery", note)
-    hosts: Any = Hosts()
-    telling = Webhooks(store, hosts, lambda _: (b"", {}), WebhookSettings(), Metrics())
-    await submit(store, "one", webhook_url="https://example.org/hook")
-    await store.cancel(RequestName("anna", "one"))
+    hosts, telling = await end_one(store)
     delivering = asyncio.create_task(telling.deliver())
     async with asyncio.timeout(PATIENCE_SECONDS):
         await hosts.heard.wait()
