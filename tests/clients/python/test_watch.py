@@ -276,7 +276,7 @@ async def test_what_only_reads_is_asked_again(
         async with make_caller(kind, server.target) as caller:
             with pytest.raises(ServiceUnavailable) as caught:
                 await call(caller)
-            assert caught.value.request_id == "r-1"
+            assert caught.value.request_id == "r-1", caught.value.__cause__
             server.expect(make_status("INTERNAL", "INTERNAL_ERROR", "why"))
             with pytest.raises(ServiceFailed):
                 await call(caller)
