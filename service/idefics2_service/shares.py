@@ -28,6 +28,10 @@ class Shares:
         """Tell whether a key may take so much."""
         return self._of_keys[key_id] + amount <= self.capacity - self.num_taken
 
+    def without_room(self) -> set[str]:
+        """Name the keys that have some of it and may take no more."""
+        return {key_id for key_id in self._of_keys if not self.has_room(key_id)}
+
     def take(self, key_id: str, amount: int = 1) -> None:
         """Count it as the key's; whether there is room was asked before, or does not matter."""
         if amount:  # or an entry would be left that nobody gives back

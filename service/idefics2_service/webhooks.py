@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,8 +35,6 @@ _SETTLING_SECONDS = 15.0
 """How long it may take, after a call, to write what became of it."""
 _RETRY_SECONDS = 0.2
 """Between two tries to write it."""
-_LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
-"""Of a delivery that is put off since its key has its share of calls."""
 
 
 class Webhooks:
@@ -61,8 +58,8 @@ class Webhooks:
         self._tracer = tracer
         self._at_once = asyncio.Semaphore(_MAX_AT_ONCE)
         self._shares = Shares(_MAX_AT_ONCE)
-        self._put_off_until: dict[str, float] = {}
         self._deliveries: set[asyncio.Task[None]] = set()
+        self._told = asyncio.Event()  # of what is due, and of room for it
 
     async def check(self, key_id: str, url: str) -> None:
         """Refuse at once what could never be called for a key.
@@ -88,19 +85,16 @@ class Webhooks:
     async def deliver(self) -> None:
         """Deliver what is due, for ever; cancelling it leaves the rest to others, or to the next start."""
         try:
-            with self._store.listen(DELIVERIES) as told:
+            with self._store.listen(DELIVERIES) as self._told:
                 while True:
-                    told.clear()
+                    self._told.clear()
                     await self._at_once.acquire()
                     delivery = await self._claim()
                     if delivery is None:
                         self._at_once.release()
-                        await wait_for(told, _LOOK_AGAIN_SECONDS)
-                    elif self._shares.has_room(delivery.record.name.key_id):
-                        self._begin(delivery)
+                        await wait_for(self._told, _LOOK_AGAIN_SECONDS)
                     else:
-                        self._at_once.release()
-                        await self._put_off(delivery)
+                        self._begin(delivery)
         finally:
             for task in self._deliveries:
                 task.cancel()
@@ -111,22 +105,13 @@ class Webhooks:
             return None
         try:
             # Never while its call is under way: it would be told twice.
-            return await self._store.claim_delivery(self._fetcher.timeout_seconds + _SETTLING_SECONDS)
+            again_after_seconds = self._fetcher.timeout_seconds + _SETTLING_SECONDS
+            return await self._store.claim_delivery(again_after_seconds, self._shares.without_room())
         except StoreUnavailable:
             return None
         except Exception:  # those that are on their way shall get there
             logger.exception("no webhook can be claimed")
             return None
-
-    async def _put_off(self, delivery: Delivery) -> None:
-        """Let it come again when its turn may have come among its key's: not all of them at once, in vain."""
-        key_id, now = delivery.record.name.key_id, asyncio.get_running_loop().time()
-        step = 2 * self._fetcher.timeout_seconds / _MAX_AT_ONCE  # hosts that do not answer take all of it
-        until = max(now, self._put_off_until.get(key_id, now)) + step
-        self._put_off_until[key_id] = min(until, now + _LONGEST_PAUSE_SECONDS)
-        pause = max(self._put_off_until[key_id] - now, _LEAST_PAUSE_SECONDS)
-        with suppress(StoreUnavailable):  # then it comes again by itself
-            await self._store.settle_delivery(delivery, pause, is_tried=False)
 
     def _begin(self, delivery: Delivery) -> None:
         key_id = delivery.record.name.key_id
@@ -139,6 +124,7 @@ class Webhooks:
         self._deliveries.discard(task)
         self._shares.give_back(key_id)
         self._at_once.release()
+        self._told.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a webhook failed", exc_info=error)
 

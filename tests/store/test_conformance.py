@@ -51,10 +51,10 @@ from store.submissions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
 
     from idefics2_service.store.interface import RequestStore
-    from idefics2_service.store.records import Record
+    from idefics2_service.store.records import Delivery, Record
     from store.conftest import OpenStore
 
 PATIENCE_SECONDS = 20
@@ -910,6 +910,21 @@ async def test_workers_hear_of_work(store: RequestStore) -> None:
             await told.wait()
 
 
+async def end_with_webhooks(store: RequestStore, *names: str) -> None:
+    """End requests, given as `<key_id>/<request_id>`, whose webhooks are to be told; one after the other."""
+    for name in names:
+        key_id, _, request_id = name.partition("/")
+        await submit(store, request_id, key_id=key_id, webhook_url="https://example.org/hook")
+        await store.cancel(RequestName(key_id, request_id))
+
+
+async def claim_delivery(store: RequestStore, but_of: Collection[str] = ()) -> Delivery:
+    """Claim the next webhook, which must be due."""
+    claimed = await store.claim_delivery(60, but_of)
+    assert claimed is not None
+    return claimed
+
+
 async def test_a_webhook_is_due_at_the_end_and_comes_again_until_it_is_settled(store: RequestStore) -> None:
     await submit(store, "one", webhook_url="https://example.org/hook")
     await submit(store, "two")
@@ -926,10 +941,6 @@ async def test_a_webhook_is_due_at_the_end_and_comes_again_until_it_is_settled(s
     assert await store.claim_delivery(60) is None
     assert (await store.statistics()).num_deliveries == 1
     await store.settle_delivery(delivery, 0)
-    again = await store.claim_delivery(60)
-    assert again is not None
-    assert again.attempt == 2
-    await store.settle_delivery(again, 0, is_tried=False)
     again = await store.claim_delivery(60)
     assert again is not None
     assert again.attempt == 2
@@ -965,6 +976,32 @@ async def test_a_webhook_that_nobody_settled_comes_again_when_it_was_to_whatever
         if (again := await store.claim_delivery(3_600)) is not None:
             assert (again.record.name.request_id, again.attempt) == ("soon", 2)
             break
+
+
+async def test_keys_take_turns_when_their_webhooks_are_claimed(store: RequestStore) -> None:
+    await end_with_webhooks(store, *(f"anna/{number}" for number in range(4)), "bert/1", "cleo/1", "bert/2")
+    claimed = [await claim_delivery(store) for _ in range(3)]
+    assert [delivery.record.name.key_id for delivery in claimed] == ["anna", "bert", "cleo"]
+    for delivery in claimed:
+        await store.settle_delivery(delivery, None)
+    await end_with_webhooks(store, "anna/4", "dora/1")
+    rest = [(await claim_delivery(store)).record.name for _ in range(6)]
+    assert ["/".join(name) for name in rest] == [
+        *("anna/1", "bert/2", "dora/1"),
+        *("anna/2", "anna/3", "anna/4"),
+    ]
+    assert await store.claim_delivery(60) is None
+
+
+async def test_webhooks_of_keys_that_are_passed_over_stay_due(store: RequestStore) -> None:
+    await end_with_webhooks(store, "anna/1", "anna/2", "bert/1", "cleo/1")
+    assert (await claim_delivery(store, {"bert", "anna", "nobody"})).record.name == ("cleo", "1")
+    assert await store.claim_delivery(60, {"bert", "anna"}) is None
+    assert (await claim_delivery(store, {"anna"})).record.name == ("bert", "1")
+    assert await store.claim_delivery(60, {"anna"}) is None
+    for request_id in "12":
+        delivery = await claim_delivery(store, {"bert", "cleo"})
+        assert (delivery.record.name, delivery.attempt) == (("anna", request_id), 1)
 
 
 async def test_statistics_count_what_is_there(store: RequestStore) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from itertools import count
+from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -369,6 +369,17 @@ async def test_a_request_is_claimed_by_one_replica(open_store: OpenStore) -> Non
     claims = await asyncio.gather(*(store.claim() for store in stores * 10))
     names = [claimed.name.request_id for claimed in claims if claimed]
     assert sorted(names, key=int) == [str(number) for number in range(20)]
+
+
+@on_servers
+async def test_a_webhook_is_claimed_by_one_replica(open_store: OpenStore) -> None:
+    stores = [await open_store() for _ in range(3)]
+    names = [RequestName(*name) for name in product("abc", "123")]
+    for name in names:
+        await submit(stores[0], name.request_id, key_id=name.key_id, webhook_url="https://example.org/hook")
+        await stores[0].cancel(name)
+    claims = await asyncio.gather(*(store.claim_delivery(60) for store in stores * 5))
+    assert sorted(delivery.record.name for delivery in claims if delivery) == names
 
 
 @on_servers

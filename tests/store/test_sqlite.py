@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 ONE = RequestName(KEY, "one")
 MANY_PAGES = 2**31
+DELIVERIES_BEFORE_6 = """
+CREATE TABLE deliveries (seq INTEGER PRIMARY KEY, due_at REAL NOT NULL, attempt INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX due ON deliveries (due_at);
+"""
 
 
 @pytest.fixture
@@ -101,7 +105,7 @@ async def test_a_folder_has_one_store_at_a_time(store: SqliteStore, tmp_path: Pa
     await second.stop()
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 async def test_a_file_of_an_earlier_version_is_brought_to_this_one_with_all_that_it_holds(
     tmp_path: Path, version: int
 ) -> None:
@@ -116,12 +120,14 @@ async def test_a_file_of_an_earlier_version_is_brought_to_this_one_with_all_that
     for later in (f"    {column},\n" for column in columns[version - 1 :]):
         assert later in tables
         tables = tables.replace(later, "")
-    connection.execute(tables)
+    connection.execute(tables + DELIVERIES_BEFORE_6)
     connection.execute(
         "INSERT INTO requests (key_id, request_id, fingerprint, state, priority, tag, max_new_tokens, "
         "webhook_url, created_at, end_by) "
-        "VALUES ('anna', 'one', x'00', 'QUEUED', 'NORMAL', 1, 5, '', 0, 1e11)"
+        "VALUES ('anna', 'one', x'00', 'QUEUED', 'NORMAL', 1, 5, '', 0, 1e11), "
+        "('bert', 'told', x'00', 'CANCELLED', 'NORMAL', 1, 5, 'http://h/', 0, 1e11)"
     )
+    connection.execute("INSERT INTO deliveries VALUES (2, 0, 3)")
     connection.pragma("user_version", version)
     connection.close()
     store = SqliteStore(tmp_path, StoreSettings())
@@ -132,6 +138,9 @@ async def test_a_file_of_an_earlier_version_is_brought_to_this_one_with_all_that
     claimed = await claim(store)
     assert await store.renew(claimed) is Lease.HELD
     assert await store.release(claimed, "lost", is_lost=True) is Lease.HELD  # it may be begun again
+    delivery = await store.claim_delivery(60)
+    assert delivery is not None
+    assert (delivery.record.name, delivery.attempt) == (("bert", "told"), 4)
     await store.stop()
 
 
@@ -159,7 +168,7 @@ async def test_a_file_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> Non
     connection.pragma("user_version", 99)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StartFailed, match="it is of version 99, this program reads version 5"):
+    with pytest.raises(StartFailed, match="it is of version 99, this program reads version 6"):
         await SqliteStore(tmp_path, StoreSettings()).start()
     assert path.read_bytes()[100:] == before[100:]  # all but the file's header
 

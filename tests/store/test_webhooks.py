@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,8 @@ from idefics2_service.webhooks import Webhooks
 from store.submissions import submit
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection
+
     from idefics2_service.store.interface import RequestStore
 
 PATIENCE_SECONDS = 20
@@ -22,44 +25,89 @@ NUM_PLACES = 8
 
 
 class Hosts:
-    """Of whom one never answers."""
+    """Of whom one answers nobody until it is back."""
 
     timeout_seconds = 60.0
 
     def __init__(self) -> None:
         self.num_waiting = self.num_heard = 0
-        self.heard = asyncio.Event()
+        self.heard, self.back = asyncio.Event(), asyncio.Event()
 
     async def post(self, key_id: str, url: str, body: bytes, headers: Any) -> int:
-        """Take a call, or let it wait for ever."""
+        """Take a call, or let it wait."""
         if "dead" in url:
             self.num_waiting += 1
-            await asyncio.Event().wait()
+            await self.back.wait()
         self.num_heard += 1
         self.heard.set()
         return 200
+
+
+async def end_many(store: RequestStore, num: int, key_id: str, url: str) -> None:
+    """End requests of a key whose webhooks are to be told."""
+    names = [str(number) for number in range(num)]
+    await submit(store, *names, key_id=key_id, webhook_url=url)
+    for name in names:
+        await store.cancel(RequestName(key_id, name))
+
+
+@asynccontextmanager
+async def telling_of_many(store: RequestStore, num: int) -> AsyncIterator[Hosts]:
+    """Tell of `num` ends of a key whose host is dead, then of one of another; return who is called."""
+    await end_many(store, num, "anna", "https://dead.example.org/hook")
+    await end_many(store, 1, "bert", "https://example.org/hook")
+    hosts: Any = Hosts()
+    telling = Webhooks(store, hosts, lambda _: (b"", {}), WebhookSettings(), Metrics())
+    delivering = asyncio.create_task(telling.deliver())
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield hosts
+    finally:
+        delivering.cancel()
+        await asyncio.gather(delivering, return_exceptions=True)
 
 
 async def test_a_host_that_does_not_answer_holds_up_no_other_keys_webhooks(
     store: RequestStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhooks, "_MAX_AT_ONCE", NUM_PLACES)
-    hosts: Any = Hosts()
-    telling = Webhooks(store, hosts, lambda _: (b"", {}), WebhookSettings(), Metrics())
-    names = [str(number) for number in range(3 * NUM_PLACES)]
-    await submit(store, *names, webhook_url="https://dead.example.org/hook")
-    await submit(store, "one", key_id="bert", webhook_url="https://example.org/hook")
-    for name in names:
-        await store.cancel(RequestName("anna", name))
-    await store.cancel(RequestName("bert", "one"))
-    delivering = asyncio.create_task(telling.deliver())
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    num = 3 * NUM_PLACES
+    async with telling_of_many(store, num) as hosts:
         await hosts.heard.wait()
-        while (await store.statistics()).num_deliveries > len(names):
+        while (await store.statistics()).num_deliveries > num or hosts.num_waiting < NUM_PLACES / 2:
             pass
     assert hosts.num_waiting == NUM_PLACES / 2
-    delivering.cancel()
-    await asyncio.gather(delivering, return_exceptions=True)
+
+
+async def test_another_keys_webhook_is_claimed_in_the_first_rounds_however_many_are_due_before_it(
+    store: RequestStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_delivery, num_claims = store.claim_delivery, 0
+
+    async def count(*arguments: Any) -> Any:
+        nonlocal num_claims
+        num_claims += 1
+        return await claim_delivery(*arguments)
+
+    monkeypatch.setattr(webhooks, "_MAX_AT_ONCE", NUM_PLACES)
+    monkeypatch.setattr(store, "claim_delivery", count)
+    async with telling_of_many(store, 10 * NUM_PLACES) as hosts:
+        await hosts.heard.wait()
+        assert num_claims <= NUM_PLACES
+
+
+async def test_webhooks_that_wait_for_their_keys_share_are_told_as_soon_as_there_is_room(
+    store: RequestStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "_MAX_AT_ONCE", NUM_PLACES)
+    monkeypatch.setattr(webhooks, "_LOOK_AGAIN_SECONDS", 2 * PATIENCE_SECONDS)
+    async with telling_of_many(store, 3 * NUM_PLACES) as hosts:
+        while hosts.num_waiting < NUM_PLACES / 2:
+            await store.statistics()
+        hosts.back.set()
+        while (await store.statistics()).num_deliveries:
+            pass
+    assert hosts.num_heard == 3 * NUM_PLACES + 1
 
 
 async def end_one(store: RequestStore) -> tuple[Hosts, Webhooks]:
@@ -118,9 +166,9 @@ async def test_a_webhook_is_not_due_again_while_its_call_may_be_under_way(
 ) -> None:
     claim_delivery, given = store.claim_delivery, []
 
-    async def note(again_after_seconds: float) -> Any:
+    async def note(again_after_seconds: float, but_of: Collection[str]) -> Any:
         given.append(again_after_seconds)
-        return await claim_delivery(again_after_seconds)
+        return await claim_delivery(again_after_seconds, but_of)
 
     monkeypatch.setattr(store, "claim_delivery", note)
     hosts, telling = await end_one(store)

@@ -45,6 +45,18 @@ def test_a_key_with_more_than_its_share_gets_nothing_new_until_it_has_less() -> 
     assert shares.has_room("anna")
 
 
+def test_those_without_room_are_the_ones_that_have_as_much_as_is_free() -> None:
+    shares = Shares(12)
+    assert shares.without_room() == set()
+    fill(shares, "anna")
+    shares.take("bert")
+    assert shares.without_room() == {"anna"}
+    fill(shares, "bert")
+    assert shares.without_room() == {"anna", "bert"}
+    shares.give_back("anna", 4)
+    assert shares.without_room() == set()
+
+
 @pytest.mark.parametrize("capacity", [1, 2, 3])
 def test_the_last_one_can_be_had(capacity: int) -> None:
     shares = Shares(capacity)

@@ -15,6 +15,9 @@ of the last request begun, whatever is larger; the smallest tag is begun first. 
 `LOW_PRIORITY_ROUNDS` to the tag, so that it falls behind, and yet each turn of the others brings it nearer.
 Source: start-time fair queuing, P. Goyal et al. (1996).
 
+Webhooks are claimed by turns of keys, too: of a key, in the order in which they are due, and behind whatever
+was due of others when it had its last turn.
+
 What was claimed waits for its turn on the model beside attached calls; there keys take turns as `line.Line`
 says, and priorities count no more.
 """
@@ -198,17 +201,17 @@ class RequestStore(Protocol):
         """
         ...
 
-    async def claim_delivery(self, again_after_seconds: float) -> Delivery | None:
-        """Take the next webhook that is due; it comes again after so long unless it is settled."""
+    async def claim_delivery(
+        self, again_after_seconds: float, but_of: Collection[str] = ()
+    ) -> Delivery | None:
+        """Take the next webhook that is due; it comes again after so long unless it is settled.
+
+        Keys take turns. Webhooks of the keys `but_of` stay due.
+        """
         ...
 
-    async def settle_delivery(
-        self, delivery: Delivery, retry_after_seconds: float | None, *, is_tried: bool = True
-    ) -> None:
-        """Forget a delivery that arrived or is given up (None), or let it come again after a while.
-
-        One that was not tried comes again as the same attempt.
-        """
+    async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
+        """Forget a delivery that arrived or is given up (None), or let it come again after a while."""
         ...
 
     async def statistics(self) -> Statistics:

@@ -226,19 +226,19 @@ class RedisStore:
         """As RequestStore.reap."""
         return replies.read_reaped(await self._servers.write("reap", hand_back(LOST_WORKER)))
 
-    async def claim_delivery(self, again_after_seconds: float) -> Delivery | None:
+    async def claim_delivery(
+        self, again_after_seconds: float, but_of: Collection[str] = ()
+    ) -> Delivery | None:
         """As RequestStore.claim_delivery."""
-        reply = await self._servers.write("claim_delivery", {"again_after_seconds": again_after_seconds})
+        given = {"again_after_seconds": again_after_seconds, "but_of": ",".join(but_of) or None}
+        reply = await self._servers.write("claim_delivery", given)
         return None if reply is None else replies.read_delivery(reply)
 
-    async def settle_delivery(
-        self, delivery: Delivery, retry_after_seconds: float | None, *, is_tried: bool = True
-    ) -> None:
+    async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
         """As RequestStore.settle_delivery."""
         given = {
             **delivery.record.name._asdict(),
             "retry_after_seconds": retry_after_seconds,
-            "num_deliveries": delivery.attempt - (not is_tried),
         }
         await self._servers.write("settle_delivery", given)
 

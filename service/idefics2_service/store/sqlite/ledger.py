@@ -20,6 +20,7 @@ from idefics2_service.store.interface import (
 )
 from idefics2_service.store.progress import LOST_WORKER, progress_of, state_after
 from idefics2_service.store.records import Claim, Delivery, Ended, Lease, Reaped
+from idefics2_service.store.sqlite.deliveries import Deliveries
 from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
 from idefics2_service.store.sqlite.views import Views
 
@@ -64,6 +65,7 @@ class Ledger:
         self._order = order
         self._settings = settings
         self._views = Views(connection, order)
+        self._deliveries = Deliveries(connection)
         self.topics: set[str] = set()
 
     def load(self) -> None:
@@ -311,31 +313,22 @@ class Ledger:
         key_id, request_id, created_at = self._row("key_id, request_id, created_at", seq)
         return Ended(RequestName(key_id, request_id), end, now - created_at)
 
-    def claim_delivery(self, again_after_seconds: float) -> Delivery | None:
+    def claim_delivery(self, again_after_seconds: float, but_of: Collection[str] = ()) -> Delivery | None:
         """As RequestStore.claim_delivery."""
-        now = time.time()
-        due = self._one("SELECT seq, attempt FROM deliveries WHERE due_at <= ? ORDER BY due_at LIMIT 1", now)
+        due = self._deliveries.claim(again_after_seconds, but_of)
         if due is None:
             return None
-        seq, attempt = due[0], due[1] + 1
-        due_at = now + again_after_seconds
-        self._execute("UPDATE deliveries SET due_at = ?, attempt = ? WHERE seq = ?", due_at, attempt, seq)
-        key_id, request_id, url, parent = self._row("key_id, request_id, webhook_url, traceparent", seq)
-        return Delivery(self._views.get(RequestName(key_id, request_id)), url, attempt, parent)
+        key_id, request_id, url, parent = self._row("key_id, request_id, webhook_url, traceparent", due.seq)
+        record = self._views.get(RequestName(key_id, request_id))
+        return Delivery(record, url, due.attempt, parent)
 
-    def settle_delivery(
-        self, delivery: Delivery, retry_after_seconds: float | None, *, is_tried: bool = True
-    ) -> None:
+    def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
         """As RequestStore.settle_delivery."""
         try:
             seq = self._views.find(delivery.record.name)
         except RequestNotFound:  # who settles late may find nothing
             return
-        if retry_after_seconds is None:
-            self._execute("DELETE FROM deliveries WHERE seq = ?", seq)
-        else:
-            due, attempt = time.time() + retry_after_seconds, delivery.attempt - (not is_tried)
-            self._execute("UPDATE deliveries SET due_at = ?, attempt = ? WHERE seq = ?", due, attempt, seq)
+        self._deliveries.settle(seq, delivery.record.name.key_id, retry_after_seconds)
 
     def _held(self, claim: Claim) -> tuple[int, bool] | None:
         """Return number and wish to cancel of a claim that is still held."""
@@ -391,7 +384,7 @@ class Ledger:
         self._execute("INSERT INTO ends VALUES (?, ?)", seq, codec.encode_happening(end))
         self._execute("DELETE FROM payloads WHERE seq = ?", seq)
         if url:
-            self._execute("INSERT INTO deliveries (seq, due_at) VALUES (?, ?)", seq, now)
+            self._deliveries.add(seq, key_id, now)
             self.topics.add(DELIVERIES)
 
     def _write(self, seq: int, name: RequestName, happenings: Sequence[Happening]) -> None:

@@ -9,7 +9,7 @@ import apsw
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION = 5
+VERSION = 6
 _BUSY_MILLISECONDS = 5_000
 _TABLES = """
 CREATE TABLE requests (
@@ -56,16 +56,34 @@ CREATE TABLE events (
     seq INTEGER NOT NULL, number INTEGER NOT NULL, time REAL NOT NULL, data BLOB NOT NULL,
     PRIMARY KEY (seq, number)
 ) WITHOUT ROWID;
-CREATE TABLE deliveries (seq INTEGER PRIMARY KEY, due_at REAL NOT NULL, attempt INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX due ON deliveries (due_at);
 CREATE TABLE progress (last_tag INTEGER NOT NULL);
 INSERT INTO progress VALUES (0);
+"""
+_DELIVERIES = """
+CREATE TABLE deliveries (
+    seq INTEGER PRIMARY KEY,
+    key_id TEXT NOT NULL,
+    due_at REAL NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX due_of_key ON deliveries (key_id, due_at);
+CREATE TABLE turns (key_id TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX next_turn ON turns (at);
 """
 _UPGRADES = {
     1: "ALTER TABLE requests ADD COLUMN keep_seconds REAL",
     2: "ALTER TABLE requests ADD COLUMN traceparent TEXT NOT NULL DEFAULT ''",
     3: "ALTER TABLE requests ADD COLUMN holder TEXT NOT NULL DEFAULT ''",
     4: "ALTER TABLE requests ADD COLUMN is_begun_once INTEGER NOT NULL DEFAULT 0",
+    5: f"""
+ALTER TABLE deliveries RENAME TO earlier;
+DROP INDEX due;
+{_DELIVERIES}
+INSERT INTO deliveries (seq, key_id, due_at, attempt)
+    SELECT seq, key_id, due_at, earlier.attempt FROM earlier JOIN requests USING (seq);
+INSERT INTO turns SELECT key_id, min(due_at) FROM deliveries GROUP BY key_id;
+DROP TABLE earlier;
+""",  # noqa: S608  # our own words
 }
 """From each earlier version to the one after it."""
 
@@ -84,7 +102,7 @@ def connect(path: Path) -> apsw.Connection:
     version = connection.pragma("user_version")
     if version == 0:
         with connection:
-            connection.execute(_TABLES)
+            connection.execute(_TABLES + _DELIVERIES)
             connection.pragma("user_version", VERSION)
     elif version > VERSION:
         raise apsw.CantOpenError(f"it is of version {version}, this program reads version {VERSION}")

@@ -159,17 +159,15 @@ class SqliteStore:
         """As RequestStore.reap."""
         return await self._writer.call(self._ledger.reap, is_durable=True)
 
-    async def claim_delivery(self, again_after_seconds: float) -> Delivery | None:
+    async def claim_delivery(
+        self, again_after_seconds: float, but_of: Collection[str] = ()
+    ) -> Delivery | None:
         """As RequestStore.claim_delivery."""
-        return await self._writer.call(lambda: self._ledger.claim_delivery(again_after_seconds))
+        return await self._writer.call(lambda: self._ledger.claim_delivery(again_after_seconds, but_of))
 
-    async def settle_delivery(
-        self, delivery: Delivery, retry_after_seconds: float | None, *, is_tried: bool = True
-    ) -> None:
+    async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
         """As RequestStore.settle_delivery."""
-        await self._writer.call(
-            lambda: self._ledger.settle_delivery(delivery, retry_after_seconds, is_tried=is_tried)
-        )
+        await self._writer.call(lambda: self._ledger.settle_delivery(delivery, retry_after_seconds))
 
     async def statistics(self) -> Statistics:
         """As RequestStore.statistics."""

@@ -4,17 +4,18 @@ local MAX_ENDED = 100 -- in one call, for everybody else waits for it
 local KNOWN_LEASES = 40 -- for so long it is known what a holder has begun
 local CLAIMED = key('claimed', given.holder) -- number and attempt of what the holder has begun
 
--- Return the first of those who wait, but of the keys that are named with commas between.
-local function next_number(but_of)
-  if not but_of then
+-- Return the first of those who wait, but of the keys that are passed over.
+local function next_number()
+  if not given.but_of then
     return redis.call('ZRANGE', WAITING, 0, 0)[1]
   end
+  local but_of = read_keys(given.but_of)
   for _, name in ipairs(redis.call('ZRANGE', HEADS, 0, -1)) do
     local key_id, priority = name:match('^(.*):(.*)$')
     local first = redis.call('ZRANGE', key('waiting', key_id, priority), 0, 0)[1]
     if not first then -- a replica that knows no HEADS has begun it
       redis.call('ZREM', HEADS, name)
-    elseif not (',' .. but_of .. ','):find(',' .. key_id .. ',', 1, true) then
+    elseif not but_of[key_id] then
       return first
     end
   end
@@ -81,7 +82,7 @@ if begun then
   return {ended, begun}
 end
 for _ = 1, MAX_ENDED do
-  local number = next_number(given.but_of)
+  local number = next_number()
   if not number then
     return {ended, false}
   end

@@ -2,10 +2,13 @@
 -- Who settles late may find neither.
 insist()
 local number = find()
-if number and given.retry_after_seconds then
-  redis.call('ZADD', DELIVERIES, 'XX', now + given.retry_after_seconds, number)
-  redis.call('HSET', key('request', number), 'num_deliveries', given.num_deliveries)
-elseif number then
-  redis.call('ZREM', DELIVERIES, number)
-  redis.call('ZADD', EXPIRING, 'XX', redis.call('HGET', key('request', number), 'expires_at'), number)
+local request = number and load(number)
+if not request or not redis.call('ZSCORE', DELIVERIES, number) then
+  return
+end
+if given.retry_after_seconds then
+  owe(request.key_id, number, now + given.retry_after_seconds)
+else
+  owe(request.key_id, number, nil)
+  redis.call('ZADD', EXPIRING, 'XX', request.expires_at, number)
 end

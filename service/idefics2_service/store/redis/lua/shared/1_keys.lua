@@ -38,11 +38,23 @@ local DELIVERIES = key('deliveries') -- ended, by when somebody is to be told
 -- `<key_id>:<priority>` of which requests are QUEUED, by the tag of the first one. Older replicas know nothing
 -- of it: what only they queued is begun when no key is passed over.
 local HEADS = key('heads')
--- And of each caller's key: waiting:<key_id>:<priority>, as WAITING; of_key:<key_id>[:<state>], by number.
+-- Callers' keys of DELIVERIES, by when one of theirs may be told of next
+local TURNS = key('turns')
+-- And of each caller's key: waiting:<key_id>:<priority>, as WAITING; deliveries:<key_id>, as DELIVERIES;
+-- of_key:<key_id>[:<state>], by number.
 
 -- Return numbers whose time is over. All digits count: what is due here must be so by its own field, too.
 local function due(set, limit)
   return redis.call('ZRANGE', set, '-inf', string.format('(%.17g', now), 'BYSCORE', 'LIMIT', 0, limit)
+end
+
+-- Return the callers' keys that are named with commas between, as a set, and how many there are.
+local function read_keys(names)
+  local keys, num = {}, 0
+  for key_id in (names or ''):gmatch('[^,]+') do
+    keys[key_id], num = true, num + 1
+  end
+  return keys, num
 end
 
 -- Let the writes that follow pass where the server's memory is full: it refuses a script at its first write,

@@ -21,7 +21,7 @@ local function finish(request, happened, state)
   redis.call('ZADD', EXPIRING, expires_at, request.number)
   redis.call('SET', key('end', request.number), happened[#happened])
   if request.webhook_url ~= '' then
-    redis.call('ZADD', DELIVERIES, now, request.number)
+    owe(request.key_id, request.number, now)
     tell('deliveries')
   end
 end
