@@ -978,6 +978,43 @@ async def test_a_webhook_that_nobody_settled_comes_again_when_it_was_to_whatever
             break
 
 
+async def test_what_became_of_an_earlier_attempt_changes_nothing_of_the_next_one(store: RequestStore) -> None:
+    await end_with_webhooks(store, "anna/one")
+    first = await store.claim_delivery(60)
+    assert first is not None
+    await store.settle_delivery(first, 0)
+    second = await store.claim_delivery(60)
+    assert second is not None
+    for retry_after_seconds in (0, None):  # repeated late, for the answer was lost
+        await store.settle_delivery(first, retry_after_seconds)
+        assert await store.claim_delivery(60) is None
+        assert (await store.statistics()).num_deliveries == 1
+    await store.settle_delivery(second, 0)
+    third = await store.claim_delivery(60)
+    assert third is not None
+    assert third.attempt == 3
+
+
+async def test_what_became_of_a_webhook_says_nothing_of_a_later_request_of_the_same_name(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store(keep_seconds=0.001)
+    await end_with_webhooks(store, "anna/one")
+    first = await store.claim_delivery(60)
+    assert first is not None
+    await store.settle_delivery(first, None)
+    async for _ in patience():
+        await store.reap()
+        if not await ids_of(store):
+            break
+    await end_with_webhooks(store, "anna/one")
+    assert await store.claim_delivery(60) is not None
+    for retry_after_seconds in (0, None):
+        await store.settle_delivery(first, retry_after_seconds)
+        assert await store.claim_delivery(60) is None
+        assert (await store.statistics()).num_deliveries == 1
+
+
 async def test_keys_take_turns_when_their_webhooks_are_claimed(store: RequestStore) -> None:
     await end_with_webhooks(store, *(f"anna/{number}" for number in range(4)), "bert/1", "cleo/1", "bert/2")
     claimed = [await claim_delivery(store) for _ in range(3)]

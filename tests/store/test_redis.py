@@ -379,7 +379,9 @@ async def test_a_webhook_is_claimed_by_one_replica(open_store: OpenStore) -> Non
         await submit(stores[0], name.request_id, key_id=name.key_id, webhook_url="https://example.org/hook")
         await stores[0].cancel(name)
     claims = await asyncio.gather(*(store.claim_delivery(60) for store in stores * 5))
-    assert sorted(delivery.record.name for delivery in claims if delivery) == names
+    deliveries = [claimed for claimed in claims if claimed]
+    assert sorted(delivery.record.name for delivery in deliveries) == names
+    assert len({delivery.holder for delivery in deliveries}) == len(names)
 
 
 @on_servers

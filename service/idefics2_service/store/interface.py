@@ -211,7 +211,10 @@ class RequestStore(Protocol):
         ...
 
     async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
-        """Forget a delivery that arrived or is given up (None), or let it come again after a while."""
+        """Forget a delivery that arrived or is given up (None), or let it come again after a while.
+
+        Safe to repeat where the answer was lost: once another attempt has begun, nothing is changed.
+        """
         ...
 
     async def statistics(self) -> Statistics:

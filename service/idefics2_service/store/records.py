@@ -131,6 +131,8 @@ class Delivery:
     """From 1."""
     traceparent: str = ""
     """As submitted."""
+    holder: str = ""
+    """Drawn for this attempt alone, by `draw_holder`."""
 
 
 @dataclass(frozen=True)

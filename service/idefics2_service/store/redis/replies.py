@@ -85,10 +85,10 @@ def read_claim(reply: Sequence[Any], holder: str) -> Claim | Unreadable:
     )
 
 
-def read_delivery(reply: Sequence[Any]) -> Delivery:
-    """Read what claim_delivery.lua made."""
+def read_delivery(reply: Sequence[Any], holder: str) -> Delivery:
+    """Read what claim_delivery.lua made for `holder`."""
     view, url, attempt, parent = reply
-    return Delivery(read_record(view), url.decode(), attempt, parent.decode())
+    return Delivery(read_record(view), url.decode(), attempt, parent.decode(), holder)
 
 
 def read_reaped(reply: Sequence[Any]) -> Reaped:

@@ -230,15 +230,21 @@ class RedisStore:
         self, again_after_seconds: float, but_of: Collection[str] = ()
     ) -> Delivery | None:
         """As RequestStore.claim_delivery."""
-        given = {"again_after_seconds": again_after_seconds, "but_of": ",".join(but_of) or None}
+        holder = draw_holder()
+        given = {
+            "again_after_seconds": again_after_seconds,
+            "but_of": ",".join(but_of) or None,
+            "holder": holder,
+        }
         reply = await self._servers.write("claim_delivery", given)
-        return None if reply is None else replies.read_delivery(reply)
+        return None if reply is None else replies.read_delivery(reply, holder)
 
     async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
         """As RequestStore.settle_delivery."""
         given = {
             **delivery.record.name._asdict(),
             "retry_after_seconds": retry_after_seconds,
+            "holder": delivery.holder,
         }
         await self._servers.write("settle_delivery", given)
 

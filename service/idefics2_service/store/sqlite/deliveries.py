@@ -39,8 +39,8 @@ class Deliveries:
         self._execute("INSERT INTO deliveries (seq, key_id, due_at) VALUES (?, ?, ?)", seq, key_id, due_at)
         self._note_turn(key_id)
 
-    def claim(self, again_after_seconds: float, but_of: Collection[str]) -> Due | None:
-        """As RequestStore.claim_delivery."""
+    def claim(self, again_after_seconds: float, but_of: Collection[str], holder: str) -> Due | None:
+        """As RequestStore.claim_delivery, for `holder`."""
         now = time.time()
         turn = find_row(self._connection, _NEXT_TURN, now, json.dumps(list(but_of)))
         if turn is None:
@@ -49,21 +49,23 @@ class Deliveries:
         query = "SELECT seq, attempt + 1 FROM deliveries WHERE key_id = ? ORDER BY due_at, seq LIMIT 1"
         due = Due(*read_row(self._connection, query, key_id))
         self._execute(
-            "UPDATE deliveries SET due_at = ?, attempt = ? WHERE seq = ?",
-            *(now + again_after_seconds, due.attempt, due.seq),
+            "UPDATE deliveries SET due_at = ?, attempt = ?, holder = ? WHERE seq = ?",
+            *(now + again_after_seconds, due.attempt, holder, due.seq),
         )
         # Behind all others that are due.
         self._execute("UPDATE turns SET at = ? WHERE key_id = ?", now, key_id)
         self._note_turn(key_id)
         return due
 
-    def settle(self, seq: int, key_id: str, retry_after_seconds: float | None) -> None:
-        """As RequestStore.settle_delivery."""
+    def settle(self, seq: int, key_id: str, holder: str, retry_after_seconds: float | None) -> None:
+        """As RequestStore.settle_delivery, of what `holder` has claimed."""
         if retry_after_seconds is None:
-            self._execute("DELETE FROM deliveries WHERE seq = ?", seq)
+            self._execute("DELETE FROM deliveries WHERE seq = ? AND holder = ?", seq, holder)
         else:
             due_at = time.time() + retry_after_seconds
-            self._execute("UPDATE deliveries SET due_at = ? WHERE seq = ?", due_at, seq)
+            self._execute(
+                "UPDATE deliveries SET due_at = ? WHERE seq = ? AND holder = ?", due_at, seq, holder
+            )
         self._note_turn(key_id)
 
     def _note_turn(self, key_id: str) -> None:

@@ -19,7 +19,7 @@ from idefics2_service.store.interface import (
     grown,
 )
 from idefics2_service.store.progress import LOST_WORKER, progress_of, state_after
-from idefics2_service.store.records import Claim, Delivery, Ended, Lease, Reaped
+from idefics2_service.store.records import Claim, Delivery, Ended, Lease, Reaped, draw_holder
 from idefics2_service.store.sqlite.deliveries import Deliveries
 from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
 from idefics2_service.store.sqlite.views import Views
@@ -315,12 +315,13 @@ class Ledger:
 
     def claim_delivery(self, again_after_seconds: float, but_of: Collection[str] = ()) -> Delivery | None:
         """As RequestStore.claim_delivery."""
-        due = self._deliveries.claim(again_after_seconds, but_of)
+        holder = draw_holder()
+        due = self._deliveries.claim(again_after_seconds, but_of, holder)
         if due is None:
             return None
         key_id, request_id, url, parent = self._row("key_id, request_id, webhook_url, traceparent", due.seq)
         record = self._views.get(RequestName(key_id, request_id))
-        return Delivery(record, url, due.attempt, parent)
+        return Delivery(record, url, due.attempt, parent, holder)
 
     def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
         """As RequestStore.settle_delivery."""
@@ -328,7 +329,7 @@ class Ledger:
             seq = self._views.find(delivery.record.name)
         except RequestNotFound:  # who settles late may find nothing
             return
-        self._deliveries.settle(seq, delivery.record.name.key_id, retry_after_seconds)
+        self._deliveries.settle(seq, delivery.record.name.key_id, delivery.holder, retry_after_seconds)
 
     def _held(self, claim: Claim) -> tuple[int, bool] | None:
         """Return number and wish to cancel of a claim that is still held."""

@@ -64,7 +64,8 @@ CREATE TABLE deliveries (
     seq INTEGER PRIMARY KEY,
     key_id TEXT NOT NULL,
     due_at REAL NOT NULL,
-    attempt INTEGER NOT NULL DEFAULT 0
+    attempt INTEGER NOT NULL DEFAULT 0,
+    holder TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX due_of_key ON deliveries (key_id, due_at);
 CREATE TABLE turns (key_id TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;

@@ -18,6 +18,7 @@ insist()
 local number = due(key('deliveries', key_id), 1)[1]
 redis.call('ZADD', TURNS, now, key_id) -- behind all others that are due
 owe(key_id, number, now + given.again_after_seconds)
+redis.call('HSET', key('request', number), 'delivery_holder', given.holder)
 local attempt = redis.call('HINCRBY', key('request', number), 'num_deliveries', 1)
 local told = redis.call('HMGET', key('request', number), 'webhook_url', 'traceparent')
 return {view(number, true), told[1], attempt, told[2] or ''}

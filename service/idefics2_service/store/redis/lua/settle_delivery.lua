@@ -1,9 +1,9 @@
 -- Forget a delivery, after which its request may be forgotten, or let it be due after a while.
--- Who settles late may find neither.
+-- Who settles late may find neither, or that another attempt has begun.
 insist()
 local number = find()
 local request = number and load(number)
-if not request or not redis.call('ZSCORE', DELIVERIES, number) then
+if not request or request.delivery_holder ~= given.holder or not redis.call('ZSCORE', DELIVERIES, number) then
   return
 end
 if given.retry_after_seconds then
