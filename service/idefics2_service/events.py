@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from idefics2_service.requests import GenerateOutput, Stage  # noqa: TC001  # stores read the annotations
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from idefics2_service.errors import ServiceError
 
 _MAX_UNREAD = 64
@@ -85,7 +83,7 @@ class Event:
 
 
 class Feed:
-    """The events of one request on their way to the one who is attached to it."""
+    """The events of one request on their way to the one who is attached to it: each once, to the last."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -111,14 +109,18 @@ class Feed:
         self._is_complete = self._unread[-1].is_last
         self._grown.set()
 
-    async def read(self) -> AsyncIterator[Event]:
-        """Yield each event once, to the last."""
-        while self._unread or not self._is_complete:
+    def __aiter__(self) -> Self:
+        """Read on from what was not read yet."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Wait for the next event; who gives that up misses nothing, and may read on."""
+        while not self._unread:
+            if self._is_complete:
+                raise StopAsyncIteration
             self._grown.clear()
-            while self._unread:
-                yield self._unread.popleft()
-            if not self._is_complete:
-                await self._grown.wait()
+            await self._grown.wait()
+        return self._unread.popleft()
 
     def _join(self, happening: Happening) -> TextDelta | None:
         last = self._unread[-1].happening

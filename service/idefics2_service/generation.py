@@ -73,7 +73,7 @@ class Generation:
         feed = Feed()
         task = self._start(name, request, deadlines, feed)
         try:
-            yield feed.read()
+            yield feed
         finally:
             task.cancel()
 

@@ -35,7 +35,7 @@ def fill(feed: Feed, *happenings: Happening) -> None:
 
 async def read(feed: Feed) -> list[Event]:
     """Read to the end."""
-    return [event async for event in feed.read()]
+    return [event async for event in feed]
 
 
 @each_end
@@ -73,22 +73,33 @@ async def test_whoever_comes_late_misses_nothing(last: Happening, num_before: in
 
 async def test_each_event_is_told_when_it_happens() -> None:
     feed = Feed()
-    reading = feed.read()
     for happening in (*MIDDLE, LAST[0]):
-        following = asyncio.ensure_future(anext(reading))
+        following = asyncio.ensure_future(anext(feed))
         await let_others_run()
         assert not following.done()
         fill(feed, happening)
         assert (await following).happening == happening
     with pytest.raises(StopAsyncIteration):
-        await anext(reading)
+        await anext(feed)
+
+
+async def test_who_gives_up_waiting_for_an_event_reads_on_without_a_gap() -> None:
+    feed = Feed()
+    for happening in (*MIDDLE, LAST[0]):
+        given_up = asyncio.ensure_future(anext(feed))
+        await let_others_run()
+        given_up.cancel()
+        fill(feed, happening)  # and that is heard of in the same moment
+        await let_others_run()
+        assert given_up.cancelled()
+        assert (await anext(feed)).happening == happening
 
 
 async def test_events_that_happen_while_the_reader_is_busy_are_not_lost() -> None:
     feed = Feed()
     fill(feed, MIDDLE[0])
     seen = []
-    async for event in feed.read():
+    async for event in feed:
         seen.append(event.happening)
         if event.sequence == 1:
             fill(feed, *MIDDLE[1:3])
