@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import fastapi.routing
@@ -21,6 +22,7 @@ from harness import Harness, MakeSettings, red_circle_answer, run_harness
 from idefics2_service.app import App
 from idefics2_service.events import StageEntered, TextDelta
 from idefics2_service.requests import Stage
+from idefics2_service.rest import answers
 from idefics2_service.rest.presence import Protocol
 from pictures import RED_CIRCLE, RED_CIRCLE_PIECES, red_circle
 
@@ -49,6 +51,34 @@ class Talker(FakeBackend):
                 await asyncio.sleep(0)
         finally:
             self._script.note_cancelled()
+
+
+@dataclass(frozen=True)
+class Late:
+    """A service whose answers begin only when their gate is opened, which is too late for a stream's head."""
+
+    web: Web
+    gate: asyncio.Event
+
+
+@pytest.fixture
+async def late(
+    make_settings: MakeSettings, backend: FakeBackend, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Late]:
+    """A service that is slow to answer."""
+    gate, generate = asyncio.Event(), backend.generate
+
+    async def wait(request: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
+        await gate.wait()
+        async for event in generate(request):
+            yield event
+
+    monkeypatch.setattr(backend, "generate", wait)
+    monkeypatch.setattr(answers, "HEAD_SECONDS", 0.01)
+    monkeypatch.setattr(fastapi.routing, "_PING_INTERVAL", 0.01)
+    async with run_harness(App(make_settings(), backend), script, is_real=False) as harness:
+        yield Late(Web(harness), gate)
+        harness.check_script()
 
 
 @pytest.fixture
@@ -166,7 +196,7 @@ async def test_silence_is_broken_by_comments_that_clients_leave_out(
         assert json.loads(rest[-2].removeprefix("data: "))["status"] == "COMPLETED"
 
 
-async def test_what_fails_before_the_first_text_is_answered_as_a_plain_call(web: Web) -> None:
+async def test_what_fails_soon_and_before_the_first_text_is_answered_as_a_plain_call(web: Web) -> None:
     web.service.expect(Answer(failure=("FILE_UNDECODABLE", "images[0] is damaged", "images[0]")))
     response = await web.post(f"{RUN}/stream")
     assert (response.status_code, response.headers["content-type"]) == (422, "application/json")
@@ -188,6 +218,55 @@ async def test_what_fails_after_it_is_told_as_the_last_event_and_broken_off(
     assert not mistakes(caplog)
 
 
+async def test_a_stream_whose_text_is_late_begins_without_it_and_with_comments(late: Late) -> None:
+    late.web.service.expect(red_circle_answer())
+    async with late.web.stream("POST", f"{RUN}/stream", json=BODY) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = response.aiter_lines()
+        assert [await anext(lines) for _ in range(4)] == [": ping", ""] * 2
+        late.gate.set()
+        told = [line async for line in lines if line and line != ": ping"]
+    events = [json.loads(line.removeprefix("data: ")) for line in told]
+    assert events == [*({"delta": piece} for piece in RED_CIRCLE_PIECES), {"output": RED_CIRCLE}]
+
+
+async def test_what_fails_after_the_head_is_told_as_the_last_event_even_where_no_text_came(
+    late: Late, caplog: pytest.LogCaptureFixture
+) -> None:
+    late.web.service.expect(Answer(failure=("FILE_UNDECODABLE", "images[0] is damaged", "images[0]")))
+    async with late.web.stream("POST", f"{RUN}/stream", json=BODY) as response:
+        assert response.status_code == 200
+        late.gate.set()
+        told = read_events(response)
+        event = await anext(told)
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            await anext(told)
+    assert (event["status_code"], event["reason"]) == (422, "FILE_UNDECODABLE")
+    assert event["detail"][0]["loc"] == ["body", "image_url"]
+    assert not mistakes(caplog)
+
+
+@pytest.mark.parametrize("tail", ["", f"{HEAD}\r\n"], ids=["", "another call"])
+async def test_who_leaves_between_the_head_and_the_first_text_frees_the_work_once(
+    late: Late, caplog: pytest.LogCaptureFixture, tail: str
+) -> None:
+    script = late.web.service.script
+    script.add(Answer(holds=True))
+    late.gate.set()
+    reader, writer = await open_raw(late.web, "POST", f"{RUN}/stream", json.dumps(BODY).encode())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        await script.asked.wait()
+    writer.write(tail.encode())
+    writer.close()
+    await wait_until_cancelled(script)
+    get_metric = late.web.service.app.metrics.registry.get_sample_value
+    await wait_until(lambda: get_metric("idefics2_open_calls") == 0)
+    assert script.num_cancelled == 1
+    assert not mistakes(caplog)
+
+
 @pytest.mark.parametrize("header", ["Connection: keep-alive", "Connection: Upgrade\r\nUpgrade: h2c"])
 @pytest.mark.parametrize("tail", ["", "\r\n", f"{HEAD}\r\n" * 3], ids=["", "a line break", "other calls"])
 @pytest.mark.parametrize("path", [RUN, f"{RUN}/stream"])
@@ -202,6 +281,7 @@ async def test_who_leaves_before_the_first_text_frees_the_work(
     writer.write(tail.encode())
     writer.close()
     await wait_until_cancelled(script)
+    assert script.num_cancelled == 1
     assert not mistakes(caplog)
 
 
@@ -214,6 +294,7 @@ async def test_who_leaves_in_the_middle_frees_the_work(web: Web, caplog: pytest.
     ):
         await anext(lines)
     await wait_until_cancelled(script)
+    assert script.num_cancelled == 1
     assert (await web.post(RUN)).status_code == 200
     assert not mistakes(caplog)
 

@@ -5,9 +5,11 @@ One way of pointing for each client; with `--long`, all.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from typing import TYPE_CHECKING
 
+import fastapi.routing
 import pytest
 from fakes.hook import Hook, run_hook
 from fal.clients import Client, run_client
@@ -15,11 +17,15 @@ from fal.node import Node, NodeMissing
 from fal.services import Fake, Real, run_fake, run_real, write_certificate
 from fal.ways import TLS, USUAL_WAYS, WAYS, Way
 from fal.workplaces import prepare
+from fastapi.sse import KEEPALIVE_COMMENT
+from idefics2_service.rest import answers
+from idefics2_service.rest.presence import Presence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from harness import MakeSettings
+    from starlette.types import Message
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,6 +92,23 @@ async def fake(way: Way, fakes: dict[bool, Fake]) -> AsyncIterator[Fake]:
     yield fake
     await fake.clear()
     fake.harness.check_script()
+
+
+@pytest.fixture
+def hushed(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Let the model be late with its first text; set once a stream without it was begun and kept open."""
+    hushed, send = asyncio.Event(), Presence.send
+
+    async def listen(presence: Presence, message: Message) -> None:
+        await send(presence, message)
+        if message.get("body") == KEEPALIVE_COMMENT:
+            hushed.set()
+
+    monkeypatch.setattr(answers, "HEAD_SECONDS", 0.01)
+    monkeypatch.setattr(fastapi.routing, "_PING_INTERVAL", 0.01)
+    monkeypatch.setattr(Presence, "send", listen)
+    fake.hold_answers()
+    return hushed
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from fakes.script import Answer, Script
 from fal.ways import CONNECT, HTTP, TLS, Door
 from harness import Harness, run_harness
 from idefics2_service.app import App
-from idefics2_service.backend import BackendFinished
-from idefics2_service.requests import State
+from idefics2_service.events import StageEntered
+from idefics2_service.requests import Stage, State
 from ports import free_port
 from processes import PATIENCE_SECONDS, Started, running_service
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class GatedBackend(FakeBackend):
-    """Ends no answer while its gate is closed."""
+    """Begins, and says nothing while its gate is closed."""
 
     def __init__(self, script: Script) -> None:
         super().__init__(script)
@@ -37,9 +37,9 @@ class GatedBackend(FakeBackend):
     async def generate(self, request: ResolvedRequest) -> AsyncGenerator[BackendEvent, None]:
         """As Backend.generate."""
         async for event in super().generate(request):
-            if isinstance(event, BackendFinished):
-                await self.gate.wait()
             yield event
+            if event == StageEntered(Stage.DECODE):
+                await self.gate.wait()
 
 
 class Fake:
@@ -54,11 +54,11 @@ class Fake:
         self.harness.expect(Answer(pieces))
 
     def hold_answers(self) -> None:
-        """Let the model begin, and not end."""
+        """Let the model begin, and say nothing."""
         self._backend.gate.clear()
 
     def release_answers(self) -> None:
-        """Let the model end."""
+        """Let the model go on."""
         self._backend.gate.set()
 
     async def hold_queue(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import json
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fakes.hook import signed_message
 from fal.clients import read_output
 from fal.questions import PIECES, QUESTION, SOON, TEXT
+from processes import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from fakes.hook import Hook
@@ -87,6 +89,20 @@ async def test_what_was_submitted_is_found_by_its_id(client: Client, fake: Fake)
 async def test_an_answer_is_streamed_as_it_is_written(client: Client, fake: Fake) -> None:
     fake.expect(*PIECES)
     call = client.begin("stream", input=QUESTION)
+    await call.finish()
+    events = [told["event"] for told in call.find("event")]
+    assert [event["delta"] for event in events[:-1]] == list(PIECES)
+    assert events[-1] == {"output": TEXT}
+
+
+async def test_an_answer_that_is_late_is_streamed_as_one_that_comes_at_once(
+    client: Client, fake: Fake, hushed: asyncio.Event
+) -> None:
+    fake.expect(*PIECES)
+    call = client.begin("stream", input=QUESTION)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await hushed.wait()
+    fake.release_answers()
     await call.finish()
     events = [told["event"] for told in call.find("event")]
     assert [event["delta"] for event in events[:-1]] == list(PIECES)

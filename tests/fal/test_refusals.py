@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ from fakes.script import Answer
 from fal.clients import ClientError, read_error_type, read_faults, read_output, run_client
 from fal.questions import PIECES, QUESTION, SOON, TEXT
 from fal.workplaces import prepare
+from processes import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -165,4 +167,17 @@ async def test_a_stream_that_fails_in_mid_answer_is_not_taken_for_the_whole(
     await refuse(call.finish())
     *pieces, failure = [told["event"] for told in call.find("event")]
     assert [event["delta"] for event in pieces] == list(PIECES)
+    assert (failure["status_code"], failure["reason"]) == (503, "BACKEND_UNAVAILABLE")
+
+
+async def test_a_stream_that_fails_without_a_word_after_it_began_is_an_error(
+    client: Client, fake: Fake, hushed: asyncio.Event
+) -> None:
+    fake.harness.expect(Answer(is_lost=True))
+    call = client.begin("stream", input=QUESTION)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await hushed.wait()
+    fake.release_answers()
+    await refuse(call.finish())
+    (failure,) = [told["event"] for told in call.find("event")]
     assert (failure["status_code"], failure["reason"]) == (503, "BACKEND_UNAVAILABLE")

@@ -1,6 +1,8 @@
 """Calls that wait for their answer. Who leaves cancels the request."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -21,6 +23,10 @@ from idefics2_service.rest.dependencies import (
 from idefics2_service.rest.problems import Problem
 
 PROBLEMS = {**WORK, **SENT}
+HEAD_SECONDS = 15.0
+"""For so long a stream's head waits for the first text: a plain error is understood better than an event.
+Not for longer: JavaScript's `fetch` gives up after 300 s without a head.
+"""
 
 router = APIRouter(prefix="/run/{owner}/{alias}", tags=["run"], dependencies=[Depends(check_app)])
 
@@ -46,10 +52,13 @@ async def run(
 async def begin(
     body: GenerateBody, request: Request, cores: CurrentCores, name: NewName, deadlines: CurrentDeadlines
 ) -> AsyncIterator[AsyncIterator[Event]]:
-    """Yield the events from the first text on: what fails before it is answered as a call that fails."""
+    """Yield the events once there is text, or was none for long: what fails before is answered as a call."""
     async with cores.generation.attach(name, body.read(), deadlines) as events:
         async with while_present(request):
-            first = await anext(event async for event in events if event.is_last or _has_text(event))
+            first = await _wait_for_first(events)
+        if first is None:
+            yield events
+            return
         if isinstance(first.happening, Failed):
             raise first.happening.error
         yield _precede(first, events)
@@ -61,7 +70,8 @@ async def stream(
 ) -> AsyncIterator[ServerSentEvent]:
     """Ask, and hear the answer as it is written: `delta` after `delta`, then `output`, the whole.
 
-    What fails meanwhile is told as the last event, and then broken off: clients do not look into events.
+    What fails before the first text is an answer of its own, unless that is late; what fails after it is told
+    as the last event, and then broken off: clients do not look into events.
     """
     async for event in events:
         match event.happening:
@@ -72,6 +82,14 @@ async def stream(
             case Failed(error):
                 yield ServerSentEvent(data=_write_failure(Problem.of(error)))
                 call.failure = error
+
+
+async def _wait_for_first(events: AsyncIterator[Event]) -> Event | None:
+    """Return the first text, or the end where there is none; None: neither is there in time for the head."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HEAD_SECONDS):
+            return await anext(event async for event in events if event.is_last or _has_text(event))
+    return None
 
 
 def _has_text(event: Event) -> bool:
