@@ -7,13 +7,16 @@ import json
 import logging
 import re
 import socket
+import ssl
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import fastapi.routing
 import httpx
 import pytest
+from certificates import HOST, Identity
 from faces.rest import read_events
 from faces.web import BODY, QUEUE, RUN, Web
 from fakes.backend import FakeBackend
@@ -28,6 +31,7 @@ from pictures import RED_CIRCLE, RED_CIRCLE_PIECES, red_circle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
     from idefics2_service.backend import BackendEvent
     from idefics2_service.requests import ResolvedRequest
@@ -371,6 +375,35 @@ def open_deaf(harness: Harness, words: str) -> Iterator[socket.socket]:
         yield deaf
 
 
+@asynccontextmanager
+async def open_deaf_over_tls(
+    make_settings: MakeSettings, backend: FakeBackend, script: Script, folder: Path
+) -> AsyncIterator[tuple[Harness, ssl.SSLSocket, Protocol]]:
+    """Ask over TLS for a stream that fails, take nothing, and go on when the service has said all."""
+    root = Identity.make("root")
+    certificate, key = Identity.make("service", root).write(folder)
+    settings = make_settings(
+        grpc__drain_timeout_seconds=0.05,
+        http__drain_timeout_seconds=0.05,
+        http__stall_timeout_seconds=300.0,
+        http__tls_certificate_file=str(certificate),
+        http__tls_key_file=str(key),
+    )
+    context = ssl.create_default_context(cadata=root.certificate_pem.decode())
+    script.add(Answer(("x" * 60_000,), is_lost=True))
+    async with run_harness(App(settings, backend), script, is_real=False) as harness:
+        with open_deaf(harness, "") as plain:
+            wrap = partial(context.wrap_socket, server_hostname=HOST, suppress_ragged_eofs=False)
+            with await asyncio.to_thread(wrap, plain) as deaf:
+                await wait_until(lambda: find_connection(harness, deaf) is not None)
+                connection = find_connection(harness, deaf)
+                assert connection is not None
+                call = write_call(Web(harness), "POST", f"{RUN}/stream", body=json.dumps(BODY))
+                deaf.sendall(call.encode())
+                await wait_until(connection.transport.is_closing)
+                yield harness, deaf, connection
+
+
 async def take(deaf: socket.socket, num_bytes: int) -> bytes:
     """Take some of an answer, as soon as it is there."""
     return await asyncio.to_thread(deaf.recv, num_bytes, socket.MSG_WAITALL)
@@ -405,6 +438,26 @@ def write_call(web: Web, method: str, path: str, *headers: str, body: str = "") 
     given = ["Host: x", f"Authorization: {web.headers['authorization']}", *headers]
     given += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     return "\r\n".join([f"{method} {path} HTTP/1.1", *given, "", body])
+
+
+async def test_what_fails_over_tls_is_told_to_who_reads_slowly_too(
+    make_settings: MakeSettings, backend: FakeBackend, script: Script, tmp_path: Path
+) -> None:
+    async with open_deaf_over_tls(make_settings, backend, script, tmp_path) as (_, deaf, _):
+        got = await take_all(deaf)
+    assert b'"BACKEND_UNAVAILABLE"' in got.rpartition(b"data: ")[2]
+    assert not got.endswith(b"0\r\n\r\n")  # it does not look like the whole
+
+
+async def test_a_shutdown_does_not_wait_for_who_does_not_read_what_failed(
+    make_settings: MakeSettings, backend: FakeBackend, script: Script, tmp_path: Path
+) -> None:
+    async with open_deaf_over_tls(make_settings, backend, script, tmp_path) as (harness, deaf, _):
+        calls = harness.app._http._server.server_state.tasks.copy()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await harness.app.__aexit__(None, None, None)
+            await asyncio.wait(calls)
+        assert find_connection(harness, deaf) is None
 
 
 @pytest.mark.parametrize("header", ["Connection: close", "Connection: keep-alive"])

@@ -36,6 +36,8 @@ class Speaker:
 
     pieces: tuple[bytes, ...]
     stall_timeout_seconds: float
+    is_left_off: bool = False
+    """Whether an answer does not get its end."""
     is_taken: asyncio.Event = field(default_factory=asyncio.Event)
     presence: Presence | None = None
 
@@ -47,7 +49,11 @@ class Speaker:
             await presence.send({"type": "http.response.body", "body": piece, "more_body": True})
         await presence.wait_until_taken()
         self.is_taken.set()
-        await presence.send({"type": "http.response.body"})
+        if self.is_left_off:
+            await presence.leave_off()
+            await presence.end()
+        else:
+            await presence.send({"type": "http.response.body"})
 
 
 @dataclass
@@ -169,3 +175,33 @@ def test_who_takes_nothing_over_tls_is_given_up(run: Callable[..., None]) -> Non
             assert len(await caller.take_all()) < 150_000
 
     run(tell, b"x" * 200_000, stall_timeout_seconds=0.2)
+
+
+def test_all_that_was_written_over_tls_comes_where_an_answer_is_left_off(run: Callable[..., None]) -> None:
+    async def tell(caller: Caller, speaker: Speaker) -> None:
+        await speaker.is_taken.wait()  # as far as it is in sight
+        got = await caller.take_all()
+        assert got.endswith(b"the last\r\n")  # and not the end
+
+    run(tell, b"x" * 60_000, b"the last", is_left_off=True)
+
+
+def test_who_does_not_take_what_was_written_over_tls_is_broken_off(run: Callable[..., None]) -> None:
+    async def tell(caller: Caller, speaker: Speaker) -> None:
+        await speaker.is_taken.wait()
+        await wait_until(lambda: caller.connection is None)
+        with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):
+            await caller.take_all()
+
+    run(tell, b"x" * 60_000, b"the last", is_left_off=True, stall_timeout_seconds=0.2)
+
+
+def test_an_answer_that_is_left_off_over_tls_has_no_end_for_who_takes_that_for_the_whole(
+    run: Callable[..., None],
+) -> None:
+    async def tell(caller: Caller, speaker: Speaker) -> None:
+        await speaker.is_taken.wait()
+        with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):
+            await caller.take_all()
+
+    run(tell, b"the last", version="1.0", is_left_off=True)

@@ -199,7 +199,7 @@ class Calls:
 
         async def watched(message: Message) -> None:
             if call.failure is not None and _is_last(message):
-                await presence.wait_until_taken()
+                await presence.leave_off()
                 call.refusal = call.failure
             if (call.status or message.get("status", 0)) < _FIRST_ERROR:
                 self._check(call)

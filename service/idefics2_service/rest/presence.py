@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -121,6 +122,13 @@ class Protocol(H11Protocol):
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         self.transport.abort()
 
+    def close_early(self) -> None:
+        """Close behind what was written; that the rest is missing shows all the same, but over HTTP/1.0."""
+        if self.conn.their_http_version == b"1.0":
+            self.break_off()
+        else:
+            self.transport.close()
+
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: who offers another protocol is answered in this one, as the standard has it."""
 
@@ -204,9 +212,23 @@ class Presence:
         """Return when all that was written is taken, or nobody is there any more."""
         await self._connection.flow.drain()
 
+    async def leave_off(self) -> None:
+        """Return when all that was written is taken, and the connection closed without an answer's end.
+
+        Or when that takes too long. Over TLS, what is encrypted is out of sight: only closing waits for it.
+        """
+        await self.wait_until_taken()
+        self._connection.close_early()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._stall_timeout_seconds):
+                await self._wait_until_gone()
+
     async def end(self) -> None:
         """Break the connection off, so that the caller does not take what came for the whole."""
         self.has_ended = True
         self._connection.break_off()
+        await self._wait_until_gone()
+
+    async def _wait_until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
