@@ -551,6 +551,42 @@ async def test_what_is_to_be_begun_once_and_is_cancelled_ends_as_that(store: Req
     assert (await store.get(ONE)).state is State.CANCELLED
 
 
+@pytest.mark.parametrize("how", [Lease.CANCELLED, Lease.EXHAUSTED, Lease.LOST_ONCE])
+async def test_a_release_whose_answer_was_lost_is_answered_again_by_the_end_that_it_was(
+    store: RequestStore, how: Lease
+) -> None:
+    await submit(store, "one", is_begun_once=how is Lease.LOST_ONCE)
+    claimed = await claim(store)
+    if how is Lease.EXHAUSTED:
+        for _ in range(MAX_LOSSES - 1):
+            await store.release(claimed, "lost", is_lost=True)
+            claimed = await claim(store)
+    if how is Lease.CANCELLED:
+        await store.cancel(ONE)
+    assert [await store.release(claimed, "lost", is_lost=True) for _ in range(3)] == [how] * 3
+    record = await store.get(ONE)
+    assert isinstance(record.end, Failed)
+    assert await store.finish(claimed, record.last_sequence, [], record.end) is Lease.LOST
+    stranger = replace(claimed, holder=draw_holder())
+    assert await store.release(stranger, "lost", is_lost=True) is Lease.LOST
+    assert sum(isinstance(happening, Failed) for happening in await history(store)) == 1
+
+
+async def test_a_release_after_which_somebody_else_ended_the_request_is_not_answered_by_that_end(
+    store: RequestStore,
+) -> None:
+    await submit(store, "one", "two", is_begun_once=True)
+    first, second = await claim(store), await claim(store)
+    for claimed in (first, second):
+        assert await store.release(claimed, "stopping", is_lost=False) is Lease.HELD
+    await store.cancel(first.name)
+    again = await claim(store)
+    assert again.name == second.name
+    assert await store.release(again, "lost", is_lost=True) is Lease.LOST_ONCE
+    for claimed in (first, second):
+        assert await store.release(claimed, "stopping", is_lost=False) is Lease.LOST
+
+
 @pytest.mark.parametrize("told", [(), (Stage.QUEUED,), (Stage.DECODE,)])
 async def test_what_is_to_be_begun_once_ends_with_its_worker_whatever_that_told(
     open_store: OpenStore, told: tuple[Stage, ...]

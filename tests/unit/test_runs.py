@@ -524,6 +524,19 @@ async def test_the_last_loss_is_counted_and_logged_as_the_end_that_it_is(bench: 
     assert line["key_id"] == ONE.key_id
 
 
+async def test_an_end_by_handing_back_that_took_several_calls_is_counted_and_logged_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_RETRY_SECONDS", 0)
+    bench.store.away_after["release"] = 3
+    bench.script.add(Answer(("x",), is_lost=True))
+    with capture_logs() as lines:
+        _, running = await bench.begin(is_begun_once=True)
+        await running
+    assert [line["reason"] for line in lines if line["event"] == "request ended"] == ["ATTEMPT_LOST"]
+    assert bench.measured("requests_total", reason="ATTEMPT_LOST") == 1
+
+
 async def test_what_is_found_to_have_ended_while_tidying_is_counted_and_logged(bench: Bench) -> None:
     workers = Workers(bench.store, bench.means, bench.settings)
     await bench.submit(start_timeout_seconds=0.01)

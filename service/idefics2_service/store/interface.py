@@ -187,8 +187,9 @@ class RequestStore(Protocol):
             reason: why, for its log.
             is_lost: whether it counts as a loss; the last one that is allowed ends the request.
 
-        It has ended instead where the answer is CANCELLED, EXHAUSTED or LOST_ONCE. Of those that are to be
-        begun once, only those with which the model has not begun wait again.
+        It has ended instead where the answer is CANCELLED, EXHAUSTED or LOST_ONCE; who repeats this where the
+        answer was lost hears the same. Of those that are to be begun once, only those with which the model
+        has not begun wait again.
 
         """
         ...

@@ -45,6 +45,8 @@ _ENDED = {
     AttemptLost: Lease.LOST_ONCE,
 }
 """What a worker hears that hands back what then ends, by why."""
+_RELEASED_BY = "released by "
+"""Before the holder of what has ended by being handed back."""
 
 
 class Claimed(NamedTuple):
@@ -265,12 +267,16 @@ class Ledger:
 
     def _is_written(self, claim: Claim, end: Finished | Failed) -> bool:
         """Tell whether the same worker has written this end already, by a call whose answer was lost."""
-        written = self._one(
+        return self._find_end(claim, claim.holder) == codec.encode_happening(end)
+
+    def _find_end(self, claim: Claim, holder: str) -> bytes | None:
+        """Return the end of a claim's request, if this is what its holder is called by then."""
+        found = self._one(
             "SELECT data FROM requests JOIN ends USING (seq) "
             "WHERE key_id = ? AND request_id = ? AND holder = ?",
-            *(*claim.name, claim.holder),
+            *(*claim.name, holder),
         )
-        return written is not None and bool(written[0] == codec.encode_happening(end))
+        return None if found is None else found[0]
 
     def _unwritten(self, seq: int, after: int, happenings: Sequence[Happening]) -> Sequence[Happening]:
         """Leave out what was written already, by a call whose answer was lost."""
@@ -281,9 +287,19 @@ class Ledger:
         """As RequestStore.release."""
         held = self._held(claim)
         if held is None:
-            return Lease.LOST
-        end = self._hand_back(held[0], reason, is_lost=is_lost)
-        return Lease.HELD if end is None else _ENDED[type(end.error)]
+            return self._released_before(claim)
+        seq, _ = held
+        end = self._hand_back(seq, reason, is_lost=is_lost)
+        if end is None:
+            return Lease.HELD
+        self._execute("UPDATE requests SET holder = ? WHERE seq = ?", _RELEASED_BY + claim.holder, seq)
+        return _ENDED[type(end.error)]
+
+    def _released_before(self, claim: Claim) -> Lease:
+        """Tell how the same worker has ended the request by this, by a call whose answer was lost."""
+        data = self._find_end(claim, _RELEASED_BY + claim.holder)
+        end = None if data is None else codec.decode_end(data, claim.name)
+        return _ENDED.get(type(end.error), Lease.LOST) if isinstance(end, Failed) else Lease.LOST
 
     def reap(self) -> Reaped:
         """As RequestStore.reap."""
