@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import httpx
@@ -22,6 +22,7 @@ from fakes.script import Answer, Script
 from harness import (
     Harness,
     MakeSettings,
+    Refusal,
     Request,
     describe_red_circle,
     read_refusal,
@@ -523,6 +524,49 @@ async def test_an_upload_whose_chunk_is_slow_to_come_counts_as_the_largest_messa
         await first.done_writing()
         assert (await first).size_bytes == len(picture)
         await hall.wait_for_metric("idefics2_held_bytes", 0)
+
+
+@pytest.mark.parametrize("is_blocking", [True, False])
+async def test_who_is_refused_while_sending_large_chunks_hears_why(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_blocking: bool
+) -> None:
+    monkeypatch.setattr(streams, "_AT_ONCE_SECONDS", STALL_SECONDS)
+    monkeypatch.setattr(streams, "_HEAR_OUT_SECONDS", PATIENCE_SECONDS)
+    start = files_pb2.UploadRequest(start=files_pb2.UploadStart())
+    chunks = [files_pb2.UploadRequest(chunk=bytes(LARGEST_BYTES // 2))] * 4
+    async with (
+        open_hall(make_settings, tmp_path, **NARROW) as hall,
+        lay_cable(hall.service.app.grpc_address) as (cable, address),
+    ):
+        files: Any = files_pb2_grpc.FileServiceStub(hall.service.channel)
+        holding = files.Upload(metadata=hall.anna)
+        await holding.write(files_pb2.UploadRequest(start=files_pb2.UploadStart(size_bytes=1_000)))
+        await hall.wait_for_metric("idefics2_held_bytes", LARGEST_BYTES)
+        cable.slow(LARGEST_BYTES)  # half a second for each chunk
+        refusal = await upload_from_afar(address, [start, *chunks], hall.anna, is_blocking=is_blocking)
+        assert refusal.reason == "MEMORY_FULL"
+        holding.cancel()
+
+
+async def upload_from_afar(
+    address: str, messages: list[files_pb2.UploadRequest], key: _Metadata, *, is_blocking: bool
+) -> Refusal:
+    """Send an upload by either of grpc's clients, and return why it is refused."""
+
+    def block() -> Refusal:
+        with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+            files_pb2_grpc.FileServiceStub(channel).Upload(iter(messages), metadata=key)
+        return read_refusal(cast("Any", caught.value))
+
+    if is_blocking:
+        return await asyncio.to_thread(block)
+    async with grpc.aio.insecure_channel(address) as channel:
+        files: Any = files_pb2_grpc.FileServiceStub(channel)
+        call = files.Upload(metadata=key)
+        for message in messages:
+            await call.write(message)
+        await call.done_writing()
+        return await refuse(call)
 
 
 async def test_a_caller_who_vanishes_without_a_word_is_given_up(

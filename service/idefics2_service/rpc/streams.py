@@ -26,6 +26,7 @@ Left alone, grpc guesses from what is on its way: this at least, and tens of meg
 less, an upload waits for its caller. A caller far away gets this and one message into each round trip.
 """
 _HEAR_OUT_SECONDS = 5.0
+"""No longer: what comes meanwhile counts as nobody's. Clients other than that one hear an answer even so."""
 _SAY_SECONDS = 0.5
 """How long a caller that does not read may take to be told so."""
 _AT_ONCE_SECONDS = 5.0
