@@ -267,7 +267,9 @@ class StoreSettings(_Section):
         default=False, description="take a Redis that may lose what it acknowledged"
     )
     lease_seconds: Seconds = Field(
-        15.0, description="a request is begun again when nothing was heard of its worker for so long"
+        15.0,
+        description="a request is begun again when nothing was heard of its worker for so long; where the "
+        "store failed meanwhile, not before all had the time for two renewals",
     )
     renew_seconds: Seconds = Field(
         3.0, description="how often a worker is heard of; at most half of the lease"

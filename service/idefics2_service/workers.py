@@ -106,7 +106,8 @@ class Workers:
         """Take back what dead workers held, and forget what is over, for ever.
 
         While the store was away, or this machine asleep, leases ended of workers that live: nothing is taken
-        back until they had the time to renew them. Who has just begun does not know whether it was.
+        back until they had the time to renew them. Each failure counts anew, however short it was: where they
+        follow each other, leases may end between them. Who has just begun does not know whether it was.
         """
         if not self._settings.url:  # else other replicas live
             self._seen_at = self._clock()
