@@ -443,22 +443,39 @@ async def test_operations_are_the_same_requests(lonely: Caller, script: Script) 
     assert (await refuse(lonely.operate("ListOperations", too_many))).field == "page_size"
 
 
-async def test_what_is_forgotten_while_operations_are_listed_is_left_out(
+async def test_lists_tell_of_each_request_what_is_told_of_it_alone(lonely: Caller, script: Script) -> None:
+    script.add(red_circle_answer())
+    await lonely.submit("good")
+    await lonely.read("good")
+    await lonely.submit("bad", input=describe_red_circle(images=[{"data": b"no picture"}]))
+    await lonely.read("bad")
+    bad, good = listed = (await lonely.list()).requests
+    assert list(listed) == [await lonely.get("bad"), await lonely.get("good")]
+    assert good.usage.num_generated_tokens == len(RED_CIRCLE_PIECES) + 1
+    assert good.stage_seconds.total > 0
+    assert bad.failure.field == "images[0].data"
+    operations = (await lonely.operate("ListOperations", operations_pb2.ListOperationsRequest())).operations
+    assert list(operations) == [
+        await lonely.operate("GetOperation", operations_pb2.GetOperationRequest(name=f"operations/{name}"))
+        for name in ("bad", "good")
+    ]
+
+
+async def test_a_list_is_one_read_of_the_store_whatever_it_is_called(
     lonely: Caller, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script.add(red_circle_answer(), red_circle_answer())
-    for request_id in ("forgotten", "kept"):
+    for request_id in ("one", "two"):
         await lonely.submit(request_id)
         await lonely.read(request_id)
-    store = lonely.service.app._store
-    usual = store.get
 
     async def get(name: RequestName) -> Record:
-        return await usual(name if name.request_id == "kept" else RequestName(name.key_id, "nobody"))
+        raise AssertionError(f"{name} is asked for alone")
 
-    monkeypatch.setattr(store, "get", get)
-    listed = await lonely.operate("ListOperations", operations_pb2.ListOperationsRequest())
-    assert [operation.name for operation in listed.operations] == ["operations/kept"]
+    monkeypatch.setattr(lonely.service.app._store, "get", get)
+    assert len((await lonely.list()).requests) == 2
+    operations = (await lonely.operate("ListOperations", operations_pb2.ListOperationsRequest())).operations
+    assert [operation.done for operation in operations] == [True, True]
 
 
 async def test_an_operation_that_runs_can_be_waited_for_a_while_and_cancelled(

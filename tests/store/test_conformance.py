@@ -878,7 +878,8 @@ async def test_an_end_that_cannot_be_read_is_told_as_a_fault_of_ours(
     monkeypatch.delitem(codec._PLAIN, "Finished")
     delivery = await store.claim_delivery(60)
     assert delivery is not None
-    for record in (delivery.record, await store.get(ONE)):
+    (listed,) = (await store.list_page(KEY, None, 10, None)).records
+    for record in (delivery.record, await store.get(ONE), listed):
         assert record.state is State.SUCCEEDED
         assert isinstance(record.end, Failed)
         assert isinstance(record.end.error, InternalError)
@@ -901,6 +902,30 @@ async def test_lists_are_paged_newest_first_and_by_state(store: RequestStore) ->
         if (before := page.next_before) is None:
             break
     assert pages == [["5", "4"], ["3", "2"], ["1"]]
+
+
+async def test_a_list_tells_of_each_request_all_that_is_told_of_it_alone(store: RequestStore) -> None:
+    await submit(store, *"1234")
+    await store.finish(await claim(store), 1, [], Finished(make_output()))
+    await store.finish(await claim(store), 1, [], Finished(make_output("A blue square.")))
+    await store.cancel((await claim(store)).name)
+    page = await store.list_page(KEY, None, 10, None)
+    assert list(page.records) == [await store.get(RequestName(KEY, name)) for name in "4321"]
+    assert [record.end for record in page.records] == [
+        *(None, None),
+        *(Finished(make_output(text)) for text in ("A blue square.", "A red circle.")),
+    ]
+
+
+async def test_a_list_tells_how_requests_failed(store: RequestStore) -> None:
+    await submit(store, *"12")
+    error = FileUndecodable("images[0].data is damaged", field="images[0].data", bound="1", value="2")
+    await store.finish(await claim(store), 1, [], Failed(error))
+    await store.cancel(RequestName(KEY, "2"))
+    for state, reason in ((State.FAILED, FileUndecodable.reason), (State.CANCELLED, RequestCancelled.reason)):
+        (record,) = (await store.list_page(KEY, state, 10, None)).records
+        assert isinstance(record.end, Failed)
+        assert record.end.error.reason == reason
 
 
 async def test_a_list_tells_positions(store: RequestStore) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 
-from idefics2_service.errors import MethodUnknown, RequestIdInvalid, RequestNotFound, ValueOutOfRange
+from idefics2_service.errors import MethodUnknown, RequestIdInvalid, ValueOutOfRange
 from idefics2_service.events import Failed, Finished
 from idefics2_service.rpc.convert import write_generate_response
 from idefics2_service.rpc.interceptor import current_caller
@@ -63,12 +63,8 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
         before = read_page_token(request.page_token, key_id, None, int)
         limit = read_page_size(request.page_size)
         page = await self._submissions.list_page(key_id, None, limit, before)
-        records = []
-        for record in page.records:
-            with suppress(RequestNotFound):  # it may have been forgotten meanwhile
-                records.append(await self._submissions.get(record.name))
         return operations_pb2.ListOperationsResponse(
-            operations=[write_operation(record) for record in records],
+            operations=[write_operation(record) for record in page.records],
             next_page_token=write_page_token(key_id, None, page.next_before),
         )
 

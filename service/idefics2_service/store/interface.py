@@ -114,7 +114,7 @@ class RequestStore(Protocol):
         ...
 
     async def get(self, name: RequestName) -> Record:
-        """Return where it stands, `end` included.
+        """Return where it stands.
 
         Raises:
             RequestNotFound: there is none.

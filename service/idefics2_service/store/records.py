@@ -62,7 +62,7 @@ class Record:
     estimated_wait_seconds: float | None = None
     """While it is QUEUED and a pace was measured."""
     end: Finished | Failed | None = None
-    """How it ended; lists leave it out."""
+    """How it ended, once it has."""
     may_be_behind: bool = field(default=False, compare=False)
     """Whether a store's replica says it, which may lack what was told before."""
 

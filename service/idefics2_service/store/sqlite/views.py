@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
     import apsw
 
-    from idefics2_service.events import Failed, Finished
     from idefics2_service.store.sqlite.order import Order, Place
     from idefics2_service.store.sqlite.rows import Row
 
-COLUMNS = (
-    "seq, key_id, request_id, state, priority, tag, max_new_tokens, created_at, last_sequence, attempt, "
-    "stage, num_generated_tokens, started_at, ended_at, expires_at"
-)
+_REQUEST = """
+SELECT
+    seq, key_id, request_id, state, priority, tag, max_new_tokens, created_at, last_sequence, attempt, stage,
+    num_generated_tokens, started_at, ended_at, expires_at, ends.data
+FROM requests LEFT JOIN ends USING (seq)
+"""
 _FIRST_OF_OTHERS = """
 WITH RECURSIVE keys (key_id) AS (
     SELECT min(key_id) FROM requests WHERE state = 'QUEUED'
@@ -74,17 +75,17 @@ class Views:
 
     def get(self, name: RequestName) -> Record:
         """As RequestStore.get."""
-        seq = self.find(name)
-        end = find_row(self._connection, "SELECT data FROM ends WHERE seq = ?", seq)
-        row = read_row(self._connection, f"SELECT {COLUMNS} FROM requests WHERE seq = ?", seq)  # noqa: S608  # our own
-        return self._record(row, codec.decode_end(end[0], name) if end else None)
+        row = find_row(self._connection, f"{_REQUEST} WHERE key_id = ? AND request_id = ?", *name)
+        if row is None:
+            raise refusals.not_found(name)
+        return self._record(row)
 
     def list_page(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
         """As RequestStore.list_page."""
         where, values = "key_id = ?", [key_id]
         if state is not None:
             where, values = f"{where} AND state = ?", [*values, state.value]
-        query = f"SELECT {COLUMNS} FROM requests WHERE {where} AND seq < ? ORDER BY seq DESC LIMIT ?"  # noqa: S608  # our own
+        query = f"{_REQUEST} WHERE {where} AND seq < ? ORDER BY seq DESC LIMIT ?"
         newest = before if before is not None else _NO_NUMBER
         rows = read_rows(self._connection, query, *values, newest, limit + 1)
         shown = rows[:limit]
@@ -108,7 +109,7 @@ class Views:
             num_deliveries=num_deliveries,
         )
 
-    def _record(self, row: Row, end: Finished | Failed | None = None) -> Record:
+    def _record(self, row: Row) -> Record:
         (
             seq,
             key_id,
@@ -123,10 +124,11 @@ class Views:
             stage,
             *rest,
         ) = row
-        num_generated_tokens, started_at, ended_at, expires_at = rest
+        num_generated_tokens, started_at, ended_at, expires_at, end = rest
+        name = RequestName(key_id, request_id)
         position = self._order.position((tag, seq)) if state == State.QUEUED.value else None
         return Record(
-            name=RequestName(key_id, request_id),
+            name=name,
             state=State(state),
             priority=Priority(priority),
             max_new_tokens=max_new_tokens,
@@ -140,5 +142,5 @@ class Views:
             expires_at=expires_at,
             queue_position=position,
             estimated_wait_seconds=None if position is None else self._order.estimate_wait(position),
-            end=end,
+            end=None if end is None else codec.decode_end(end, name),
         )

@@ -13,4 +13,4 @@ elseif request.state == 'RUNNING' then
   save(request, {is_cancelled = 1})
   tell_of(request, 'cancelled')
 end
-return {view(number, true), ended}
+return {view(number), ended}

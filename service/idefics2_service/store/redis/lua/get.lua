@@ -1,3 +1,3 @@
 -- Return where a request stands; nothing where there is none.
 local number = find()
-return number and view(number, true)
+return number and view(number)

@@ -4,6 +4,6 @@ local newest = given.before and '(' .. given.before or '+inf'
 local page = {}
 local numbers = redis.call('ZRANGE', set, newest, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, given.limit)
 for _, number in ipairs(numbers) do
-  page[#page + 1] = view(number, false)
+  page[#page + 1] = view(number)
 end
 return page

@@ -2,7 +2,7 @@
 local known = find()
 if known then
   local is_same = redis.call('HGET', key('request', known), 'fingerprint') == given.fingerprint
-  return is_same and {'TAKEN', view(known, true)} or {'OTHER_CONTENT'}
+  return is_same and {'TAKEN', view(known)} or {'OTHER_CONTENT'}
 end
 if not given.payload then
   return {'PAYLOAD_TOO_LARGE', given.num_payload_bytes}
@@ -53,4 +53,4 @@ redis.call('SET', key('payload', number), given.payload)
 redis.call('ZADD', key('of_key', given.key_id), number, number)
 redis.call('ZADD', key('of_key', given.key_id, 'QUEUED'), number, number)
 enqueue(request)
-return {'TAKEN', view(number, false)}
+return {'TAKEN', view(number)}

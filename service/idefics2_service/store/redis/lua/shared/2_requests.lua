@@ -91,12 +91,12 @@ local function write(request, happened)
 end
 
 -- Return what replies.py makes a record of.
-local function view(number, with_end)
+local function view(number)
   return {
     number,
     redis.call('HGETALL', key('request', number)),
     redis.call('ZRANK', WAITING, number),
     redis.call('HGET', PROGRESS, 'interval'),
-    with_end and redis.call('GET', key('end', number)),
+    redis.call('GET', key('end', number)),
   }
 end
