@@ -235,6 +235,7 @@ class App:
         await asyncio.gather(self._grpc.close(seconds), self._http.close(seconds))
         await self._generation.stop(max(end - time.monotonic(), 0))
         self._submissions.stop()
+        await self._grpc.stop()
 
     async def wait_until_serving(self) -> None:
         """Return when a request would be taken."""

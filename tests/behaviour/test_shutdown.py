@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,27 @@ from faces.web import RUN, Web
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from harness import Harness, MakeSettings, describe_red_circle, read_refusal, red_circle_answer, run_harness
+from harness import (
+    Harness,
+    MakeSettings,
+    describe_red_circle,
+    read_refusal,
+    red_circle_answer,
+    refuse,
+    run_harness,
+)
 from idefics2.v1 import files_pb2, files_pb2_grpc, requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
 from pictures import RED_CIRCLE, red_circle
+from streams import read_to_end, read_until
 
 if TYPE_CHECKING:
     from typing import Any
 
 PATIENCE_SECONDS = 10
+DRAIN_SECONDS = 0.05
+HELD_SECONDS = 1.0
+"""Longer than calls that were ended may take to say so."""
 PIECE_BYTES, CHUNK_BYTES = 2**22, 2**20
 PARTS = {"store", "blobs-writing", "blobs-reading", "hashing", "look-up", "lookout"}
 """With threads of their own."""
@@ -126,4 +139,28 @@ async def test_a_watch_that_the_drain_does_not_wait_for_is_told_to_go_on_elsewhe
                 pass
         refusal = read_refusal(caught.value)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVICE_STOPPING")
+        await stopping
+
+
+async def test_who_is_cut_off_hears_why_however_late_the_loop_is_when_the_drain_ends(
+    make_settings: MakeSettings, script: Script
+) -> None:
+    script.add(*[Answer(("A",), holds=True)] * 3)
+    async with AsyncExitStack() as stack:
+        app = App(make_settings(grpc__drain_timeout_seconds=DRAIN_SECONDS), FakeBackend(script))
+        harness = await stack.enter_async_context(run_harness(app, script, is_real=False))
+        calling = asyncio.create_task(harness.generate(describe_red_circle()))
+        await script.asked.wait()
+        stream = harness.stream(describe_red_circle())
+        await read_until(stream, "text_delta")
+        requests: Any = requests_pb2_grpc.RequestServiceStub(harness.channel)
+        submission = requests_pb2.SubmitRequest(request_id="long", input=describe_red_circle())
+        await requests.Submit(submission, metadata=harness.metadata)
+        question = requests_pb2.WatchRequestRequest(request_id="long")
+        watch = requests.WatchRequest(question, metadata=harness.metadata)
+        await read_until(watch, "text_delta")
+        asyncio.get_running_loop().call_later(DRAIN_SECONDS, time.sleep, HELD_SECONDS)
+        stopping = asyncio.create_task(app.__aexit__(None, None, None))
+        for call in (calling, read_to_end(stream), read_to_end(watch)):
+            assert (await refuse(call)).reason == "SERVICE_STOPPING"
         await stopping

@@ -50,6 +50,10 @@ Those that need no key are among them, and a part of them at most.
 _ALIVE_SECONDS = 20.0
 """How long a connection may take to show that it lives; grpc.keepalive_timeout_ms itself has no effect."""
 
+_FOR_EVER_SECONDS = 1e9
+"""How long grpc lets calls go on that the service ends by itself: with a clock of its own, it would be first
+where the loop is late, and give no reason. Not infinity, which uvloop does not know."""
+
 _LAST_WORDS_SECONDS = 0.5
 """How long calls that are ended by the service may take to tell their callers."""
 
@@ -144,10 +148,13 @@ class GrpcServer:
         The port is closed, and each connection told (by GOAWAY) that its next calls belong elsewhere.
         """
         self._health.end()
-        closing = asyncio.create_task(self._server.stop(drain_seconds + _LAST_WORDS_SECONDS))
+        closing = asyncio.create_task(self._server.stop(_FOR_EVER_SECONDS))
         await asyncio.wait((closing,), timeout=drain_seconds)
 
     async def stop(self) -> None:
-        """End what is still running, after a moment in which it may say so, and close the port."""
+        """End what is still running, after a moment in which it may say so, and close the port.
+
+        The moment begins here: what the service ends by itself, it ends before.
+        """
         self._health.end()
         await self._server.stop(_LAST_WORDS_SECONDS)
