@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf.struct_pb2 import Struct
@@ -74,7 +75,34 @@ def test_a_text_that_is_not_unicode_is_found_behind_fields_of_every_kind(before:
     nested = b"\x12" + bytes([len(before + BAD_PROMPT)]) + before + BAD_PROMPT
     with pytest.raises(TextNotUnicode) as caught:
         parse(requests_pb2.SubmitRequest, before.replace(b"\x12", b"\x0a") + nested)
-    assert caught.value.field == "input.prompt"
+    assert caught.value.field == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"prompt": "xx"}, "prompt"),
+        ({"image_url": "xx"}, "image_url"),
+        ({"stop": [".", "xx"]}, "stop[1]"),
+        ({"images": [{"data": b"xx"}, {"url": "https://example.org/"}, {"url": "xx"}]}, "images[2].url"),
+    ],
+)
+def test_the_fields_of_a_question_are_named_alike_whether_it_is_asked_or_submitted(
+    fields: dict[str, Any], named: str
+) -> None:
+    question = generation_pb2.GenerateRequest(**{"seed": 1, **fields})
+    submission = requests_pb2.SubmitRequest(request_id="one", input=question)
+    for message in (question, submission):
+        with pytest.raises(TextNotUnicode, match=re.escape(f"{named} is not")) as caught:
+            parse(type(message), message.SerializeToString().replace(b"xx", b"\xff\xff"))
+        assert caught.value.field == named
+
+
+def test_another_text_of_a_submission_is_named_as_its_own() -> None:
+    data = requests_pb2.SubmitRequest(webhook_url="xx").SerializeToString().replace(b"xx", b"\xff\xff")
+    with pytest.raises(TextNotUnicode) as caught:
+        parse(requests_pb2.SubmitRequest, data)
+    assert caught.value.field == "webhook_url"
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError, Message
-from idefics2.v1 import files_pb2
+from idefics2.v1 import files_pb2, generation_pb2
 
 from idefics2_service.errors import RequestMalformed, TextNotUnicode
 from idefics2_service.rpc.fields import read_fields, read_varint
@@ -18,6 +19,8 @@ MAX_FIELDS = 1_100
 """Of a message, with those inside of it: 500 images have two each. Parsed, one may take a kilobyte."""
 _FIELD_BYTES = 2
 """What a field has at least: its tag, and a number or a length."""
+_QUESTION = generation_pb2.GenerateRequest.DESCRIPTOR
+"""Its fields have the same names wherever it stands: `prompt`, in a submission, too."""
 _CHUNK_TAG = bytes([files_pb2.UploadRequest.CHUNK_FIELD_NUMBER << 3 | 2])
 
 
@@ -77,16 +80,19 @@ def _say_too_many(field: str) -> str:
 
 
 def _find_bad_text(descriptor: Descriptor, data: memoryview) -> str | None:
-    """Return the first string field of the message that is not UTF-8."""
+    """Return the first string field of the message that is not UTF-8, named as what is checked later is."""
+    num_seen = Counter[int]()
     for number, content in read_fields(data):
         field = descriptor.fields_by_number.get(number)
         if field is None:
             continue
+        name = f"{field.name}[{num_seen[number]}]" if field.is_repeated else field.name
+        num_seen[number] += 1
         if field.type == field.TYPE_STRING and not _is_utf8(content):
-            return field.name
+            return name
         inner = field.message_type and _find_bad_text(field.message_type, content)
         if inner:
-            return f"{field.name}.{inner}"
+            return inner if field.message_type == _QUESTION else f"{name}.{inner}"
     return None
 
 
