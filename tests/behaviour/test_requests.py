@@ -525,6 +525,19 @@ async def test_what_waits_survives_a_restart_and_what_runs_is_handed_back(
         harness.check_script()
 
 
+async def test_a_priority_that_nobody_knows_is_refused_and_none_is_the_normal_one(
+    lonely: Caller, script: Script
+) -> None:
+    refusal = await refuse(lonely.submit("one", priority=9))
+    assert (refusal.code, refusal.reason, refusal.field) == (INVALID, "VALUE_OUT_OF_RANGE", "priority")
+    assert refusal.message == "priority must be a priority of the API, not 9"
+    assert (await lonely.list()).requests == []
+    script.add(red_circle_answer())
+    taken = await lonely.submit("one", priority=requests_pb2.PRIORITY_UNSPECIFIED)
+    assert taken.priority == requests_pb2.PRIORITY_NORMAL
+    await lonely.read("one")
+
+
 async def test_low_priority_is_told_and_kept(lonely: Caller, script: Script) -> None:
     script.add(red_circle_answer())
     taken = await lonely.submit("low", priority=requests_pb2.PRIORITY_LOW)

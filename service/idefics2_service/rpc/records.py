@@ -14,15 +14,19 @@ from idefics2_service.rpc.convert import read_generate_request, write_failure, w
 from idefics2_service.submissions import SubmitInput
 
 if TYPE_CHECKING:
+    from google.protobuf.descriptor import EnumDescriptor
     from google.protobuf.duration_pb2 import Duration
 
     from idefics2_service.store.records import Record
 
-_LOW = requests_pb2.Priority.PRIORITY_LOW
-
 
 def read_submit_request(message: requests_pb2.SubmitRequest) -> SubmitInput:
-    """Read a submission; what the caller left out is None or empty."""
+    """Read a submission; what the caller left out is None or empty.
+
+    Raises:
+        ValueOutOfRange: there is no such priority.
+
+    """
 
     def seconds(field: str) -> float | None:
         duration: Duration = getattr(message, field)
@@ -35,7 +39,7 @@ def read_submit_request(message: requests_pb2.SubmitRequest) -> SubmitInput:
         input=read_generate_request(message.input),
         content=content.SerializeToString(deterministic=True),
         request_id=message.request_id,
-        priority=Priority.LOW if message.priority == _LOW else Priority.NORMAL,
+        priority=_read_priority(message.priority),
         start_timeout_seconds=seconds("start_timeout"),
         time_budget_seconds=seconds("time_budget"),
         keep_seconds=seconds("keep"),
@@ -92,10 +96,21 @@ def read_state(state: requests_pb2.State.ValueType) -> State | None:
     """
     if state == requests_pb2.State.STATE_UNSPECIFIED:
         return None
-    known = requests_pb2.State.DESCRIPTOR.values_by_number.get(state)
+    return State(_read_value("state", requests_pb2.State.DESCRIPTOR, state))
+
+
+def _read_priority(priority: requests_pb2.Priority.ValueType) -> Priority:
+    if priority == requests_pb2.Priority.PRIORITY_UNSPECIFIED:
+        return Priority.NORMAL
+    return Priority(_read_value("priority", requests_pb2.Priority.DESCRIPTOR, priority))
+
+
+def _read_value(field: str, kind: EnumDescriptor, number: int) -> str:
+    """Read which value of an enum is meant; its name is returned without the enum's own."""
+    known = kind.values_by_number.get(number)
     if known is None:
-        raise ValueOutOfRange.of("state", "a state of the API", state)
-    return State(known.name.removeprefix("STATE_"))
+        raise ValueOutOfRange.of(field, f"a {field} of the API", number)
+    return known.name.removeprefix(f"{field.upper()}_")
 
 
 def write_timestamp(seconds: float | None) -> Timestamp | None:
