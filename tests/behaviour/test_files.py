@@ -541,6 +541,13 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], grpc.StatusCode, str, str]] = {
     "a long name": (PICTURE, {"name": "é" * 128}, INVALID, "VALUE_OUT_OF_RANGE", "start.name"),
     "no time at all": (PICTURE, {"ttl": {"seconds": 0}}, INVALID, "VALUE_OUT_OF_RANGE", "start.ttl"),
     "a time before now": (PICTURE, {"ttl": {"seconds": -9}}, INVALID, "VALUE_OUT_OF_RANGE", "start.ttl"),
+    "a time of two signs": (
+        PICTURE,
+        {"ttl": {"seconds": 1, "nanos": -5}},
+        INVALID,
+        "VALUE_OUT_OF_RANGE",
+        "start.ttl",
+    ),
     "a name of two lines": (PICTURE, {"name": "a\nb"}, INVALID, "VALUE_OUT_OF_RANGE", "start.name"),
     "a long upload id": (PICTURE, {"upload_id": "x" * 129}, INVALID, "VALUE_OUT_OF_RANGE", "start.upload_id"),
     "an offset below 0": (

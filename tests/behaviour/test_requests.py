@@ -525,6 +525,22 @@ async def test_what_waits_survives_a_restart_and_what_runs_is_handed_back(
         harness.check_script()
 
 
+@pytest.mark.parametrize("parts", [(1, -5), (-1, 5), (0, 10**9), (0, -(10**9)), (5, 2**31 - 1)])
+async def test_a_time_whose_parts_make_none_is_refused_wherever_one_is_read(
+    lonely: Caller, parts: tuple[int, int]
+) -> None:
+    time = Duration(seconds=parts[0], nanos=parts[1])
+    wait = operations_pb2.WaitOperationRequest(name="operations/one", timeout=time)
+    calls = {
+        field: lonely.submit("one", **{field: time}) for field in ("start_timeout", "time_budget", "keep")
+    }
+    for field, call in {**calls, "timeout": lonely.operate("WaitOperation", wait)}.items():
+        refusal = await refuse(call)
+        assert (refusal.code, refusal.reason, refusal.field) == (INVALID, "VALUE_OUT_OF_RANGE", field)
+        assert refusal.metadata["value"] == f"{parts[0]} s and {parts[1]} ns"
+    assert (await lonely.list()).requests == []
+
+
 async def test_a_priority_that_nobody_knows_is_refused_and_none_is_the_normal_one(
     lonely: Caller, script: Script
 ) -> None:

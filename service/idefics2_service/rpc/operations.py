@@ -14,7 +14,7 @@ from idefics2_service.events import Failed, Finished
 from idefics2_service.rpc.convert import write_generate_response
 from idefics2_service.rpc.interceptor import current_caller
 from idefics2_service.rpc.pages import read_page_size, read_page_token, write_page_token
-from idefics2_service.rpc.records import write_request
+from idefics2_service.rpc.records import read_seconds, write_request
 from idefics2_service.rpc.status import make_status
 from idefics2_service.submissions import name_request
 
@@ -46,7 +46,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
     ) -> operations_pb2.Operation:
         """Answer at the request's end, or where it stands after `timeout`."""
         name = _name(request.name)
-        seconds = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else None
+        seconds = read_seconds(request, "timeout")
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), aclosing(self._submissions.watch(name)) as events:
                 async for _ in events:

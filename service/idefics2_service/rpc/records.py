@@ -16,22 +16,21 @@ from idefics2_service.submissions import SubmitInput
 if TYPE_CHECKING:
     from google.protobuf.descriptor import EnumDescriptor
     from google.protobuf.duration_pb2 import Duration
+    from google.protobuf.message import Message
 
     from idefics2_service.store.records import Record
+
+_MAX_NANOS = 999_999_999
+"""Of a Duration: a second has one more."""
 
 
 def read_submit_request(message: requests_pb2.SubmitRequest) -> SubmitInput:
     """Read a submission; what the caller left out is None or empty.
 
     Raises:
-        ValueOutOfRange: there is no such priority.
+        ValueOutOfRange: there is no such priority, or no such time.
 
     """
-
-    def seconds(field: str) -> float | None:
-        duration: Duration = getattr(message, field)
-        return duration.ToNanoseconds() / 1e9 if message.HasField(field) else None  # type: ignore[arg-type]  # one of two
-
     content = requests_pb2.SubmitRequest()
     content.CopyFrom(message)
     content.ClearField("request_id")
@@ -40,9 +39,9 @@ def read_submit_request(message: requests_pb2.SubmitRequest) -> SubmitInput:
         content=content.SerializeToString(deterministic=True),
         request_id=message.request_id,
         priority=_read_priority(message.priority),
-        start_timeout_seconds=seconds("start_timeout"),
-        time_budget_seconds=seconds("time_budget"),
-        keep_seconds=seconds("keep"),
+        start_timeout_seconds=read_seconds(message, "start_timeout"),
+        time_budget_seconds=read_seconds(message, "time_budget"),
+        keep_seconds=read_seconds(message, "keep"),
         webhook_url=message.webhook_url,
         max_queue_length=message.max_queue_length if message.HasField("max_queue_length") else None,
     )
@@ -111,6 +110,28 @@ def _read_value(field: str, kind: EnumDescriptor, number: int) -> str:
     if known is None:
         raise ValueOutOfRange.of(field, f"a {field} of the API", number)
     return known.name.removeprefix(f"{field.upper()}_")
+
+
+def read_seconds(message: Message, field: str, name: str = "") -> float | None:
+    """Read how long something may take, in seconds; None: the caller does not say.
+
+    Args:
+        message: what has the time.
+        field: the time's, of the message.
+        name: what the caller is told that it is called, where that is more than `field`.
+
+    Raises:
+        ValueOutOfRange: its two parts make no time, by protobuf's rules.
+
+    """
+    if not message.HasField(field):
+        return None
+    duration: Duration = getattr(message, field)
+    seconds, nanos = duration.seconds, duration.nanos
+    if abs(nanos) > _MAX_NANOS or seconds * nanos < 0:
+        bound = f"seconds and at most {_MAX_NANOS} nanos of the same sign"
+        raise ValueOutOfRange.of(name or field, bound, f"{seconds} s and {nanos} ns")
+    return duration.ToNanoseconds() / 1e9
 
 
 def write_timestamp(seconds: float | None) -> Timestamp | None:

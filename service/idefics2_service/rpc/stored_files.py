@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from idefics2.v1 import files_pb2
 
 from idefics2_service.errors import RequestMalformed, ValueOutOfRange
-from idefics2_service.rpc.records import write_timestamp
+from idefics2_service.rpc.records import read_seconds, write_timestamp
 from idefics2_service.uploads.records import StoredFile, UploadStart
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ async def read_start(messages: AsyncIterator[files_pb2.UploadRequest | memoryvie
 
     Raises:
         RequestMalformed: there is none, or it is a chunk.
+        ValueOutOfRange: its time is none.
 
     """
     first = await anext(messages, None)
@@ -51,7 +52,7 @@ async def read_start(messages: AsyncIterator[files_pb2.UploadRequest | memoryvie
         size_bytes=start.size_bytes,
         sha256=start.sha256,
         content_type=start.content_type,
-        keep_seconds=start.ttl.ToNanoseconds() / 1e9 if start.HasField("ttl") else None,
+        keep_seconds=read_seconds(start, "ttl", "start.ttl"),
     )
 
 
