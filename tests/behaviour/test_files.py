@@ -557,6 +557,13 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], grpc.StatusCode, str, str]] = {
         "VALUE_OUT_OF_RANGE",
         "start.offset",
     ),
+    "an offset below 0 of no upload": (
+        PICTURE,
+        {"offset": -1},
+        INVALID,
+        "VALUE_OUT_OF_RANGE",
+        "start.offset",
+    ),
     "an offset of no upload": (PICTURE, {"offset": 5}, INVALID, "VALUE_OUT_OF_RANGE", "start.upload_id"),
     "an unknown upload": (PICTURE, {"upload_id": "x", "offset": 5}, MISSING, "UPLOAD_NOT_FOUND", ""),
 }
@@ -578,6 +585,14 @@ async def test_a_mismatch_names_what_was_announced_and_what_came(uploader: Uploa
     assert NOWHERE in refusal.message
     assert SHA256 in refusal.message
     assert refusal.metadata == {"field": "start.sha256", "announced": NOWHERE, "received": SHA256}
+
+
+async def test_who_goes_on_with_an_upload_without_naming_it_is_told_that_an_offset_needs_one(
+    uploader: Uploader,
+) -> None:
+    refusal = await refuse(uploader.upload(offset=5))
+    assert refusal.message == "start.upload_id must be given with an offset, not ''"
+    assert refusal.metadata == {"field": "start.upload_id", "bound": "given with an offset", "value": "''"}
 
 
 async def test_a_chunk_above_1_mib_is_refused(uploader: Uploader) -> None:

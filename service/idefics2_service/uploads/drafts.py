@@ -143,11 +143,13 @@ def check_start(start: UploadStart, max_bytes: int) -> UploadStart:
         InvalidInput: the first field that is wrong.
 
     """
-    check_upload_id("start.upload_id", start.upload_id, min_bytes=1 if start.offset else 0)
-    check_name("start.name", start.name)
-    check_keep_seconds("start.ttl", start.keep_seconds)
     if start.offset < 0:
         raise ValueOutOfRange.of("start.offset", "0 or more", start.offset)
+    if start.offset and not start.upload_id:
+        raise ValueOutOfRange.of("start.upload_id", "given with an offset", repr(start.upload_id))
+    check_upload_id("start.upload_id", start.upload_id, min_bytes=0)
+    check_name("start.name", start.name)
+    check_keep_seconds("start.ttl", start.keep_seconds)
     if start.size_bytes < 1:
         raise ValueOutOfRange.of("start.size_bytes", "1 or more", start.size_bytes)
     check_size("start.size_bytes", start.size_bytes, max_bytes)
