@@ -595,6 +595,18 @@ async def test_who_goes_on_with_an_upload_without_naming_it_is_told_that_an_offs
     assert refusal.metadata == {"field": "start.upload_id", "bound": "given with an offset", "value": "''"}
 
 
+@pytest.mark.parametrize("method", ["GetFile", "DeleteFile", "DownloadFile"])
+async def test_who_names_no_file_is_told_so_and_not_that_one_is_missing(
+    uploader: Uploader, method: str
+) -> None:
+    message = getattr(files_pb2, f"{method}Request")()
+    call = getattr(uploader.stub, method)(message, metadata=uploader.metadata)
+    refusal = await refuse(call.read() if method == "DownloadFile" else call)
+    assert (refusal.code, refusal.reason) == (MISSING, "FILE_NOT_UPLOADED")
+    assert refusal.message == "neither id nor sha256 was given"
+    assert refusal.metadata == {}
+
+
 async def test_a_chunk_above_1_mib_is_refused(uploader: Uploader) -> None:
     refusal = await refuse(uploader.upload(bytes(2**20 + 1), chunk_bytes=2**21, size_bytes=10))
     assert (refusal.reason, refusal.field) == ("VALUE_OUT_OF_RANGE", "chunk")

@@ -102,16 +102,18 @@ class FileServicer(files_pb2_grpc.FileServiceServicer):
         """Return the file that a message names.
 
         Raises:
-            FileNotUploaded: the caller's key has none such.
+            FileNotUploaded: the caller's key has none such, or none is named.
             FileDigestInvalid: nothing can have this sha-256.
 
         """
         if named.sha256:
             file = await self._library.find_content(_key_id(), read_sha256("sha256", named.sha256))
-        else:
+        elif named.id:
             file = await self._library.find(_key_id(), named.id)
+        else:
+            raise FileNotUploaded("neither id nor sha256 was given")
         if file is None:
-            raise FileNotUploaded.of(named.sha256 or named.id or "without a name")
+            raise FileNotUploaded.of(named.sha256 or named.id)
         return file
 
 
