@@ -71,6 +71,13 @@ def test_whatever_else_is_an_invalid_key(header: str) -> None:
     assert SECRET not in caught.value.message
 
 
+def test_a_key_that_was_cut_off_is_told_how_long_its_secret_must_be() -> None:
+    with pytest.raises(ApiKeyInvalid) as caught:
+        KeyRing(KEY).authenticate(f"Key {KEY[:-1]}")
+    form = "<id>.<secret>, the secret 16 characters or more of A-Za-z0-9_-"
+    assert caught.value.message == f"authorization must be `Key` or `Bearer` before {form}"
+
+
 def test_an_unknown_id_and_a_wrong_secret_are_told_the_same() -> None:
     messages = set()
     for header in (f"Key nobody.{SECRET}", f"Key alice.{WRONG_SECRET}"):

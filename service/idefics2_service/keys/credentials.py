@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 _FORM = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,64})[.:](?P<secret>[A-Za-z0-9_-]{16,256})")
+FORM = "<id>.<secret>, the secret 16 characters or more of A-Za-z0-9_-"
+"""What people are told of the form: a key that was cut off on its way has a shorter secret."""
 _SECRET_BYTES = 32
 """So many that a fast hash is safe: there is nothing to guess."""
 

@@ -18,7 +18,7 @@ from idefics2_service.errors import (
     SettingInvalid,
     StoreUnavailable,
 )
-from idefics2_service.keys.credentials import Credentials
+from idefics2_service.keys.credentials import FORM, Credentials
 from idefics2_service.keys.records import MAX_SECRETS, Key
 from idefics2_service.lookout import keep_looking
 
@@ -97,7 +97,7 @@ class KeyRing:
         scheme, _, text = authorization.partition(" ")
         shown = Credentials.parse(text.strip())
         if scheme.lower() not in _SCHEMES or shown is None:
-            raise ApiKeyInvalid("authorization must be `Key <id>.<secret>` or `Bearer <id>.<secret>`")
+            raise ApiKeyInvalid(f"authorization must be `Key` or `Bearer` before {FORM}")
         known = self._keys.get(shown.id)
         if not _matches(known.hashes if known else (), shown.hash):
             raise _unknown()
@@ -198,8 +198,7 @@ class KeyRing:
 def _read_given(text: str, now: datetime) -> Key:
     credentials = Credentials.parse(text)
     if credentials is None:
-        message = "IDEFICS2_API_KEY must be <id>.<secret>, the secret 16 characters or more of A-Za-z0-9_-"
-        raise SettingInvalid(message)
+        raise SettingInvalid(f"IDEFICS2_API_KEY must be {FORM}")
     return Key(id=credentials.id, hashes=(credentials.hash,), created_at=now)
 
 
