@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from harness import Harness, MakeSettings
 
 PROXY = "/api/fal/proxy"
+INITIATE, UPLOAD = "/storage/upload/initiate", "/files/upload"
+"""Paths of the services of files, one of each."""
 HERE = "http://HERE"
 """Stands for the address of the port."""
 
@@ -133,22 +135,36 @@ async def test_a_client_that_builds_urls_by_itself_finds_the_request(
 
 
 @pytest.mark.parametrize(
-    ("host", "service"),
+    ("host", "path"),
     [
-        ("rest.fal.ai", "rest"),
-        ("rest.alpha.fal.ai", "rest"),
-        ("v3.fal.media", "cdn"),
-        ("rest.ai.example", "rest"),
-        ("v3.ai.example", "cdn"),
+        ("rest.fal.ai", INITIATE),
+        ("rest.alpha.fal.ai", INITIATE),
+        ("v3.fal.media", UPLOAD),
+        ("rest.ai.example", INITIATE),
+        ("v3.ai.example", UPLOAD),
     ],
 )
-async def test_the_other_names_are_those_of_files(on_fake_backend: Harness, host: str, service: str) -> None:
+async def test_the_other_names_are_those_of_files(on_fake_backend: Harness, host: str, path: str) -> None:
     caller = Web(on_fake_backend)
-    response = await caller.get("/nowhere", headers={"host": host})
-    assert response.json()["detail"] == f"Path /{service}/nowhere not found"
-    if host.startswith(("rest.fal", "rest.alpha", "v3.fal")):
-        response = await caller.get(PROXY, headers={"x-fal-target-url": f"https://{host}/nowhere"})
-        assert response.json()["detail"] == f"Path /{service}/nowhere not found"
+    other = UPLOAD if path == INITIATE else INITIATE
+    for asked, status in ((path, 405), (other, 404)):
+        assert (await caller.get(asked, headers={"host": host})).status_code == status
+        if host.startswith(("rest.fal", "rest.alpha", "v3.fal")):
+            response = await caller.get(PROXY, headers={"x-fal-target-url": f"https://{host}{asked}"})
+            assert response.status_code == status
+
+
+@pytest.mark.parametrize("host", ["", "queue.fal.run", "rest.ai.example", "v3.fal.media"])
+async def test_a_path_that_is_not_there_is_named_as_it_was_asked_for(
+    on_fake_backend: Harness, host: str
+) -> None:
+    caller, headers = Web(on_fake_backend), {"host": host} if host else {}
+    for path, told in (("/nowhere", "/nowhere"), ("/nowhere/", "/nowhere/"), ("/a%0Ab", "/a%0Ab")):
+        response = await caller.get(path, headers=headers)
+        assert (response.status_code, response.json()["detail"]) == (404, f"Path {told} not found")
+    target = {"x-fal-target-url": "https://queue.fal.run/nowhere?x=1"}
+    response = await caller.get(PROXY, headers=target)
+    assert response.json()["detail"] == "Path /nowhere not found"
 
 
 @pytest.mark.parametrize(

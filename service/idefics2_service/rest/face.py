@@ -81,7 +81,8 @@ def make_api(cores: Cores, facts: page.PageFacts) -> FastAPI:
 
 async def _explain(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException) and error.detail == "Not Found":
-        return Problem(404, "not_found", f"Path {request.url.path} not found").response()
+        asked_path = request.scope["state"]["asked_path"]
+        return Problem(404, "not_found", f"Path {asked_path} not found").response()
     if isinstance(error, HTTPException) and error.status_code == _WRONG_METHOD:
         error.headers = {"allow": ", ".join(_list_methods(request))}
     return explain(error, request.scope["state"]["call"]).response()

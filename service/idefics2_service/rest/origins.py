@@ -69,7 +69,7 @@ class Pointing:
             return
         try:
             pointed = self._point(scope, Headers(scope=scope))
-            _check_characters(pointed["path"])
+            _check_characters(pointed)
         except Problem as problem:  # told where every call is answered and counted
             pointed = _rewrite(scope, self._prefixed(""), PROXY_PATH)
             pointed["state"]["problem"] = problem
@@ -83,7 +83,7 @@ class Pointing:
         if path == PROXY_PATH:
             service, path, query = _read_target(headers.get("x-fal-target-url"))
             origin = self._prefixed(f"{scheme}://{host}")
-            return _rewrite(scope, origin, f"/{service}{path}", query)
+            return _rewrite({**scope, "path": path, "query_string": query}, origin, f"/{service}{path}")
         if path.split("/")[1] in SERVICES or path.split("/")[1] in _OWN_PATHS:
             return _rewrite(scope, self._prefixed(f"{scheme}://{host}"), path)
         service, origin = self._read_host(scheme, host.lower())
@@ -118,18 +118,18 @@ def _check_target(scope: Scope) -> None:
         raise Problem(400, "bad_request", message)
 
 
-def _check_characters(path: str) -> None:
+def _check_characters(pointed: Scope) -> None:
     """Make sure that a path means what it says: routes take one with a line break behind it for their own.
 
     Raises:
         Problem: it has control characters, and so does nothing that there is here.
 
     """
-    if _CONTROLS.search(path):
-        raise Problem(404, "not_found", f"Path {quote(path)} not found")
+    if _CONTROLS.search(pointed["path"]):
+        raise Problem(404, "not_found", f"Path {quote(pointed['state']['asked_path'])} not found")
 
 
-def _read_target(target: str | None) -> tuple[str, str, str]:
+def _read_target(target: str | None) -> tuple[str, str, bytes]:
     """Return service, path and query of the URL that a proxied call was made for.
 
     Raises:
@@ -145,16 +145,14 @@ def _read_target(target: str | None) -> tuple[str, str, str]:
         hosts = ", ".join(sorted(FAL_HOSTS))
         message = f"x-fal-target-url must be an https URL of {hosts}, not {(target or '')[:200]!r}"
         raise Problem(400, "bad_request", message)
-    return FAL_HOSTS[host], unquote(parts.path).rstrip("/"), parts.query
+    return FAL_HOSTS[host], unquote(parts.path).rstrip("/"), parts.query.encode("ascii", "ignore")
 
 
-def _rewrite(scope: Scope, origin: Origin, path: str, query: str | None = None) -> Scope:
-    """Return a call's scope with another path, another query where one is given, and its origin."""
-    query_string = scope["query_string"] if query is None else query.encode("ascii", "ignore")
+def _rewrite(scope: Scope, origin: Origin, path: str) -> Scope:
+    """Return a call's scope with another path, beside the one that its caller knows, and its origin."""
     return {
         **scope,
         "path": path,
         "raw_path": quote(path).encode(),
-        "query_string": query_string,
-        "state": {**scope.get("state", {}), "origin": origin},
+        "state": {**scope.get("state", {}), "origin": origin, "asked_path": scope["path"]},
     }
