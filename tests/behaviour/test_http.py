@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 import re
@@ -104,19 +105,62 @@ async def test_why_a_body_is_no_json_is_told(web: Web, path: str) -> None:
 
 
 @each_post
+@pytest.mark.parametrize("content", ["null", "[]", '"prompt"', "5"])
+async def test_what_is_no_object_is_told_that_it_must_be_one(web: Web, path: str, content: str) -> None:
+    assert (await web.send(path, content)).json()["message"] == "body: must be an object"
+
+
+@each_post
+@pytest.mark.parametrize(
+    ("content", "reason", "why"),
+    [
+        (b'{"prompt": "\xff"}', "TEXT_NOT_UNICODE", "not valid UTF-8"),
+        (b'{"x": ' + b"[" * 40_000 + b"]" * 40_000 + b"}", "REQUEST_MALFORMED", "inside each other"),
+        (b'{"seed": ' + b"9" * 5_000 + b"}", "REQUEST_MALFORMED", "at most 4300 digits"),
+    ],
+    ids=["no UTF-8", "deep nesting", "a number of 5,000 digits"],
+)
+async def test_what_no_parser_takes_is_refused_with_its_cause(
+    web: Web, path: str, content: bytes, reason: str, why: str
+) -> None:
+    response = await web.send(path, content)
+    check_faults(response, ["body"])
+    assert response.json()["reason"] == reason
+    assert why in response.json()["message"]
+
+
+@each_post
 @pytest.mark.parametrize(
     "content",
-    [
-        b'{"prompt": "\xff"}',
-        b'{"prompt": ' + b"[" * 100_000,
-        b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-        b'{"seed": ' + b"9" * 5_000 + b"}",
-    ],
-    ids=["no UTF-8", "brackets", "deep nesting", "a number of 5,000 digits"],
+    [b'{"prompt": ' + b"[" * 100_000, b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"],
+    ids=["brackets", "deep nesting"],
 )
-async def test_what_no_parser_takes_is_refused(web: Web, path: str, content: bytes) -> None:
+async def test_brackets_without_end_are_refused_before_they_are_parsed(
+    web: Web, path: str, content: bytes
+) -> None:
     response = await web.send(path, content)
     assert (response.status_code, response.json()["error_type"]) == (400, "bad_request")
+
+
+@each_post
+async def test_a_body_that_is_packed_is_refused_by_its_header(web: Web, path: str) -> None:
+    kinds = {"content-type": "application/json"}
+    for content, encoding in ((gzip.compress(write().encode()), "gzip"), (write().encode(), "br")):
+        headers = {**kinds, "content-encoding": encoding}
+        response = await web.post(path, content=content, headers=headers)
+        check_faults(response, ["header", "content-encoding"])
+        assert response.json()["reason"] == "REQUEST_MALFORMED"
+        assert response.json()["message"] == f"content-encoding must be identity, not {encoding}"
+
+
+async def test_a_file_that_is_packed_is_refused_by_its_header(web: Web) -> None:
+    response = await web.post("/cdn/files/upload", content=b"x", headers={"content-encoding": "gzip"})
+    check_faults(response, ["header", "content-encoding"])
+
+
+async def test_a_body_may_say_that_it_is_not_packed(web: Web) -> None:
+    web.service.expect(red_circle_answer())
+    assert (await web.post(RUN, headers={"content-encoding": "Identity"})).status_code == 200
 
 
 @each_post
@@ -224,6 +268,17 @@ async def test_a_body_without_a_type_is_json_and_of_another_type_is_refused(web:
     ):
         response = await web.post(RUN, content=write().encode(), headers={"content-type": kind})
         assert response.status_code == status, kind
+
+
+@each_post
+async def test_a_body_of_another_type_is_told_which_one_it_must_have(web: Web, path: str) -> None:
+    kind = "application/x-www-form-urlencoded"  # curl's, where nothing else is said
+    response = await web.post(path, content=write().encode(), headers={"content-type": kind})
+    check_faults(response, ["header", "content-type"])
+    assert response.json()["reason"] == "REQUEST_MALFORMED"
+    told = f"content-type must be application/json, not {kind}"
+    assert response.json()["message"] == f"header.content-type: {told}"
+    assert response.json()["detail"][0]["msg"] == told
 
 
 @each_post

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from idefics2_service.budget import SMALL_BYTES
 from idefics2_service.errors import InternalError, ServiceError, ServiceStopping
 from idefics2_service.keys.records import Face
+from idefics2_service.rest.content import check_encoding
 from idefics2_service.rest.presence import Presence
 from idefics2_service.rest.problems import Problem
 from idefics2_service.tracing.spans import NO_SPAN, Kind, reason_of
@@ -124,6 +125,7 @@ class Calls:
                     call.key = place.enter_context(
                         self._gate.admit(authorization, Face.HTTP, is_counted=is_counted)
                     )
+                check_encoding(Headers(scope=scope))
                 held = self._hold(call, scope, place)
                 await self._app(scope, self._bound(scope, presence.receive, held), send)
                 await presence.wait_until_taken()

@@ -122,7 +122,7 @@ _TIMEOUT = {
 }
 _PROBLEMS: Mapping[int, tuple[str, type[BaseModel], dict[str, Any]]] = {
     400: (
-        "The call makes no sense: its body cannot be read at all, or there is no answer yet.",
+        "The call makes no sense: its body has more values than any needs, or there is no answer yet.",
         ProblemBody,
         {},
     ),

@@ -17,6 +17,7 @@ from idefics2_service.metrics import Metrics
 from idefics2_service.rest import answers, cdn, page, probes, queue, storage
 from idefics2_service.rest.bodies import GenerateBody
 from idefics2_service.rest.calls import METHODS, Calls, explain
+from idefics2_service.rest.content import explain_parsing, explain_type
 from idefics2_service.rest.contract import ANY_CALL, TAGS, mend
 from idefics2_service.rest.dependencies import Cores
 from idefics2_service.rest.origins import Pointing
@@ -83,6 +84,8 @@ async def _explain(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException) and error.detail == "Not Found":
         asked_path = request.scope["state"]["asked_path"]
         return Problem(404, "not_found", f"Path {asked_path} not found").response()
+    if isinstance(error, HTTPException) and (unread := explain_parsing(error.__cause__)):
+        error = unread
     if isinstance(error, HTTPException) and error.status_code == _WRONG_METHOD:
         error.headers = {"allow": ", ".join(_list_methods(request))}
     return explain(error, request.scope["state"]["call"]).response()
@@ -100,6 +103,9 @@ async def _explain_faults(request: Request, error: Exception) -> JSONResponse:
     """Tell of what has the wrong type, and of all else that is wrong beside it."""
     faults: list[Any] = list(error.errors()) if isinstance(error, RequestValidationError) else []
     body = getattr(error, "body", None)
+    if isinstance(body, bytes):  # of another type than JSON, so that nobody looked into it
+        faults = [fault for fault in faults if fault["loc"][0] != "body"]
+        return Problem.of_faults(faults, [explain_type(request.headers)]).response()
     is_question = isinstance(body, dict) and request.url.path.startswith(("/run/", "/queue/"))
     others = _find_others(body, faults, request.app.state.cores) if is_question else []
     return Problem.of_faults(faults, others).response()

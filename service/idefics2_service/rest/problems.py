@@ -49,6 +49,7 @@ _TYPES: dict[type[errors.ServiceError], str] = {
     errors.FileUnreachable: "file_download_error",
     errors.FileTooSlow: "file_download_error",
     errors.FileNotUploaded: "file_download_error",
+    errors.RequestMalformed: "value_error",
     errors.PromptMissing: "missing",
     errors.ImageMissing: "missing",
     errors.RequestCancelled: "client_cancelled",
@@ -74,6 +75,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "x-fal-object-lifecycle": ("header", "x-fal-object-lifecycle"),
     "x-fal-object-lifecycle-preference": ("header", "x-fal-object-lifecycle-preference"),
     "content-type": ("header", "content-type"),
+    "content-encoding": ("header", "content-encoding"),
     "size_bytes": ("header", "content-length"),
     "part_number": ("path", "number"),
     "body": ("body",),
@@ -142,7 +144,8 @@ class Problem(Exception):
         num_untold = len(faults) + len(more) - len(detail)
         if num_untold:
             message = f"{message}; and {num_untold} more"
-        problem = cls(STATUSES["INVALID_ARGUMENT"], "value_error", message, detail=detail)
+        kind = _TYPES[errors.RequestMalformed]
+        problem = cls(STATUSES["INVALID_ARGUMENT"], kind, message, detail=detail)
         problem.body["reason"] = errors.RequestMalformed.reason
         return problem
 
@@ -196,6 +199,8 @@ def _prune(fault: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what was sent: it may be an image, and the caller has it."""
     place = [part.lower() if fault["loc"][0] == "header" else part for part in fault["loc"]]
     message, why = fault["msg"], fault.get("ctx", {}).get("error", "")
+    if fault["type"] == "model_attributes_type" or place == ["body"]:  # FastAPI's: of classes and attributes
+        message = "must be an object"
     if fault["type"] == "json_invalid" and why not in message:  # FastAPI's own sentence does not say it
         message = f"{message}: {why}"
     return _describe_fault(fault["type"], place, message)
