@@ -158,7 +158,7 @@ async def test_what_a_replica_that_leaves_has_begun_ends_and_what_waits_there_is
 
 
 def test_what_repeats_are_known_by_has_the_names_that_stores_keep() -> None:
-    options = SubmitOptions(1.5, "low", "https://example.com/told", 7, "0", is_begun_once=True)
+    options = SubmitOptions(1.5, "low", "https://example.com/told", 7, is_stored=False, is_begun_once=True)
     body, others = json.loads(options.apply_to(GenerateBody(prompt="What is this?"), "one").content)
     assert body == {"prompt": "What is this?"}
     assert others == {

@@ -234,6 +234,8 @@ async def test_a_bad_time_to_start_is_refused_by_its_header(web: Web, path: str,
         ("fal_webhook=%ff", {}, ["query", "fal_webhook"]),
         ("", {"x-fal-queue-priority": "urgent"}, ["header", "x-fal-queue-priority"]),
         ("", {"idempotency-key": "x" * 256}, ["header", "idempotency-key"]),
+        ("", {"x-fal-store-io": "never"}, ["header", "x-fal-store-io"]),
+        ("", {"x-fal-store-io": "2"}, ["header", "x-fal-store-io"]),
     ],
 )
 async def test_what_is_wrong_beside_the_body_is_refused_by_its_place(
@@ -554,18 +556,23 @@ async def test_an_answer_that_shall_not_be_stored_is_there_to_be_fetched_and_the
     alone: Web, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("idefics2_service.rest.queue._KEEP_UNSTORED_SECONDS", 2.0)
-    urls = []
-    for text, store_io in (("kept", "1"), ("passing", "0")):
-        script.add(Answer((text,)))
-        taken = await alone.submit(headers={"x-fal-store-io": store_io})
-        await alone.read_stream("GET", f"{taken['status_url']}/stream")
-        assert (await alone.get(taken["response_url"])).json() == {"output": text}
-        urls.append(taken["response_url"])
-    kept, passing = urls
+    kept = [await submit_to_end(alone, script, word) for word in ("1", "True")]
+    passing = [await submit_to_end(alone, script, word) for word in ("0", "false", "no")]
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await alone.get(passing)).status_code == 200:
-            pass
-    assert [(await alone.get(url)).status_code for url in (kept, passing)] == [200, 404]
+        for url in passing:
+            while (response := await alone.get(url)).status_code == 200:
+                pass
+            assert response.status_code == 404
+    assert [(await alone.get(url)).status_code for url in kept] == [200, 200]
+
+
+async def submit_to_end(web: Web, script: Script, store_io: str) -> str:
+    """Submit a question, see its answer once, and return where it is fetched."""
+    script.add(Answer(("A circle",)))
+    taken = await web.submit(headers={"x-fal-store-io": store_io})
+    await web.read_stream("GET", f"{taken['status_url']}/stream")
+    assert (await web.get(taken["response_url"])).json() == {"output": "A circle"}
+    return str(taken["response_url"])
 
 
 async def test_each_answer_names_its_request(web: Web) -> None:

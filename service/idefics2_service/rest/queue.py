@@ -73,15 +73,15 @@ class SubmitOptions:
                 json_schema_extra={"minimum": 0},
             ),
         ] = None,
-        store_io: Annotated[
-            str,
+        *,
+        is_stored: Annotated[
+            bool,
             Header(
                 alias="X-Fal-Store-IO",
                 description="0 keeps the answer just long enough to be fetched, and until its webhook was "
                 "told or given up; what was sent is never kept after the end.",
             ),
-        ] = "1",
-        *,
+        ] = True,
         is_begun_once: Annotated[
             bool,
             Header(
@@ -95,7 +95,7 @@ class SubmitOptions:
         self.start_timeout = start_timeout
         self.webhook_url = webhook_url
         self.max_queue_length = max_queue_length
-        self.keep_seconds = _KEEP_UNSTORED_SECONDS if store_io == "0" else None
+        self.keep_seconds = None if is_stored else _KEEP_UNSTORED_SECONDS
         self.is_begun_once = is_begun_once
 
     def apply_to(self, body: GenerateBody, request_id: str) -> SubmitInput:
