@@ -136,8 +136,8 @@ class Files:
             return await asyncio.to_thread(_read_data_uri, field, rest, max_bytes)
         if not separator or scheme.lower() not in {"http", "https"}:
             message = (
-                f"{field} must be an http(s) URL, a data URI (data:image/...;base64,...), "
-                f"the URL of an uploaded file ({URL_PREFIX}...) or inline bytes"
+                f"{field} must be an http(s) URL, a data URI (data:image/...;base64,...) "
+                f"or the URL of an uploaded file ({URL_PREFIX}...)"
             )
             raise FileUrlUnsupported(message, field=field)
         try:

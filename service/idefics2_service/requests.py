@@ -104,6 +104,8 @@ class GenerateInput:
 
     prompt: str
     images: tuple[ImageSource, ...]
+    image_fields: tuple[str, ...] = ("url", "data", "sha256")
+    """Of which the face wants one for each of `images`."""
     max_new_tokens: int | None = None
     repetition_penalty: float | None = None
     temperature: float | None = None

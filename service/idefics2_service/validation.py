@@ -62,7 +62,7 @@ def validate(given: GenerateInput, limits: LimitSettings) -> ValidRequest:
     """
     faults = _Faults()
     faults.check(check_prompt, given.prompt, limits.max_prompt_bytes)
-    faults.check(_check_images, given.images, limits.max_images)
+    faults.check(_check_images, given.images, given.image_fields, limits.max_images)
     faults.check(_check_stop, given.stop)
     most_tokens, most_bytes = limits.max_new_tokens, limits.max_image_bytes
     usual_tokens = min(DEFAULT_MAX_NEW_TOKENS, most_tokens)
@@ -138,7 +138,7 @@ def _check_seed(given: int | None) -> int:
     return value
 
 
-def _check_images(images: tuple[ImageSource, ...], max_images: int) -> None:
+def _check_images(images: tuple[ImageSource, ...], fields: tuple[str, ...], max_images: int) -> None:
     if not images:
         raise ImageMissing("there is no image: set image_url, image_sha256 or images", field="image_url")
     if len(images) > max_images:
@@ -148,7 +148,8 @@ def _check_images(images: tuple[ImageSource, ...], max_images: int) -> None:
         if image.sha256 is not None:
             read_sha256(image.field, image.sha256)
         elif image.url is None and image.data is None:
-            raise ImageMissing(f"{image.field} has neither url nor data nor sha256", field=image.field)
+            message = f"{image.field} has neither {' nor '.join(fields)}"
+            raise ImageMissing(message, field=image.field)
         elif not (image.url or image.data):
             raise FileEmpty(f"{image.field} is empty", field=image.field)
 

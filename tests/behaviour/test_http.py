@@ -198,6 +198,25 @@ async def test_a_field_that_is_wrong_is_refused_by_its_place(
 
 
 @each_post
+async def test_an_image_of_a_field_that_there_is_not_is_told_which_there_are(web: Web, path: str) -> None:
+    response = await web.send(path, write(images=[{"data": "iVBORw0KGgo="}]))
+    check_faults(response, ["body", "images", 0])
+    assert response.json()["message"] == "images[0] has neither url nor sha256"
+
+
+@pytest.mark.parametrize("field", ["image_url", "images[0].url"])
+async def test_a_url_of_another_kind_is_told_of_those_that_http_takes(web: Web, field: str) -> None:
+    url = "file:///etc/passwd"
+    image = {"image_url": url} if field == "image_url" else {"image_url": None, "images": [{"url": url}]}
+    response = await web.send(RUN, write(**image))
+    assert response.json()["reason"] == "FILE_URL_UNSUPPORTED"
+    assert response.json()["message"] == (
+        f"{field} must be an http(s) URL, a data URI (data:image/...;base64,...) "
+        "or the URL of an uploaded file (idefics2://files/...)"
+    )
+
+
+@each_post
 async def test_every_field_that_is_wrong_is_named_at_once(web: Web, path: str) -> None:
     response = await web.post(path, json={"prompt": "", "max_new_tokens": "x", "top_p": 3, "top_k": 0})
     places = [["body", name] for name in ("max_new_tokens", "prompt", "image_url", "top_p", "top_k")]

@@ -224,7 +224,7 @@ def test_images_are_counted_and_each_must_have_something_in_it() -> None:
     with pytest.raises(ImageMissing) as missing:
         ask(images=())
     assert missing.value.field == "image_url"
-    with pytest.raises(ImageMissing) as unset:
+    with pytest.raises(ImageMissing, match="has neither url nor data nor sha256") as unset:
         ask(images=(IMAGE, ImageSource("images[0]")))
     assert unset.value.field == "images[0]"
     for empty in (ImageSource("images[0].data", data=b""), ImageSource("images[0].data", url="")):

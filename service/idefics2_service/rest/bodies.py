@@ -119,6 +119,7 @@ class GenerateBody(BaseModel):
         """Return it in plain types; what was left out is None."""
         return GenerateInput(
             images=tuple(self._read_images()),
+            image_fields=tuple(ImageBody.model_fields),
             stop=tuple(self.stop or ()),
             **self.model_dump(exclude={"image_url", "image_sha256", "images", "stop"}),
         )
