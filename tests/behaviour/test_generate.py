@@ -204,6 +204,13 @@ async def test_more_than_the_context_holds_is_refused(face: Face) -> None:
 
 
 @pytest.mark.parametrize("face", ["rpc-on_real_triton", "rest-on_real_triton"], indirect=True)
+async def test_a_context_that_is_passed_is_told_with_its_bound(face: Face) -> None:
+    refusal = await refusal_of(face.run(ask(max_new_tokens=2048)))
+    assert refusal.metadata["bound"] == "2048"
+    assert refusal.metadata["value"] == str(NUM_PROMPT_TOKENS + 2048)
+
+
+@pytest.mark.parametrize("face", ["rpc-on_real_triton", "rest-on_real_triton"], indirect=True)
 async def test_split_images_cost_five_times_the_tokens(face: Face) -> None:
     response = await face.generate(ask(split_images=True))
     assert response.usage.num_image_tokens == NUM_SPLIT_IMAGE_TOKENS

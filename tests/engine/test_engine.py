@@ -466,3 +466,14 @@ def test_markers_of_the_template_are_refused_in_a_prompt(engine: Engine) -> None
         with pytest.raises(InvalidRequest) as caught:
             engine.processor.prepare(Request("one", f"a {marker} b", (BLACK,)))
         assert caught.value.reason == "PROMPT_HAS_SPECIAL_TOKEN"
+
+
+def test_a_context_that_is_passed_is_told_with_what_would_have_been_in_it(engine: Engine) -> None:
+    most = engine.runner.max_context_tokens
+    request = Request("one", "Hello", (BLACK,), SamplingParams(max_new_tokens=most))
+    num_prompt_tokens = engine.processor.count("Hello", [(8, 8)], split_images=None).num_prompt_tokens
+    with pytest.raises(InvalidRequest) as caught:
+        engine.processor.prepare(request)
+    failed = Failed.of(caught.value)
+    assert (failed.reason, failed.field) == ("CONTEXT_EXCEEDED", "prompt")
+    assert (failed.bound, failed.value) == (str(most), str(num_prompt_tokens + most))

@@ -327,6 +327,8 @@ def test_the_engine_refuses_what_the_front_refuses(field: str, value: float) -> 
         check_sampling(SamplingParams(**{field: value}), LIMITS.max_new_tokens)  # type: ignore[arg-type]
     assert (caught.value.reason, caught.value.field) == ("VALUE_OUT_OF_RANGE", field)
     assert str(value) in caught.value.message
+    assert caught.value.value == str(value)
+    assert caught.value.bound in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -339,6 +341,8 @@ def test_the_engine_refuses_stop_strings_that_would_hold_up_everybody(
     with pytest.raises(InvalidRequest, match=words) as caught:
         check_sampling(SamplingParams(stop=stop), LIMITS.max_new_tokens)
     assert (caught.value.reason, caught.value.field) == ("VALUE_OUT_OF_RANGE", "stop")
+    assert words.endswith(f"{caught.value.value}")
+    assert caught.value.bound in caught.value.message
 
 
 def test_the_default_gives_way_to_a_smaller_limit_of_the_operator() -> None:

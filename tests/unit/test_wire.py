@@ -97,10 +97,10 @@ def read(*events: engine.Event) -> list[tensors.ModelEvent]:
     return list(tensors.read_events(respond(*events), IMAGES))
 
 
-def fail(reason: str, message: str, field: str = "") -> ServiceError:
+def fail(reason: str, message: str, field: str = "", **facts: str) -> ServiceError:
     """Pass an error from the engine to the front."""
     with pytest.raises(ServiceError) as caught:
-        read(engine.Failed(reason, message, field))
+        read(engine.Failed(reason, message, field, **facts))  # type: ignore[arg-type]  # texts, all that are used
     return caught.value
 
 
@@ -267,6 +267,12 @@ def test_an_image_is_named_by_the_callers_field(index: int) -> None:
 def test_other_fields_keep_their_names(field: str) -> None:
     error = fail("VALUE_OUT_OF_RANGE", f"{field} is wrong", field)
     assert (error.field, error.message) == (field, f"{field} is wrong")
+
+
+def test_a_bound_and_what_passed_it_come_from_the_engine_to_the_caller() -> None:
+    error = fail("CONTEXT_EXCEEDED", "too long", "prompt", bound="2048", value="10142")
+    assert error.metadata == {"field": "prompt", "bound": "2048", "value": "10142"}
+    assert fail("CONTEXT_EXCEEDED", "too long", "prompt").metadata == {"field": "prompt"}
 
 
 def test_a_reason_that_the_front_does_not_know_is_a_fault_of_ours() -> None:

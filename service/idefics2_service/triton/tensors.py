@@ -180,4 +180,5 @@ def _error(told: dict[str, Any], images: Sequence[ImageFile]) -> ServiceError:
     for index, image in enumerate(images):
         if field == f"images[{index}]":
             field, message = image.field, message.replace(field, image.field)
-    return error_for(told["reason"], message, field)
+    facts = {name: told[name] for name in ("bound", "value") if told.get(name)}
+    return error_for(told["reason"], message, field, facts)

@@ -66,7 +66,7 @@ class TritonPythonModel:
             try:
                 self._begin(stream_id, request)
             except EngineError as error:
-                self._outbox.put(stream_id, Failed(error.reason, error.message, error.field))
+                self._outbox.put(stream_id, Failed.of(error))
             except Exception:
                 logger.exception("could not read a request", extra=about(stream_id))
                 failed = Failed("REQUEST_MALFORMED", "the tensors of the request cannot be read")

@@ -22,7 +22,7 @@ def check_sampling(params: SamplingParams, max_new_tokens: int) -> None:
     """Refuse what would hang, divide by zero or sample from nothing.
 
     Raises:
-        InvalidRequest: VALUE_OUT_OF_RANGE; field, bound and value are in the message.
+        InvalidRequest: VALUE_OUT_OF_RANGE; names field, bound and value.
 
     """
     temperature, penalty = params.temperature, params.repetition_penalty
@@ -44,14 +44,18 @@ def check_sampling(params: SamplingParams, max_new_tokens: int) -> None:
         ("stop", "texts that are not empty", all(params.stop)),
     )
     if len(params.stop) > MAX_STOPS:
-        message = f"stop must be at most {MAX_STOPS} texts, not {len(params.stop)}"
-        raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "stop")
+        raise _explain("stop", f"at most {MAX_STOPS} texts", len(params.stop))
     for text in params.stop:
         if (size := len(text.encode())) > MAX_STOP_BYTES:
-            message = f"stop must be texts of at most {MAX_STOP_BYTES} bytes, not of {size}"
-            raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "stop")
+            bound = f"texts of at most {MAX_STOP_BYTES} bytes"
+            message = f"stop must be {bound}, not of {size}"
+            raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "stop", bound=bound, value=size)
     for field, bound, holds in checks:
         value = getattr(params, field)
         if not holds or (isinstance(value, float) and not math.isfinite(value)):
-            message = f"{field} must be {bound}, not {value}"
-            raise InvalidRequest("VALUE_OUT_OF_RANGE", message, field)
+            raise _explain(field, bound, value)
+
+
+def _explain(field: str, bound: str, value: object) -> InvalidRequest:
+    message = f"{field} must be {bound}, not {value}"
+    return InvalidRequest("VALUE_OUT_OF_RANGE", message, field, bound=bound, value=value)

@@ -14,12 +14,19 @@ from __future__ import annotations
 class EngineError(Exception):
     """A request that ends without an answer."""
 
-    def __init__(self, reason: str, message: str, field: str = "") -> None:
-        """Keep the machine's word, the person's sentence and the field at fault, if there is one."""
+    def __init__(
+        self, reason: str, message: str, field: str = "", *, bound: str = "", value: object = ""
+    ) -> None:
+        """Keep the machine's word, the person's sentence, the field at fault, its bound and what passed that.
+
+        All but the first two are empty where there is none.
+        """
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.field = field
+        self.bound = bound
+        self.value = str(value)
 
 
 class InvalidRequest(EngineError):

@@ -149,7 +149,7 @@ class EngineLoop:
         try:
             action()
         except EngineError as error:
-            self._tell(request_id, Failed(error.reason, error.message, error.field))
+            self._tell(request_id, Failed.of(error))
         except Exception:
             logger.exception("a request could not be begun", extra=about(request_id))
             self._tell(request_id, Failed("INTERNAL_ERROR", "the engine failed to begin the request"))

@@ -202,7 +202,8 @@ class Processor:
             raise InvalidRequest("PROMPT_MISSING", "prompt is empty", "prompt")
         if (size := len(prompt.encode())) > self._config.max_prompt_bytes:
             message = f"prompt has {size} bytes; at most {self._config.max_prompt_bytes} are allowed"
-            raise InvalidRequest("PROMPT_TOO_LARGE", message, "prompt")
+            bound = str(self._config.max_prompt_bytes)
+            raise InvalidRequest("PROMPT_TOO_LARGE", message, "prompt", bound=bound, value=size)
         for token in (*IMAGE_TOKENS, END_OF_TURN_TOKEN):
             if token in prompt:
                 message = f"prompt contains {token}, which only the model's template may use"
@@ -211,15 +212,18 @@ class Processor:
             raise InvalidRequest("IMAGE_MISSING", "there is no image", "images")
         if num_images > self._config.max_images:
             message = f"images has {num_images} items; at most {self._config.max_images} are allowed"
-            raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "images")
+            bound = f"at most {self._config.max_images}"
+            raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "images", bound=bound, value=num_images)
 
     def _check_context(self, num_prompt_tokens: int, max_new_tokens: int) -> None:
-        if num_prompt_tokens + max_new_tokens > self.max_context_tokens:
+        num_tokens = num_prompt_tokens + max_new_tokens
+        if num_tokens > self.max_context_tokens:
             message = (
                 f"prompt and images have {num_prompt_tokens} tokens, which with max_new_tokens "
                 f"{max_new_tokens} is more than the context of {self.max_context_tokens} tokens"
             )
-            raise InvalidRequest("CONTEXT_EXCEEDED", message, "prompt")
+            bound = str(self.max_context_tokens)
+            raise InvalidRequest("CONTEXT_EXCEEDED", message, "prompt", bound=bound, value=num_tokens)
 
     def _count_image_tokens(self, token_ids: list[int]) -> int:
         return token_ids.count(self._image_id) + token_ids.count(self._mark_id)

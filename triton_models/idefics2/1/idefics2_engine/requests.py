@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from idefics2_engine.errors import EngineError
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,15 @@ class Failed:
     field: str = ""
     was_lost_before: bool = False
     """Whether the engine was lost before the request came, so that it is not what the engine was lost by."""
+    bound: str = ""
+    """Of the field, where that is what is wrong with it."""
+    value: str = ""
+    """What passed it."""
+
+    @classmethod
+    def of(cls, error: EngineError) -> Failed:
+        """Tell of an error all that there is to tell."""
+        return cls(error.reason, error.message, error.field, bound=error.bound, value=error.value)
 
 
 @dataclass(frozen=True)
