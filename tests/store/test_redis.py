@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes.cable import lay_cable
-from idefics2_service.errors import PayloadTooLarge, RequestNotFound, StoreUnavailable
+from idefics2_service.errors import PayloadTooLarge, QueueQuotaExceeded, RequestNotFound, StoreUnavailable
 from idefics2_service.events import AttemptStarted, Failed, Finished, LogLine
 from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.settings import StoreSettings
@@ -518,6 +518,112 @@ async def test_nothing_is_left_of_what_is_forgotten(open_store: OpenStore) -> No
             if (delivery := await store.claim_delivery(60)) is not None:
                 await store.settle_delivery(delivery, None)
             await store.reap()
+
+
+async def lose(store: RedisStore, *numbers: int) -> None:
+    """Let a store's server lose what is known of some requests, as one does that evicts keys."""
+    async with talking_to(store) as client:
+        for number in numbers:
+            assert await client.delete(f"{{{store._settings.prefix}}}:request:{number:016}") == 1
+
+
+async def find_numbers(store: RedisStore) -> set[int]:
+    """Return all that are in any of a store's sets of numbers but in those that list a caller's requests."""
+    prefix, numbers = f"{{{store._settings.prefix}}}:", set[int]()
+    async with talking_to(store) as client:
+        async for name in client.scan_iter(f"{prefix}*", _type="zset"):
+            if name.decode().removeprefix(prefix).partition(":")[0] not in {"of_key", "heads", "turns"}:
+                found: list[Any] = await client.zrange(name, 0, -1)
+                numbers.update(map(int, found))
+    return numbers
+
+
+@on_servers
+@pytest.mark.parametrize("but_of", [(), ("nobody",)])
+async def test_a_request_that_the_server_lost_is_passed_over_by_claims_and_its_name_is_free(
+    open_store: OpenStore, but_of: tuple[str, ...]
+) -> None:
+    store = await open_store()
+    await submit(store, "lost", "one")
+    await submit(store, "two", key_id="bert")
+    await lose(store, 1)
+    claimed = [await store.claim(but_of) for _ in range(3)]
+    assert [each and each.name for each in claimed] == [("bert", "two"), ONE, None]
+    lost = RequestName(KEY, "lost")
+    for call in (store.get(lost), store.events(lost, 0, 10), store.cancel(lost)):
+        with pytest.raises(RequestNotFound):
+            await call
+    assert [record.name for record in (await store.list_page(KEY, None, 10, None)).records] == [ONE]
+    assert (await store.statistics()).num_queued == 0
+    await submit(store, "lost")
+    assert (await claim(store)).name == lost
+
+
+@on_servers
+async def test_what_the_server_lost_holds_up_nobody_who_is_tidied_away_behind_it(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store(lease_seconds=0.02)
+    await submit(store, "over", "gone", keep_seconds=0.001)
+    for request_id in ("over", "gone"):
+        await store.cancel(RequestName(KEY, request_id))
+    await submit(store, "held", "one")
+    held, _ = [await claim(store) for _ in range(2)]
+    await submit(store, "late", "too late", start_timeout_seconds=0.001)
+    await lose(store, 1, 3, 5)
+    num_requeued, ended = 0, list[RequestName]()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await find_numbers(store) != {4, 6}:
+            reaped = await store.reap()
+            num_requeued += reaped.num_requeued
+            ended += [each.name for each in reaped.ended]
+    assert num_requeued == 1
+    assert (await store.get(ONE)).state is State.QUEUED
+    assert ended == [(KEY, "too late")]
+    await check_lost(store, held)
+    with pytest.raises(RequestNotFound):
+        await store.get(RequestName(KEY, "gone"))
+
+
+@on_servers
+async def test_a_webhook_of_a_request_that_the_server_lost_holds_up_no_other(open_store: OpenStore) -> None:
+    store = await open_store()
+    for key_id, request_id in ((KEY, "lost"), (KEY, "one"), ("bert", "two")):
+        await submit(store, request_id, key_id=key_id, webhook_url="https://example.org/hook")
+        await store.cancel(RequestName(key_id, request_id))
+    await lose(store, 1)
+    claimed = [await store.claim_delivery(60) for _ in range(3)]
+    assert [each and each.record.name for each in claimed] == [ONE, ("bert", "two"), None]
+    assert (await store.statistics()).num_deliveries == 2
+
+
+@on_servers
+async def test_webhooks_that_the_server_lost_with_all_of_their_key_hold_up_no_other(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store()
+    for key_id in (KEY, "bert"):
+        await submit(store, "one", key_id=key_id, webhook_url="https://example.org/hook")
+        await store.cancel(RequestName(key_id, "one"))
+    async with talking_to(store) as client:
+        await client.delete(f"{{{store._settings.prefix}}}:deliveries:{KEY}")
+    claimed = [await store.claim_delivery(60) for _ in range(2)]
+    assert [each and each.record.name for each in claimed] == [("bert", "one"), None]
+
+
+@on_servers
+@pytest.mark.parametrize("is_begun", [False, True])
+async def test_what_the_server_lost_is_not_counted_among_a_keys_requests(
+    open_store: OpenStore, *, is_begun: bool
+) -> None:
+    store = await open_store()
+    await submit(store, "lost", "one")
+    for _ in range(2 if is_begun else 0):
+        await claim(store)
+    await lose(store, 1)
+    await submit(store, "two", max_queued_of_key=2)
+    with pytest.raises(QueueQuotaExceeded):
+        await submit(store, "three", max_queued_of_key=2)
 
 
 async def test_a_store_that_is_stopped_answers_nothing_and_may_be_stopped_again(

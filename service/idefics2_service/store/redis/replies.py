@@ -56,7 +56,7 @@ def read_page(reply: Sequence[Any], limit: int) -> Page:
     """Read a list that was asked for one more than `limit`."""
     shown = reply[:limit]
     next_before = int(shown[-1][0]) if len(reply) > limit else None
-    return Page(tuple(read_record(view) for view in shown), next_before)
+    return Page(tuple(read_record(view) for view in shown if _is_known(view)), next_before)
 
 
 def read_event(entry: Sequence[Any]) -> Event:
@@ -110,6 +110,11 @@ def read_statistics(reply: Sequence[Any]) -> Statistics:
     """Read what statistics.lua made."""
     num_queued, oldest, num_deliveries = reply
     return Statistics(num_queued, float(oldest), num_deliveries)
+
+
+def _is_known(view: Sequence[Any]) -> bool:
+    """Tell whether the server still has the request that it lists."""
+    return bool(view[1])
 
 
 def _number(text: str | bytes | None) -> float | None:

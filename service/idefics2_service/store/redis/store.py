@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import structlog
+
 from idefics2_service.store.codec import encode_happening
 from idefics2_service.store.interface import ignore
 from idefics2_service.store.progress import LOST_WORKER, state_after
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from idefics2_service.store.records import Delivery, Page, Reaped, Record, Statistics, Submission
     from idefics2_service.store.redis.replies import Unreadable
     from idefics2_service.store.redis.scripts import Value
+
+logger = structlog.get_logger(__name__)
 
 _NEXT = "'"
 """Makes of a holder the one of its next claim: who repeats the first one comes to the same."""
@@ -170,6 +174,9 @@ class RedisStore:
             if reply == b"OVER":
                 holder += _NEXT
                 continue
+            if isinstance(reply, bytes):
+                _note_lost(reply)
+                continue
             claim = replies.read_claim(reply, holder)
             if isinstance(claim, Claim):
                 return claim
@@ -224,7 +231,9 @@ class RedisStore:
 
     async def reap(self) -> Reaped:
         """As RequestStore.reap."""
-        return replies.read_reaped(await self._servers.write("reap", hand_back(LOST_WORKER)))
+        *reaped, lost = await self._servers.write("reap", hand_back(LOST_WORKER))
+        _note_lost(*lost)
+        return replies.read_reaped(reaped)
 
     async def claim_delivery(
         self, again_after_seconds: float, but_of: Collection[str] = ()
@@ -236,7 +245,8 @@ class RedisStore:
             "but_of": ",".join(but_of) or None,
             "holder": holder,
         }
-        reply = await self._servers.write("claim_delivery", given)
+        while isinstance(reply := await self._servers.write("claim_delivery", given), bytes):
+            _note_lost(reply)
         return None if reply is None else replies.read_delivery(reply, holder)
 
     async def settle_delivery(self, delivery: Delivery, retry_after_seconds: float | None) -> None:
@@ -252,3 +262,9 @@ class RedisStore:
         """As RequestStore.statistics."""
         reply, is_of_replica = await self._servers.read("statistics")
         return replace(replies.read_statistics(reply), may_be_behind=is_of_replica)
+
+
+def _note_lost(*numbers: bytes) -> None:
+    """Tell of requests that a server lost which may lose data: whose they were is not known any more."""
+    for number in numbers:
+        logger.error("the store has lost a request", number=int(number))

@@ -1,5 +1,6 @@
--- Begin the next request; those whose time is over end instead. Return these, and what was begun. Each holder
--- begins one at most: who heard no answer asks again, and the first call may come late, behind the other.
+-- Begin the next request; those whose time is over end instead. Return these, and what was begun; or the number
+-- of one that is lost. Each holder begins one at most: who heard no answer asks again, and the first call may
+-- come late, behind the other.
 local MAX_ENDED = 100 -- in one call, for everybody else waits for it
 local KNOWN_LEASES = 40 -- for so long it is known what a holder has begun
 local CLAIMED = key('claimed', given.holder) -- number and attempt of what the holder has begun
@@ -11,7 +12,7 @@ local function next_number()
   end
   local but_of = read_keys(given.but_of)
   for _, name in ipairs(redis.call('ZRANGE', HEADS, 0, -1)) do
-    local key_id, priority = name:match('^(.*):(.*)$')
+    local key_id, priority = split_head(name)
     local first = redis.call('ZRANGE', key('waiting', key_id, priority), 0, 0)[1]
     if not first then -- a replica that knows no HEADS has begun it
       redis.call('ZREM', HEADS, name)
@@ -87,6 +88,10 @@ for _ = 1, MAX_ENDED do
     return {ended, false}
   end
   local request = load(number)
+  if not request.state then
+    drop({number})
+    return {ended, number}
+  end
   local late = overdue(request)
   if not late then
     return {ended, begin(request)}

@@ -1,14 +1,28 @@
--- Take back what dead workers held, end what waited too long, forget what is over.
+-- Take back what dead workers held, end what waited too long, forget what is over. Return how many wait again,
+-- what ended, and the numbers of those that are lost.
 local AT_ONCE = 200 -- of each, for everybody else waits for it
-local num_requeued, ended = 0, {}
+local num_requeued, ended, lost = 0, {}, {}
 
 local function note(request, how)
   ended[#ended + 1] = describe(request, how)
 end
 
+local function load_due(set)
+  local requests, unknown = {}, {}
+  for _, number in ipairs(due(set, AT_ONCE)) do
+    local request = load(number)
+    if request.state then
+      requests[#requests + 1] = request
+    else
+      unknown[#unknown + 1], lost[#lost + 1] = number, number
+    end
+  end
+  drop(unknown)
+  return requests
+end
+
 insist()
-for _, number in ipairs(due(LEASED, AT_ONCE)) do
-  local request = load(number)
+for _, request in ipairs(load_due(LEASED)) do
   local has_waited = (request.stage or '') == '' or request.stage == 'QUEUED'
   local is_silent = has_waited and tonumber(request.attempt) < tonumber(given.first_silent_loss)
   local how = hand_back(request, request.is_begun_once == '1' or not is_silent)
@@ -19,19 +33,18 @@ for _, number in ipairs(due(LEASED, AT_ONCE)) do
   end
 end
 for _, set in ipairs({START_BY, END_BY}) do
-  for _, number in ipairs(due(set, AT_ONCE)) do
-    local request = load(number)
+  for _, request in ipairs(load_due(set)) do
     local how = overdue(request)
     finish(request, {how}, 'FAILED')
     note(request, how)
   end
 end
-for _, number in ipairs(due(EXPIRING, AT_ONCE)) do
-  local told_at = redis.call('ZSCORE', DELIVERIES, number)
+for _, request in ipairs(load_due(EXPIRING)) do
+  local told_at = redis.call('ZSCORE', DELIVERIES, request.number)
   if told_at then
-    redis.call('ZADD', EXPIRING, math.max(told_at, now + given.lease_seconds), number)
+    redis.call('ZADD', EXPIRING, math.max(told_at, now + given.lease_seconds), request.number)
   else
-    forget(load(number))
+    forget(request)
   end
 end
-return {num_requeued, ended}
+return {num_requeued, ended, lost}

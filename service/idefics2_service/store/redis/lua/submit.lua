@@ -8,12 +8,20 @@ if not given.payload then
   return {'PAYLOAD_TOO_LARGE', given.num_payload_bytes}
 end
 
-if given.max_queued_of_key then
-  local num_own = redis.call('ZCARD', key('of_key', given.key_id, 'QUEUED'))
-    + redis.call('ZCARD', key('of_key', given.key_id, 'RUNNING'))
-  if num_own >= tonumber(given.max_queued_of_key) then
-    return {'QUEUE_QUOTA_EXCEEDED'}
+-- Count the key's own in a state, but for those that are lost: while others end, they become its oldest.
+local function count_own(state)
+  local own = key('of_key', given.key_id, state)
+  local oldest = redis.call('ZRANGE', own, 0, 0)[1]
+  while oldest and not is_known(oldest) do
+    redis.call('ZREM', own, oldest)
+    oldest = redis.call('ZRANGE', own, 0, 0)[1]
   end
+  return redis.call('ZCARD', own)
+end
+
+local most = tonumber(given.max_queued_of_key)
+if most and count_own('QUEUED') + count_own('RUNNING') >= most then
+  return {'QUEUE_QUOTA_EXCEEDED'}
 end
 
 local tag = make_tag(given)

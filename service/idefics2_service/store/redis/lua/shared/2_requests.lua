@@ -1,7 +1,13 @@
 -- One request: where it stands and what happened to it.
 
+-- Tell whether the server still has what is known of a request. One that may lose data may lose that alone.
+local function is_known(number)
+  return redis.call('HEXISTS', key('request', number), 'state') == 1
+end
+
 local function find()
-  return redis.call('GET', key('number', given.key_id .. '/' .. given.request_id))
+  local number = redis.call('GET', key('number', given.key_id .. '/' .. given.request_id))
+  return number and is_known(number) and number
 end
 
 local function load(number)

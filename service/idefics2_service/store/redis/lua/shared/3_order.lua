@@ -6,6 +6,11 @@ local function own_queue(request)
   return key('waiting', request.key_id, request.priority)
 end
 
+-- Return a caller's key and the priority that are named in HEADS.
+local function split_head(name)
+  return name:match('^(.*):(.*)$')
+end
+
 -- Let HEADS know who is first of a caller's key now.
 local function note_head(request)
   local name = request.key_id .. ':' .. request.priority

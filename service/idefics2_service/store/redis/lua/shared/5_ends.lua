@@ -61,3 +61,28 @@ local function forget(request)
     redis.call('ZREM', set, request.number)
   end
 end
+
+-- Drop requests of which nothing is known any more, lest they hold up others. Whose they were is not known,
+-- either: they stay in of_key, whose readers pass over them.
+local function drop(numbers)
+  if #numbers == 0 then
+    return
+  end
+  for _, set in ipairs({WAITING, OLDEST, START_BY, END_BY, LEASED, EXPIRING, DELIVERIES}) do
+    redis.call('ZREM', set, unpack(numbers))
+  end
+  for _, name in ipairs(redis.call('ZRANGE', HEADS, 0, -1)) do
+    if redis.call('ZREM', key('waiting', name), unpack(numbers)) > 0 then
+      local key_id, priority = split_head(name)
+      note_head({key_id = key_id, priority = priority})
+    end
+  end
+  for _, key_id in ipairs(redis.call('ZRANGE', TURNS, 0, -1)) do
+    if redis.call('ZREM', key('deliveries', key_id), unpack(numbers)) > 0 then
+      owe(key_id, numbers[1], nil)
+    end
+  end
+  for _, number in ipairs(numbers) do
+    redis.call('UNLINK', key('payload', number), key('events', number), key('end', number))
+  end
+end
