@@ -347,6 +347,19 @@ async def test_what_was_written_is_not_written_again_where_its_answer_was_lost(s
     assert await history(store) == [AttemptStarted(1), *lines, Finished(make_output())]
 
 
+async def test_who_wrote_what_the_store_forgot_writes_no_more_of_it_but_its_end(store: RequestStore) -> None:
+    await submit(store, "one")
+    claimed = await claim(store)
+    kept: list[Happening] = [AttemptStarted(1), LogLine("kept")]
+    await store.append(claimed, 1, kept[1:])
+    for _ in range(2):
+        assert await store.append(claimed, 5, [LogLine("x")]) is Lease.LOST
+    assert await history(store) == kept
+    for _ in range(2):
+        assert await store.finish(claimed, 5, [LogLine("y")], Finished(make_output())) is Lease.HELD
+    assert await history(store) == [*kept, LogLine("y"), Finished(make_output())]
+
+
 async def test_an_end_whose_answer_was_lost_is_written_once_and_held_again(store: RequestStore) -> None:
     await submit(store, "one", webhook_url="https://example.org/hook")
     claimed = await claim(store)

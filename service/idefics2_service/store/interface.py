@@ -166,7 +166,9 @@ class RequestStore(Protocol):
     async def append(self, claim: Claim, after: int, happenings: Sequence[Happening]) -> Lease:
         """Write what happened after event number `after`; nothing is written if the claim is LOST.
 
-        Safe to repeat where the answer was lost: what was written before is not written again.
+        Safe to repeat where the answer was lost: what was written before is not written again. So a claim is
+        LOST, too, where the store has forgotten event number `after`, as by a fail-over: nobody could tell
+        any more what was written before.
         """
         ...
 
@@ -175,7 +177,8 @@ class RequestStore(Protocol):
     ) -> Lease:
         """Write what happened after event number `after`, and the end, durably; else as `append`.
 
-        An end that the same worker has written already is HELD, too.
+        An end that the same worker has written already is HELD, too; and so is one behind events that the
+        store has forgotten, for it tells all of the answer.
         """
         ...
 

@@ -118,7 +118,8 @@ class Lease(enum.Enum):
     LOST_ONCE = "LOST_ONCE"
     """Handed back, and it was to be begun once: the request has ended."""
     LOST = "LOST"
-    """The request is another's by now, or at its end."""
+    """The request is another's by now, or at its end; or the store has forgotten what it was told of it, and
+    lets it be begun again when the lease ends."""
 
 
 @dataclass(frozen=True)

@@ -251,6 +251,9 @@ class Ledger:
         if held is None:
             return Lease.LOST
         seq, is_cancelled = held
+        (last,) = self._row("last_sequence", seq)
+        if after > last:
+            return Lease.LOST
         self._write(seq, claim.name, self._unwritten(seq, after, happenings))
         return Lease.CANCELLED if is_cancelled else Lease.HELD
 
@@ -281,7 +284,7 @@ class Ledger:
     def _unwritten(self, seq: int, after: int, happenings: Sequence[Happening]) -> Sequence[Happening]:
         """Leave out what was written already, by a call whose answer was lost."""
         (last,) = self._row("last_sequence", seq)
-        return happenings[max(0, last - after) :]  # fewer are there where the machine lost its power
+        return happenings[max(0, last - after) :]  # before an end, fewer may be there
 
     def release(self, claim: Claim, reason: str, *, is_lost: bool) -> Lease:
         """As RequestStore.release."""

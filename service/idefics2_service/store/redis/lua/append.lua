@@ -1,6 +1,6 @@
 -- Write what a worker says that happened.
 local request = held()
-if not request then
+if not request or tonumber(given.after) > tonumber(request.last_sequence) then
   return 'LOST'
 end
 local happened = unwritten(request)

@@ -63,7 +63,8 @@ local function enter(request, state)
   save(request, {state = state})
 end
 
--- Return those of `events` that were not written before, by a call whose answer was lost.
+-- Return those of `events` that were not written before, by a call whose answer was lost. Fewer may be there than
+-- the worker knows of, where the server forgot some; then only an end is written, and finish.lua knows it again.
 local function unwritten(request)
   local rest = {}
   for i = math.max(0, request.last_sequence - given.after) + 1, #events do
