@@ -416,6 +416,29 @@ async def test_a_full_server_takes_no_new_requests_and_lets_the_others_end(open_
 
 
 @on_servers
+async def test_what_the_server_refuses_is_logged_once_until_it_is_taken_again(
+    open_store: OpenStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await open_store()
+    for number in range(2):
+        async with talking_to(store) as client:
+            await client.config_set("maxmemory", 1)
+            try:
+                for _ in range(3):
+                    with pytest.raises(StoreUnavailable):
+                        await submit(store, f"{number}")
+                    assert await store.claim() is None
+            finally:
+                await client.config_set("maxmemory", 0)
+        await submit(store, f"{number}")
+        await claim(store)
+    told: list[Any] = [record.msg for record in caplog.records if "script" in record.msg]
+    assert [line["level"] for line in told] == ["error", "info"] * 2
+    assert {line["script"] for line in told} == {"submit"}
+    assert not any("exc_info" in line for line in told)
+
+
+@on_servers
 async def test_who_claims_hears_of_what_ended_also_where_the_store_goes_away_before_the_claim(
     open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ class Scripts:
         self._turns = asyncio.Semaphore(MAX_CALLS)  # first come, first served, which the pool is not
         self._answered_at = -math.inf
         self._is_closed = False
+        self._refused: dict[str, str] = {}  # scripts that the server refused the last time, and its words
 
     async def call(self, name: str, given: Mapping[str, Value] = {}, events: Sequence[bytes] = ()) -> Any:
         """Run `lua/<name>.lua` and return its answer, texts as bytes.
@@ -115,11 +116,12 @@ class Scripts:
         except FAULTS as error:
             if isinstance(error, ResponseError):
                 self._note_answer()
-                logger.exception("the store refused a script", script=name)
+                self._note_refusal(name, str(error))
             if "read only replica" in str(error):
                 await self._leave()
             raise unavailable(error) from error
         self._note_answer()
+        self._note_success(name)
         return answer
 
     async def _leave(self) -> None:
@@ -135,6 +137,16 @@ class Scripts:
 
     def _note_answer(self) -> None:
         self._answered_at = asyncio.get_running_loop().time()
+
+    def _note_refusal(self, name: str, words: str) -> None:
+        """Say so once, not at each call."""
+        if self._refused.get(name) != words:
+            logger.error("the store refuses a script", script=name, error=words)
+        self._refused[name] = words
+
+    def _note_success(self, name: str) -> None:
+        if self._refused.pop(name, None) is not None:
+            logger.info("the store takes a script again", script=name)
 
     def _flatten(self, given: Mapping[str, Value], events: Sequence[bytes]) -> list[Argument]:
         """Write arguments as lua/shared/1_keys.lua reads them: names and values in turn."""
