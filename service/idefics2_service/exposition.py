@@ -78,7 +78,7 @@ class UnsureGauge(Collector):
 
     def set(self, value: float | None) -> None:
         """Know the value, or know it no more."""
-        self._value = value
+        self._value = None if value is None else float(value)  # as all gauges write it
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the gauge, as of any collector."""

@@ -172,8 +172,10 @@ class Metrics:
         )
 
     def _declare_store(self) -> None:
-        self.queued = self._gauge(
-            "idefics2_store_num_requests_queued", "Submitted requests that wait, of all replicas."
+        self.queued = UnsureGauge(
+            "idefics2_store_num_requests_queued",
+            "Submitted requests that wait, of all replicas; not there while the store is away.",
+            self.registry,
         )
         self.max_queued = self._gauge(
             "idefics2_store_max_requests_queued", "How many submitted requests may wait."
@@ -233,9 +235,11 @@ class Metrics:
             "idefics2_store_replica_behind",
             "1 while the store has a replica that does not follow it and would not be read, else 0.",
         )
-        self.webhooks_queued = self._gauge(
+        self.webhooks_queued = UnsureGauge(
             "idefics2_store_num_webhooks_queued",
-            "Webhooks that were neither told of an end yet nor given up, of all replicas.",
+            "Webhooks that were neither told of an end yet nor given up, of all replicas; not there while "
+            "the store is away.",
+            self.registry,
         )
         self.webhooks = self._count(
             "idefics2_webhooks", "Calls of webhooks, by what became of them.", ["outcome"]

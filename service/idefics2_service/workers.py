@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from idefics2_service.lifecycle import Means
     from idefics2_service.settings import StoreSettings
     from idefics2_service.store.interface import RequestStore
-    from idefics2_service.store.records import Claim, Ended
+    from idefics2_service.store.records import Claim, Ended, Statistics
     from idefics2_service.tracing.spans import Span, Value
 
 logger = structlog.get_logger(__name__)
@@ -120,16 +120,27 @@ class Workers:
             await asyncio.sleep(_REAP_SECONDS)
 
     async def _tidy(self) -> None:
-        statistics, metrics = await self._store.statistics(), self._means.metrics
-        metrics.queued.set(statistics.num_queued)
-        metrics.webhooks_queued.set(statistics.num_deliveries)
+        statistics = await self._count()
         if statistics.may_be_behind:
             self._seen_at = _NEVER
         is_there = not statistics.may_be_behind and self._have_all_renewed()
         if is_there:
             await self._reap()
         # Replicas are added for those who wait; where nobody can claim, they would be in vain.
-        metrics.oldest_queued.set(statistics.oldest_queued_seconds if is_there else None)
+        self._means.metrics.oldest_queued.set(statistics.oldest_queued_seconds if is_there else None)
+
+    async def _count(self) -> Statistics:
+        """Count what is in the store, and tell the metrics, also where nobody knows."""
+        metrics = self._means.metrics
+        try:
+            statistics = await self._store.statistics()
+        except StoreUnavailable:
+            metrics.queued.set(None)
+            metrics.webhooks_queued.set(None)
+            raise
+        metrics.queued.set(statistics.num_queued)
+        metrics.webhooks_queued.set(statistics.num_deliveries)
+        return statistics
 
     def _have_all_renewed(self) -> bool:
         """Note that the store is there; tell whether it has been for so long that the living have leases."""

@@ -707,3 +707,17 @@ async def test_how_long_requests_have_waited_is_told_only_while_they_could_be_cl
         bench.store.away_before.clear()
         while not bench.measured("store_oldest_queued_seconds"):
             await bench.store.get(ONE)
+
+
+async def test_how_many_wait_is_told_only_while_it_can_be_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idefics2_service.workers._REAP_SECONDS", 0)
+    await bench.submit()
+    names = ("store_num_requests_queued", "store_num_webhooks_queued")
+    async with at_work(Workers(bench.store, bench.means, bench.settings).tidy()):
+        for away, counts in (("", [1, 0]), ("statistics", [None, None]), ("reap", [1, 0])):
+            bench.store.away_before.clear()
+            bench.store.away_before[away] = MANY
+            await bench.wait_for_calls("statistics")
+            assert [bench.measured(name) for name in names] == counts
