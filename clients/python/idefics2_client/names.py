@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from idefics2_client.errors import InvalidRequest
+from idefics2_client.bounds import refuse
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import EnumDescriptor
@@ -30,12 +30,7 @@ def read_name(kind: EnumDescriptor, name: str | None, field: str) -> int | None:
         return None
     known = {write_name(kind, value): value for value in kind.values_by_number if value}
     if name not in known:
-        raise InvalidRequest(
-            f"{field} must be one of {', '.join(known)}, not {name}",
-            code="INVALID_ARGUMENT",
-            reason="VALUE_OUT_OF_RANGE",
-            field=field,
-        )
+        raise refuse(field, f"one of {', '.join(known)}", name)
     return known[name]
 
 

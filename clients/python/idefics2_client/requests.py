@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from idefics2.v1 import generation_pb2
 
+from idefics2_client.bounds import DURATION, bounding, find_bound
 from idefics2_client.errors import InvalidRequest
 from idefics2_client.images import make_images
 
@@ -78,7 +79,8 @@ def make_message(kind: type[_Message], **fields: object) -> _Message:
     """
     message = kind()
     for field, value in fields.items():
-        with naming(field):
+        bound = find_bound(kind.DESCRIPTOR.fields_by_name[field].cpp_type)
+        with bounding(field, bound, value), naming(field):
             # By way of a message of one field: that treats None as unset, and lists and numbers alike.
             message.MergeFrom(kind(**{field: value}))
     return message
@@ -91,7 +93,7 @@ def make_duration(field: str, seconds: float | None) -> timedelta | None:
         InvalidRequest: it is too long for the wire, or no number.
 
     """
-    with naming(field):
+    with bounding(field, DURATION, seconds), naming(field):
         return None if seconds is None else timedelta(seconds=seconds)
 
 
@@ -106,16 +108,21 @@ def _check_names(options: Options) -> None:
 
 @contextmanager
 def naming(field: str) -> Iterator[None]:
-    """Say which field it is that the wire cannot hold."""
+    """Say which field it is that the wire cannot hold.
+
+    Raises:
+        InvalidRequest: a text is not Unicode.
+        TypeError: a value is of another type.
+
+    """
     try:
         yield
     except TypeError as error:
         raise TypeError(f"{field}: {error}") from error
-    except (ValueError, OverflowError) as error:
-        is_text = isinstance(error, UnicodeEncodeError)
+    except UnicodeError as error:
         raise InvalidRequest(
-            f"{field} must be valid Unicode" if is_text else f"{field}: {str(error).lower()}",
+            f"{field} must be valid Unicode",
             code="INVALID_ARGUMENT",
-            reason="TEXT_NOT_UNICODE" if is_text else "VALUE_OUT_OF_RANGE",
+            reason="TEXT_NOT_UNICODE",
             field=field,
         ) from error

@@ -214,9 +214,12 @@ def test_an_unreadable_image_is_named_and_nothing_is_sent(server: GenerationServ
     assert server.requests == []
 
 
-def test_a_number_too_large_for_the_wire_is_refused_with_its_field(capsys: Captured) -> None:
-    assert main(["ask", URL, "What?", "--seed", str(2**64)]) == 2
-    assert capsys.readouterr().err.startswith("idefics2: seed: ")
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_number_that_the_wire_cannot_hold_is_refused_with_its_field_and_bound(
+    capsys: Captured, seed: int
+) -> None:
+    assert main(["ask", URL, "What?", f"--seed={seed}"]) == 2
+    assert capsys.readouterr().err == f"idefics2: seed must be 0 to {2**64 - 1}, not {seed}\n"
 
 
 def test_a_prompt_that_is_not_unicode_is_refused(capsys: Captured) -> None:

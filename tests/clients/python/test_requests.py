@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,11 @@ from idefics2.v1.generation_pb2 import GenerateRequest, Image
 from idefics2_client import ImageUnreadable, InvalidRequest
 from idefics2_client.images import MAX_IMAGE_BYTES
 from idefics2_client.requests import Options, make_request
+from idefics2_client.submission import make_submission
+from idefics2_service.errors import InvalidInput
+from idefics2_service.requests import GenerateInput, ImageSource
+from idefics2_service.settings import LimitSettings
+from idefics2_service.validation import validate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,15 +137,50 @@ def test_what_the_wire_cannot_hold_names_its_field(field: Any, value: Any, reaso
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "bound", "told"),
+    [
+        ("seed", -1, "0 to 18446744073709551615", "-1"),
+        ("seed", 2**64, "0 to 18446744073709551615", "18446744073709551616"),
+        ("top_k", 2**31, "-2147483648 to 2147483647", "2147483648"),
+        ("max_image_bytes", 2**63, f"{-(2**63)} to {2**63 - 1}", "9223372036854775808"),
+        ("top_p", 10**309, "-1.7976931348623157e+308 to 1.7976931348623157e+308", "1" + "0" * 79),
+        pytest.param("seed", 10**5_000, f"0 to {2**64 - 1}", "a number of thousands of digits", id="long"),
+        ("keep_seconds", math.nan, "0 to 315576000000 seconds", "nan"),
+        ("time_budget_seconds", 1e15, "0 to 315576000000 seconds", "1000000000000000.0"),
+        ("priority", "high", "one of normal, low", "high"),
+    ],
+)
+def test_a_value_that_the_wire_cannot_hold_is_told_with_its_bound_as_the_service_tells_it(
+    field: Any, value: Any, bound: str, told: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        make_submission(URL, "What?", {field: value})  # type: ignore[misc]
+    name = field.removesuffix("_seconds")
+    assert str(caught.value) == f"{name} must be {bound}, not {told}"
+    assert (caught.value.code, caught.value.reason) == ("INVALID_ARGUMENT", "VALUE_OUT_OF_RANGE")
+    assert caught.value.field == name
+    assert caught.value.metadata == {"field": name, "bound": bound, "value": told}
+
+
+def test_what_the_service_says_of_a_seed_below_zero_is_what_the_client_says() -> None:
+    with pytest.raises(InvalidRequest) as here:
+        make_request(URL, "What?", {"seed": -1})
+    with pytest.raises(InvalidInput) as there:
+        validate(GenerateInput("What?", (ImageSource("image_url", URL),), seed=-1), LimitSettings())
+    assert (str(here.value), here.value.metadata) == (there.value.message, there.value.metadata)
+
+
+@pytest.mark.parametrize(
     ("image", "prompt", "images", "field"),
     [
         (URL, "\udc80", [], "prompt"),
+        (URL, b"\xff", [], "prompt"),
         (f"{URL}\udc80", "What?", [], "image_url"),
         (b"1", "What?", [URL, f"{URL}\udc80"], "images"),
     ],
 )
 def test_a_text_that_is_not_unicode_names_its_field(
-    image: Any, prompt: str, images: list[Any], field: str
+    image: Any, prompt: Any, images: list[Any], field: str
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
         make_request(image, prompt, {"images": images})
