@@ -27,7 +27,10 @@ _SCHEMES = {
     "http": (False, 80),
     "https": (True, 443),
 }
-_BARE_HOST = re.compile(r"[A-Za-z0-9._-]+")
+_BARE = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[^\[\]]*\])(?P<colon>:(?P<port>[^:]*))?")
+_RESOLVERS = {"dns", "google-c2p", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds"}
+"""What may stand before a colon in a target of grpc's own, where others have their host."""
+_MAX_PORT = 65_535
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,12 @@ def parse_target(target: str) -> tuple[str, bool | None]:
     """Return what grpc is to connect to, and whether it is TLS; None where the target does not say.
 
     Raises:
-        SettingInvalid: it is a URL that says more than a host and a port.
+        SettingInvalid: it has a port that is none, or is a URL that says more than a host and a port.
 
     """
     scheme, separator, _ = target.partition("://")
     if not separator or scheme.lower() not in _SCHEMES:
-        is_bare = _BARE_HOST.fullmatch(target)
-        return f"{target}:{_DEFAULT_PORT}" if is_bare else target, None
+        return _complete(target), None
     is_secure, default_port = _SCHEMES[scheme.lower()]
     try:
         url = urlsplit(target)
@@ -78,9 +80,28 @@ def parse_target(target: str) -> tuple[str, bool | None]:
     except ValueError:
         url, port = urlsplit("invalid:"), 0
     if not url.hostname or url.username is not None or url.path.strip("/") or url.query or url.fragment:
-        # The target is not shown: it may hold a password.
-        raise SettingInvalid(
-            f"the target must be {scheme}://HOST or {scheme}://HOST:PORT, and no more", field="target"
-        )
+        raise _refuse(f"{scheme}://HOST or {scheme}://HOST:PORT, and no more")
     host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     return f"{host}:{port}", is_secure
+
+
+def _complete(target: str) -> str:
+    """Return a target without a scheme of ours with its port; one of grpc's own stays as it is.
+
+    Raises:
+        SettingInvalid: there is no such port; grpc would take another one, or call the service away.
+
+    """
+    bare = _BARE.fullmatch(target)
+    if bare is None or bare["host"] in _RESOLVERS:
+        return target
+    if bare["colon"] is None:
+        return f"{target}:{_DEFAULT_PORT}"
+    if not re.fullmatch("[0-9]{1,5}", bare["port"]) or not 1 <= int(bare["port"]) <= _MAX_PORT:
+        raise _refuse(f"HOST or HOST:PORT, and PORT 1 to {_MAX_PORT}")
+    return target
+
+
+def _refuse(form: str) -> SettingInvalid:
+    """Say what form a target has; it is not shown, as it may hold a password."""
+    return SettingInvalid(f"the target must be {form}", field="target")

@@ -19,6 +19,7 @@ _NAMING = "resol"  # no such host
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _OTHER_NAME = "Hostname Verification Check failed"
 _NO_TLS = "WRONG_VERSION_NUMBER"
+_NO_GRPC = ("http1.x server", "missing selected ALPN")  # the latter where HTTP/1 is all that TLS is for
 _UNHEALTHY = "backend unhealthy"
 _SHUT = ("Socket closed", "Connection reset", "CERTIFICATE_REQUIRED", "Broken pipe")
 
@@ -54,6 +55,8 @@ def _find_mismatch(details: str, target: str) -> Iterator[str]:
         yield f"{target} shows a certificate of another name: use a target that the certificate names"
     if _NO_TLS in details:
         yield f"{target} does not speak TLS: leave TLS out, or use the port that has it"
+    if any(words in details for words in _NO_GRPC):
+        yield f"{target} speaks HTTP, not gRPC: use the gRPC port"
 
 
 def _explain_absence(details: str, endpoint: Endpoint) -> str:

@@ -148,6 +148,22 @@ async def test_plaintext_and_tls_that_meet_say_so(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_a_port_that_speaks_http_is_told_as_such(
+    make_settings: MakeSettings, files: Files, kind: str
+) -> None:
+    certificate, key = map(str, files.service)
+    async with App(make_settings(), FakeBackend(Script())) as app:
+        error = await refuse(kind, app.http_address)
+        assert isinstance(error, SettingInvalid)
+        assert str(error) == f"{app.http_address} speaks HTTP, not gRPC: use the gRPC port"
+    secure = make_settings(http__tls_certificate_file=certificate, http__tls_key_file=key)
+    async with App(secure, FakeBackend(Script())) as app:
+        error = await refuse(kind, app.http_address, ca_file=files.root)
+        assert isinstance(error, SettingInvalid)
+        assert "speaks HTTP, not gRPC" in str(error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_watch_does_not_wait_for_what_will_not_change(
     make_settings: MakeSettings, files: Files, kind: str
 ) -> None:
@@ -213,7 +229,11 @@ def test_a_variable_that_is_neither_true_nor_false_is_refused(monkeypatch: pytes
         ("10.0.0.1", ("10.0.0.1:50051", None)),
         ("dns:///gpu:1", ("dns:///gpu:1", None)),
         ("unix:///run/gpu", ("unix:///run/gpu", None)),
+        ("unix:gpu", ("unix:gpu", None)),
+        ("dns:gpu", ("dns:gpu", None)),
         ("[::1]:1", ("[::1]:1", None)),
+        ("[::1]", ("[::1]:50051", None)),
+        ("gpu:65535", ("gpu:65535", None)),
         ("https://gpu", ("gpu:443", True)),
         ("HTTP://gpu/", ("gpu:80", False)),
         ("grpcs://gpu", ("gpu:50051", True)),
@@ -228,4 +248,18 @@ def test_a_target_says_where_and_whether_by_tls(target: str, parsed: tuple[str, 
 def test_a_url_that_says_more_than_where_is_refused(target: str) -> None:
     with pytest.raises(SettingInvalid) as caught:
         Client(target)
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["abc", "", "https", "0", "65536", "99999", "-1", "1.5", "1/path", "\u0661"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "gpu", "[::1]"])
+def test_a_port_that_is_none_is_refused_before_any_call(host: str, port: str) -> None:
+    with pytest.raises(SettingInvalid, match="HOST:PORT, and PORT 1 to 65535") as caught:
+        Client(f"{host}:{port}")
+    assert caught.value.field == "target"
+
+
+def test_a_password_where_a_port_belongs_is_not_shown() -> None:
+    with pytest.raises(SettingInvalid) as caught:
+        Client("u:geheim@gpu")
     assert "geheim" not in str(caught.value)
