@@ -43,15 +43,22 @@ _GENERAL = {
     "NOT_FOUND": "look at the name and at the key: each key sees its own alone, for a time",
     "ALREADY_EXISTS": "choose another name",
     "FAILED_PRECONDITION": "ask again later",
-    "RESOURCE_EXHAUSTED": "try again after retry_after_seconds",
-    "UNAVAILABLE": "try again after retry_after_seconds, or look whether the service runs",
+    "RESOURCE_EXHAUSTED": "try again {when}",
+    "UNAVAILABLE": "try again {when}, or look whether the service runs",
     "DEADLINE_EXCEEDED": "allow more time, or ask for less",
     "CANCELLED": "send it again, if it was not you who ended it",
     "UNIMPLEMENTED": SPECIAL["METHOD_UNKNOWN"],
 }
 
 
-def advise(reason: str, code: str) -> str:
-    """Say what to do about an error of this reason, or else of this status code."""
+SETTING = "change what the client was told of the service: the same will fail again"
+
+
+def advise(reason: str, code: str, *, says_when: bool) -> str:
+    """Say what to do about an error of this reason, or else of this status code.
+
+    `says_when`: the error has a `retry_after_seconds`.
+    """
     general = _GENERAL.get(code, "tell who runs the service, with the request's id: its log has the details")
-    return SPECIAL.get(reason, general)
+    when = "after retry_after_seconds" if says_when else "later"
+    return SPECIAL.get(reason, general.format(when=when))

@@ -25,7 +25,7 @@ from dataclasses import KW_ONLY, dataclass
 from dataclasses import field as dataclass_field
 from typing import TYPE_CHECKING
 
-from idefics2_client.advice import advise
+from idefics2_client.advice import SETTING, advise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ class Idefics2Error(Exception):
     @property
     def advice(self) -> str:
         """What to do about it, for a person; may be reworded."""
-        return advise(self.reason, self.code)
+        return advise(self.reason, self.code, says_when=self.retry_after_seconds is not None)
 
 
 class InvalidRequest(Idefics2Error):
@@ -82,6 +82,11 @@ class SettingInvalid(Idefics2Error):
 
     `field` names the argument of the client: `target`, `tls`, `ca_file`, `certificate_file` or `key_file`.
     """
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, for a person; may be reworded."""
+        return SETTING
 
 
 class AuthenticationFailed(Idefics2Error):

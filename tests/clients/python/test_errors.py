@@ -34,6 +34,7 @@ from idefics2_client import (
     Overloaded,
     ServiceFailed,
     ServiceUnavailable,
+    SettingInvalid,
     read_failure,
 )
 from idefics2_client.advice import SPECIAL
@@ -236,6 +237,20 @@ def test_every_reason_of_the_contract_is_the_error_of_its_code_and_says_what_to_
 
 def test_only_reasons_of_the_contract_have_advice_of_their_own() -> None:
     assert SPECIAL.keys() <= set(ErrorReason.DESCRIPTOR.values_by_name)
+
+
+@pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "UNAVAILABLE"])
+def test_advice_speaks_of_retry_after_seconds_where_there_is_a_time_alone(code: str) -> None:
+    kind = KINDS_OF_CODES[code]
+    for seconds in (0.0, 1.5):
+        assert "again after retry_after_seconds" in kind("why", code=code, retry_after_seconds=seconds).advice
+    assert "again later" in kind("why", code=code).advice
+    assert "retry_after_seconds" not in kind("why", code=code).advice
+
+
+@pytest.mark.parametrize("code", ["UNKNOWN", "UNAVAILABLE"])
+def test_nobody_is_told_to_try_again_with_a_setting_that_cannot_be_used(code: str) -> None:
+    assert "will fail again" in SettingInvalid("why", code=code).advice
 
 
 async def test_an_older_service_is_told_as_one(server: RequestServer, caller: AsyncClient) -> None:
