@@ -38,6 +38,7 @@ from idefics2_service.rest.page import PageFacts
 from idefics2_service.rest.server import HttpServer
 from idefics2_service.rest.webhooks import make_write_call
 from idefics2_service.rpc.server import Cores, GrpcServer
+from idefics2_service.settings import ENGINE_PREFIX
 from idefics2_service.shares import Shares
 from idefics2_service.signatures import Signer
 from idefics2_service.store.revocations import find_revocations
@@ -56,7 +57,7 @@ from idefics2_service.webhooks import Webhooks
 from idefics2_service.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
     from types import TracebackType
 
     from idefics2_service.backend import Backend
@@ -260,6 +261,7 @@ class App:
         """
         if self._given_backend is not None or not self._settings.triton.url:
             return
+        _warn_of_unheard(os.environ)
         await self._triton.connect(self._settings.triton.url)
         stack.push_async_callback(self._triton.close)
         with suppress(TimeoutError):
@@ -302,6 +304,13 @@ async def _keep_running(work: Callable[[], Coroutine[None, None, None]]) -> None
         except Exception as error:  # whatever it is, the service goes on answering
             logger.critical("a part of the service failed and begins again", exc_info=error)
         await asyncio.sleep(_PAUSE_AFTER_FAULT_SECONDS)
+
+
+def _warn_of_unheard(environ: Mapping[str, str]) -> None:
+    """Say which settings of the engine do nothing here: a Triton elsewhere has variables of its own."""
+    unheard = sorted(name for name in environ if name.startswith(ENGINE_PREFIX))
+    if unheard:
+        logger.warning("no engine hears of these: set them where IDEFICS2_TRITON_URL leads", names=unheard)
 
 
 def _make_store(settings: Settings, metrics: Metrics) -> RequestStore:

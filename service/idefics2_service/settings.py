@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 PREFIX = "IDEFICS2_"
-FOREIGN_PREFIXES = (f"{PREFIX}CLIENT_", f"{PREFIX}MODEL_")  # the Python client's and the engine's
+ENGINE_PREFIX = f"{PREFIX}MODEL_"
+FOREIGN_PREFIXES = (f"{PREFIX}CLIENT_", ENGINE_PREFIX)  # the Python client's and the engine's
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Seconds = Annotated[float, Field(gt=0)]

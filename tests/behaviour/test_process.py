@@ -8,13 +8,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
+from fakes.backend import FakeBackend
 from fakes.script import Script
 from fakes.triton import FakeTriton
+from idefics2_service.app import App
 from processes import PATIENCE_SECONDS, Service, running_service
+from structlog.testing import capture_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from harness import MakeSettings
 
 USUAL_LIMIT = 1_024
 
@@ -45,3 +51,19 @@ def test_a_ready_file_that_cannot_be_written_ends_the_start_at_once_and_in_one_l
         service.log.read_text()
         == "idefics2-service: --ready-file /proc/ready.json: No such file or directory\n"
     )
+
+
+@pytest.mark.parametrize("is_elsewhere", [True, False])
+async def test_settings_of_the_engine_beside_a_triton_that_runs_elsewhere_are_told_to_do_nothing(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, *, is_elsewhere: bool
+) -> None:
+    for name in ("IDEFICS2_MODEL_MAX_RUNNING", "IDEFICS2_MODEL_CHECKPOINT"):
+        monkeypatch.setenv(name, "7")
+    script = Script()
+    async with FakeTriton(script) as triton:
+        settings = make_settings(triton__url=triton.url if is_elsewhere else "")
+        with capture_logs() as lines:
+            async with App(settings, None if is_elsewhere else FakeBackend(script)):
+                pass
+    told = [line["names"] for line in lines if "no engine hears" in line["event"]]
+    assert told == ([["IDEFICS2_MODEL_CHECKPOINT", "IDEFICS2_MODEL_MAX_RUNNING"]] if is_elsewhere else [])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from idefics2_engine.config import EngineConfig
+from idefics2_engine.runner import Runner
 
 FOLDER = Path(__file__).parents[2] / "triton_models/idefics2"
 TEXTS = ("checkpoint", "device", "dtype")
@@ -72,29 +73,35 @@ def test_variables_of_others_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("parameters", "environ", "named"),
     [
-        ({"max_runing": "8"}, {}, "max_runing"),
-        ({}, {"IDEFICS2_MODEL_MAX_RUNING": "8"}, "max_runing"),
-        ({"": "8"}, {}, "''"),
-        ({}, {"IDEFICS2_MODEL_READ": "8"}, "read"),
+        ({"max_runing": "8"}, {}, "engine parameter 'max_runing'"),
+        ({}, {"IDEFICS2_MODEL_MAX_RUNING": "8"}, "IDEFICS2_MODEL_MAX_RUNING"),
+        ({"": "8"}, {}, "engine parameter ''"),
+        ({"read": "8"}, {"IDEFICS2_MODEL_READ": "8"}, "IDEFICS2_MODEL_READ"),
+        ({}, {"IDEFICS2_MODEL_": "8"}, "IDEFICS2_MODEL_"),
     ],
 )
 def test_an_unknown_parameter_is_named_beside_those_that_are_known(
     parameters: dict[str, str], environ: dict[str, str], named: str
 ) -> None:
-    with pytest.raises(ValueError, match="unknown engine parameter") as caught:
+    with pytest.raises(ValueError, match="is not a setting of the engine; known are") as caught:
         EngineConfig.read(parameters, environ, FOLDER)
     said, _, known = str(caught.value).partition(";")
-    assert named in said
-    assert all(name in known for name in (*NUMBERS, *TEXTS))
+    assert said == f"{named} is not a setting of the engine"
+    names = [f"IDEFICS2_MODEL_{name.upper()}" if environ else name for name in (*NUMBERS, *TEXTS)]
+    assert sorted(known.removeprefix(" known are ").split(", ")) == sorted(names)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("text", ["", "many", "-1", "1.5", "1e3", "0x10", "nan"])
-def test_a_bad_number_is_named_with_its_parameter(name: str, text: str) -> None:
-    for parameters, environ in (({name: text}, {}), ({}, {f"IDEFICS2_MODEL_{name.upper()}": text})):
+def test_a_bad_number_is_named_as_it_was_set(name: str, text: str) -> None:
+    variable = f"IDEFICS2_MODEL_{name.upper()}"
+    for parameters, environ, named in (
+        ({name: text}, {}, f"engine parameter {name!r}"),
+        ({name: "8"}, {variable: text}, variable),
+    ):
         with pytest.raises(ValueError, match="must be a whole number") as caught:
             EngineConfig.read(parameters, environ, FOLDER)
-        assert repr(name) in str(caught.value)
+        assert str(caught.value).startswith(f"{named} must")
         assert repr(text) in str(caught.value)
 
 
@@ -130,3 +137,14 @@ def test_a_checkpoint_that_can_only_be_a_folder_must_be_there(name: str) -> None
 def test_a_bound_of_nothing_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"'{name}' must be a whole number of 1 or more, not '0'"):
         EngineConfig.read({name: "0"}, {}, Path("/nowhere"))
+
+
+@pytest.mark.parametrize(("name", "text"), [("device", "gpu"), ("device", "cpu:x"), ("dtype", "float33")])
+def test_what_torch_does_not_know_is_named_by_its_variable_before_anything_is_loaded(
+    name: str, text: str
+) -> None:
+    given = {"device": "cpu", name: text}
+    config = EngineConfig(device=given["device"], dtype=given.get("dtype", "auto"))
+    with pytest.raises(ValueError, match=rf"^IDEFICS2_MODEL_{name.upper()} .* must be auto or a") as caught:
+        Runner(config, lambda *_: pytest.fail("it loads"))
+    assert repr(text) in str(caught.value)

@@ -123,9 +123,12 @@ def test_a_plain_triton_client_is_told_what_is_wrong(started: Started, tmp_path:
         ({"IDEFICS2_GRPC_PORT": "70000"}, "IDEFICS2_GRPC_PORT"),
         ({"IDEFICS2_API_KEY": "short"}, "IDEFICS2_API_KEY"),
         ({"IDEFICS2_TRITON_MODEL_REPOSITORY": "/nowhere"}, "IDEFICS2_TRITON_MODEL_REPOSITORY"),
-        ({"IDEFICS2_MODEL_CHECKPOINT": "/nowhere"}, "/nowhere"),
-        ({"IDEFICS2_MODEL_SIZE": "1"}, "unknown engine parameter 'size'"),
-        ({"IDEFICS2_MODEL_MAX_RUNNING": "many"}, "'max_running' must be a whole number"),
+        (
+            {"IDEFICS2_MODEL_CHECKPOINT": "/nowhere"},
+            "IDEFICS2_MODEL_CHECKPOINT: there is no folder '/nowhere'",
+        ),
+        ({"IDEFICS2_MODEL_SIZE": "1"}, "IDEFICS2_MODEL_SIZE is not a setting of the engine"),
+        ({"IDEFICS2_MODEL_MAX_RUNNING": "many"}, "IDEFICS2_MODEL_MAX_RUNNING must be a whole number"),
     ],
 )
 def test_a_bad_setting_ends_the_start_is_named_and_leaves_nothing(

@@ -21,7 +21,7 @@ OUR_RULES = [
     # settings
     ("base/settings.env", "GRPC_HOST=", "GRPC_HOTS=", "IDEFICS2_GRPC_HOTS is not a setting"),
     ("base/settings.env", "DRAIN_TIMEOUT_SECONDS=30", "DRAIN_TIMEOUT_SECONDS=soon", "valid number"),
-    ("base/model.env", "DEVICE=", "DEVISE=", "unknown engine parameter 'devise'"),
+    ("base/model.env", "DEVICE=", "DEVISE=", "IDEFICS2_MODEL_DEVISE is not a setting of the engine"),
     (
         "base/model.env",
         "IDEFICS2_MODEL_DEVICE=auto",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from idefics2_engine.container import count_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 ENVIRONMENT_PREFIX = "IDEFICS2_MODEL_"
@@ -91,43 +91,58 @@ class EngineConfig:
         """Read config.pbtxt's parameters, each overruled by its environment variable.
 
         Raises:
-            ValueError: a parameter is unknown or not of its type; the message names it.
+            ValueError: a parameter is unknown or not of its type; the message names its variable, where that
+                sets it, or else the parameter.
 
         """
-        overruled = {
-            key.removeprefix(ENVIRONMENT_PREFIX).lower(): value
-            for key, value in environ.items()
-            if key.startswith(ENVIRONMENT_PREFIX)
-        }
         fields = {field.name: field for field in dataclasses.fields(cls)}
         values: dict[str, str | int] = {}
-        for name, text in {**parameters, **overruled}.items():
+        given = _list_given(parameters, environ)
+        for name, (label, text) in given.items():
             if name not in fields:
-                message = f"unknown engine parameter {name!r}; known are {', '.join(fields)}"
-                raise ValueError(message)
-            values[name] = text if fields[name].type == "str" else _whole_number(name, text)
+                raise ValueError(_describe_unknown(label, fields))
+            values[name] = text if fields[name].type == "str" else _whole_number(name, label, text)
         config = cls(**values)  # type: ignore[arg-type]  # each value was read by its field's type
-        return dataclasses.replace(config, checkpoint=_find_checkpoint(config.checkpoint, model_folder))
+        label, _ = given.get("checkpoint", ("checkpoint", ""))
+        checkpoint = _find_checkpoint(label, config.checkpoint, model_folder)
+        return dataclasses.replace(config, checkpoint=checkpoint)
 
 
-def _find_checkpoint(name: str, model_folder: Path) -> str:
+def _list_given(parameters: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return by its name each parameter that is set: what an operator knows it by, and its text."""
+    given = {name: (f"engine parameter {name!r}", text) for name, text in parameters.items()}
+    for variable, text in environ.items():
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            given[variable.removeprefix(ENVIRONMENT_PREFIX).lower()] = variable, text
+    return given
+
+
+def _describe_unknown(label: str, known: Iterable[str]) -> str:
+    if label.startswith(ENVIRONMENT_PREFIX):
+        names = ", ".join(ENVIRONMENT_PREFIX + name.upper() for name in known)
+    else:
+        names = ", ".join(known)
+    return f"{label} is not a setting of the engine; known are {names}"
+
+
+def _find_checkpoint(label: str, name: str, model_folder: Path) -> str:
     """Return the path of a folder; a name that may be the hub's stays as it is."""
     folder = model_folder / name  # an absolute name stands for itself
     if folder.is_dir():
         return str(folder)
     if name.startswith(("/", ".")):
-        message = f"engine parameter 'checkpoint': there is no folder {name!r}"
+        message = f"{label}: there is no folder {name!r}"
         raise ValueError(message)
     return name
 
 
-def _whole_number(name: str, text: str) -> int:
+def _whole_number(name: str, label: str, text: str) -> int:
     try:
         value = int(text)
     except ValueError:
         value = -1
     least = 0 if name in _MAY_BE_ZERO else 1
     if value < least:
-        message = f"engine parameter {name!r} must be a whole number of {least} or more, not {text!r}"
+        message = f"{label} must be a whole number of {least} or more, not {text!r}"
         raise ValueError(message)
     return value

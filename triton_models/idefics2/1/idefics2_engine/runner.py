@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoModelForImageTextToText
 
+from idefics2_engine.config import ENVIRONMENT_PREFIX
 from idefics2_engine.container import count_cores
 from idefics2_engine.decode_graph import DecodeGraphs
 from idefics2_engine.image_cache import split_states
@@ -54,7 +55,7 @@ class Runner:
     def __init__(self, config: EngineConfig, make_model: MakeModel) -> None:
         """Put the model onto the device and reserve its memory."""
         torch.set_num_threads(config.num_threads or max(1, count_cores() // 2))
-        self.device = torch.device(_choose_device(config.device))
+        self.device = _choose_device(config.device)
         dtype = _choose_dtype(config.dtype, self.device)
         self.model = make_model(config.checkpoint, dtype, self.device)
         text = self.model.config.text_config
@@ -187,10 +188,13 @@ class Runner:
             x[first - start : last - start] = states[first - span.start : last - span.start]
 
 
-def _choose_device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise _refuse("device", "auto or a device of torch", name) from error
 
 
 def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -198,6 +202,10 @@ def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
-        message = f"engine parameter 'dtype' must be auto or a type of torch, not {name!r}"
-        raise ValueError(message)  # noqa: TRY004  # the setting's text is bad, not its type
+        raise _refuse("dtype", "auto or a type of torch", name)
     return dtype
+
+
+def _refuse(name: str, bound: str, value: str) -> ValueError:
+    variable = ENVIRONMENT_PREFIX + name.upper()
+    return ValueError(f"{variable} (or engine parameter {name!r}) must be {bound}, not {value!r}")
