@@ -173,6 +173,7 @@ class App:
         """Start the faces, which say that they do not serve yet, then what they stand before.
 
         Raises:
+            SettingInvalid: the URL of a store cannot be read.
             StartFailed: a store or the embedded Triton did not start.
 
         """

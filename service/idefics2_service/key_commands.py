@@ -31,8 +31,7 @@ def run(arguments: Namespace, settings: Settings) -> None:
 
     Raises:
         ChangeRefused: it cannot be done.
-        SettingInvalid: the file of keys cannot be read or written.
-        StartFailed: the store's URL cannot be read.
+        SettingInvalid: the file of keys cannot be read or written, or the store's URL cannot be read.
         StoreUnavailable: it is to be revoked in the store, too, which does not answer; the file is unchanged.
 
     """

@@ -53,6 +53,16 @@ def test_a_ready_file_that_cannot_be_written_ends_the_start_at_once_and_in_one_l
     )
 
 
+@pytest.mark.parametrize("url", ["foo", "http://host", "redis://host?colour=red"])
+def test_the_url_of_a_store_that_cannot_be_read_is_a_bad_setting_and_ends_with_2(
+    tmp_path: Path, url: str
+) -> None:
+    service = Service(tmp_path, IDEFICS2_STORE_URL=url)
+    assert service.process.wait(PATIENCE_SECONDS) == 2
+    form = "redis[s]://[user:password@]host[:port][/database][?options]"
+    assert service.log.read_text() == f"idefics2-service: IDEFICS2_STORE_URL must be {form}\n"
+
+
 @pytest.mark.parametrize("is_elsewhere", [True, False])
 async def test_settings_of_the_engine_beside_a_triton_that_runs_elsewhere_are_told_to_do_nothing(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, *, is_elsewhere: bool

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from idefics2_service.errors import RequestNotFound, StartFailed, StoreUnavailable
+from idefics2_service.errors import RequestNotFound, SettingInvalid, StartFailed, StoreUnavailable
 from idefics2_service.events import AttemptStarted, Finished, LogLine
 from idefics2_service.requests import RequestName, State
 from idefics2_service.store.records import Lease
@@ -308,7 +308,7 @@ async def test_what_is_no_replica_of_the_store_is_refused_at_the_start(
         await start_store(url=other.url, replica_url=other.url)
     with pytest.raises(StartFailed, match="it is the replica of another server than IDEFICS2_STORE_URL"):
         await start_store(url=other.url, replica_url=lasting_pair[1].url)
-    with pytest.raises(StartFailed, match="IDEFICS2_STORE_REPLICA_URL must be") as caught:
+    with pytest.raises(SettingInvalid, match="IDEFICS2_STORE_REPLICA_URL must be") as caught:
         await start_store(url=other.url, replica_url="redis://h:hunter2")
     assert "hunter" not in str(caught.value)
 

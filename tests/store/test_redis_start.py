@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
-from idefics2_service.errors import StartFailed
+from idefics2_service.errors import SettingInvalid, StartFailed
 from idefics2_service.events import Finished, LogLine
 from idefics2_service.store.interface import WORK
 from idefics2_service.store.records import Lease
@@ -129,7 +129,7 @@ async def test_a_wrong_password_is_refused_and_told_to_nobody(start_store: Start
 async def test_a_url_that_cannot_be_read_is_refused_and_its_password_told_to_nobody(
     start_store: StartStore, url: str
 ) -> None:
-    with pytest.raises(StartFailed, match="IDEFICS2_STORE_URL must be") as caught:
+    with pytest.raises(SettingInvalid, match="IDEFICS2_STORE_URL must be") as caught:
         await start_store(url=url)
     assert "hunter" not in str(caught.value)
 

@@ -13,8 +13,8 @@ from uuid import uuid4
 import pytest
 import redis
 from fakes.cable import lay_cable
-from idefics2_service.__main__ import EXIT_FAILED, main
-from idefics2_service.errors import ApiKeyRevoked, StartFailed, StoreUnavailable
+from idefics2_service.__main__ import EXIT_FAILED, EXIT_USAGE, main
+from idefics2_service.errors import ApiKeyRevoked, SettingInvalid, StoreUnavailable
 from idefics2_service.keys.changes import create
 from idefics2_service.keys.file import KeyFile
 from idefics2_service.keys.ring import KeyRing
@@ -117,7 +117,7 @@ def test_where_requests_are_kept_for_one_replica_its_file_of_keys_is_enough() ->
 
 @pytest.mark.parametrize("url", ["http://store", "redis://store?colour=red"])
 def test_a_bad_url_is_said_without_its_password(url: str) -> None:
-    with pytest.raises(StartFailed, match="IDEFICS2_STORE_URL must be redis"):
+    with pytest.raises(SettingInvalid, match="IDEFICS2_STORE_URL must be redis"):
         RedisRevocations(StoreSettings(url=url.replace("//", "//:swordfish@")))
 
 
@@ -229,5 +229,5 @@ def test_keys_are_listed_and_made_while_the_store_is_away(run_without_store: Run
 def test_a_store_that_cannot_be_named_is_a_mistake(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IDEFICS2_STORE_URL", "http://store")
     status, out, err = run("list")
-    assert (status, out) == (EXIT_FAILED, "")
+    assert (status, out) == (EXIT_USAGE, "")
     assert "IDEFICS2_STORE_URL must be redis" in err

@@ -84,6 +84,7 @@ class RequestStore(Protocol):
         """Open what is kept.
 
         Raises:
+            SettingInvalid: where it is to be found cannot be read.
             StartFailed: it cannot be opened, or might lose what it acknowledged.
 
         """

@@ -13,7 +13,7 @@ def find_revocations(settings: StoreSettings) -> Revocations | None:
     """Return what is beside the requests of many replicas; None: there is one, whose file is enough.
 
     Raises:
-        StartFailed: the store's URL cannot be read.
+        SettingInvalid: the store's URL cannot be read.
 
     """
     if not settings.url:

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry as BlockingRetry
 
-from idefics2_service.errors import StartFailed
+from idefics2_service.errors import SettingInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,7 +91,7 @@ def connect(url: str, setting: str = STORE_SETTING) -> Redis:
     Nothing is sent twice: who claims and hears no answer may have claimed.
 
     Raises:
-        StartFailed: the URL cannot be read.
+        SettingInvalid: the URL cannot be read.
 
     """
     with _reading(url, setting):
@@ -112,7 +112,7 @@ def connect_blocking(url: str) -> redis.Redis:
     """Make a client for threads, which asks once more over another connection where one was closed.
 
     Raises:
-        StartFailed: the URL cannot be read.
+        SettingInvalid: the URL cannot be read.
 
     """
     with _reading(url, STORE_SETTING):
@@ -128,7 +128,7 @@ def _reading(url: str, setting: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError):
         message = f"{setting} must be redis[s]://[user:password@]host[:port][/database][?options]"
-        raise StartFailed(message) from None  # the error's own words may hold the password
+        raise SettingInvalid(message) from None  # the error's own words may hold the password
 
 
 def address_of(url: str) -> str:

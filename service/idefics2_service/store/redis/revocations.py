@@ -28,7 +28,7 @@ class RedisRevocations:
         """Keep ids in the server of `settings.url`, which is asked for nothing yet.
 
         Raises:
-            StartFailed: the URL cannot be read.
+            SettingInvalid: the URL cannot be read.
 
         """
         self._client = connect_blocking(settings.url)
