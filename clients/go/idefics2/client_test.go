@@ -604,6 +604,31 @@ func TestWhatTheWireCannotHoldNamesItsField(t *testing.T) {
 	}
 }
 
+func TestANumberThatTheWireCannotHoldIsToldWithItsBoundAsTheServiceTellsIt(t *testing.T) {
+	client := connect(t, "127.0.0.1:1")
+	submission := idefics2.Submission{Question: question, MaxQueueLength: idefics2.Ptr(math.MinInt32 - 1)}
+	_, err := client.Submit(ctx, submission)
+	failed := expect(t, err, idefics2.ErrInvalidRequest, idefics2.ReasonValueOutOfRange)
+	bound, value := "-2147483648 to 2147483647", "-2147483649"
+	if failed.Message != "max_queue_length must be "+bound+", not "+value {
+		t.Error(failed.Message)
+	}
+	for name, told := range map[string]string{"field": "max_queue_length", "bound": bound, "value": value} {
+		if failed.Metadata[name] != told {
+			t.Error(name, failed.Metadata)
+		}
+	}
+}
+
+func TestAPortThatSpeaksHTTPIsHintedAt(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	_, err := connect(t, server.Listener.Addr().String()).Generate(ctx, question)
+	if !strings.Contains(err.Error(), "look whether the port is gRPC's") {
+		t.Error(err)
+	}
+}
+
 func TestWhatCannotBeSentIsNoLossThatIsTriedAgain(t *testing.T) {
 	client := call(t, &service{}, idefics2.WithTimeout(5*time.Second), idefics2.WithRetries(idefics2.Retries{
 		FirstPause: time.Nanosecond, OnLost: func(err *idefics2.Error) { t.Error(err) },

@@ -98,7 +98,7 @@ func explainAbsence(failed *Error, target string) *Error {
 	}
 	failed.Message = "the connection to " + target + " was lost before the answer was complete"
 	if failed.RequestID == "" {
-		failed.Message += "; if it never comes about, look whether both sides speak TLS, or neither"
+		failed.Message += "; if it never comes about, look whether the port is gRPC's, and both sides speak TLS, or neither"
 	}
 	return failed
 }

@@ -116,8 +116,7 @@ func writeAll(numbers []number) error {
 		}
 		value := *number.from
 		if value < math.MinInt32 || value > math.MaxInt32 {
-			message := fmt.Sprintf("%s must fit into 32 bits, not %d", number.field, value)
-			return refuse(ReasonValueOutOfRange, number.field, message)
+			return refuseValue(number.field, fmt.Sprintf("%d to %d", math.MinInt32, math.MaxInt32), fmt.Sprint(value))
 		}
 		*number.to = proto.Int32(int32(value))
 	}
@@ -152,6 +151,13 @@ func nameField(path protopath.Path) string {
 		}
 	}
 	return strings.Join(names, ".")
+}
+
+// refuseValue says that field must be bound, in the words and with the metadata that the service has for it.
+func refuseValue(field, bound, value string) *Error {
+	failed := refuse(ReasonValueOutOfRange, field, fmt.Sprintf("%s must be %s, not %s", field, bound, value))
+	failed.Metadata = map[string]string{"field": field, "bound": bound, "value": value}
+	return failed
 }
 
 func refuse(reason Reason, field, message string) *Error {

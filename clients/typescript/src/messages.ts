@@ -10,7 +10,16 @@ import { type ReflectMessage, isReflectList, isReflectMessage, reflect } from "@
 
 import { InvalidRequest } from "./errors.js";
 
-const UNENCODABLE = /cannot encode field \S*?(\w+) to binary: (.*)/;
+const UNENCODABLE = /cannot encode field \S*?(\w+) to binary: (?:invalid (\w+): )?(.*)/;
+const WHOLE = /^-?\d+$/;
+/** Which numbers the wire's types can hold. */
+const BOUNDS: Readonly<Record<string, string>> = {
+  int32: `${-(2 ** 31)} to ${2 ** 31 - 1}`,
+  int64: `${-(2n ** 63n)} to ${2n ** 63n - 1n}`,
+  uint64: `0 to ${2n ** 64n - 1n}`,
+};
+/** Characters of a value that an error shows, as many as the service does. */
+const MAX_REPEATED = 80;
 const HEADER_NAME = /^[\w.-]+$/;
 /** What HTTP/2 has no headers for: they are of one connection of HTTP/1. */
 const HOP_BY_HOP = new Set([
@@ -33,8 +42,9 @@ export function makeMessage<Desc extends DescMessage>(
   try {
     toBinary(schema, message);
   } catch (error) {
-    const [, name, why] = UNENCODABLE.exec(String(error)) ?? [];
-    throw name === undefined ? error : refuse(`${name}: ${why}`, "VALUE_OUT_OF_RANGE", name);
+    const [, name, type = "", told = ""] = UNENCODABLE.exec(String(error)) ?? [];
+    const bound = WHOLE.test(told) ? BOUNDS[type] : "a whole number";
+    throw name === undefined || bound === undefined ? error : refuseValue(name, bound, told);
   }
   return message;
 }
@@ -46,7 +56,11 @@ export function checkTexts(message: ReflectMessage, outer = ""): void {
     const value = message.get(field);
     for (const item of isReflectList(value) ? value : [value]) {
       if (typeof item === "string" && !item.isWellFormed()) {
-        throw refuse(`${name} must be valid Unicode`, "TEXT_NOT_UNICODE", name);
+        throw new InvalidRequest(`${name} must be valid Unicode`, {
+          code: "INVALID_ARGUMENT",
+          reason: "TEXT_NOT_UNICODE",
+          field: name,
+        });
       } else if (isReflectMessage(item)) {
         checkTexts(item, `${name}.`);
       }
@@ -81,14 +95,17 @@ export function makeInteger(field: string, value: bigint | number | undefined): 
   try {
     return value === undefined ? undefined : BigInt(value);
   } catch {
-    throw refuse(`${field} must be a whole number, not ${value}`, "VALUE_OUT_OF_RANGE", field);
+    throw refuseValue(field, "a whole number", value);
   }
 }
 
-export function refuse(
-  message: string,
-  reason: "TEXT_NOT_UNICODE" | "VALUE_OUT_OF_RANGE",
-  field: string,
-): InvalidRequest {
-  return new InvalidRequest(message, { code: "INVALID_ARGUMENT", reason, field });
+/** Says that `field` must be `bound`, in the words and with the metadata that the service has for it. */
+export function refuseValue(field: string, bound: string, value: unknown): InvalidRequest {
+  const told = String(value).slice(0, MAX_REPEATED);
+  return new InvalidRequest(`${field} must be ${bound}, not ${told}`, {
+    code: "INVALID_ARGUMENT",
+    reason: "VALUE_OUT_OF_RANGE",
+    field,
+    metadata: { field, bound, value: told },
+  });
 }

@@ -5,7 +5,7 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { type GenerateRequest, GenerateRequestSchema } from "./gen/idefics2/v1/generation_pb.js";
 import { Priority, type SubmitRequest, SubmitRequestSchema } from "./gen/idefics2/v1/requests_pb.js";
 import { type ImageSource, makeImages } from "./images.js";
-import { checkTexts, makeInteger, makeMessage, refuse } from "./messages.js";
+import { checkTexts, makeInteger, makeMessage, refuseValue } from "./messages.js";
 
 /** What is asked. Left out, an option stays unset on the wire and the service's default holds: that is not 0. */
 export interface Question {
@@ -60,6 +60,8 @@ export interface Submission extends Question {
   keepMs?: number;
 }
 
+/** As google.protobuf.Duration has it. */
+const MAX_DURATION_MS = 315_576_000_000_000;
 const PRIORITIES = { normal: Priority.NORMAL, low: Priority.LOW };
 
 /** Writes a request; reads the files of its images. */
@@ -101,8 +103,8 @@ export async function makeSubmission(submission: Submission): Promise<SubmitRequ
 }
 
 function makeDuration(field: string, ms: number | undefined): ReturnType<typeof durationFromMs> | undefined {
-  if (ms !== undefined && !Number.isFinite(ms)) {
-    throw refuse(`${field} must be a number of milliseconds, not ${ms}`, "VALUE_OUT_OF_RANGE", field);
+  if (ms !== undefined && !(Math.abs(ms) <= MAX_DURATION_MS)) {
+    throw refuseValue(field, `0 to ${MAX_DURATION_MS} milliseconds`, ms);
   }
   return ms === undefined ? undefined : durationFromMs(ms);
 }

@@ -403,10 +403,6 @@ test("TLS to a port without it is told as such, and not tried again", () =>
 test("what the wire cannot hold names its field", async () => {
   using client = connect("127.0.0.1:1");
   const wrong = [
-    [{ topK: 2 ** 31 }, "top_k", "VALUE_OUT_OF_RANGE"],
-    [{ maxNewTokens: 1.5 }, "max_new_tokens", "VALUE_OUT_OF_RANGE"],
-    [{ seed: -1n }, "seed", "VALUE_OUT_OF_RANGE"],
-    [{ seed: 0.5 }, "seed", "VALUE_OUT_OF_RANGE"],
     [{ prompt: "\udc80" }, "prompt", "TEXT_NOT_UNICODE"],
     [{ stop: ["\ud800"] }, "stop", "TEXT_NOT_UNICODE"],
     [{ images: ["https://a/\ud800"] }, "images.url", "TEXT_NOT_UNICODE"],
@@ -415,6 +411,31 @@ test("what the wire cannot hold names its field", async () => {
     await assert.rejects(client.generate({ ...QUESTION, ...options }), (error) => {
       assert(error instanceof InvalidRequest);
       assert.deepEqual([error.field, error.reason], [field, reason]);
+      return true;
+    });
+  }
+});
+
+test("a number that the wire cannot hold is told with its bound, as the service tells it", async () => {
+  using client = connect("127.0.0.1:1");
+  const wrong = [
+    [{ topK: 2 ** 31 }, "top_k", "-2147483648 to 2147483647", "2147483648"],
+    [{ maxNewTokens: 1.5 }, "max_new_tokens", "a whole number", "1.5"],
+    [{ maxNewTokens: NaN }, "max_new_tokens", "a whole number", "NaN"],
+    [{ seed: -1n }, "seed", "0 to 18446744073709551615", "-1"],
+    [{ seed: 2n ** 64n }, "seed", "0 to 18446744073709551615", "18446744073709551616"],
+    [{ seed: 10n ** 100n }, "seed", "0 to 18446744073709551615", `1${"0".repeat(79)}`],
+    [{ seed: 0.5 }, "seed", "a whole number", "0.5"],
+    [{ maxImageBytes: 2n ** 63n }, "max_image_bytes", `${-(2n ** 63n)} to ${2n ** 63n - 1n}`, `${2n ** 63n}`],
+    [{ keepMs: NaN }, "keep", "0 to 315576000000000 milliseconds", "NaN"],
+    [{ timeBudgetMs: 1e300 }, "time_budget", "0 to 315576000000000 milliseconds", "1e+300"],
+  ] as const;
+  for (const [options, field, bound, value] of wrong) {
+    await assert.rejects(client.submit({ ...QUESTION, ...options }), (error) => {
+      assert(error instanceof InvalidRequest, String(error));
+      assert.equal(error.message, `${field} must be ${bound}, not ${value}`);
+      assert.deepEqual([error.field, error.reason], [field, "VALUE_OUT_OF_RANGE"]);
+      assert.deepEqual(error.metadata, { field, bound, value });
       return true;
     });
   }
