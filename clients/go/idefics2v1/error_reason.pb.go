@@ -29,7 +29,8 @@ const (
 	// Never sent.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
 	// INVALID_ARGUMENT. The bytes of the call are not a message of this API; or the call has none, or not the one that
-	// must come next.
+	// must come next. Over HTTP also: a body is of another content type, has a content encoding, or is JSON that no
+	// parser takes.
 	ErrorReason_REQUEST_MALFORMED ErrorReason = 1
 	// INVALID_ARGUMENT. A text is not valid Unicode: it holds a lone surrogate or is not UTF-8.
 	ErrorReason_TEXT_NOT_UNICODE ErrorReason = 2
@@ -44,7 +45,8 @@ const (
 	// for example `<image>`.
 	ErrorReason_PROMPT_HAS_SPECIAL_TOKEN ErrorReason = 6
 	// INVALID_ARGUMENT. The tokens of the prompt, of its images and `max_new_tokens` together are more
-	// than the model's context holds.
+	// than the model's context holds. `metadata` of the ErrorInfo holds `bound`, the tokens of the context, and
+	// `value`, those that would have been in it.
 	ErrorReason_CONTEXT_EXCEEDED ErrorReason = 7
 	// INVALID_ARGUMENT. A request's id is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
 	ErrorReason_REQUEST_ID_INVALID ErrorReason = 8

@@ -231,7 +231,7 @@ type UploadStart struct {
 	// Names the upload, so that it can be gone on with after it broke: at most 128 bytes. Unset: what was sent is
 	// forgotten when the call breaks. Two keys may use the same. VALUE_OUT_OF_RANGE.
 	UploadId string `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
-	// Where the first chunk belongs: what GetUpload tells, or 0 to begin anew.
+	// Where the first chunk belongs: what GetUpload tells, or 0 to begin anew. Above 0 it needs `upload_id`.
 	// VALUE_OUT_OF_RANGE, UPLOAD_NOT_FOUND.
 	Offset int64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
 	// What to call the file in lists: at most 255 bytes, no control characters. VALUE_OUT_OF_RANGE.

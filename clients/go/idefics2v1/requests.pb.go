@@ -149,9 +149,9 @@ type SubmitRequest struct {
 	// Names the request, and makes sending it again safe: 1 to 128 characters of `A-Z a-z 0-9 . _ -`. Unset:
 	// made by the service. Two keys may use the same. REQUEST_ID_INVALID, REQUEST_ID_TAKEN.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// What to generate. Required.
+	// What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
 	Input *GenerateRequest `protobuf:"bytes,2,opt,name=input,proto3" json:"input,omitempty"`
-	// Unspecified: NORMAL.
+	// Unspecified: NORMAL. VALUE_OUT_OF_RANGE.
 	Priority Priority `protobuf:"varint,3,opt,name=priority,proto3,enum=idefics2.v1.Priority" json:"priority,omitempty"`
 	// The request fails with START_TIMEOUT if it was not begun this long after it was taken. Above 0, up to a day;
 	// default: as long as `time_budget`. VALUE_OUT_OF_RANGE.

@@ -26,7 +26,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Never sent."""
     REQUEST_MALFORMED: _ErrorReason.ValueType  # 1
     """INVALID_ARGUMENT. The bytes of the call are not a message of this API; or the call has none, or not the one that
-    must come next.
+    must come next. Over HTTP also: a body is of another content type, has a content encoding, or is JSON that no
+    parser takes.
     """
     TEXT_NOT_UNICODE: _ErrorReason.ValueType  # 2
     """INVALID_ARGUMENT. A text is not valid Unicode: it holds a lone surrogate or is not UTF-8."""
@@ -44,7 +45,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     CONTEXT_EXCEEDED: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT. The tokens of the prompt, of its images and `max_new_tokens` together are more
-    than the model's context holds.
+    than the model's context holds. `metadata` of the ErrorInfo holds `bound`, the tokens of the context, and
+    `value`, those that would have been in it.
     """
     REQUEST_ID_INVALID: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT. A request's id is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`."""
@@ -193,7 +195,8 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 REQUEST_MALFORMED: ErrorReason.ValueType  # 1
 """INVALID_ARGUMENT. The bytes of the call are not a message of this API; or the call has none, or not the one that
-must come next.
+must come next. Over HTTP also: a body is of another content type, has a content encoding, or is JSON that no
+parser takes.
 """
 TEXT_NOT_UNICODE: ErrorReason.ValueType  # 2
 """INVALID_ARGUMENT. A text is not valid Unicode: it holds a lone surrogate or is not UTF-8."""
@@ -211,7 +214,8 @@ for example `<image>`.
 """
 CONTEXT_EXCEEDED: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT. The tokens of the prompt, of its images and `max_new_tokens` together are more
-than the model's context holds.
+than the model's context holds. `metadata` of the ErrorInfo holds `bound`, the tokens of the context, and
+`value`, those that would have been in it.
 """
 REQUEST_ID_INVALID: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT. A request's id is not 1 to 128 characters of `A-Z a-z 0-9 . _ -`."""

@@ -126,7 +126,7 @@ class UploadStart(_message.Message):
     forgotten when the call breaks. Two keys may use the same. VALUE_OUT_OF_RANGE.
     """
     offset: _builtins.int
-    """Where the first chunk belongs: what GetUpload tells, or 0 to begin anew.
+    """Where the first chunk belongs: what GetUpload tells, or 0 to begin anew. Above 0 it needs `upload_id`.
     VALUE_OUT_OF_RANGE, UPLOAD_NOT_FOUND.
     """
     name: _builtins.str

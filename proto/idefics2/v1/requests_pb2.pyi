@@ -101,7 +101,7 @@ class SubmitRequest(_message.Message):
     made by the service. Two keys may use the same. REQUEST_ID_INVALID, REQUEST_ID_TAKEN.
     """
     priority: Global___Priority.ValueType
-    """Unspecified: NORMAL."""
+    """Unspecified: NORMAL. VALUE_OUT_OF_RANGE."""
     webhook_url: _builtins.str
     """Where the end of the request is to be told, by a signed POST: an http(s) URL of a public address, at most
     2,048 bytes. WEBHOOK_URL_INVALID.
@@ -112,7 +112,7 @@ class SubmitRequest(_message.Message):
     """
     @_builtins.property
     def input(self) -> _generation_pb2.GenerateRequest:
-        """What to generate. Required."""
+        """What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`."""
 
     @_builtins.property
     def start_timeout(self) -> _duration_pb2.Duration:

@@ -28,7 +28,8 @@ export enum ErrorReason {
 
   /**
    * INVALID_ARGUMENT. The bytes of the call are not a message of this API; or the call has none, or not the one that
-   * must come next.
+   * must come next. Over HTTP also: a body is of another content type, has a content encoding, or is JSON that no
+   * parser takes.
    *
    * @generated from enum value: REQUEST_MALFORMED = 1;
    */
@@ -73,7 +74,8 @@ export enum ErrorReason {
 
   /**
    * INVALID_ARGUMENT. The tokens of the prompt, of its images and `max_new_tokens` together are more
-   * than the model's context holds.
+   * than the model's context holds. `metadata` of the ErrorInfo holds `bound`, the tokens of the context, and
+   * `value`, those that would have been in it.
    *
    * @generated from enum value: CONTEXT_EXCEEDED = 7;
    */

@@ -138,7 +138,7 @@ export type UploadStart = Message<"idefics2.v1.UploadStart"> & {
   uploadId: string;
 
   /**
-   * Where the first chunk belongs: what GetUpload tells, or 0 to begin anew.
+   * Where the first chunk belongs: what GetUpload tells, or 0 to begin anew. Above 0 it needs `upload_id`.
    * VALUE_OUT_OF_RANGE, UPLOAD_NOT_FOUND.
    *
    * @generated from field: int64 offset = 2;

@@ -31,14 +31,14 @@ export type SubmitRequest = Message<"idefics2.v1.SubmitRequest"> & {
   requestId: string;
 
   /**
-   * What to generate. Required.
+   * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
    *
    * @generated from field: idefics2.v1.GenerateRequest input = 2;
    */
   input?: GenerateRequest | undefined;
 
   /**
-   * Unspecified: NORMAL.
+   * Unspecified: NORMAL. VALUE_OUT_OF_RANGE.
    *
    * @generated from field: idefics2.v1.Priority priority = 3;
    */

@@ -36,7 +36,8 @@ public final class ErrorReasonOuterClass {
     /**
      * <pre>
      * INVALID_ARGUMENT. The bytes of the call are not a message of this API; or the call has none, or not the one that
-     * must come next.
+     * must come next. Over HTTP also: a body is of another content type, has a content encoding, or is JSON that no
+     * parser takes.
      * </pre>
      *
      * <code>REQUEST_MALFORMED = 1;</code>
@@ -87,7 +88,8 @@ public final class ErrorReasonOuterClass {
     /**
      * <pre>
      * INVALID_ARGUMENT. The tokens of the prompt, of its images and `max_new_tokens` together are more
-     * than the model's context holds.
+     * than the model's context holds. `metadata` of the ErrorInfo holds `bound`, the tokens of the context, and
+     * `value`, those that would have been in it.
      * </pre>
      *
      * <code>CONTEXT_EXCEEDED = 7;</code>
@@ -553,7 +555,8 @@ public final class ErrorReasonOuterClass {
     /**
      * <pre>
      * INVALID_ARGUMENT. The bytes of the call are not a message of this API; or the call has none, or not the one that
-     * must come next.
+     * must come next. Over HTTP also: a body is of another content type, has a content encoding, or is JSON that no
+     * parser takes.
      * </pre>
      *
      * <code>REQUEST_MALFORMED = 1;</code>
@@ -604,7 +607,8 @@ public final class ErrorReasonOuterClass {
     /**
      * <pre>
      * INVALID_ARGUMENT. The tokens of the prompt, of its images and `max_new_tokens` together are more
-     * than the model's context holds.
+     * than the model's context holds. `metadata` of the ErrorInfo holds `bound`, the tokens of the context, and
+     * `value`, those that would have been in it.
      * </pre>
      *
      * <code>CONTEXT_EXCEEDED = 7;</code>

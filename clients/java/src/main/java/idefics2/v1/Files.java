@@ -2914,7 +2914,7 @@ public final class Files {
 
     /**
      * <pre>
-     * Where the first chunk belongs: what GetUpload tells, or 0 to begin anew.
+     * Where the first chunk belongs: what GetUpload tells, or 0 to begin anew. Above 0 it needs `upload_id`.
      * VALUE_OUT_OF_RANGE, UPLOAD_NOT_FOUND.
      * </pre>
      *
@@ -3126,7 +3126,7 @@ public final class Files {
     private long offset_ = 0L;
     /**
      * <pre>
-     * Where the first chunk belongs: what GetUpload tells, or 0 to begin anew.
+     * Where the first chunk belongs: what GetUpload tells, or 0 to begin anew. Above 0 it needs `upload_id`.
      * VALUE_OUT_OF_RANGE, UPLOAD_NOT_FOUND.
      * </pre>
      *
@@ -3921,7 +3921,7 @@ public final class Files {
       private long offset_ ;
       /**
        * <pre>
-       * Where the first chunk belongs: what GetUpload tells, or 0 to begin anew.
+       * Where the first chunk belongs: what GetUpload tells, or 0 to begin anew. Above 0 it needs `upload_id`.
        * VALUE_OUT_OF_RANGE, UPLOAD_NOT_FOUND.
        * </pre>
        *
@@ -3934,7 +3934,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Where the first chunk belongs: what GetUpload tells, or 0 to begin anew.
+       * Where the first chunk belongs: what GetUpload tells, or 0 to begin anew. Above 0 it needs `upload_id`.
        * VALUE_OUT_OF_RANGE, UPLOAD_NOT_FOUND.
        * </pre>
        *
@@ -3951,7 +3951,7 @@ public final class Files {
       }
       /**
        * <pre>
-       * Where the first chunk belongs: what GetUpload tells, or 0 to begin anew.
+       * Where the first chunk belongs: what GetUpload tells, or 0 to begin anew. Above 0 it needs `upload_id`.
        * VALUE_OUT_OF_RANGE, UPLOAD_NOT_FOUND.
        * </pre>
        *

@@ -383,7 +383,7 @@ public final class Requests {
 
     /**
      * <pre>
-     * What to generate. Required.
+     * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
      * </pre>
      *
      * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -392,7 +392,7 @@ public final class Requests {
     boolean hasInput();
     /**
      * <pre>
-     * What to generate. Required.
+     * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
      * </pre>
      *
      * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -401,7 +401,7 @@ public final class Requests {
     idefics2.v1.Generation.GenerateRequest getInput();
     /**
      * <pre>
-     * What to generate. Required.
+     * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
      * </pre>
      *
      * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -410,7 +410,7 @@ public final class Requests {
 
     /**
      * <pre>
-     * Unspecified: NORMAL.
+     * Unspecified: NORMAL. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.idefics2.v1.Priority priority = 3 [json_name = "priority"];</code>
@@ -419,7 +419,7 @@ public final class Requests {
     int getPriorityValue();
     /**
      * <pre>
-     * Unspecified: NORMAL.
+     * Unspecified: NORMAL. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.idefics2.v1.Priority priority = 3 [json_name = "priority"];</code>
@@ -664,7 +664,7 @@ public final class Requests {
     private idefics2.v1.Generation.GenerateRequest input_;
     /**
      * <pre>
-     * What to generate. Required.
+     * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
      * </pre>
      *
      * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -676,7 +676,7 @@ public final class Requests {
     }
     /**
      * <pre>
-     * What to generate. Required.
+     * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
      * </pre>
      *
      * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -688,7 +688,7 @@ public final class Requests {
     }
     /**
      * <pre>
-     * What to generate. Required.
+     * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
      * </pre>
      *
      * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -702,7 +702,7 @@ public final class Requests {
     private int priority_ = 0;
     /**
      * <pre>
-     * Unspecified: NORMAL.
+     * Unspecified: NORMAL. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.idefics2.v1.Priority priority = 3 [json_name = "priority"];</code>
@@ -713,7 +713,7 @@ public final class Requests {
     }
     /**
      * <pre>
-     * Unspecified: NORMAL.
+     * Unspecified: NORMAL. VALUE_OUT_OF_RANGE.
      * </pre>
      *
      * <code>.idefics2.v1.Priority priority = 3 [json_name = "priority"];</code>
@@ -1579,7 +1579,7 @@ public final class Requests {
           idefics2.v1.Generation.GenerateRequest, idefics2.v1.Generation.GenerateRequest.Builder, idefics2.v1.Generation.GenerateRequestOrBuilder> inputBuilder_;
       /**
        * <pre>
-       * What to generate. Required.
+       * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
        * </pre>
        *
        * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -1590,7 +1590,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * What to generate. Required.
+       * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
        * </pre>
        *
        * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -1605,7 +1605,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * What to generate. Required.
+       * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
        * </pre>
        *
        * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -1625,7 +1625,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * What to generate. Required.
+       * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
        * </pre>
        *
        * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -1643,7 +1643,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * What to generate. Required.
+       * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
        * </pre>
        *
        * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -1666,7 +1666,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * What to generate. Required.
+       * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
        * </pre>
        *
        * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -1683,7 +1683,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * What to generate. Required.
+       * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
        * </pre>
        *
        * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -1695,7 +1695,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * What to generate. Required.
+       * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
        * </pre>
        *
        * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -1710,7 +1710,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * What to generate. Required.
+       * What to generate. Required. Errors name its fields as those of a plain call: `prompt`, `images[0].url`.
        * </pre>
        *
        * <code>.idefics2.v1.GenerateRequest input = 2 [json_name = "input"];</code>
@@ -1732,7 +1732,7 @@ public final class Requests {
       private int priority_ = 0;
       /**
        * <pre>
-       * Unspecified: NORMAL.
+       * Unspecified: NORMAL. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.idefics2.v1.Priority priority = 3 [json_name = "priority"];</code>
@@ -1743,7 +1743,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Unspecified: NORMAL.
+       * Unspecified: NORMAL. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.idefics2.v1.Priority priority = 3 [json_name = "priority"];</code>
@@ -1758,7 +1758,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Unspecified: NORMAL.
+       * Unspecified: NORMAL. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.idefics2.v1.Priority priority = 3 [json_name = "priority"];</code>
@@ -1771,7 +1771,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Unspecified: NORMAL.
+       * Unspecified: NORMAL. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.idefics2.v1.Priority priority = 3 [json_name = "priority"];</code>
@@ -1789,7 +1789,7 @@ public final class Requests {
       }
       /**
        * <pre>
-       * Unspecified: NORMAL.
+       * Unspecified: NORMAL. VALUE_OUT_OF_RANGE.
        * </pre>
        *
        * <code>.idefics2.v1.Priority priority = 3 [json_name = "priority"];</code>
