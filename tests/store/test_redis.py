@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 20
 ONE = RequestName(KEY, "one")
 NUM_READERS = 4
+MAX_CALLS_OF_KEY = MAX_CALLS // 2
+"""At the same time, where the key is alone."""
 on_servers = pytest.mark.parametrize("open_store", list(BINARIES), indirect=True)
 
 
@@ -310,7 +312,7 @@ async def test_who_waits_behind_others_for_a_server_that_hangs_is_refused_no_lat
     await submit(store, "one")
     server.pause()
     try:
-        before = [asyncio.create_task(store.get(ONE)) for _ in range(MAX_CALLS)]
+        before = [asyncio.create_task(store.get(ONE)) for _ in range(MAX_CALLS_OF_KEY)]
         await asyncio.sleep(0)
         behind = [submit(store, "two"), *(store.get(ONE) for _ in range(20 * MAX_CALLS))]
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -343,6 +345,43 @@ async def test_a_burst_that_takes_a_busy_server_long_is_answered_to_its_end(
             busy.cancel()
             await asyncio.gather(busy, return_exceptions=True)
         await store.stop()
+
+
+@on_servers
+async def test_what_keeps_a_lease_and_brings_a_request_to_its_end_waits_for_no_callers(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store()
+    await submit(store, "one", "two", webhook_url="https://example.org/hook")
+    reads = [asyncio.create_task(store.get(ONE)) for _ in range(40 * MAX_CALLS)]
+    await asyncio.sleep(0)  # all wait for turns, or have them
+    claimed = await claim(store)
+    assert await store.renew(claimed) is Lease.HELD
+    assert await store.append(claimed, 1, [LogLine("x")]) is Lease.HELD
+    assert await store.finish(claimed, 2, [], Finished(make_output())) is Lease.HELD
+    assert await store.release(await claim(store), "x", is_lost=False) is Lease.HELD
+    await store.reap()
+    delivery = await store.claim_delivery(60)
+    assert delivery is not None
+    await store.settle_delivery(delivery, None)
+    await store.statistics()
+    assert sum(read.done() for read in reads) < len(reads) / 2
+    await asyncio.gather(*reads)
+
+
+@on_servers
+async def test_who_calls_beside_a_flood_of_another_key_does_not_wait_for_it(open_store: OpenStore) -> None:
+    store = await open_store()
+    await submit(store, "one")
+    reads = [asyncio.create_task(store.get(ONE)) for _ in range(40 * MAX_CALLS)]
+    await asyncio.sleep(0)
+    await submit(store, "two", key_id="bert")
+    assert (await store.get(RequestName("bert", "two"))).queue_position == 1
+    assert await store.events(RequestName("bert", "two"), 0, 10) == []
+    assert len((await store.list_page("bert", None, 10, None)).records) == 1
+    assert (await store.cancel(RequestName("bert", "two"))).state is State.CANCELLED
+    assert sum(read.done() for read in reads) < len(reads) / 2
+    await asyncio.gather(*reads)
 
 
 @on_servers
@@ -664,7 +703,7 @@ async def test_a_store_that_is_stopped_answers_nothing_and_may_be_stopped_again(
 @on_servers
 async def test_who_leaves_does_not_undo_what_is_asked(open_store: OpenStore) -> None:
     store = await open_store()
-    names = [str(number) for number in range(MAX_CALLS)]  # none has to wait for a turn
+    names = [str(number) for number in range(MAX_CALLS_OF_KEY)]  # none has to wait for a turn
     for number, name in enumerate(names):
         call = asyncio.create_task(store.submit(make_submission(name)))
         for _ in range(number):  # leave at every step on the way
@@ -679,9 +718,11 @@ async def test_who_leaves_does_not_undo_what_is_asked(open_store: OpenStore) -> 
 @on_servers
 async def test_what_waits_for_a_turn_is_not_asked_when_its_caller_leaves(open_store: OpenStore) -> None:
     store = await open_store()
-    async with AsyncExitStack() as stack:
-        for _ in range(MAX_CALLS):
-            await stack.enter_async_context(store._servers._scripts._turns)
+    turns = store._servers._scripts._turns
+    with ExitStack() as stack:
+        for _ in range(MAX_CALLS_OF_KEY):
+            await turns.take(KEY)
+            stack.callback(turns.give_back, KEY)
         left = asyncio.create_task(submit(store, "one"))
         stays = asyncio.create_task(submit(store, "two"))
         await asyncio.sleep(0)

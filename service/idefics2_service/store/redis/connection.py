@@ -26,8 +26,11 @@ LEAST_BYTES_PER_SECOND = 1_000_000
 """Of a link: what is large may take longer to send, and a claim, which is as large as its request, has a
 longer lease."""
 MAX_CALLS = 32
-"""At the same time, each over a connection of its own."""
-_MAX_CONNECTIONS = MAX_CALLS + 3  # signals and looks need one more each, and one may be on its way out
+"""That callers ask for, at the same time, each over a connection of its own."""
+MAX_OWN_CALLS = 16
+"""Beside them, of those that nobody asks for."""
+_MAX_CONNECTIONS = MAX_CALLS + MAX_OWN_CALLS + 4
+"""Signals and looks at server and replica need one more each, and one may be on its way out."""
 FAULTS = (RedisError, OSError, RuntimeError)
 """Whatever a server or the way to it does; the last is uvloop's, of a connection that was closed."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,12 @@ import structlog
 from redis.exceptions import ResponseError
 
 from idefics2_service.errors import StoreUnavailable
-from idefics2_service.store.redis.connection import FAULTS, MAX_CALLS, TIMEOUT_SECONDS
+from idefics2_service.store.redis.connection import FAULTS, MAX_CALLS, MAX_OWN_CALLS, TIMEOUT_SECONDS
+from idefics2_service.store.redis.turns import Turns
 from idefics2_service.store.refusals import unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
@@ -27,6 +29,10 @@ Argument = str | bytes | int | float
 Value = Argument | None
 """Of an argument; None leaves it out."""
 _FOLDER = Path(__file__).parent / "lua"
+_OF_CALLERS = frozenset({"cancel", "events", "get", "list_page", "submit"})
+"""Scripts whose turns callers' keys share. All others are the service's own, by which leases are kept and
+requests come to their end: no caller may hold them up, so they have turns beside those, and share them by
+their names."""
 
 
 class Scripts:
@@ -43,7 +49,7 @@ class Scripts:
         self._key_prefix = key_prefix
         self._constants = constants
         self._calls: set[asyncio.Task[Any]] = set()
-        self._turns = asyncio.Semaphore(MAX_CALLS)  # first come, first served, which the pool is not
+        self._turns, self._own_turns = Turns(MAX_CALLS), Turns(MAX_OWN_CALLS)
         self._answered_at = -math.inf
         self._is_closed = False
         self._refused: dict[str, str] = {}  # scripts that the server refused the last time, and its words
@@ -60,18 +66,22 @@ class Scripts:
         """
         if self._is_closed:
             raise StoreUnavailable("the store of requests is closed")
-        await self._take_turn()
+        give_back = await self._take_turn(name, given)
         call = asyncio.create_task(self._run(name, self._flatten(given, events)))
         self._calls.add(call)
-        call.add_done_callback(self._end)
+        call.add_done_callback(partial(self._end, give_back))
         return await asyncio.shield(call)
 
-    async def _take_turn(self) -> None:
+    async def _take_turn(self, name: str, given: Mapping[str, Value]) -> Callable[[], None]:
+        """Wait for a turn; return what gives it back."""
+        is_of_callers = name in _OF_CALLERS
+        turns, share = (self._turns, str(given["key_id"])) if is_of_callers else (self._own_turns, name)
         try:
             async with self._patience():
-                await self._turns.acquire()
+                await turns.take(share)
         except TimeoutError as error:
             raise unavailable(error) from error
+        return partial(turns.give_back, share)
 
     @asynccontextmanager
     async def _patience(self) -> AsyncIterator[None]:
@@ -104,9 +114,9 @@ class Scripts:
             finally:
                 looking.cancel()
 
-    def _end(self, call: asyncio.Task[Any]) -> None:
+    def _end(self, give_back: Callable[[], None], call: asyncio.Task[Any]) -> None:
         self._calls.discard(call)
-        self._turns.release()
+        give_back()
         if not call.cancelled():
             call.exception()  # heard, even where who asked has left
 
@@ -157,6 +167,6 @@ class Scripts:
     async def close(self) -> None:
         """Let nothing be asked any more, and close all connections when all is answered."""
         self._is_closed = True
-        for _ in range(MAX_CALLS):  # behind all who wait for a turn
-            await self._turns.acquire()
+        for turns in (self._turns, self._own_turns):
+            await turns.wait_until_all_are_free()
         await self._client.aclose()
