@@ -11,6 +11,7 @@ from idefics2_service.errors import RequestNotFound, SettingInvalid, StartFailed
 from idefics2_service.events import AttemptStarted, Finished, LogLine
 from idefics2_service.requests import RequestName, State
 from idefics2_service.store.records import Lease
+from idefics2_service.store.redis.connection import MAX_CALLS
 from ports import free_port
 from redis.asyncio import Redis
 from store.servers import BINARIES, Server, catch_up, cut_off, make_replica
@@ -107,6 +108,22 @@ async def test_reads_go_on_while_the_server_is_away_and_go_back_to_it(
     assert told[5:] == []
     with pytest.raises(RequestNotFound):
         await store.get(RequestName(KEY, "four"))
+
+
+@on_valkey
+async def test_a_burst_of_reads_while_the_server_is_away_is_answered_to_its_end(
+    pair: Pair, start_store: StartStore
+) -> None:
+    server, _ = pair
+    store = await start_on(pair, start_store)
+    await submit(store, "one")
+    await catch_up(server)
+    assert store._replica is not None
+    pool = store._replica._client.connection_pool
+    pool.timeout = 0.2  # type: ignore[attr-defined]  # within which a connection must be free, however many ask
+    server.kill()
+    records = await asyncio.gather(*(store.get(ONE) for _ in range(40 * MAX_CALLS)))
+    assert all(record.may_be_behind for record in records)
 
 
 @on_valkey

@@ -99,8 +99,7 @@ class Replica:
                 asked for.
 
         """
-        await self._check_age()
-        answer = await self._scripts.call(name, given)
+        answer = await self._scripts.call(name, given, check=self._check_age)
         if answer is None:
             raise StoreUnavailable("the store of requests is away, and its replica may not have all")
         return answer

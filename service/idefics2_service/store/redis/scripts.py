@@ -18,7 +18,7 @@ from idefics2_service.store.redis.turns import Turns
 from idefics2_service.store.refusals import unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
@@ -54,8 +54,17 @@ class Scripts:
         self._is_closed = False
         self._refused: dict[str, str] = {}  # scripts that the server refused the last time, and its words
 
-    async def call(self, name: str, given: Mapping[str, Value] = {}, events: Sequence[bytes] = ()) -> Any:
+    async def call(
+        self,
+        name: str,
+        given: Mapping[str, Value] = {},
+        events: Sequence[bytes] = (),
+        check: Callable[[], Awaitable[None]] | None = None,
+    ) -> Any:
         """Run `lua/<name>.lua` and return its answer, texts as bytes.
+
+        `check` may ask the server, too. It is awaited first, in the same turn, lest it wait for a connection;
+        what it raises is raised.
 
         Who leaves does not undo what is sent; what waits for a turn to be sent is not sent any more.
 
@@ -67,7 +76,7 @@ class Scripts:
         if self._is_closed:
             raise StoreUnavailable("the store of requests is closed")
         give_back = await self._take_turn(name, given)
-        call = asyncio.create_task(self._run(name, self._flatten(given, events)))
+        call = asyncio.create_task(self._run(name, self._flatten(given, events), check))
         self._calls.add(call)
         call.add_done_callback(partial(self._end, give_back))
         return await asyncio.shield(call)
@@ -120,7 +129,11 @@ class Scripts:
         if not call.cancelled():
             call.exception()  # heard, even where who asked has left
 
-    async def _run(self, name: str, arguments: Iterable[Argument]) -> Any:
+    async def _run(
+        self, name: str, arguments: Iterable[Argument], check: Callable[[], Awaitable[None]] | None
+    ) -> Any:
+        if check is not None:
+            await check()
         try:
             answer = await self._scripts[name](keys=[self._key_prefix], args=arguments)
         except FAULTS as error:
