@@ -348,6 +348,18 @@ async def test_a_burst_that_takes_a_busy_server_long_is_answered_to_its_end(
 
 
 @on_servers
+async def test_who_says_what_is_no_topic_makes_nobody_deaf(open_store: OpenStore) -> None:
+    store = await open_store()
+    async with talking_to(store) as client, asyncio.timeout(PATIENCE_SECONDS):
+        with store.listen(WORK) as told:
+            await client.publish(f"{{{store._settings.prefix}}}:signals", b"\xff")
+            await told.wait()  # something may have been missed
+            told.clear()
+            await submit(store, "one")
+            await told.wait()
+
+
+@on_servers
 async def test_what_keeps_a_lease_and_brings_a_request_to_its_end_waits_for_no_callers(
     open_store: OpenStore,
 ) -> None:

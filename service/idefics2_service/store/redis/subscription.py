@@ -56,6 +56,9 @@ class Subscription:
                     await self._hear(subscribed)
             except FAULTS as error:
                 self._miss(error)
+            except Exception as error:  # whatever it is, or nobody would hear anything more
+                logger.critical("signals of the store fail and begin again", exc_info=error)
+                self._miss(error)
             await asyncio.sleep(self._pause_seconds)
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
 
