@@ -320,6 +320,7 @@ def _make_store(settings: Settings, metrics: Metrics) -> RequestStore:
     from idefics2_service.store.redis.store import RedisStore  # noqa: PLC0415  # it costs a fifth of a second
 
     store = RedisStore(settings.store, metrics.record_replica_read)
+    metrics.store_unfit.set_function(lambda: store.is_unfit)
     metrics.replica_behind.set_function(lambda: store.is_replica_behind)
     return store
 

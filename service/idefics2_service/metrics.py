@@ -231,6 +231,10 @@ class Metrics:
             "Operations that the store's replica answered, since the store was away.",
             ["operation"],
         )
+        self.store_unfit = self._gauge(
+            "idefics2_store_unfit",
+            "1 while the store may lose what it acknowledges, so that nothing is submitted to it, else 0.",
+        )
         self.replica_behind = self._gauge(
             "idefics2_store_replica_behind",
             "1 while the store has a replica that does not follow it and would not be read, else 0.",

@@ -84,6 +84,7 @@ CASES = (
          {"store_num_requests_queued": "9000x60", "store_max_requests_queued": "100000x60"}),
     Case("Idefics2StoreUnavailable", {"store_errors_total{operation='claim'}": "0x8 1+1x99"},
          {"store_errors_total{operation='claim'}": "0x7 1x99"}, 5, "15s"),
+    Case("Idefics2StoreUnfit", {"store_unfit": "1x60"}, {"store_unfit": "0x20 1x1 0x40"}, 21),
     Case("Idefics2FileStoreUnavailable", {"file_store_errors_total{operation='put'}": "0x8 1+1x99"},
          {"file_store_errors_total{operation='put'}": "0x7 2x99"}, 5, "15s"),
     Case("Idefics2StoreReplicaBehind", {"store_replica_behind": "1x60"},

@@ -32,14 +32,14 @@ class Server:
     """A server that may be killed and started again; its port and what it kept stay."""
 
     def __init__(self, name: str, *options: str) -> None:
-        """Prepare the server of that name; `options` come last and win."""
-        self.name = name
+        """Prepare the server of that name; `options` come last and win; the next start may have others."""
+        self.name, self.options = name, options
         self._folder = tempfile.TemporaryDirectory(prefix="idefics2-store-")
         self.port = free_port()
         self._command = [
             *(BINARIES[name], "--port", str(self.port), "--bind", HOST, "--daemonize", "no"),
             *("--dir", self._folder.name, "--logfile", str(Path(self._folder.name, "log"))),
-            *(*SAFE, *_SOON, *options),
+            *(*SAFE, *_SOON),
         ]
 
     @property
@@ -59,7 +59,7 @@ class Server:
 
     def start(self) -> None:
         """Run it until it answers."""
-        self._process = subprocess.Popen(self._command)
+        self._process = subprocess.Popen([*self._command, *self.options])
         for _ in patience(f"a server on port {self.port}"):
             assert self._process.poll() is None, f"{self._command} ended at once"
             if self._answers():

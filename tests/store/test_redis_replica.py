@@ -70,8 +70,7 @@ async def start_on(pair: Pair, start_store: StartStore, **settings: Any) -> Redi
 
 async def look(store: RedisStore) -> None:
     """Compare replica and server now."""
-    assert store._replica is not None
-    await store._servers._look(store._replica)
+    await store._servers._look()
 
 
 async def check_refused(store: RedisStore, request_id: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
-from idefics2_service.errors import SettingInvalid, StartFailed
+from idefics2_service.errors import SettingInvalid, StartFailed, StoreUnavailable
 from idefics2_service.events import Finished, LogLine
 from idefics2_service.store.interface import WORK
 from idefics2_service.store.records import Lease
@@ -57,6 +57,53 @@ async def test_a_server_that_may_lose_what_it_acknowledged_is_taken_only_where_t
             await client.config_set(option, safe)
     assert f"set {option} to {safe}, not {unsafe}, or accept" in str(caught.value)
     assert "IDEFICS2_STORE_ALLOW_DATA_LOSS=true" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", list(BINARIES))
+async def test_a_server_that_comes_back_unfit_is_given_nothing_new_and_what_runs_goes_on(
+    start_store: StartStore, name: str
+) -> None:
+    with Server(name) as server:
+        store, lax = [
+            await start_store(url=server.url, allow_data_loss=accepts_losses)
+            for accepts_losses in (False, True)
+        ]
+        await submit(store, "one", "two")
+        one, two = await claim(store), await claim(store)
+        assert not store.is_unfit
+        server.kill()
+        server.options = ("--appendonly", "yes", "--appendfsync", "everysec")
+        with store.listen(WORK) as told:
+            server.start()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await told.wait()  # at the latest now it answers
+        with pytest.raises(StoreUnavailable, match="may lose what it acknowledges"):
+            await submit(store, "three")
+        assert (store.is_unfit, lax.is_unfit) == (True, False)
+        assert await store.renew(one) is Lease.HELD
+        assert await store.finish(one, 1, [LogLine("x")], Finished(make_output())) is Lease.HELD
+        assert await store.release(two, "tired", is_lost=False) is Lease.HELD
+        await submit(lax, "four")
+        async with Redis.from_url(server.url) as client:
+            await client.config_set("appendfsync", "always")
+        await store._servers._look()
+        assert not store.is_unfit
+        await submit(store, "three")
+        await asyncio.gather(store.stop(), lax.stop())
+
+
+async def test_a_server_that_is_made_unfit_while_it_runs_is_seen_within_some_seconds(
+    start_store: StartStore, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idefics2_service.store.redis.servers.LOOK_SECONDS", 0.01)
+    url = start_server("valkey").url
+    store = await start_store(url=url)
+    async with Redis.from_url(url) as client, asyncio.timeout(PATIENCE_SECONDS):
+        for policy in ("allkeys-lru", "noeviction"):
+            await client.config_set("maxmemory-policy", policy)
+            while store.is_unfit is (policy == "noeviction"):
+                await store.statistics()
+    await submit(store, "one")
 
 
 async def test_a_server_that_does_not_show_its_settings_is_not_trusted(

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import structlog
+from redis.exceptions import ResponseError
 
 from idefics2_service.errors import StoreUnavailable
 from idefics2_service.store.redis.connection import FAULTS
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from idefics2_service.store.redis.fitness import Fitness
     from idefics2_service.store.redis.replica import Replica
     from idefics2_service.store.redis.scripts import Scripts, Value
 
@@ -38,33 +40,47 @@ class Servers:
     """Whom a script is sent to."""
 
     def __init__(
-        self, client: Redis, scripts: Scripts, replica: Replica | None, tell: Callable[[str], None]
+        self,
+        client: Redis,
+        scripts: Scripts,
+        fitness: Fitness,
+        replica: Replica | None,
+        tell: Callable[[str], None],
     ) -> None:
         """Send `scripts` over `client`; `tell` hears of each reading that the replica answered."""
         self._client = client
         self._scripts = scripts
+        self._fitness = fitness
         self._replica = replica
         self._tell = tell
         self._is_away = False
-        self._following: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
     def start(self) -> None:
-        """Begin to compare the replica with the server; `stop` must follow."""
-        if self._replica is not None:
-            self._following = asyncio.create_task(self._follow(self._replica))
+        """Begin to look at the server, and to compare its replica with it; `stop` must follow."""
+        self._following = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        """Compare no more."""
+        """Look no more."""
         self._stopping.set()
-        if self._following is not None:
-            await self._following
+        await self._following
+        await self._fitness.stop()
 
     async def write(self, name: str, given: Mapping[str, Value] = {}, events: Sequence[bytes] = ()) -> Any:
         """As Scripts.call."""
-        answer = await self._scripts.call(name, given, events)
+        answer = await self._ask(name, given, events)
         self._note(is_away=False)  # who wrote reads what was written
         return answer
+
+    async def keep(self, name: str, given: Mapping[str, Value]) -> Any:
+        """As `write`, of what must not be lost once this returns.
+
+        Raises:
+            StoreUnavailable: as `write`; or the server might lose it.
+
+        """
+        await self._fitness.insist()
+        return await self.write(name, given)
 
     async def read(self, name: Reading, given: Mapping[str, Value] = {}) -> Answer:
         """As Scripts.call; while the server is away its replica answers, which may be behind.
@@ -74,12 +90,12 @@ class Servers:
 
         """
         if self._replica is None or self._replica.is_behind:
-            return Answer(await self._scripts.call(name, given), is_of_replica=False)
+            return Answer(await self._ask(name, given), is_of_replica=False)
         if self._is_away:  # which may be over: where the replica fails, the server is tried nevertheless
             with suppress(StoreUnavailable):
                 return await self._read_replica(self._replica, name, given)
         try:
-            answer = Answer(await self._scripts.call(name, given), is_of_replica=False)
+            answer = Answer(await self._ask(name, given), is_of_replica=False)
         except StoreUnavailable:
             self._note(is_away=True)
             return await self._read_replica(self._replica, name, given)
@@ -91,16 +107,30 @@ class Servers:
         self._tell(name)
         return answer
 
-    async def _follow(self, replica: Replica) -> None:
+    async def _ask(self, name: str, given: Mapping[str, Value], events: Sequence[bytes] = ()) -> Any:
+        try:
+            return await self._scripts.call(name, given, events)
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, ResponseError):  # who refuses is there, and was all the time
+                self._fitness.doubt()
+            raise
+
+    async def _follow(self) -> None:
         while not self._stopping.is_set():
             await wait_for(self._stopping, LOOK_SECONDS)
-            with suppress(*FAULTS):  # a server that is away writes nothing that its replica could lack
-                await self._look(replica)
+            try:
+                await self._look()
+            except FAULTS:
+                pass  # a server that is away writes nothing that its replica could lack
+            except Exception:  # whatever it is, or nobody would look again
+                logger.critical("a look at the store failed", exc_info=True)
 
-    async def _look(self, replica: Replica) -> None:
-        theirs = await self._client.info("replication")
-        self._note(is_away=False)
-        await replica.compare(theirs)
+    async def _look(self) -> None:
+        await self._fitness.look()
+        if self._replica is not None:
+            theirs = await self._client.info("replication")
+            self._note(is_away=False)
+            await self._replica.compare(theirs)
 
     def _note(self, *, is_away: bool) -> None:
         """Say so once, not at each reading."""

@@ -15,6 +15,7 @@ from idefics2_service.store.records import Claim, Ended, Lease, draw_holder
 from idefics2_service.store.redis import replies
 from idefics2_service.store.redis.admission import describe, read_verdict
 from idefics2_service.store.redis.connection import LEAST_BYTES_PER_SECOND, address_of, connect
+from idefics2_service.store.redis.fitness import Fitness
 from idefics2_service.store.redis.replica import Replica
 from idefics2_service.store.redis.safety import as_failed_start, check_server
 from idefics2_service.store.redis.scripts import Scripts
@@ -53,6 +54,7 @@ class RedisStore:
         self._settings = settings
         self._tell = tell
         self._signals = Signals()
+        self._fitness: Fitness | None = None
         self._replica: Replica | None = None
         self._opened = AsyncExitStack()
 
@@ -66,13 +68,21 @@ class RedisStore:
         """Whether there is a replica, and it would not be read if the server were away."""
         return self._replica is not None and self._replica.is_behind
 
+    @property
+    def is_unfit(self) -> bool:
+        """Whether the server may lose what it acknowledges, which was not allowed: so nothing is taken."""
+        return self._fitness is not None and self._fitness.is_unfit
+
     async def start(self) -> None:
         """As RequestStore.start; it takes some seconds at most."""
         settings = self._settings
         client = connect(settings.url)
         async with AsyncExitStack() as opened:
             scripts = self._open_scripts(client, opened)
-            self._subscription = Subscription(client, f"{self._prefix}signals", self._signals)
+            fitness = Fitness(client, allow_data_loss=settings.allow_data_loss)
+            self._subscription = Subscription(
+                client, f"{self._prefix}signals", self._signals, on_end=fitness.doubt
+            )
             with as_failed_start("IDEFICS2_STORE_URL", address_of(settings.url)):
                 await check_server(client, allow_data_loss=settings.allow_data_loss)
                 await scripts.call("statistics")
@@ -80,7 +90,8 @@ class RedisStore:
                 await self._subscription.start()
             if settings.replica_url:
                 self._replica = await self._open_replica(client, opened)
-            self._servers = Servers(client, scripts, self._replica, self._tell)
+            self._fitness = fitness
+            self._servers = Servers(client, scripts, fitness, self._replica, self._tell)
             opened.push_async_callback(self._servers.stop)
             self._servers.start()
             self._opened = opened.pop_all()
@@ -118,7 +129,7 @@ class RedisStore:
 
     async def submit(self, submission: Submission) -> Record:
         """As RequestStore.submit."""
-        reply = await self._servers.write("submit", describe(submission, self._settings))
+        reply = await self._servers.keep("submit", describe(submission, self._settings))
         return read_verdict(reply, submission, self._settings)
 
     async def get(self, name: RequestName) -> Record:

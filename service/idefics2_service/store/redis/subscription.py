@@ -11,6 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from idefics2_service.store.redis.connection import FAULTS, TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis.asyncio import Redis
     from redis.asyncio.client import PubSub
 
@@ -24,9 +26,10 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 class Subscription:
     """Hears all topics on one connection, and makes another one where it breaks or its server is left."""
 
-    def __init__(self, client: Redis, channel: str, signals: Signals) -> None:
-        """Tell `signals` of the topics on `channel`."""
+    def __init__(self, client: Redis, channel: str, signals: Signals, on_end: Callable[[], None]) -> None:
+        """Tell `signals` of the topics on `channel`; `on_end` hears of each connection's end."""
         self._client = client
+        self._on_end = on_end
         self._channel = channel
         self._signals = signals
         self._pause_seconds = _FIRST_PAUSE_SECONDS
@@ -59,6 +62,7 @@ class Subscription:
             except Exception as error:  # whatever it is, or nobody would hear anything more
                 logger.critical("signals of the store fail and begin again", exc_info=error)
                 self._miss(error)
+            self._on_end()
             await asyncio.sleep(self._pause_seconds)
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
 
