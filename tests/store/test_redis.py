@@ -382,6 +382,31 @@ async def test_what_keeps_a_lease_and_brings_a_request_to_its_end_waits_for_no_c
 
 
 @on_servers
+@pytest.mark.parametrize(("limit", "num_shown"), [(120, 120), (121, 121), (150, 121), (100, 100), (50, 50)])
+async def test_a_long_list_is_read_in_parts_between_which_others_pass(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch, limit: int, num_shown: int
+) -> None:
+    store, names = await open_store(), [str(number) for number in range(121)]
+    for name in names:
+        await submit(store, name)
+    read, num_read = store._servers.read, list[int]()
+
+    async def read_and_count(*arguments: Any) -> Any:
+        answer = await read(*arguments)
+        num_read.append(len(answer.value))
+        return answer
+
+    monkeypatch.setattr(store._servers, "read", read_and_count)
+    page = await store.list_page(KEY, None, limit, None)
+    assert [record.name.request_id for record in page.records] == names[::-1][:num_shown]
+    assert max(num_read) <= 51  # the last one only tells that there are more
+    assert (page.next_before is None) is (num_shown == len(names))
+    if page.next_before is not None:
+        rest = await store.list_page(KEY, State.QUEUED, 1_000, page.next_before)
+        assert [record.name.request_id for record in rest.records] == names[::-1][num_shown:]
+
+
+@on_servers
 async def test_who_calls_beside_a_flood_of_another_key_does_not_wait_for_it(open_store: OpenStore) -> None:
     store = await open_store()
     await submit(store, "one")
