@@ -167,14 +167,8 @@ class Submissions:
 
     async def read_logs(self, record: Record) -> list[tuple[float, str]]:
         """Return the time and the text of each line of a request's log up to `record`, oldest first."""
-        lines: list[tuple[float, str]] = []
-        name, after = record.name, 0
-        while after < record.last_sequence and (
-            events := await self._store.events(name, after, _EVENTS_AT_ONCE)
-        ):
-            after = events[-1].sequence
-            lines += [(e.time, e.happening.message) for e in events if isinstance(e.happening, LogLine)]
-        return lines
+        events = await self._store.log_lines(record.name, record.last_sequence)
+        return [(e.time, e.happening.message) for e in events if isinstance(e.happening, LogLine)]
 
     async def watch(self, name: RequestName, after: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the events after number `after`, then each new one, to the last.

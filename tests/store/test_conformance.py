@@ -138,7 +138,7 @@ async def test_an_unknown_request_and_anothers_are_the_same_error(
 ) -> None:
     await submit(store, "one")
     messages = set()
-    for call in (store.get(name), store.events(name, 0, 10), store.cancel(name)):
+    for call in (store.get(name), store.events(name, 0, 10), store.log_lines(name, 1), store.cancel(name)):
         with pytest.raises(RequestNotFound) as caught:
             await call
         messages.add(caught.value.message)
@@ -334,6 +334,33 @@ async def test_a_history_grows_without_gaps_and_is_read_from_anywhere(store: Req
     assert await history(store) == everything
     assert [event.happening for event in await store.events(ONE, 2, 3)] == everything[2:5]
     assert await store.events(ONE, len(everything), 10) == []
+
+
+async def test_the_lines_of_a_log_are_read_without_the_rest_of_its_history(
+    store: RequestStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await submit(store, "one")
+    claimed, num_texts = await claim(store), 600
+    texts = [TextDelta("LogLine", number) for number in range(num_texts)]
+    await store.append(claimed, 1, [LogLine("first"), StageEntered(Stage.DECODE), *texts, LogLine("ü" * 300)])
+    await store.finish(claimed, num_texts + 4, [LogLine("last")], Finished(make_output()))
+    everything = await store.events(ONE, 0, 1_000)
+    lines = [event for event in everything if isinstance(event.happening, LogLine)]
+    assert len(lines) == 3
+    decode, num_decoded = codec.decode_happening, 0
+
+    def decode_and_count(data: bytes) -> Happening:
+        nonlocal num_decoded
+        num_decoded += 1
+        return decode(data)
+
+    monkeypatch.setattr(codec, "decode_happening", decode_and_count)
+    assert await store.log_lines(ONE, len(everything)) == lines
+    assert num_decoded == 3
+    assert await store.log_lines(ONE, lines[-1].sequence) == lines
+    assert await store.log_lines(ONE, lines[-1].sequence - 1) == lines[:-1]
+    assert await store.log_lines(ONE, 10 * len(everything)) == lines
+    assert await store.log_lines(ONE, 0) == []
 
 
 async def test_what_was_written_is_not_written_again_where_its_answer_was_lost(store: RequestStore) -> None:

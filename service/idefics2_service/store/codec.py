@@ -41,6 +41,10 @@ class _Error(msgspec.Struct):
     metadata: dict[str, str] = {}
 
 
+LOG_LINE = b"\x92" + msgspec.msgpack.encode(LogLine.__name__)
+"""With which every line of a log begins as `encode_happening` writes it, and nothing else does."""
+
+
 def encode_request(request: ValidRequest) -> bytes:
     """Write a request with its images."""
     return msgspec.msgpack.encode(request)

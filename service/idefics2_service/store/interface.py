@@ -136,6 +136,15 @@ class RequestStore(Protocol):
         """
         ...
 
+    async def log_lines(self, name: RequestName, last: int) -> Sequence[Event]:
+        """Return those of its events up to number `last` that are a LogLine; the others are not even read.
+
+        Raises:
+            RequestNotFound: there is none.
+
+        """
+        ...
+
     async def cancel(self, name: RequestName, on_ended: OnEnded = ignore) -> Record:
         """End it if it is QUEUED, ask its worker to stop if it is RUNNING; else change nothing.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
-Reading = Literal["events", "get", "list_page", "statistics"]
+Reading = Literal["events", "get", "list_page", "log_lines", "statistics"]
 """Scripts that write nothing: all that a replica is asked."""
 
 

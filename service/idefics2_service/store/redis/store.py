@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idefics2_service.store.codec import encode_happening
+from idefics2_service.store import codec
 from idefics2_service.store.interface import ignore
 from idefics2_service.store.progress import LOST_WORKER, state_after
 from idefics2_service.store.records import Claim, Ended, Lease, Page, draw_holder
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 _RECORDS_AT_ONCE = 50
-"""Of a list: each takes server and replica some dozens of microseconds, in which all others wait."""
+"""Of a list: each takes the server, and us, some dozens of microseconds, in which all others wait."""
+_EVENTS_AT_ONCE = 250
+"""Of a history that is looked through, as above."""
 _NEXT = "'"
 """Makes of a holder the one of its next claim: who repeats the first one comes to the same."""
 
@@ -170,6 +172,18 @@ class RedisStore:
             raise not_found(name)
         return [replies.read_event(entry) for entry in entries]
 
+    async def log_lines(self, name: RequestName, last: int) -> Sequence[Event]:
+        """As RequestStore.log_lines; in parts, so that others pass between."""
+        lines: list[Event] = []
+        for before in range(0, max(last, 1), _EVENTS_AT_ONCE):
+            part = {"first": before + 1, "last": min(before + _EVENTS_AT_ONCE, last)}
+            given = {**name._asdict(), **part, "beginning": codec.LOG_LINE}
+            entries, _ = await self._servers.read("log_lines", given)
+            if entries is None:
+                raise not_found(name)
+            lines += map(replies.read_event, entries)
+        return lines
+
     async def cancel(self, name: RequestName, on_ended: OnEnded = ignore) -> Record:
         """As RequestStore.cancel."""
         reply = await self._servers.write("cancel", name._asdict())
@@ -226,7 +240,7 @@ class RedisStore:
     ) -> Lease:
         given = {
             **progress((*happenings, end), after),
-            "end": encode_happening(end),
+            "end": codec.encode_happening(end),
             "state": state_after(end).value,
         }
         return await self._write("finish", claim, given, happenings)
@@ -248,7 +262,7 @@ class RedisStore:
             "attempt": claim.attempt,
             "holder": claim.holder,
         }
-        events = [encode_happening(happening) for happening in happenings]
+        events = [codec.encode_happening(happening) for happening in happenings]
         reply: bytes = await self._servers.write(script, {**held, **given}, events)
         return Lease(reply.decode())
 

@@ -112,6 +112,10 @@ class SqliteStore:
         """As RequestStore.events."""
         return await self._reader.call(lambda: self._views.events(name, after, limit))
 
+    async def log_lines(self, name: RequestName, last: int) -> Sequence[Event]:
+        """As RequestStore.log_lines."""
+        return await self._reader.call(lambda: self._views.log_lines(name, last))
+
     async def cancel(self, name: RequestName, on_ended: OnEnded = ignore) -> Record:
         """As RequestStore.cancel."""
         record, ended = await self._writer.call(lambda: self._ledger.cancel(name), is_durable=True)

@@ -13,7 +13,7 @@ from idefics2_service.store.records import Page, Record, Statistics
 from idefics2_service.store.sqlite.rows import find_row, read_row, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     import apsw
 
@@ -94,8 +94,17 @@ class Views:
     def events(self, name: RequestName, after: int, limit: int) -> list[Event]:
         """As RequestStore.events."""
         query = "SELECT number, time, data FROM events WHERE seq = ? AND number > ? ORDER BY number LIMIT ?"
-        rows = read_rows(self._connection, query, self.find(name), after, limit)
-        return [Event(number, at, codec.decode_happening(data)) for number, at, data in rows]
+        return _read_events(read_rows(self._connection, query, self.find(name), after, limit))
+
+    def log_lines(self, name: RequestName, last: int) -> list[Event]:
+        """As RequestStore.log_lines."""
+        query = """
+            SELECT number, time, data FROM events WHERE seq = ? AND number <= ? AND substr(data, 1, ?) = ?
+            ORDER BY number
+        """
+        beginning = codec.LOG_LINE
+        rows = read_rows(self._connection, query, self.find(name), last, len(beginning), beginning)
+        return _read_events(rows)
 
     def statistics(self) -> Statistics:
         """As RequestStore.statistics."""
@@ -144,3 +153,7 @@ class Views:
             estimated_wait_seconds=None if position is None else self._order.estimate_wait(position),
             end=None if end is None else codec.decode_end(end, name),
         )
+
+
+def _read_events(rows: Sequence[Row]) -> list[Event]:
+    return [Event(number, at, codec.decode_happening(data)) for number, at, data in rows]
