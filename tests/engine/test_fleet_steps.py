@@ -17,7 +17,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from idefics2_engine.engine import Engine
-    from idefics2_engine.scheduler import Plan
+    from idefics2_engine.scheduler import Plan, TakeOver
 
 Step = tuple[int, int, tuple[int, ...]]
 """Sequences that decode, tokens of prompts that are read, and patches of each crop that is looked at."""
@@ -62,8 +62,8 @@ def record_steps(engine: Engine, monkeypatch: pytest.MonkeyPatch, asks: list[Ask
     steps: list[Step] = []
     plan = type(engine.scheduler).plan
 
-    def record() -> Plan:
-        made = plan(engine.scheduler)
+    def record(take_over: TakeOver) -> Plan:
+        made = plan(engine.scheduler, take_over)
         patches = tuple(sorted(span.num_patches for span in made.crops))
         steps.append((len(made.decoding), sum(count for _, count in made.reading), patches))
         return made

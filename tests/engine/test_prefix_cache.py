@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
+import math
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from engine.answers import make_used_cache, run, run_tokens
+from engine.answers import make_used_cache, run, run_tokens, text_of
 from idefics2_engine.kv_cache import KVCache, KVShape
 from idefics2_engine.prefix_cache import BLOCK_TOKENS, PrefixCache, make_keys
 from idefics2_engine.requests import Finished, Request, SamplingParams
+from idefics2_engine.scheduler import BLOCKS_PER_TOKEN
 from pictures import draw_red_circle, encode, red_circle
 from PIL import Image
 
 if TYPE_CHECKING:
     from idefics2_engine.engine import Engine
+    from idefics2_engine.scheduler import Plan, TakeOver
 
 SHAPE = KVShape(num_layers=2, num_heads=2, head_dim=4, dtype=torch.float32)
 BLOCK_BYTES = BLOCK_TOKENS * SHAPE.bytes_per_token
@@ -42,7 +47,7 @@ def name_blocks(prompt: str) -> list[bytes]:
 
 def count_blocks(cache: PrefixCache, prompt: str) -> int:
     """Count the blocks of a prompt, from its first, that are known."""
-    return cache.count(name_blocks(prompt)) // BLOCK_TOKENS
+    return sum(1 for _ in itertools.takewhile(cache._blocks.__contains__, name_blocks(prompt)))
 
 
 def test_equal_prompts_with_equal_images_have_equal_keys() -> None:
@@ -96,7 +101,7 @@ def test_what_is_loaded_is_what_was_stored_and_nothing_else_is_written(slots: KV
     others = slots.read(1, 0, MAX_TOKENS).clone()
     cache.store(keys, slots, 0)
     slots.clear(0, MAX_TOKENS)  # its owner leaves, another comes
-    assert cache.load(keys, slots, 2) == 80
+    assert cache.load(keys, slots, 2) == 5
     assert torch.equal(slots.read(2, 0, MAX_TOKENS), expected)
     assert torch.equal(slots.read(1, 0, MAX_TOKENS), others)
 
@@ -106,10 +111,21 @@ def test_only_what_two_prompts_begin_with_is_loaded(slots: KVCache) -> None:
     cache.store(name_blocks("abcde"), slots, 0)
     expected = slots.read(2, 0, MAX_TOKENS).clone()
     expected[:, :, :, :32] = slots.read(0, 0, 32)
-    assert cache.load(name_blocks("abxde"), slots, 2) == 32
+    assert cache.load(name_blocks("abxde"), slots, 2) == 2
     assert torch.equal(slots.read(2, 0, MAX_TOKENS), expected)
     assert cache.load(name_blocks("xbcde"), slots, 2) == 0
     assert cache.load([], slots, 2) == 0
+    assert torch.equal(slots.read(2, 0, MAX_TOKENS), expected)
+
+
+def test_only_what_comes_after_the_blocks_that_are_there_is_loaded(slots: KVCache) -> None:
+    cache = PrefixCache(100 * BLOCK_BYTES)
+    cache.store(name_blocks("abcde"), slots, 0)
+    expected = slots.read(2, 0, MAX_TOKENS).clone()
+    expected[:, :, :, 32:64] = slots.read(0, 32, 64)
+    assert cache.load(name_blocks("abcd"), slots, 2, 2) == 2
+    assert cache.load(name_blocks("abcd"), slots, 2, 4) == 0
+    assert cache.load(name_blocks("abxde"), slots, 2, 2) == 0
     assert torch.equal(slots.read(2, 0, MAX_TOKENS), expected)
 
 
@@ -272,6 +288,54 @@ def test_who_waits_for_his_turn_to_read_takes_over_what_another_has_read_meanwhi
     tokens = run_tokens(engine, first, *others, different)
     assert tokens.pop(different.request_id) == alone[different.request_id]
     assert set(map(tuple, tokens.values())) == {tuple(alone[first.request_id])}
+
+
+@pytest.mark.parametrize("is_known_before", [False, True])
+def test_a_step_takes_over_and_reads_no_more_than_it_may_however_many_find_their_prompts_known(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, *, is_known_before: bool
+) -> None:
+    max_step_tokens = 24
+    monkeypatch.setattr(engine.scheduler, "_max_step_tokens", max_step_tokens)
+    first = replace(ask("one", WIDE, split=True)[2], sampling=replace(GREEDY, max_new_tokens=1))
+    alike = [replace(first, request_id=f"{number}") for number in range(20)]
+    num_blocks = len(engine.processor.prepare(first).prefix_keys)
+    if is_known_before:
+        run(engine, first)
+    load, plan = engine.prefixes.load, engine.scheduler.plan
+    taken: list[int] = []
+    in_all: list[int] = []
+
+    def count_blocks_taken(*arguments: Any) -> int:
+        taken.append(load(*arguments))
+        return taken[-1]
+
+    def count_tokens(take_over: TakeOver) -> Plan:
+        before = len(taken)
+        made = plan(take_over)
+        tokens = sum(count for _, count in made.reading)
+        in_all.append(tokens + sum(math.ceil(blocks / BLOCKS_PER_TOKEN) for blocks in taken[before:]))
+        return made
+
+    monkeypatch.setattr(engine.prefixes, "load", count_blocks_taken)
+    monkeypatch.setattr(engine.scheduler, "plan", count_tokens)
+    run(engine, *alike)
+    assert max(in_all) == max_step_tokens
+    assert sum(taken) > 18 * num_blocks  # all but the first, and what was read in the same step
+
+
+def test_who_cannot_take_over_what_is_known_reads_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "idefics2_engine.engine")  # tracebacks hold what was there
+    request = ask("one", red_circle())[2]
+    expected = text_of(run(engine, request)["one 2"])
+
+    def fail(*_: object) -> int:
+        raise RuntimeError("what a kernel might say")
+
+    monkeypatch.setattr(engine.prefixes, "load", fail)
+    assert count_cached(engine, request) == 0
+    assert text_of(run(engine, request)["one 2"]) == expected
 
 
 def test_the_same_question_about_another_image_finds_nothing_known(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -12,9 +13,10 @@ import pytest
 import torch
 from idefics2_engine.image_cache import SeenImage
 from idefics2_engine.images import Crop
+from idefics2_engine.prefix_cache import BLOCK_TOKENS
 from idefics2_engine.processor import PreparedRequest
 from idefics2_engine.requests import SamplingParams
-from idefics2_engine.scheduler import Plan, Scheduler
+from idefics2_engine.scheduler import BLOCKS_PER_TOKEN, Plan, Scheduler
 from idefics2_engine.sequence import CropSpan, Sequence
 
 if TYPE_CHECKING:
@@ -58,6 +60,38 @@ def make_sequence(number: int, parts: Iterable[int | SeenImage], num_known: int 
     return sequence
 
 
+def take_nothing_over(_: Sequence, __: int) -> int:
+    """Know nothing of any prompt."""
+    return 0
+
+
+@dataclass
+class Known:
+    """What is known of prompts, and how much of it was taken over."""
+
+    num_blocks: dict[Sequence, int] = field(default_factory=dict)
+    num_taken: int = 0
+    """Blocks, in this step."""
+    num_tokens: int = 0
+    """As which they count."""
+
+    def take_over(self, sequence: Sequence, max_blocks: int) -> int:
+        """As the engine does."""
+        first = sequence.num_read_tokens // BLOCK_TOKENS
+        num_taken = min(self.num_blocks.get(sequence, 0) - first, max_blocks)
+        if num_taken <= 0:
+            return 0
+        sequence.num_read_tokens = (first + num_taken) * BLOCK_TOKENS
+        self.num_taken += num_taken
+        self.num_tokens += math.ceil(num_taken / BLOCKS_PER_TOKEN)
+        return num_taken
+
+    def plan(self, scheduler: Scheduler) -> Plan:
+        """Plan a step."""
+        self.num_taken = self.num_tokens = 0
+        return scheduler.plan(self.take_over)
+
+
 def admit(scheduler: Scheduler, *sequences: Sequence) -> None:
     """Let sequences join that have room."""
     for sequence in sequences:
@@ -99,6 +133,7 @@ class Crowd:
     num_slots: int
     scheduler: Scheduler = field(init=False)
     images: list[SeenImage] = field(default_factory=list)
+    known: Known = field(default_factory=Known)
     num_made: int = 0
     admitted: list[int] = field(default_factory=list)
     left_waiting: set[int] = field(default_factory=set)
@@ -108,7 +143,7 @@ class Crowd:
         self.scheduler = Scheduler(self.num_slots, self.max_tokens, self.max_patches)
 
     def come(self) -> None:
-        """Let somebody come, with images of his own or those of others, part of them read before."""
+        """Let somebody come, with images of his own or those of others, some of it read before, or known."""
         draw = self.draw
         parts: list[int | SeenImage] = [draw.randint(1, 5)]
         for _ in range(draw.choice((0, 1, 1, 3))):
@@ -117,6 +152,7 @@ class Crowd:
             parts += [draw.choice(self.images[-5:]), draw.randint(0, 9)]
         sequence = make_sequence(self.num_made, [*parts, draw.choice((1, 1, 30, 100))])
         sequence.num_read_tokens = draw.choice((0, 0, draw.randrange(sequence.num_prompt_tokens)))
+        self.known.num_blocks[sequence] = draw.choice((0, (sequence.num_prompt_tokens - 1) // BLOCK_TOKENS))
         self.num_made += 1
         self.scheduler.add(sequence)
 
@@ -134,13 +170,13 @@ class Crowd:
             self.admitted.append(sequence.number)
         assert [each.slot for each in self.scheduler.running] == list(range(len(self.scheduler.running)))
         assert not self.scheduler.waiting or len(self.scheduler.running) == self.num_slots
-        plan = self.scheduler.plan()
+        plan = self.known.plan(self.scheduler)
         self.check_bounds(plan)
         self.check_order(plan)
         do(plan)
 
     def check_bounds(self, plan: Plan) -> None:
-        assert sum(count for _, count in plan.reading) <= self.max_tokens
+        assert self.known.num_tokens + sum(count for _, count in plan.reading) <= self.max_tokens
         patches = [span.num_patches for span in plan.crops]
         assert sum(patches) <= self.max_patches or len(patches) == 1
         assert len(set(plan.crops)) == len(plan.crops)
@@ -151,12 +187,13 @@ class Crowd:
         assert plan.decoding == [sequence for sequence in running if sequence.is_decoding]
         in_line = sorted((s for s in running if not s.is_decoding), key=lambda s: s.number)
         counts = {sequence: count for sequence, count in plan.reading}  # noqa: C416  # by identity
-        assert not in_line or plan.reading[0][0] is in_line[0]  # so nobody waits for ever
+        tokens_are_left = self.known.num_tokens + sum(counts.values()) < self.max_tokens
+        if in_line and (counts or tokens_are_left):
+            assert plan.reading[0][0] is in_line[0]  # so nobody waits for ever
         for sequence, count in plan.reading:
             end = sequence.num_read_tokens + count
             assert 1 <= count <= sequence.num_prompt_tokens - sequence.num_read_tokens
             assert all(span.is_seen or span in plan.crops for span in sequence.find_shown(end))
-        tokens_are_left = len(counts) == 0 or sum(counts.values()) < self.max_tokens
         for sequence in in_line:
             count = counts.get(sequence, 0)
             is_read = sequence.num_read_tokens + count == sequence.num_prompt_tokens
@@ -201,19 +238,43 @@ def test_a_prompt_is_read_in_stretches_while_the_others_go_on_decoding() -> None
     admit(scheduler, decoding, long)
     counts = []
     while not long.is_decoding:
-        plan = scheduler.plan()
+        plan = scheduler.plan(take_nothing_over)
         assert plan.decoding == ([decoding] if decoding.is_decoding else [])
         counts += [count for sequence, count in plan.reading if sequence is long]
         do(plan)
     assert counts == [9, 10, 6]
-    assert scheduler.plan() == Plan(decoding=[decoding, long])
+    assert scheduler.plan(take_nothing_over) == Plan(decoding=[decoding, long])
 
 
 def test_tokens_go_to_who_came_first_and_the_rest_to_who_came_next() -> None:
     scheduler = Scheduler(8, 10, 100)
     sequences = [make_sequence(number, [6]) for number in range(3)]
     admit(scheduler, *sequences)
-    assert scheduler.plan().reading == [(sequences[0], 6), (sequences[1], 4)]
+    assert scheduler.plan(take_nothing_over).reading == [(sequences[0], 6), (sequences[1], 4)]
+
+
+def test_what_is_known_is_taken_over_in_its_turn_and_counts_as_tokens_that_are_read() -> None:
+    scheduler = Scheduler(8, 10, 100)
+    first, second, third = (make_sequence(number, [8 * BLOCK_TOKENS + 3]) for number in range(3))
+    known = Known({first: 8, second: 8, third: 8})
+    admit(scheduler, first, second, third)
+    taken, read = [], []
+    while not third.is_decoding:
+        plan = known.plan(scheduler)
+        taken.append(known.num_taken)
+        read.append([(sequence.number, count) for sequence, count in plan.reading])
+        do(plan)
+    assert taken == [8 + 6, 2 + 8, 0]  # 4 tokens, 3 to read, 3 tokens; 1, 3 to read, 4, 2 to read
+    assert read == [[(0, 3)], [(1, 3), (2, 2)], [(2, 1)]]
+
+
+def test_a_crop_is_not_looked_at_in_a_step_that_takes_over_what_stands_before_it() -> None:
+    scheduler = Scheduler(8, 1, 100)
+    sequence = make_sequence(0, [2 * BLOCK_TOKENS - 1, make_image(5), 3])
+    known = Known({sequence: 2})
+    admit(scheduler, sequence)
+    assert known.plan(scheduler) == Plan()
+    assert [span.start for span in known.plan(scheduler).crops] == [2 * BLOCK_TOKENS - 1]
 
 
 def test_who_came_first_is_first_in_whatever_slot() -> None:
@@ -223,7 +284,7 @@ def test_who_came_first_is_first_in_whatever_slot() -> None:
     remove(scheduler, sequences[0])  # the third one moves before the second
     admit(scheduler, sequences[3])
     assert [sequence.number for sequence in scheduler.running] == [2, 1, 3]
-    assert scheduler.plan().reading == [(sequences[1], 10)]
+    assert scheduler.plan(take_nothing_over).reading == [(sequences[1], 10)]
 
 
 def test_a_crop_larger_than_a_step_is_looked_at_alone() -> None:
@@ -232,7 +293,7 @@ def test_a_crop_larger_than_a_step_is_looked_at_alone() -> None:
     admit(scheduler, sequence)
     crops, counts = [], []
     while not sequence.is_decoding:
-        plan = scheduler.plan()
+        plan = scheduler.plan(take_nothing_over)
         crops.append([span.number for span in plan.crops])
         counts += [count for _, count in plan.reading]
         do(plan)
@@ -247,7 +308,7 @@ def test_who_waits_for_a_large_crop_lets_those_pass_who_need_none() -> None:
     third, fourth = make_sequence(2, [8]), make_sequence(3, [1, seen, 1])
     do(Plan(crops=list(fourth.spans)))
     admit(scheduler, first, second, third, fourth)
-    plan = scheduler.plan()
+    plan = scheduler.plan(take_nothing_over)
     assert plan.crops == list(first.spans)
     assert [count for _, count in plan.reading] == [first.num_prompt_tokens, 2, 8, fourth.num_prompt_tokens]
 
@@ -258,7 +319,7 @@ def test_crops_are_looked_at_when_their_tokens_are_read_and_not_before() -> None
     admit(scheduler, sequence)
     crops = []
     while not sequence.is_decoding:
-        plan = scheduler.plan()
+        plan = scheduler.plan(take_nothing_over)
         crops.append([span.start for span in plan.crops])
         do(plan)
     assert crops == [[], [10, 17], [21]]
@@ -269,12 +330,12 @@ def test_a_crop_that_several_show_is_looked_at_once() -> None:
     image = make_image(60, 40)
     sequences = [make_sequence(number, [1 + number, image, 3]) for number in range(3)]
     admit(scheduler, *sequences, make_sequence(3, [1, image, image, 1]))
-    plan = scheduler.plan()
+    plan = scheduler.plan(take_nothing_over)
     assert [(span.image, span.number) for span in plan.crops] == [(image, 0), (image, 1)]
     assert [sequence for sequence, _ in plan.reading] == scheduler.running
     do(plan)
     assert all(sequence.is_decoding for sequence in scheduler.running)
-    assert scheduler.plan().crops == []
+    assert scheduler.plan(take_nothing_over).crops == []
 
 
 def test_only_the_crops_after_what_is_known_are_looked_at() -> None:
@@ -282,7 +343,7 @@ def test_only_the_crops_after_what_is_known_are_looked_at() -> None:
     image = make_image(1, 1, 1)
     sequence = make_sequence(0, [2, image, 2], num_known=2 + NUM_LATENTS + 1)  # within the second
     admit(scheduler, sequence)
-    assert [span.number for span in scheduler.plan().crops] == [1, 2]
+    assert [span.number for span in scheduler.plan(take_nothing_over).crops] == [1, 2]
 
 
 def test_who_is_asked_for_is_found_wherever_he_stands() -> None:

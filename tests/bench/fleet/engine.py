@@ -12,8 +12,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.fleet.caches import ImageCache, PrefixCache
+from bench.fleet.caches import BLOCK_TOKENS, ImageCache, PrefixCache
 from bench.fleet.pictures import count_crops, count_image_tokens, place_crops
+from idefics2_engine.scheduler import BLOCKS_PER_TOKEN
 
 if TYPE_CHECKING:
     from bench.fleet.caches import SeenImage
@@ -155,21 +156,28 @@ class Engine:
         admitted = []
         while self.waiting and self.num_running < self._profile.num_slots:
             sequence = self.waiting.popleft()
-            self._take_over(sequence)
             self._reading.append(sequence)
             admitted.append(sequence)
         return admitted
 
-    def _take_over(self, sequence: Sequence) -> None:
-        """Count as read what is known of a prompt."""
+    def _take_over(self, sequence: Sequence, max_blocks: int) -> int:
+        """Count as read what is known of a prompt, up to so many blocks; return how many."""
         known = self._prefixes.count(sequence.ask, sequence.num_image_tokens, sequence.num_prompt_tokens)
-        sequence.num_read = max(sequence.num_read, known)
+        first = sequence.num_read // BLOCK_TOKENS
+        num_blocks = min(known // BLOCK_TOKENS - first, max_blocks)
+        if num_blocks <= 0:
+            return 0
+        sequence.num_read = (first + num_blocks) * BLOCK_TOKENS
+        return num_blocks
 
     def _plan_reading(self) -> list[int]:
         """Share out the step's budgets, first come, first served; return the patches of crops to look at."""
         tokens, patches = self._profile.max_step_tokens, self._profile.max_step_patches
         looked: list[int] = []
         for sequence in self._reading:
+            tokens -= math.ceil(self._take_over(sequence, tokens * BLOCKS_PER_TOKEN) / BLOCKS_PER_TOKEN)
+            if not tokens:
+                break
             end = min(sequence.num_prompt_tokens, sequence.num_read + tokens)
             image = sequence.image
             while not image.is_encoded and (start := sequence.starts[image.num_seen]) < end:
@@ -184,16 +192,12 @@ class Engine:
             if end > sequence.num_read:
                 self._parts.append((sequence, end - sequence.num_read))
                 tokens -= end - sequence.num_read
-            if not tokens:
-                break
         return looked
 
     def _begin_answer(self, sequence: Sequence) -> list[Sequence]:
         """Count the first token; return the sequence if it is the last one, too."""
         self._prefixes.store(sequence.ask, sequence.num_image_tokens, sequence.num_prompt_tokens)
         self._reading.remove(sequence)
-        for other in self._reading:
-            self._take_over(other)
         if sequence.ask.num_new_tokens == 1:
             return [sequence]
         last_step = self._step + sequence.ask.num_new_tokens - 1

@@ -19,7 +19,7 @@ from idefics2_engine.errors import EngineFault
 from idefics2_engine.image_cache import ImageCache
 from idefics2_engine.meters import Meters, StepMeter
 from idefics2_engine.names import about
-from idefics2_engine.prefix_cache import PrefixCache
+from idefics2_engine.prefix_cache import BLOCK_TOKENS, PrefixCache
 from idefics2_engine.processor import END_OF_TURN_TOKEN, PreparedRequest, Processor
 from idefics2_engine.requests import (
     Event,
@@ -153,8 +153,9 @@ class Engine:
 
         """
         yield from self._admit()
-        plan = self.scheduler.plan()
-        begun = self._step_meter.begin(plan)
+        begun = time.monotonic()
+        plan = self.scheduler.plan(self._take_over)
+        self._step_meter.begin(plan)
         self._has_broken = self._has_worked = False
         yield from self._look(plan)
         yield from self._advance(plan)
@@ -192,7 +193,25 @@ class Engine:
         if not self._succeeds(begin, "could not begin a request", of=sequence):
             begin()
         self.meters.add("prefix_cache_queries_total", sequence.num_prompt_tokens)
-        self._load_prefix(sequence)
+
+    def _take_over(self, sequence: Sequence, max_blocks: int) -> int:
+        """Let a sequence have what is known of its prompt beyond what was read of it, up to so many blocks.
+
+        What cannot be taken over is read.
+        """
+        first = sequence.num_read_tokens // BLOCK_TOKENS
+        load = partial(self._load_prefix, sequence, first, first + max_blocks)
+        self._succeeds(load, "could not take over what is known of a prompt", of=sequence)
+        return sequence.num_read_tokens // BLOCK_TOKENS - first
+
+    def _load_prefix(self, sequence: Sequence, first: int, end: int) -> None:
+        keys = sequence.prefix_keys[:end]
+        num_blocks = self.prefixes.load(keys, self.runner.cache, sequence.slot, first)
+        if num_blocks:
+            known = (first + num_blocks) * BLOCK_TOKENS
+            self.meters.add("prefix_cache_hits_total", known - sequence.num_read_tokens)
+            sequence.num_cached_tokens += known - sequence.num_read_tokens
+            sequence.num_read_tokens = known
 
     def _look(self, plan: Plan) -> Iterator[Told]:
         """Encode crops; where that fails, those who show the one at fault fail."""
@@ -321,17 +340,6 @@ class Engine:
         """Keep what was read of a prompt; a lack of memory costs only that."""
         store = partial(self.prefixes.store, sequence.prefix_keys, self.runner.cache, sequence.slot)
         self._succeeds(store, "could not keep a prompt", of=sequence)
-        for other in self.scheduler.running:
-            if not other.is_decoding and other.prefix_keys[:1] == sequence.prefix_keys[:1]:
-                self._load_prefix(other)  # he came too early to find it
-
-    def _load_prefix(self, sequence: Sequence) -> None:
-        """Take over what is known of a prompt, if that is more than was read of it."""
-        if self.prefixes.count(sequence.prefix_keys) > sequence.num_read_tokens:
-            known = self.prefixes.load(sequence.prefix_keys, self.runner.cache, sequence.slot)
-            self.meters.add("prefix_cache_hits_total", known - sequence.num_read_tokens)
-            sequence.num_cached_tokens += known - sequence.num_read_tokens
-            sequence.num_read_tokens = known
 
     def _fail(self, sequence: Sequence, why: str, message: str) -> Told:
         """End a request that broke something, and forget what it may have spoilt."""

@@ -75,13 +75,12 @@ class StepMeter:
         """Of late: of steps that made tokens, and how many they made."""
         self._num_patches = 0
 
-    def begin(self, plan: Plan) -> float:
-        """Note what a step is going to do, and return when it begins."""
+    def begin(self, plan: Plan) -> None:
+        """Note what a step is going to look at, which nobody can tell afterwards."""
         self._num_patches = sum(span.num_patches for span in plan.crops)
-        return time.monotonic()
 
     def end(self, plan: Plan, begun: float) -> None:
-        """Count a step that was planned so and began then."""
+        """Count a step that was planned so and began, with its planning, then."""
         now, meters = time.monotonic(), self._meters
         num_decoding, num_read = len(plan.decoding), sum(count for _, count in plan.reading)
         num_begun = sum(sequence.is_decoding for sequence, _ in plan.reading)  # with a first token

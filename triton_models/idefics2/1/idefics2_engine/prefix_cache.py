@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -30,18 +31,17 @@ class PrefixCache:
         self._blocks: OrderedDict[bytes, Tensor] = OrderedDict()
         self.num_bytes = 0
 
-    def count(self, keys: list[bytes]) -> int:
-        """Count the tokens of a prompt, from its first, that are known."""
-        return BLOCK_TOKENS * next((n for n, key in enumerate(keys) if key not in self._blocks), len(keys))
-
-    def load(self, keys: list[bytes], cache: KVCache, slot: int) -> int:
-        """Write what is known of a prompt into a slot; return how many tokens that is."""
-        num_tokens = self.count(keys)
-        known = keys[: num_tokens // BLOCK_TOKENS]
-        for number, key in enumerate(known):
-            cache.write(slot, number * BLOCK_TOKENS, self._blocks[key])
-        self._touch(known)
-        return num_tokens
+    def load(self, keys: list[bytes], cache: KVCache, slot: int, first: int = 0) -> int:
+        """Write what is known of a prompt into a slot, from its block `first` on; return how many blocks."""
+        known = list(itertools.takewhile(self._blocks.__contains__, keys[first:]))
+        if not known:
+            return 0
+        start = first * BLOCK_TOKENS
+        target = cache.read(slot, start, start + len(known) * BLOCK_TOKENS)
+        for part, key in zip(target.split(BLOCK_TOKENS, 3), known, strict=False):
+            part.copy_(self._blocks[key])
+        self._touch(keys[: first + len(known)])
+        return len(known)
 
     def store(self, keys: list[bytes], cache: KVCache, slot: int) -> None:
         """Keep what a slot holds of a prompt, from its beginning, as far as there is room for it alone."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from idefics2_engine.sequence import CropSpan, Sequence
+
+BLOCKS_PER_TOKEN = 2
+"""Known blocks that are copied sooner than one token is read, even into memory that was never touched."""
+
+TakeOver = Callable[["Sequence", int], int]
+"""Copies up to so many known blocks of a sequence's prompt into its slot, and returns how many it did."""
 
 
 @dataclass
@@ -26,7 +34,7 @@ class Scheduler:
 
     What a step does beside that is bounded, so that a long prompt or a large image holds up running answers
     for no longer than one step: `max_step_tokens` of prompts and `max_step_patches` of images, but always
-    at least one crop.
+    at least one crop. What is taken over counts as tokens, too, `BLOCKS_PER_TOKEN` as one.
     """
 
     def __init__(self, num_slots: int, max_step_tokens: int, max_step_patches: int) -> None:
@@ -49,12 +57,18 @@ class Scheduler:
         self.running.append(sequence)
         return sequence
 
-    def plan(self) -> Plan:
-        """Plan a step: all who decode do; prompts are read in the order in which they came."""
+    def plan(self, take_over: TakeOver) -> Plan:
+        """Plan a step: all who decode do; prompts are read in the order in which they came.
+
+        What is known of a prompt is taken over now, when its turn comes: the plan is made for the rest.
+        """
         plan = Plan(decoding=[sequence for sequence in self.running if sequence.is_decoding])
         tokens, patches = self._max_step_tokens, self._max_step_patches
         reading = [sequence for sequence in self.running if not sequence.is_decoding]
         for sequence in sorted(reading, key=lambda sequence: sequence.number):
+            tokens -= math.ceil(take_over(sequence, tokens * BLOCKS_PER_TOKEN) / BLOCKS_PER_TOKEN)
+            if not tokens:
+                break
             end = min(sequence.num_prompt_tokens, sequence.num_read_tokens + tokens)
             for span in sequence.find_unseen(end):
                 if span not in plan.crops:  # two sequences may show the same image
@@ -66,8 +80,6 @@ class Scheduler:
             if end > sequence.num_read_tokens:
                 plan.reading.append((sequence, end - sequence.num_read_tokens))
                 tokens -= end - sequence.num_read_tokens
-            if not tokens:
-                break
         return plan
 
     def remove(self, sequence: Sequence) -> Sequence | None:
