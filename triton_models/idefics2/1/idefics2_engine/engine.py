@@ -329,6 +329,7 @@ class Engine:
         finish_reason = self._finish_reason(sequence, token_id)
         if finish_reason:
             text += sequence.detokenizer.finish()
+            finish_reason = self._finish_reason(sequence, token_id)  # half a character may end a stop string
         if text:
             yield sequence.request_id, TextDelta(text, sequence.num_generated_tokens)
         if finish_reason:
