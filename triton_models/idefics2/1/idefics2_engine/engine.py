@@ -34,6 +34,7 @@ from idefics2_engine.runner import MakeModel, Runner, load_model
 from idefics2_engine.sampler import Sampler
 from idefics2_engine.scheduler import Plan, Scheduler
 from idefics2_engine.sequence import Sequence
+from idefics2_engine.transfer import send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -284,7 +285,8 @@ class Engine:
         members = [*decoding, *(sequence for sequence, _ in reading)]
         choosing = [sequence for sequence, done in zip(members, is_done, strict=True) if done]
         if not all(is_done):
-            logits = logits[torch.tensor(is_done, device=logits.device)]
+            rows = [row for row, done in enumerate(is_done) if done]
+            logits = logits[send(rows, torch.int64, logits.device)]
         tokens = self.sampler.choose(logits, [sequence.row for sequence in choosing]) if choosing else []
         for sequence, count in [*((sequence, 1) for sequence in decoding), *reading]:
             sequence.num_read_tokens += count

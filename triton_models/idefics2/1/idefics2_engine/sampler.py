@@ -56,7 +56,7 @@ class Sampler:
     def begin(self, slot: int, token_ids: list[int]) -> None:
         """Let a slot belong to a sequence of these tokens."""
         self._has[slot] = False
-        self._has[slot, torch.tensor(token_ids, dtype=torch.int64, device=self._has.device)] = True
+        self._has[slot, send(token_ids, torch.int64, self._has.device)] = True
 
     def move(self, source: int, target: int) -> None:
         """Let another slot belong to a sequence."""
