@@ -352,6 +352,75 @@ def test_an_engine_that_can_look_at_no_picture_any_more_says_so(
     with pytest.raises(EngineFault):
         list(engine.step())
     assert engine.is_idle
+    monkeypatch.undo()
+    run(engine, Request("after", "Hello", (BLACK,), GREEDY))
+
+
+def break_tall_pictures(engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let the model fail at each picture that is higher than wide."""
+    encode_crops = engine.runner.encode
+
+    def break_some(spans: list[Any]) -> None:
+        if any(span.crop.grid[0] > span.crop.grid[1] for span in spans):
+            raise error
+        encode_crops(spans)
+
+    monkeypatch.setattr(engine.runner, "encode", break_some)
+
+
+def draw_tall(number: int) -> bytes:
+    """Draw a picture that is higher than wide, and no other number's."""
+    return encode(draw_red_circle((60, 180 + number)))
+
+
+def test_pictures_that_are_too_large_for_the_memory_say_nothing_of_the_engine(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "idefics2_engine.engine")  # tracebacks hold what was there
+    break_tall_pictures(engine, monkeypatch, torch.OutOfMemoryError("there is none left"))
+    for number in range(MAX_BROKEN_STEPS + 1):
+        request = Request("large", "Hello", (draw_tall(number),), GREEDY)
+        assert run(engine, request)["large"] == [
+            StageEntered("PREFILL"),
+            Failed("INTERNAL_ERROR", "the engine failed at an image"),
+        ]
+    assert isinstance(run(engine, Request("after", "Hello", (BLACK,), GREEDY))["after"][-1], Finished)
+
+
+def test_pictures_that_fail_beside_a_prompt_that_is_read_say_nothing_of_the_engine(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "idefics2_engine.engine")  # tracebacks hold what was there
+    break_tall_pictures(engine, monkeypatch, RuntimeError("what a kernel might say"))
+    monkeypatch.setattr(engine.scheduler, "_max_step_tokens", 64)
+    long = Request("long", "What is this? " * 200, (BLACK,), GREEDY)
+    engine.add(engine.processor.prepare(long))
+    (sequence,) = engine.scheduler.waiting
+    list(engine.step())
+    bad = [Request(f"{n}", "Hello", (draw_tall(n),), GREEDY) for n in range(MAX_BROKEN_STEPS + 1)]
+    sequence.number = len(bad) + 1  # it reads what the others leave
+    for number, request in enumerate(bad):
+        engine.add(engine.processor.prepare(request))
+        engine.scheduler.waiting[-1].number = number
+        failed = [event for name, event in engine.step() if name == request.request_id]
+        assert isinstance(failed[-1], Failed)
+        assert not sequence.is_decoding
+    events = []
+    while not engine.is_idle:
+        events += [event for _, event in engine.step()]
+    assert isinstance(events[-1], Finished)
+
+
+def test_half_a_character_at_the_end_can_complete_a_stop_string(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half: int = engine.processor.tokenizer.convert_tokens_to_ids("<0xE2>")
+    monkeypatch.setattr(engine.sampler, "choose", lambda _, rows: [half] * len(rows))
+    sampling = SamplingParams(max_new_tokens=2, stop=("\ufffd\ufffd",))
+    events = run(engine, Request("one", "Hello", (BLACK,), sampling))["one"]
+    assert text_of(events) == ""
+    assert isinstance(events[-1], Finished)
+    assert events[-1].finish_reason == "STOP_STRING"
 
 
 def test_a_failed_step_holds_nothing_any_more_when_its_requests_are_tried_alone(

@@ -78,6 +78,7 @@ class Engine:
         self._numbers = itertools.count()
         self._num_broken_steps = 0
         self._has_broken = self._has_worked = False  # in this step, for anybody
+        self._lacks_memory = False  # as what failed last did
 
     @classmethod
     def start(cls, config: EngineConfig, make_model: MakeModel = load_model) -> Engine:
@@ -164,7 +165,11 @@ class Engine:
         self._judge_step()
 
     def _judge_step(self) -> None:
-        """Count steps in which nobody got a token and somebody failed; one that only reads shows nothing."""
+        """Count steps in which nobody got a token and somebody failed; one that only reads shows nothing.
+
+        Who fails at a picture does not count where prompts were read beside it, nor where memory was lacking:
+        then it may be the picture that is at fault.
+        """
         if self._has_worked:
             self._num_broken_steps = 0
         elif self._has_broken:
@@ -225,7 +230,6 @@ class Engine:
         for sequence, _ in plan.reading:
             sequence.clock.enter("vision")
             if failed.intersection(sequence.spans):
-                self._has_broken = True
                 yield self._fail(sequence, "image", "the engine failed at an image")
 
     def _encode(self, spans: list[CropSpan]) -> set[CropSpan]:
@@ -237,6 +241,7 @@ class Engine:
             if unseen and not self._succeeds(encode, "could not encode %d crops", len(unseen)):
                 self.meters.add("steps_replayed_total", part is spans, "vision")
                 failed.update(unseen if part is not spans else ())
+                self._has_broken |= not self._lacks_memory
         return failed
 
     def _advance(self, plan: Plan) -> Iterator[Told]:
@@ -290,6 +295,7 @@ class Engine:
         tokens = self.sampler.choose(logits, [sequence.row for sequence in choosing]) if choosing else []
         for sequence, count in [*((sequence, 1) for sequence in decoding), *reading]:
             sequence.num_read_tokens += count
+        self._has_broken &= not reading  # the device works, whatever became of pictures
         for sequence, token_id in zip(choosing, tokens, strict=True):
             made.append((sequence, token_id))
             if token_id is not None:
@@ -386,10 +392,10 @@ class Engine:
             action()
         except Exception as error:
             logger.exception(failure, *numbers, extra=about(of.request_id) if of else None)
-            lacks_memory = isinstance(error, torch.OutOfMemoryError)
+            self._lacks_memory = isinstance(error, torch.OutOfMemoryError)
         else:
             return True
-        if lacks_memory:
+        if self._lacks_memory:
             self.meters.add("out_of_memory_total")
             self.images.clear()
             self.prefixes.clear()
