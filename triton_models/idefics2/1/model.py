@@ -1,7 +1,7 @@
 """Triton's side of the engine: tensors in, events out, and nothing left open.
 
 `execute` only enqueues. The engine's own process steps; senders send. Every request that `execute`
-was given is in `_streams` until its last response, with FINAL, is out.
+was given is in `_streams` until its last event is to be sent; who takes it out sends FINAL.
 """
 
 from __future__ import annotations
