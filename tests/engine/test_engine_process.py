@@ -16,6 +16,7 @@ import pytest
 from engine.answers import text_of
 from engine.conftest import MODEL_FOLDER
 from fakes.engine import Told
+from idefics2_engine import engine_process
 from idefics2_engine.config import EngineConfig
 from idefics2_engine.engine_process import EngineProcess
 from idefics2_engine.errors import EngineFault, EngineFull
@@ -61,6 +62,19 @@ while not isinstance(message := connection.recv(), Close):
     if isinstance(message, Cancel | Ping):
         event = Cancelled() if isinstance(message, Cancel) else Alive()
         connection.send([(message.request_id, event)])
+"""
+
+# Begins to read a message, says so, and reads no more.
+STUCK = """
+import os, signal, sys
+from multiprocessing.connection import Connection
+from idefics2_engine.messages import Measured, Started
+connection = Connection(int(sys.argv[1]))
+connection.recv()
+connection.send(Started())
+os.read(connection.fileno(), 1)
+connection.send([Measured(())])
+signal.pause()
 """
 
 # Says how it is, and dies.
@@ -150,6 +164,44 @@ def test_one_request_more_than_may_be_open_is_refused_until_one_has_ended() -> N
     told.wait_for_last("second", "fourth")
     process.close()
     told.check_one_last_event_each({"first", "second", "fourth", "ping"})
+
+
+def test_a_request_for_which_no_message_can_be_made_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told()
+    config = dataclasses.replace(CONFIG, max_open_requests=1)
+    process = EngineProcess(config, told.emit, program=("-c", SILENT))
+
+    def lack_memory(_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(process._connection, "send", lack_memory)
+        with pytest.raises(MemoryError):
+            process.submit(ask("large"))
+    process.submit(ask("small"))
+    process.cancel("small")
+    assert told.wait_for_last("small") == [Cancelled()]
+    process.close()
+    told.check_one_last_event_each({"small"})
+
+
+def test_it_closes_though_the_process_reads_no_more_and_who_waits_to_send_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, is_stuck = Told(), threading.Event()
+    monkeypatch.setattr(engine_process, "_SECONDS_TO_END", 0.1)
+    process = EngineProcess(CONFIG, told.emit, lambda _: is_stuck.set(), program=("-c", STUCK))
+    large = Request("large", DESCRIBE, (bytes(5_000_000),), GREEDY)  # more than the socket holds
+    submitting = threading.Thread(target=process.submit, args=(large,))
+    submitting.start()
+    assert is_stuck.wait(PATIENCE_SECONDS)
+    closing = threading.Thread(target=process.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE_SECONDS)
+    assert not closing.is_alive()
+    submitting.join(PATIENCE_SECONDS)
+    assert told.wait_for_last("large")[0] in (LOST, LOST_BEFORE)
+    told.check_one_last_event_each({"large"})
 
 
 def test_a_checkpoint_that_cannot_be_loaded_is_said_and_leaves_no_process(

@@ -100,13 +100,18 @@ class EngineProcess:
         self._begin(request_id, Count(request_id, prompt, sizes, split_images))
 
     def close(self) -> None:
-        """Stop it after its current step; what is still open fails."""
-        self._send(Close())
+        """Stop it after its current step; what is still open fails.
+
+        One that reads no more, so that nothing can be sent, is killed as one that does not end.
+        """
+        sender = threading.Thread(target=self._send, args=(Close(),), name="close", daemon=True)
+        sender.start()
         try:
             self._process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        sender.join()
         self._reader.join()
         self._connection.close()
 
@@ -125,8 +130,18 @@ class EngineProcess:
         with self._lock:
             self._open.add(request_id)
             is_lost = self._is_lost
-        if is_lost or not self._send(message):
+        try:
+            is_sent = not is_lost and self._send(message)
+        except Exception:  # it could not be made, for lack of memory
+            self._forget(request_id)
+            raise
+        if not is_sent:
             self._tell(request_id, LOST_BEFORE)
+
+    def _forget(self, request_id: str) -> None:
+        with self._lock:
+            self._open.discard(request_id)
+            self._submitted.discard(request_id)
 
     def _send(self, message: Message) -> bool:
         """Tell whether the process may have got it; where it is dead, the reader hears of it, too."""
