@@ -9,13 +9,14 @@ import type {
   MessageShape,
 } from "@bufbuild/protobuf";
 import type { Transport } from "@connectrpc/connect";
-import { Http2SessionManager, createGrpcTransport } from "@connectrpc/connect-node";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 
 import { findEndpoint, findKey } from "./endpoint.js";
 import { Cancelled, ServiceFailed } from "./errors.js";
 import { readError } from "./failures.js";
 import { makeHeaders, makeMessage } from "./messages.js";
 import { type CallOptions, Patience, RETRIES, type Retries } from "./patience.js";
+import { Sessions } from "./sessions.js";
 
 /** How often a quiet connection is tested; servers suffer no less than 300 s, unless they are set to. */
 const PING_INTERVAL_MS = 310_000;
@@ -49,7 +50,7 @@ type Input<I extends DescMessage> = MessageInitShape<I> | AsyncIterable<MessageI
 export class Connection {
   readonly target: string;
   readonly #transport: Transport;
-  readonly #session: Http2SessionManager;
+  readonly #session: Sessions;
   readonly #retries: Retries;
   readonly #deadlineMs: number | undefined;
   readonly #headers: Record<string, string>;
@@ -64,7 +65,7 @@ export class Connection {
     this.#headers = key ? { authorization: `Key ${key}` } : {};
     this.#retries = { ...RETRIES, ...options.retries };
     this.#deadlineMs = options.deadlineMs;
-    this.#session = new Http2SessionManager(endpoint.url, { pingIntervalMs: PING_INTERVAL_MS }, tlsOptions);
+    this.#session = new Sessions(endpoint.url, { pingIntervalMs: PING_INTERVAL_MS }, tlsOptions);
     this.#transport = createGrpcTransport({ baseUrl: endpoint.url, sessionManager: this.#session });
   }
 

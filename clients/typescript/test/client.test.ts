@@ -1,5 +1,6 @@
 /** What is promised of this client beyond the contract vectors: signals, classes of errors, sources of bytes. */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { type FileHandle, mkdtemp, open, readFile, readdir, rm, truncate, writeFile } from "node:fs/promises";
@@ -7,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import test from "node:test";
+import { promisify } from "node:util";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import {
@@ -502,3 +504,21 @@ test("a client that was closed calls nobody", () =>
     client.close();
     await assert.rejects(client.generate(QUESTION), { code: "CANCELLED" });
   }));
+
+test("a client of a port that speaks no HTTP/2 can be closed at once, and the program goes on", async () => {
+  const program = `
+    import { once } from "node:events";
+    import { createServer } from "node:http";
+    import { connect } from "idefics2-client";
+    const server = createServer().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const client = connect("127.0.0.1:" + server.address().port, { key: "local.key" });
+    await client.generate({ image: new Uint8Array([1]), prompt: "What?" }).catch((error) => console.log(error.code));
+    client.close();
+    server.close();
+    process.on("exit", () => console.log("went on"));
+  `;
+  const run = promisify(execFile);
+  const { stdout } = await run(process.execPath, ["--input-type=module", "--eval", program]);
+  assert.equal(stdout, "UNAVAILABLE\nwent on\n");
+});
