@@ -201,8 +201,8 @@ def raw_field(number: int, data: bytes) -> bytes:
     [
         (raw_field(2, b"a \xed\xa0\x80 b"), "TEXT_NOT_UNICODE", "prompt"),  # U+D800, a lone surrogate
         (raw_field(1, b"data:\xff"), "TEXT_NOT_UNICODE", "image_url"),
-        (raw_field(12, b"\xed\xbf\xbf"), "TEXT_NOT_UNICODE", "stop"),
-        (raw_field(13, raw_field(1, b"\xff")), "TEXT_NOT_UNICODE", "images.url"),
+        (raw_field(12, b"\xed\xbf\xbf"), "TEXT_NOT_UNICODE", "stop[0]"),
+        (raw_field(13, raw_field(1, b"\xff")), "TEXT_NOT_UNICODE", "images[0].url"),
         (b"\xff\xff\xff\xff", "REQUEST_MALFORMED", ""),
     ],
 )

@@ -116,6 +116,8 @@ async def call(settings: Settings, speaker: Speaker, version: str) -> AsyncItera
     """Call a speaker."""
     server = HttpServer(settings.http, speaker, Certificates("http", settings.http))
     await server.start()
+    # Of the connections to come: else the system would take as much as it has learned that the way can bear.
+    server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
     try:
         with await asyncio.to_thread(connect, server.address, version) as called:
             yield Caller(called, server)
