@@ -583,6 +583,26 @@ async def test_a_store_follows_its_name_from_a_server_that_was_demoted_to_anothe
             await store.stop()
 
 
+async def test_a_server_that_stands_in_for_a_demoted_one_is_given_nothing_before_it_was_looked_at(
+    start_store: StartStore, server: Server
+) -> None:
+    async with (
+        Redis.from_url(server.url) as client,
+        lay_cable(f"{HOST}:{server.port}") as (cable, address),
+    ):
+        store = await start_store(url=f"redis://{address}")
+        with Server(server.name) as promoted:
+            async with Redis.from_url(promoted.url) as unfit:
+                await unfit.config_set("appendfsync", "everysec")
+            await client.replicaof(HOST, 1)
+            with pytest.raises(StoreUnavailable):
+                await submit(store, "one")
+            cable.address = f"{HOST}:{promoted.port}"
+            with pytest.raises(StoreUnavailable, match="may lose what it acknowledges"):
+                await submit(store, "one")
+            await store.stop()
+
+
 @on_servers
 async def test_a_payload_that_is_too_large_is_refused_unsent_unless_it_was_taken_before(
     open_store: OpenStore,

@@ -192,8 +192,8 @@ def test_who_does_not_take_what_was_written_over_tls_is_broken_off(run: Callable
     async def tell(caller: Caller, speaker: Speaker) -> None:
         await speaker.is_taken.wait()
         await wait_until(lambda: caller.connection is None)
-        with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):
-            await caller.take_all()
+        with suppress(ssl.SSLEOFError):  # some versions of Python say so of an end that is none
+            assert b"the last" not in await caller.take_all()
 
     run(tell, b"x" * 60_000, b"the last", is_left_off=True, stall_timeout_seconds=0.2)
 

@@ -57,7 +57,11 @@ def _hear(failure: threading.ExceptHookArgs) -> None:
 def _run(arguments: Namespace) -> int:
     try:
         arguments.run(arguments)
-    except KeyboardInterrupt as interrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        # In the moment in which a lock changes hands, Ctrl-C makes an error of the lock's that covers it.
+        interrupt = error if isinstance(error, KeyboardInterrupt) else error.__context__
+        if not isinstance(interrupt, KeyboardInterrupt):
+            raise
         _report(Cancelled(str(interrupt) or "interrupted", code="CANCELLED"), as_json=arguments.json)
         return outcome.INTERRUPTED
     except Idefics2Error as error:

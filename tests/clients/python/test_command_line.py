@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 import pytest
 from fakes.generation_server import finished, log_line, queue_position, stage, text
 from fakes.scripted_server import make_status
 from idefics2.v1.generation_pb2 import CountTokensResponse, Event, GenerateRequest, Image
+from idefics2_client import __main__, outcome
 from idefics2_client.__main__ import main
 
 if TYPE_CHECKING:
@@ -313,3 +316,16 @@ def test_count_prints_json(server: GenerationServer, capsys: Captured) -> None:
         "max_context_tokens": 2048,
         "fits": True,
     }
+
+
+def test_ctrl_c_is_known_too_where_the_error_of_a_lock_covers_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stumble(*_: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            threading.Lock().release()
+
+    assert __main__._run(Namespace(run=stumble, json=False)) == outcome.INTERRUPTED
+    assert capsys.readouterr().err == "idefics2: interrupted\n"

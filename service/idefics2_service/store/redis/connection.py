@@ -45,6 +45,11 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+def is_demoted(error: BaseException) -> bool:
+    """Tell whether a server refuses since it is another one's replica by now."""
+    return "read only replica" in str(error)
+
+
 class _Parser(_AsyncHiredisParser):
     """Lets an answer go on for as long as something of it comes: redis-py gives all of it one timeout."""
 

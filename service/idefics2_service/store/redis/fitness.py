@@ -45,7 +45,7 @@ class Fitness:
             StoreUnavailable: it may lose it, or does not answer.
 
         """
-        if self._num_doubts_seen_to < self._num_doubts:
+        while self._num_doubts_seen_to < self._num_doubts:  # a look may have begun before the last doubt
             try:
                 await self.look()
             except FAULTS as error:

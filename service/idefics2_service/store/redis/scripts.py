@@ -13,7 +13,13 @@ import structlog
 from redis.exceptions import ResponseError
 
 from idefics2_service.errors import StoreUnavailable
-from idefics2_service.store.redis.connection import FAULTS, MAX_CALLS, MAX_OWN_CALLS, TIMEOUT_SECONDS
+from idefics2_service.store.redis.connection import (
+    FAULTS,
+    MAX_CALLS,
+    MAX_OWN_CALLS,
+    TIMEOUT_SECONDS,
+    is_demoted,
+)
 from idefics2_service.store.redis.turns import Turns
 from idefics2_service.store.refusals import unavailable
 
@@ -140,7 +146,7 @@ class Scripts:
             if isinstance(error, ResponseError):
                 self._note_answer()
                 self._note_refusal(name, str(error))
-            if "read only replica" in str(error):
+            if is_demoted(error):
                 await self._leave()
             raise unavailable(error) from error
         self._note_answer()

@@ -10,7 +10,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from idefics2_service.errors import StoreUnavailable
-from idefics2_service.store.redis.connection import FAULTS
+from idefics2_service.store.redis.connection import FAULTS, is_demoted
 from idefics2_service.store.redis.replica import LOOK_SECONDS
 from idefics2_service.store.signals import wait_for
 
@@ -111,7 +111,8 @@ class Servers:
         try:
             return await self._scripts.call(name, given, events)
         except StoreUnavailable as error:
-            if not isinstance(error.__cause__, ResponseError):  # who refuses is there, and was all the time
+            # Who refuses a script is there, and was all the time; but where it is a replica now, it is left.
+            if not isinstance(error.__cause__, ResponseError) or is_demoted(error.__cause__):
                 self._fitness.doubt()
             raise
 

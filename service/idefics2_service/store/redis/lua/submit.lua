@@ -8,19 +8,32 @@ if not given.payload then
   return {'PAYLOAD_TOO_LARGE', given.num_payload_bytes}
 end
 
+local MAX_LOST = 100 -- that one call sheds of a key's, for everybody else waits for it
+local lost = {}
+
 -- Count the key's own in a state, but for those that are lost: while others end, they become its oldest.
 local function count_own(state)
   local own = key('of_key', given.key_id, state)
+  local num_lost = 0
   local oldest = redis.call('ZRANGE', own, 0, 0)[1]
-  while oldest and not is_known(oldest) do
-    redis.call('ZREM', own, oldest)
-    oldest = redis.call('ZRANGE', own, 0, 0)[1]
+  while oldest and num_lost < MAX_LOST and not is_known(oldest) do
+    lost[#lost + 1] = {own, oldest}
+    num_lost = num_lost + 1
+    oldest = redis.call('ZRANGE', own, num_lost, num_lost)[1]
   end
-  return redis.call('ZCARD', own)
+  return redis.call('ZCARD', own) - num_lost
+end
+
+-- Last of all: no write may come before the first that takes memory, see `insist`.
+local function shed()
+  for _, member in ipairs(lost) do
+    redis.call('ZREM', member[1], member[2])
+  end
 end
 
 local most = tonumber(given.max_queued_of_key)
 if most and count_own('QUEUED') + count_own('RUNNING') >= most then
+  shed()
   return {'QUEUE_QUOTA_EXCEEDED'}
 end
 
@@ -61,4 +74,5 @@ redis.call('SET', key('payload', number), given.payload)
 redis.call('ZADD', key('of_key', given.key_id), number, number)
 redis.call('ZADD', key('of_key', given.key_id, 'QUEUED'), number, number)
 enqueue(request)
+shed()
 return {'TAKEN', view(number)}
