@@ -109,7 +109,11 @@ async def test_callers_must_show_a_certificate_where_that_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    "target", ["example.com:443", "fal.run:80", "127.0.0.1:443", "queue.fal.run.example.com:443"]
+    "target",
+    [
+        *("example.com:443", "127.0.0.1:443", "queue.fal.run.example.com:443", "fal.run:80"),
+        pytest.param(f"fal.run:{'4' * 5000}", id="a port of more digits than Python counts"),
+    ],
 )
 async def test_the_proxy_leads_nowhere_else(service: Harness, target: str) -> None:
     answer = await ask_proxy(service, f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())

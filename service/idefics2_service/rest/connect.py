@@ -85,12 +85,12 @@ class _Tunnel(asyncio.Protocol):
         self._head += data
         asked = _REQUEST.fullmatch(self._head)
         if asked is not None:
-            self._take(asked[1].decode("ascii", "replace").lower(), int(asked[2]))
+            self._take(asked[1].decode("ascii", "replace").lower(), asked[2])
         elif b"\r\n\r\n" in self._head or len(self._head) > _MAX_HEAD_BYTES:
             self._refuse(b"400 Bad Request", "this is a proxy: it takes CONNECT host:443")
 
-    def _take(self, host: str, port: int) -> None:
-        if host not in FAL_HOSTS or port != 443:  # noqa: PLR2004  # the one that clients dial
+    def _take(self, host: str, port: bytes) -> None:
+        if host not in FAL_HOSTS or port != b"443":  # the one that clients dial
             self._refuse(
                 b"403 Forbidden", f"this proxy leads to {', '.join(sorted(FAL_HOSTS))}, port 443, only"
             )
