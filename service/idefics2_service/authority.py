@@ -1,7 +1,7 @@
 """Certificates for fal's host names, by an authority that the service makes for itself.
 
-Who trusts the authority's certificate takes this service for the hosted endpoint. It is bound to those names,
-so that it vouches for nothing else, even if its key is lost.
+Who trusts the authority's certificate takes this service for the hosted endpoint. It is bound to servers of
+those names and of names below them, so that it vouches for nothing else, even if its key is lost.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Self
 
 from cryptography import x509
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
 
 _AUTHORITY_DAYS, _CERTIFICATE_DAYS = 3650, 397
 _NAME = "idefics2-serving's own authority"
+_FOR_SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+_FORMS = (x509.DNSName, x509.RFC822Name, x509.UniformResourceIdentifier)
+_ADDRESSES = [x509.IPAddress(ip_network(network)) for network in ("0.0.0.0/0", "::/0")]
 
 
 @dataclass(frozen=True)
 class Authority:
-    """Vouches for some host names, and for nothing else."""
+    """Vouches for servers of some host names and of names below them, and for nothing else."""
 
     certificate: x509.Certificate
     key: EllipticCurvePrivateKey
@@ -63,12 +67,11 @@ class Authority:
         """Write a new certificate for `hosts` and its key into `folder`, and return where they lie."""
         key = generate_private_key(SECP256R1())
         names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
         certificate = (
             _begin(hosts[0], self.certificate.subject, key, _CERTIFICATE_DAYS)
             .add_extension(names, critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(usage, critical=False)
+            .add_extension(_FOR_SERVERS, critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(self._identifier, critical=False)
             .sign(self.key, SHA256())
@@ -86,12 +89,12 @@ class Authority:
     def _make(cls, hosts: Sequence[str]) -> Self:
         key = generate_private_key(SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
-        bounds = x509.NameConstraints([x509.DNSName(host) for host in hosts], None)
         certificate = (
             _begin(_NAME, subject, key, _AUTHORITY_DAYS)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(bounds, critical=True)
+            .add_extension(_bind_to(hosts), critical=True)
             .add_extension(_signs_certificates(), critical=True)
+            .add_extension(_FOR_SERVERS, critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, SHA256())
         )
@@ -123,6 +126,11 @@ def _begin(
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=num_days))
     )
+
+
+def _bind_to(hosts: Sequence[str]) -> x509.NameConstraints:
+    """Bind each form of name, since one that is not mentioned is free (RFC 5280, section 4.2.1.10)."""
+    return x509.NameConstraints([form(host) for host in hosts for form in _FORMS], _ADDRESSES)
 
 
 def _signs_certificates() -> x509.KeyUsage:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from certificates import Identity
-from cryptography import x509
 from faces.web import BODY
 from fakes.script import Answer, Script
 from harness import Harness, MakeSettings, run_harness, run_on_fake_backend
@@ -202,14 +201,6 @@ async def test_the_authority_is_the_same_after_a_restart(make_settings: MakeSett
             assert (await client.get("https://fal.run/x")).status_code == 404
         pems.append((settings.data.folder / "connect" / "ca.pem").read_bytes())
     assert pems[0] == pems[1]
-
-
-async def test_the_authority_vouches_for_no_other_name(service: Harness) -> None:
-    path = service.app._settings.data.folder / "connect" / "ca.pem"
-    authority = x509.load_pem_x509_certificate(path.read_bytes())
-    bounds = authority.extensions.get_extension_for_class(x509.NameConstraints)
-    assert bounds.critical
-    assert {name.value for name in bounds.value.permitted_subtrees or []} == set(FAL_HOSTS)
 
 
 async def test_there_is_no_proxy_where_none_is_asked_for(make_settings: MakeSettings) -> None:
