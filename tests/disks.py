@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from contextlib import contextmanager
@@ -47,6 +48,19 @@ def read_only(place: Path) -> Iterator[None]:
         yield
     finally:
         assert _mount(place, "remount", "rw")
+
+
+def note_safe_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """Return the names in a folder that a loss of power would leave, as there come to be more of them."""
+    safe, sync = [], os.fsync
+
+    def note(descriptor: int) -> None:
+        sync(descriptor)
+        if os.path.samestat(os.fstat(descriptor), folder.stat()):
+            safe.append({path.name for path in folder.iterdir()})
+
+    monkeypatch.setattr(os, "fsync", note)
+    return safe
 
 
 class FragileDisk:

@@ -6,7 +6,6 @@ those names and of names below them, so that it vouches for nothing else, even i
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from idefics2_service.errors import SettingInvalid
+from idefics2_service.private_files import locked, replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,8 +57,9 @@ class Authority:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if not (folder / "ca.pem").exists():
-                cls._make(hosts).keep(folder)
+            with locked(folder):
+                if not (folder / "ca.pem").exists():
+                    cls._make(hosts).keep(folder)
             return cls._load(folder)
         except (OSError, ValueError, TypeError) as error:
             raise SettingInvalid(f"IDEFICS2_DATA_FOLDER: cannot keep {folder / 'ca.pem'}: {error}") from error
@@ -77,8 +78,8 @@ class Authority:
             .sign(self.key, SHA256())
         )
         paths = folder / "certificate.pem", folder / "certificate_key.pem"
-        _write(paths[0], certificate.public_bytes(Encoding.PEM))
-        _write(paths[1], _encode(key))
+        replace(paths[0], certificate.public_bytes(Encoding.PEM))
+        replace(paths[1], _encode(key))
         return paths
 
     @property
@@ -105,12 +106,15 @@ class Authority:
         key = load_pem_private_key((folder / "ca_key.pem").read_bytes(), password=None)
         if not isinstance(key, EllipticCurvePrivateKey):
             raise TypeError("ca_key.pem holds a key of another kind")
-        return cls(x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()), key)
+        certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+        if certificate.public_key() != key.public_key():
+            raise ValueError("ca_key.pem is not the key of ca.pem")
+        return cls(certificate, key)
 
     def keep(self, folder: Path) -> None:
         """Write both files; the certificate last, since it says that both are there."""
-        _write(folder / "ca_key.pem", _encode(self.key))
-        _write(folder / "ca.pem", self.certificate.public_bytes(Encoding.PEM))
+        replace(folder / "ca_key.pem", _encode(self.key))
+        replace(folder / "ca.pem", self.certificate.public_bytes(Encoding.PEM))
 
 
 def _begin(
@@ -149,11 +153,3 @@ def _signs_certificates() -> x509.KeyUsage:
 
 def _encode(key: EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that only its owner reads, in place of the one that is there."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-    beside.replace(path)

@@ -13,6 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from idefics2_service.errors import SettingInvalid, StartFailed
+from idefics2_service.private_files import sync
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,3 +84,4 @@ def _make_key(path: Path) -> None:
         os.fsync(file.fileno())
         with suppress(FileExistsError):
             os.link(file.name, path)
+    sync(path.parent)

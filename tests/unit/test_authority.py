@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from disks import note_safe_names
 from idefics2_service.authority import Authority
+from idefics2_service.errors import SettingInvalid
 from idefics2_service.rest.origins import FAL_HOSTS
 
 if TYPE_CHECKING:
@@ -102,3 +105,29 @@ def test_nor_call_anybody_as_one_of_fals_hosts(tmp_path: Path) -> None:
     files = forge(tmp_path, x509.DNSName("fal.run"), usage=CLIENT)
     with pytest.raises(ssl.SSLCertVerificationError, match=r"purpose|invalid CA"):
         present(tmp_path, files, None, by_client=True)
+
+
+def test_all_who_make_it_at_once_have_the_same(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        made = threads.map(Authority.load_or_make, [tmp_path] * 8, [HOSTS] * 8)
+    assert len({authority.certificate.serial_number for authority in made}) == 1
+
+
+def test_its_key_is_safe_on_the_disk_before_its_certificate_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    safe = note_safe_names(tmp_path, monkeypatch)
+    Authority.load_or_make(tmp_path, HOSTS)
+    assert safe == [{"ca_key.pem"}, {"ca_key.pem", "ca.pem"}]
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "ca_key.pem"])
+def test_a_key_that_is_not_its_certificates_is_said_at_the_start(tmp_path: Path, name: str) -> None:
+    ours, other = tmp_path / "ours", tmp_path / "other"
+    for folder in (ours, other):
+        Authority.load_or_make(folder, HOSTS)
+    (other / name).replace(ours / name)
+    with pytest.raises(
+        SettingInvalid, match=r"IDEFICS2_DATA_FOLDER: .*ca_key\.pem is not the key of ca\.pem"
+    ):
+        Authority.load_or_make(ours, HOSTS)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from disks import note_safe_names
 from idefics2_service.errors import SettingInvalid, StartFailed
 from idefics2_service.signatures import Signer
 
@@ -46,6 +47,12 @@ def test_a_disk_that_fails_is_said_and_leaves_no_half_of_a_key(
             Signer.load_or_make(tmp_path)
     assert not list(tmp_path.iterdir())
     Signer.load_or_make(tmp_path)
+
+
+def test_a_made_key_is_there_after_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    safe = note_safe_names(tmp_path, monkeypatch)
+    Signer.load_or_make(tmp_path)
+    assert safe == [{"webhook_key"}]
 
 
 def test_a_damaged_key_is_said(tmp_path: Path) -> None:

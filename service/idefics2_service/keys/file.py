@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from idefics2_service.errors import SettingInvalid
 from idefics2_service.keys.records import Key  # noqa: TC001  # msgspec reads annotations when it runs
+from idefics2_service.private_files import locked, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 Version = tuple[int, ...]
 """Another one whenever the file may have changed; also where it is a link that leads elsewhere by now."""
@@ -79,62 +77,6 @@ class KeyFile:
 
     def _refuse(self, verb: str, error: Exception) -> SettingInvalid:
         return SettingInvalid(f"IDEFICS2_API_KEYS_FILE: cannot {verb} {self._path}: {error}")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes; one that dies lets go."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read: the new one or the old one is there, whole, at any time.
-
-    Raises:
-        OSError: it cannot be written, or would belong to another user than before.
-
-    """
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            _keep_owner(path, file.fileno())
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-    _sync(path.parent)
-
-
-def _keep_owner(path: Path, descriptor: int) -> None:
-    """Give what takes a file's place to the file's owner: a service could not read what root has changed."""
-    try:
-        before = path.stat()
-    except FileNotFoundError:
-        return
-    if before.st_uid == os.fstat(descriptor).st_uid:
-        return
-    try:
-        os.fchown(descriptor, before.st_uid, before.st_gid)
-    except OSError as error:
-        message = f"it belongs to user {before.st_uid}, and only that user or root may change it"
-        raise PermissionError(message) from error
-
-
-def _sync(folder: Path) -> None:
-    """Let the new name outlive the machine's power."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _decode(data: bytes) -> tuple[Key, ...]:

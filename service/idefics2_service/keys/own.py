@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from idefics2_service.errors import SettingInvalid
 from idefics2_service.keys.credentials import Credentials
-from idefics2_service.keys.file import locked, replace
+from idefics2_service.private_files import locked, replace
 
 if TYPE_CHECKING:
     from pathlib import Path
