@@ -252,6 +252,19 @@ def test_what_ends_a_worker_is_a_line_of_the_log(capfd: pytest.CaptureFixture[st
     assert (line["level"], line["exception"][0]["exc_type"]) == ("critical", "KeyError")
 
 
+def test_of_its_owners_environment_a_worker_has_what_a_program_needs_and_no_setting_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    needed = {"LD_LIBRARY_PATH": "/nowhere", "LC_ALL": "C.UTF-8", "TZ": "UTC", "IDEFICS2_LOG_LEVEL": "error"}
+    secret = ("IDEFICS2_API_KEY", "IDEFICS2_STORE_URL", "AWS_SECRET_ACCESS_KEY", "OTEL_EXPORTER_OTLP_HEADERS")
+    for name, value in (needed | dict.fromkeys(secret, "swordfish")).items():
+        monkeypatch.setenv(name, value)
+    with watching() as watched:
+        environment = watched.start().environ()
+    assert environment.items() >= {**needed, "PATH": os.environ["PATH"]}.items()
+    assert "swordfish" not in environment.values()
+
+
 class Clock:
     """Stands still, or goes by an hour between two looks."""
 

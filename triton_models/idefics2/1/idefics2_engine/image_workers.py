@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import select
 import signal
 import subprocess
@@ -26,6 +27,7 @@ import numpy as np
 from idefics2_engine.errors import EngineFault
 from idefics2_engine.image_worker import HEAD, OVERRUN, pack
 from idefics2_engine.images import Crop, InvalidImage, Sizing
+from idefics2_engine.logs import LEVEL_VARIABLE
 from idefics2_engine.picture_line import PictureLine
 
 if TYPE_CHECKING:
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
 
 # Without warnings: of one damaged file there may be hundreds, and they would be in Triton's log.
 _PROGRAM = ("-W", "ignore", "-m", "idefics2_engine.image_worker")
+_HANDED_ON = re.compile(
+    r"PATH|HOME|TMPDIR|TZ|LANG|LANGUAGE|GLIBC_TUNABLES|(LC|LD|MALLOC|OPENBLAS|NPY|PILLOW)_.*|PYTHON.*|"
+    + LEVEL_VARIABLE
+)
+"""What a worker gets of our environment. Who parses strangers' pictures is not handed the service's keys."""
 _SECONDS_TO_START = 30.0
 _SECONDS_TO_END = 5.0
 _NUM_TRIES = 2
@@ -275,7 +282,8 @@ def _start(limits: WorkerLimits) -> subprocess.Popen[bytes]:
     # Within Triton, sys.executable is Triton's own program.
     python = Path(sys.prefix) / "bin" / "python3"
     folder = str(Path(__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": folder, "OPENBLAS_NUM_THREADS": "1"}
+    environment = {name: value for name, value in os.environ.items() if _HANDED_ON.fullmatch(name)}
+    environment |= {"PYTHONPATH": folder, "OPENBLAS_NUM_THREADS": "1"}
     bounds = (limits.max_memory_bytes, limits.max_pixels, limits.max_processor_seconds)
     worker = subprocess.Popen(  # noqa: S603  # our own program
         [str(python), *_PROGRAM, str(os.getpid()), *map(str, bounds)],
