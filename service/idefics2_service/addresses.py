@@ -1,4 +1,4 @@
-"""Which hosts a caller may have us dial: public ones, and what the operator allows."""
+"""Which hosts a caller may have us dial: public ones, and what the operator allows; and who shares as one."""
 
 from __future__ import annotations
 
@@ -76,6 +76,20 @@ def may_be_dialled(text: str, allowed: Collection[Network] = ()) -> bool:
     if any(form in network for form in (written, address) for network in allowed):
         return True
     return _is_public(address)
+
+
+def find_neighbourhood(text: str) -> str:
+    """Return what shares as one caller: an IPv4 address, or the /64 that whoever has an IPv6 one has all of.
+
+    What is no address is its own.
+    """
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return text
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
+    return str(address)
 
 
 def _unwrap(address: Address) -> Address:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from idefics2_service.budget import Budget
 from idefics2_service.errors import AppNotAllowed, CallsFull, FaceNotAllowed, ServiceError
 from idefics2_service.shares import Shares
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from idefics2_service.budget import Budget, Reservation
+    from idefics2_service.budget import Reservation
     from idefics2_service.keys.quotas import Quotas
     from idefics2_service.keys.records import Face, Key
     from idefics2_service.keys.ring import KeyRing
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _MAX_STRANGERS = 1_024
 """Calls with a body and without a key that may be open: they take no places of those who have one."""
+_PARTS_PER_STRANGERS = 16
+"""Beside what keys may hold, such a part is for what comes without one: it takes nothing of theirs."""
 
 
 class Gate:
@@ -41,7 +44,7 @@ class Gate:
             ring: knows all keys.
             quotas: what each key may do.
             places: for calls of all keys.
-            budget: for bytes of all keys.
+            budget: for bytes of all keys; what comes without one has a sixteenth of it beside it.
             metrics: counts who is refused, and what is let in.
             app_id: what is served here.
 
@@ -53,11 +56,14 @@ class Gate:
         self._metrics = metrics
         self._app_id = app_id
         self._strangers = Shares(_MAX_STRANGERS)
+        self._strangers_budget = strangers_budget = Budget(
+            budget.capacity // _PARTS_PER_STRANGERS, tell_refusal=metrics.record_refusal
+        )
         metrics.keys_current.set_function(lambda: ring.is_current)
         metrics.open_calls.set_function(lambda: places.num_taken)
-        metrics.held_bytes.set_function(lambda: budget.num_bytes)
+        metrics.held_bytes.set_function(lambda: budget.num_bytes + strangers_budget.num_bytes)
         metrics.max_open_calls.set(places.capacity)
-        metrics.max_held_bytes.set(budget.capacity)
+        metrics.max_held_bytes.set(budget.capacity + strangers_budget.capacity)
 
     @property
     def max_open_calls(self) -> int:
@@ -130,7 +136,7 @@ class Gate:
             raise error
         self._strangers.take(address)
         try:
-            with self.hold(address, num_bytes) as reservation:
+            with self.hold_for_stranger(address, num_bytes) as reservation:
                 yield reservation
         finally:
             self._strangers.give_back(address)
@@ -143,6 +149,15 @@ class Gate:
 
         """
         return self._budget.hold(key_id, num_bytes)
+
+    def hold_for_stranger(self, address: str, num_bytes: int) -> AbstractContextManager[Reservation]:
+        """Hold the bytes of what a call that shows no key sends, for the address it comes from.
+
+        Raises:
+            MemoryFull: there is no room for them now, among all that come without a key.
+
+        """
+        return self._strangers_budget.hold(address, num_bytes)
 
     def open_room(self, key_id: str) -> AbstractContextManager[Reservation]:
         """Hold nothing yet of what a call is going to read: it asks for room as it goes on."""

@@ -220,7 +220,8 @@ class GateSettings(_Section):
     max_held_bytes: Count = Field(
         2**30,
         description="bytes of files that calls and their requests may hold; a key at most as many as are "
-        "still free; more get MEMORY_FULL. At least twice the largest message and all images of a request",
+        "still free; more get MEMORY_FULL. At least twice the largest message and all images of a request. "
+        "Calls without a key have a 16th of it beside it",
     )
 
 

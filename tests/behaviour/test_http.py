@@ -370,6 +370,39 @@ async def test_a_body_is_not_awaited_that_says_that_it_is_too_large(alone: Web) 
     await writer.wait_closed()
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/openapi.json", 200),
+        ("GET", "/rest/.well-known/jwks.json", 200),
+        ("POST", "/metrics", 405),
+        ("POST", "/healthz/live", 405),
+    ],
+)
+async def test_what_reads_no_body_and_needs_no_key_is_answered_and_holds_nothing_of_what_is_announced(
+    alone: Web, method: str, path: str, status: int
+) -> None:
+    host, port = alone.service.app.http_address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n".encode())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await reader.readline()).startswith(f"HTTP/1.1 {status} ".encode())
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_no_path_that_needs_no_key_reads_a_body_but_where_the_parts_of_a_file_are_named(
+    alone: Web,
+) -> None:
+    paths = (await alone.get("/openapi.json")).json()["paths"]
+    bodies = {
+        path for path, methods in paths.items() if any("requestBody" in each for each in methods.values())
+    }
+    assert [
+        path for path in sorted(bodies) if not path.startswith(("/run/", "/queue/", "/rest/storage/"))
+    ] == ["/cdn/uploads/{key_id}/{file_id}/complete"]
+
+
 @pytest.mark.parametrize("path", [RUN, "/cdn/files/upload", "/healthz/live"])
 async def test_a_body_whose_end_is_said_in_two_ways_is_refused(web: Web, path: str) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {web.headers['authorization']}\r\n"

@@ -233,6 +233,7 @@ def test_an_address_that_takes_its_share_leaves_room_for_others_whatever_its_por
         open_calls._find_address,
         (*(f"ipv4:192.0.2.1:{port}" for port in (1, 2, 3)), "ipv6:%5B2001:db8::1%5D:1"),
     )
+    assert other == open_calls._find_address("ipv6:%5B2001:db8::2%25eth0%5D:2")
     with ExitStack() as held:
         for address in (one, two):
             held.enter_context(open_calls._place(places, address))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
-from idefics2_service.addresses import is_host, may_be_dialled
+from idefics2_service.addresses import find_neighbourhood, is_host, may_be_dialled
 
 # The first and the last address of each block, and the neighbours that are public.
 BLOCKS = [
@@ -176,3 +176,29 @@ def test_a_name_and_an_address_are_hosts(text: str) -> None:
 )
 def test_everything_else_is_none(text: str) -> None:
     assert not is_host(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff"),
+        ("fe80::1%eth0", "fe80::2"),
+        ("192.0.2.1", "::ffff:192.0.2.1"),
+        ("", ""),
+    ],
+)
+def test_all_addresses_of_one_host_share_as_one_caller(one: str, other: str) -> None:
+    assert find_neighbourhood(one) == find_neighbourhood(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2001:db8::1", "2001:db8:0:1::1"),
+        ("192.0.2.1", "192.0.2.2"),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2"),
+        ("unix:/a", "unix:/b"),
+    ],
+)
+def test_callers_of_different_networks_share_as_two(one: str, other: str) -> None:
+    assert find_neighbourhood(one) != find_neighbourhood(other)

@@ -18,6 +18,7 @@ from anyio import BrokenResourceError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
+from idefics2_service.addresses import find_neighbourhood
 from idefics2_service.budget import SMALL_BYTES
 from idefics2_service.errors import InternalError, ServiceError, ServiceStopping
 from idefics2_service.keys.records import Face
@@ -151,12 +152,15 @@ class Calls:
             return None
         if call.key is not None:
             return place.enter_context(self._gate.hold(call.key.id, num_bytes))
-        address = (scope["client"] or ("",))[0]
+        address = find_neighbourhood((scope["client"] or ("",))[0])
         return place.enter_context(self._gate.admit_stranger(address, num_bytes))
 
     def _expect(self, scope: Scope) -> int:
-        """Return how many bytes of a body are to be held, at most: a file is never held whole."""
-        if _brings_file(scope):
+        """Return how many bytes of a body are to be held, at most.
+
+        A file is never held whole. Where neither a key nor a file's id is shown, nothing reads a body.
+        """
+        if _brings_file(scope) or not (_is_guarded(scope["path"]) or _is_about_file(scope)):
             return 0
         headers, most = Headers(scope=scope), self._max_bytes(scope)
         length = headers.get("content-length", str(most) if "transfer-encoding" in headers else "0")

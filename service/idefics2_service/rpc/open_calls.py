@@ -6,9 +6,11 @@ from collections import defaultdict
 from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import grpc
 
+from idefics2_service.addresses import find_neighbourhood
 from idefics2_service.errors import CallsFull, ReaderStalled, RequestMalformed, ServiceError
 from idefics2_service.rpc.messages import parse_message
 from idefics2_service.rpc.status import abort
@@ -49,10 +51,10 @@ class OpenCalls:
 
         async def answer(messages: AsyncIterator[bytes], context: ServicerContext) -> None:
             address = _find_address(context.peer())
-            hold = partial(self._gate.hold, address, self._settings.max_receive_bytes)
+            hold = partial(self._gate.hold_for_stranger, address, self._settings.max_receive_bytes)
             receive = partial(receive_next, messages, self._settings.message_timeout_seconds, hold)
             try:
-                with _place(places, address), self._gate.hold(address, ahead_bytes):
+                with _place(places, address), self._gate.hold_for_stranger(address, ahead_bytes):
                     await self._answer(handler, receive, context)
             except ReaderStalled as error:
                 self._metrics.stalled.labels(name).inc()
@@ -73,8 +75,12 @@ class OpenCalls:
 
 
 def _find_address(peer: str) -> str:
-    """Return where a call came from; `peer` is `ipv4:address:port`, or what grpc calls others."""
-    return peer.rpartition(":")[0]
+    """Return where a call came from.
+
+    `peer` is `ipv4:address:port`, `ipv6:%5Baddress%5D:port`, or what grpc calls others.
+    """
+    host = unquote(peer.rpartition(":")[0].partition(":")[2])
+    return find_neighbourhood(host.removeprefix("[").removesuffix("]"))
 
 
 @contextmanager
