@@ -129,6 +129,10 @@ class HttpSettings(PortSettings):
         description="a caller who sends nothing of a call, or takes nothing of an answer, for so long is "
         "given up",
     )
+    message_timeout_seconds: Seconds = Field(
+        120.0,
+        description="a caller whose body is not whole after so long is given up, unless the body is a file",
+    )
 
     @field_validator("public_url")
     @classmethod

@@ -549,6 +549,34 @@ async def test_who_stops_sending_is_told_so_and_gives_its_place_back(
     assert not mistakes(caplog)
 
 
+@pytest.mark.parametrize("path", [RUN, f"/cdn/uploads/test/{'0' * 32}/complete"])
+async def test_whose_body_drips_is_given_up_though_it_never_stops(
+    make_settings: MakeSettings, script: Script, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    settings = make_settings(http__stall_timeout_seconds=PATIENCE_SECONDS, http__message_timeout_seconds=0.5)
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        reader, writer = await open_raw(Web(harness), "POST", path, b"{", num_missing_bytes=2**20 - 1)
+
+        async def drip() -> None:
+            with suppress(ConnectionError):
+                while True:
+                    writer.write(b" ")
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+
+        dripping = asyncio.create_task(drip())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            got = await reader.readline()
+            got += await reader.readuntil(b"in time")
+        assert got.startswith(b"HTTP/1.1 408 ")
+        dripping.cancel()
+        writer.close()
+        metrics = (await Web(harness).get("/metrics")).content
+        assert b"idefics2_open_calls 0.0" in metrics
+        assert b"idefics2_held_bytes 0.0" in metrics
+    assert not mistakes(caplog)
+
+
 async def test_who_stops_sending_a_file_leaves_nothing_of_it_and_may_bring_it_again(
     make_settings: MakeSettings, script: Script, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -128,6 +128,8 @@ class Calls:
                     )
                 check_encoding(Headers(scope=scope))
                 held = self._hold(call, scope, place)
+                if held is not None:  # it must not drip for ever
+                    presence.expect_whole_body(self._settings.message_timeout_seconds)
                 await self._app(scope, self._bound(scope, presence.receive, held), send)
                 await presence.wait_until_taken()
         except asyncio.CancelledError:  # the port closes, and this was not at its end in time

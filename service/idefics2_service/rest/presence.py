@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import struct
 from contextlib import suppress
@@ -170,6 +171,8 @@ class Presence:
         self._stall_timeout_seconds = stall_timeout_seconds
         self._is_body_due = True
         """Whether more of the body is to come: after its end, the next message is that the caller left."""
+        self._body_ends_at = math.inf
+        """When the body has to be whole, by the clock of the loop."""
         self.has_ended = False
         """Whether nobody hears what is said."""
 
@@ -191,18 +194,26 @@ class Presence:
                 message["body"] = body = body[_SLICE_BYTES:]
         await self._send(message)
 
+    def expect_whole_body(self, seconds: float) -> None:
+        """Let all of the body take no longer than so many seconds from now, however it comes."""
+        self._body_ends_at = asyncio.get_running_loop().time() + seconds
+
     async def receive(self) -> Message:
         """As ASGI's.
 
         Raises:
-            HTTPException: the caller sent nothing, though the body is not at its end.
+            HTTPException: the caller sent nothing, or not all in time, though the body is not at its end.
 
         """
+        stalls_at = asyncio.get_running_loop().time() + self._stall_timeout_seconds
+        gives_up_at = min(stalls_at, self._body_ends_at)
         try:
-            async with asyncio.timeout(self._stall_timeout_seconds if self._is_body_due else None):
+            async with asyncio.timeout_at(gives_up_at if self._is_body_due else None):
                 message = await self._receive()
         except TimeoutError as error:
             waited = f"nothing more of the body came for {self._stall_timeout_seconds:g} s"
+            if gives_up_at < stalls_at:
+                waited = "the body was not whole in time"
             raise HTTPException(408, waited, {"connection": "close"}) from error
         self._is_body_due = message.get("more_body", False)
         self.has_ended = self.has_ended or message["type"] == "http.disconnect"
