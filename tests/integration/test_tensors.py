@@ -163,6 +163,8 @@ async def test_cancelling_without_a_target_is_refused_and_ends_nobody(
             "message": "target must be the id of the request to cancel, not empty",
             "field": "target",
             "was_lost_before": False,
+            "bound": "",
+            "value": "",
         }
     assert (await nameless.read_last())["type"] == "Finished"
 
@@ -183,6 +185,8 @@ async def test_two_requests_as_one_batch_are_refused(
         "message": "prompt must have a batch dimension of 1, not of 2: send one request each",
         "field": "prompt",
         "was_lost_before": False,
+        "bound": "",
+        "value": "",
     }
 
 
