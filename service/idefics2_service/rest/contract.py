@@ -129,7 +129,7 @@ _PROBLEMS: Mapping[int, tuple[str, type[BaseModel], dict[str, Any]]] = {
     401: ("The key is missing, unknown, revoked or expired.", ProblemBody, {}),
     403: ("The key may not be used here.", ProblemBody, {}),
     404: ("There is no such path, app, request or file, or it is another key's.", ProblemBody, {}),
-    408: ("No more of the body came.", ProblemBody, {}),
+    408: ("No more of the body came, or not all of it in time.", ProblemBody, {}),
     413: ("The body is too large.", ProblemBody, {}),
     422: ("Something is wrong with the request; all of it is named.", FaultsBody, {}),
     429: ("Not so much at once.", ProblemBody, _RETRY),

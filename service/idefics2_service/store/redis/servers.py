@@ -122,7 +122,7 @@ class Servers:
             try:
                 await self._look()
             except FAULTS:
-                pass  # a server that is away writes nothing that its replica could lack
+                pass  # a server that is away takes nothing that could be lost, or that its replica could lack
             except Exception:  # whatever it is, or nobody would look again
                 logger.critical("a look at the store failed", exc_info=True)
 
