@@ -25,7 +25,6 @@ from idefics2_service.errors import (
     FileUrlInvalid,
     FileUrlUnsupported,
     InvalidInput,
-    TextNotUnicode,
 )
 from idefics2_service.fetcher import (
     AddressForbidden,
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from idefics2_service.uploads.library import Library
     from idefics2_service.uploads.records import StoredFile
 
+_DATA = "data:"
 _MAX_UNQUOTED = 16_384
 """Characters of a data URI that are unquoted at a time: meanwhile they take dozens of times their bytes."""
 _FAULTS: tuple[tuple[type[FetchFailed], type[InvalidInput]], ...] = (
@@ -131,10 +131,10 @@ class Files:
         return ImageSource(source.field, data=await self._library.read(file))
 
     async def _read_url(self, field: str, url: str, key_id: str, max_bytes: int) -> bytes:
-        scheme, separator, rest = url.partition(":")
-        if separator and scheme.lower() == "data":
-            return await asyncio.to_thread(_read_data_uri, field, rest, max_bytes)
-        if not separator or scheme.lower() not in {"http", "https"}:
+        scheme = url[: url.find(":") + 1].lower()
+        if scheme == _DATA:
+            return await asyncio.to_thread(_read_data_uri, field, url, max_bytes)
+        if scheme not in {"http:", "https:"}:
             message = (
                 f"{field} must be an http(s) URL, a data URI (data:image/...;base64,...) "
                 f"or the URL of an uploaded file ({URL_PREFIX}...)"
@@ -169,18 +169,15 @@ def _read(field: str, data: bytes, limits: LimitSettings, max_bytes: int) -> Ima
     return _read_header(field, data, limits.max_image_pixels)
 
 
-def _read_data_uri(field: str, rest: str, max_image_bytes: int) -> bytes:
-    """Decode what follows `data:`. The media type is not looked at: the bytes say what they are."""
-    header, comma, payload = rest.partition(",")
-    if not comma:
+def _read_data_uri(field: str, url: str, max_image_bytes: int) -> bytes:
+    """Decode a data URI, of ASCII. The media type is not looked at: the bytes say what they are."""
+    comma = url.find(",")
+    if comma < 0:
         raise FileDataUriInvalid(f"{field} is a data URI without a comma", field=field)
-    is_base64 = header.lower().endswith(";base64")
+    is_base64, payload = url[len(_DATA) : comma].lower().endswith(";base64"), url[comma + 1 :]
     least_bytes = len(payload) - 2 * payload.count("%")
     _check_size(field, least_bytes * 3 // 4 - 2 if is_base64 else least_bytes, max_image_bytes)
-    try:
-        encoded = b"".join(map(unquote_to_bytes, _slice_between_escapes(payload)))
-    except UnicodeEncodeError as error:
-        raise TextNotUnicode(f"{field} has a lone surrogate", field=field) from error
+    encoded = b"".join(map(unquote_to_bytes, _slice_between_escapes(payload)))
     if not is_base64:
         return encoded
     if encoded.endswith(b"==="):  # b64decode lets surplus padding pass

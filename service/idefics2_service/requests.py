@@ -80,7 +80,7 @@ class ImageSource:
     @property
     def is_elsewhere(self) -> bool:
         """Whether the caller only named it: to read it takes time, and how many bytes come is not known."""
-        return self.data is None and not self._is_data_uri
+        return self.data is None and not self.is_data_uri
 
     @property
     def num_sent_bytes(self) -> int:
@@ -91,10 +91,11 @@ class ImageSource:
         """Return how many bytes more it has at most, once it is read."""
         if self.data is not None:
             return 0
-        return len(self.url or "") * 3 // 4 if self._is_data_uri else max_image_bytes
+        return len(self.url or "") * 3 // 4 if self.is_data_uri else max_image_bytes
 
     @property
-    def _is_data_uri(self) -> bool:
+    def is_data_uri(self) -> bool:
+        """Whether the URL is the file itself."""
         return (self.url or "")[:5].lower() == "data:"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import uuid
 from contextlib import contextmanager
@@ -53,8 +52,8 @@ class SubmitInput:
     """A submission as a face read it, unchecked. None, or empty: the caller left it out."""
 
     input: GenerateInput
-    content: bytes
-    """What was sent, but for the name: equal for equal content."""
+    fingerprint: bytes
+    """SHA-256 of what was sent, but for the name: equal for equal content."""
     request_id: str = ""
     priority: Priority = Priority.NORMAL
     start_timeout_seconds: float | None = None
@@ -106,7 +105,7 @@ class Submissions:
         name = name_request(key_id, given.request_id or uuid.uuid4().hex)
         submission = Submission(
             name=name,
-            fingerprint=hashlib.sha256(given.content).digest(),
+            fingerprint=given.fingerprint,
             request=validate(given.input, self._limits),
             priority=given.priority,
             start_timeout_seconds=check_seconds("start_timeout", given.start_timeout_seconds),

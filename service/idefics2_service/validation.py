@@ -6,7 +6,15 @@ import math
 import secrets
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
-from idefics2_service.errors import FileEmpty, ImageMissing, InvalidInput, ValueOutOfRange
+from idefics2_service.errors import (
+    FileDataUriInvalid,
+    FileEmpty,
+    FileUrlInvalid,
+    ImageMissing,
+    InvalidInput,
+    ValueOutOfRange,
+)
+from idefics2_service.fetcher import MAX_URL_BYTES
 from idefics2_service.prompts import check_prompt, num_bytes
 from idefics2_service.requests import GenerateInput, ImageSource, ValidRequest
 from idefics2_service.uploads.names import read_sha256
@@ -144,7 +152,7 @@ def _check_images(images: tuple[ImageSource, ...], fields: tuple[str, ...], max_
     if len(images) > max_images:
         raise ValueOutOfRange.of("images", f"at most {max_images} images in all", len(images))
     for image in images:
-        num_bytes(image.url or "", image.field)
+        _check_url(image)
         if image.sha256 is not None:
             read_sha256(image.field, image.sha256)
         elif image.url is None and image.data is None:
@@ -152,6 +160,19 @@ def _check_images(images: tuple[ImageSource, ...], fields: tuple[str, ...], max_
             raise ImageMissing(message, field=image.field)
         elif not (image.url or image.data):
             raise FileEmpty(f"{image.field} is empty", field=image.field)
+
+
+def _check_url(image: ImageSource) -> None:
+    """Check what a URL may hold, before it waits for its turn: Python's texts are as wide as their widest."""
+    size = num_bytes(image.url or "", image.field)
+    if image.is_data_uri:
+        if not (image.url or "").isascii():
+            message = f"{image.field} is a data URI with characters beyond ASCII; they must be escaped"
+            raise FileDataUriInvalid(message, field=image.field)
+    elif size > MAX_URL_BYTES:
+        allowed = f"a URL may have {MAX_URL_BYTES}, unless it is a data URI (data:image/...;base64,...)"
+        message = f"{image.field} has {size} bytes; {allowed}"
+        raise FileUrlInvalid(message, field=image.field, bound=str(MAX_URL_BYTES), value=str(size))
 
 
 def _check_stop(stop: tuple[str, ...]) -> None:

@@ -57,7 +57,7 @@ def shelf(tmp_path: Path) -> Shelf:
 def ask_about(*file_ids: str) -> SubmitInput:
     """Submit a question about uploaded files."""
     images = [ImageSource(f"images[{n}].url", url=URL_PREFIX + name) for n, name in enumerate(file_ids)]
-    return SubmitInput(GenerateInput("What is this?", tuple(images)), content=b"x", request_id="one")
+    return SubmitInput(GenerateInput("What is this?", tuple(images)), fingerprint=b"x", request_id="one")
 
 
 async def test_uploaded_files_that_are_more_than_the_store_takes_are_refused_before_any_is_read(

@@ -17,7 +17,9 @@ from idefics2_engine.errors import InvalidRequest
 from idefics2_engine.requests import SamplingParams
 from idefics2_service import validation
 from idefics2_service.errors import (
+    FileDataUriInvalid,
     FileEmpty,
+    FileUrlInvalid,
     ImageMissing,
     InvalidInput,
     PromptHasSpecialToken,
@@ -205,6 +207,32 @@ def test_a_lone_surrogate_is_refused_by_the_name_of_its_field(fields: dict[str, 
     with pytest.raises(TextNotUnicode) as caught:
         ask(**fields)
     assert caught.value.field == named
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("data:image/png;name=\u00fc.png;base64,AAAA", FileDataUriInvalid),
+        ("data:image/png;base64,AAAA\U0001f600", FileDataUriInvalid),
+        ("data:image/png;base64,\ud800", TextNotUnicode),
+        ("https://example.com/" + "\u00fc" * 1_015, FileUrlInvalid),
+        ("iVBORw0KGgo" * 200, FileUrlInvalid),
+    ],
+)
+def test_a_url_that_would_take_more_memory_than_bytes_does_not_wait_for_its_turn(
+    url: str, kind: type[InvalidInput]
+) -> None:
+    with pytest.raises(kind) as caught:
+        ask(images=(ImageSource("images[0].url", url=url),))
+    assert caught.value.field == "images[0].url"
+    if kind is FileUrlInvalid:
+        assert caught.value.metadata["bound"] == "2048"
+        assert caught.value.metadata["value"] == str(len(url.encode()))
+
+
+def test_a_url_is_measured_in_bytes_and_a_data_uri_by_its_picture() -> None:
+    for url in ("https://example.com/" + "\u00fc" * 1_014, "data:image/png;base64," + "A" * 10_000):
+        assert ask(images=(ImageSource("image_url", url=url),)).images[0].url == url
 
 
 def test_a_stop_string_is_measured_in_bytes() -> None:

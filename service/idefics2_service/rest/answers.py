@@ -21,6 +21,7 @@ from idefics2_service.rest.dependencies import (
     while_present,
 )
 from idefics2_service.rest.problems import Problem
+from idefics2_service.rest.questions import QuestionRoute
 
 PROBLEMS = {**WORK, **SENT}
 HEAD_SECONDS = 15.0
@@ -28,7 +29,12 @@ HEAD_SECONDS = 15.0
 Not for longer: JavaScript's `fetch` gives up after 300 s without a head.
 """
 
-router = APIRouter(prefix="/run/{owner}/{alias}", tags=["run"], dependencies=[Depends(check_app)])
+router = APIRouter(
+    prefix="/run/{owner}/{alias}",
+    tags=["run"],
+    dependencies=[Depends(check_app)],
+    route_class=QuestionRoute,
+)
 
 
 @router.post("", responses=PROBLEMS)

@@ -103,7 +103,7 @@ async def _explain_faults(request: Request, error: Exception) -> JSONResponse:
     """Tell of what has the wrong type, and of all else that is wrong beside it."""
     faults: list[Any] = list(error.errors()) if isinstance(error, RequestValidationError) else []
     body = getattr(error, "body", None)
-    if isinstance(body, bytes):  # of another type than JSON, so that nobody looked into it
+    if isinstance(body, bytes | bytearray):  # of another type than JSON, so that nobody looked into it
         faults = [fault for fault in faults if fault["loc"][0] != "body"]
         return Problem.of_faults(faults, [explain_type(request.headers)]).response()
     is_question = isinstance(body, dict) and request.url.path.startswith(("/run/", "/queue/"))

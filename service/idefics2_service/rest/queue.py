@@ -1,5 +1,6 @@
 """Submitted requests: submit, status, result, cancel."""
 
+import hashlib
 import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -33,10 +34,16 @@ from idefics2_service.rest.dependencies import (
     get_cores,
 )
 from idefics2_service.rest.problems import Problem
+from idefics2_service.rest.questions import QuestionRoute
 from idefics2_service.rest.statuses import Writer
 from idefics2_service.submissions import SubmitInput
 
-router = APIRouter(prefix="/queue/{owner}/{alias}", tags=["queue"], dependencies=[Depends(check_app)])
+router = APIRouter(
+    prefix="/queue/{owner}/{alias}",
+    tags=["queue"],
+    dependencies=[Depends(check_app)],
+    route_class=QuestionRoute,
+)
 
 _KEEP_UNSTORED_SECONDS = 360.0
 """How long an answer is there to be fetched that shall not be stored."""
@@ -109,9 +116,10 @@ class SubmitOptions:
             "keep_seconds": self.keep_seconds,
             "is_begun_once": self.is_begun_once,
         }
+        content = [body.model_dump(exclude_unset=True), others]
         return SubmitInput(
             input=body.read(),
-            content=json.dumps([body.model_dump(exclude_unset=True), others], sort_keys=True).encode(),
+            fingerprint=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest(),
             request_id=request_id,
             priority=self.priority,
             start_timeout_seconds=self.start_timeout,

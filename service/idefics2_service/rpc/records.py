@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -36,7 +37,7 @@ def read_submit_request(message: requests_pb2.SubmitRequest) -> SubmitInput:
     content.ClearField("request_id")
     return SubmitInput(
         input=read_generate_request(message.input),
-        content=content.SerializeToString(deterministic=True),
+        fingerprint=hashlib.sha256(content.SerializeToString(deterministic=True)).digest(),
         request_id=message.request_id,
         priority=_read_priority(message.priority),
         start_timeout_seconds=read_seconds(message, "start_timeout"),

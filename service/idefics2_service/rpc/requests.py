@@ -36,7 +36,9 @@ class RequestServicer(requests_pb2_grpc.RequestServiceServicer):
         self, request: requests_pb2.SubmitRequest, context: ServicerContext
     ) -> requests_pb2.Request:
         """Take a request."""
-        return write_request(await self._submissions.submit(_key_id(), read_submit_request(request)))
+        given = read_submit_request(request)
+        del request  # its bytes are in `given`: held once is enough
+        return write_request(await self._submissions.submit(_key_id(), given))
 
     async def GetRequest(
         self, request: requests_pb2.GetRequestRequest, context: ServicerContext

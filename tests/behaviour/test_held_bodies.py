@@ -1,0 +1,115 @@
+"""What is held of a call in memory is what it is counted for, whatever its caller sends."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import tracemalloc
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from faces.web import QUEUE, RUN
+from fakes.backend import FakeBackend
+from fakes.script import Answer, Script
+from harness import Harness, MakeSettings, run_harness
+from idefics2_service.app import App
+from pictures import make_empty_png
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PATIENCE_SECONDS = 30
+WIDE = "\U0001f600"
+"""Takes four bytes in Python, and so does each character of a text that it stands in."""
+NUM_BYTES = 6 * 2**20
+PICTURE = "data:image/png;base64," + base64.b64encode(make_empty_png(8, 8) + bytes(NUM_BYTES)).decode()
+MOST_BESIDE = 2**20
+"""That a call and a connection take beside what is sent."""
+
+
+def write(**fields: Any) -> bytes:
+    """Write a question in wide characters, with fields set on top."""
+    question = {"prompt": f"What is {WIDE}?", "image_url": PICTURE, **fields}
+    return json.dumps(question, ensure_ascii=False).encode()
+
+
+@asynccontextmanager
+async def send(service: Harness, path: str, body: bytes) -> AsyncIterator[asyncio.StreamReader]:
+    """Send a call, of which nothing is held here; yield what its answer is read from."""
+    host, _, port = service.app.http_address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Key {service.app.api_key}\r\n"
+    writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode())
+    for begin in range(0, len(body), 65_536):
+        writer.write(body[begin : begin + 65_536])
+        await writer.drain()
+    yield reader
+    writer.close()
+    await writer.wait_closed()
+
+
+async def check_held(service: Harness) -> None:
+    """Return once no more is held than is counted: another thread may be about to let go of something."""
+    counted = service.app.metrics.registry.get_sample_value("idefics2_held_bytes") or 0
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (held := tracemalloc.get_traced_memory()[0]) > counted + MOST_BESIDE:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert held > NUM_BYTES  # or this would say nothing
+
+
+@pytest.fixture
+async def service(make_settings: MakeSettings) -> AsyncIterator[Harness]:
+    script = Script()
+    async with run_harness(App(make_settings(), FakeBackend(script)), script, is_real=False) as harness:
+        yield harness
+
+
+@pytest.mark.parametrize("path", [RUN, f"{RUN}/stream"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({}, id="a prompt of wide characters"),
+        pytest.param({"unknown": WIDE + "a" * NUM_BYTES}, id="a field that nobody knows"),
+    ],
+)
+async def test_what_waits_for_its_answer_holds_no_more_than_it_is_counted_for(
+    service: Harness, path: str, fields: dict[str, str]
+) -> None:
+    service.script.add(Answer(("A",), holds=True))
+    body = write(**fields)
+    tracemalloc.start()
+    try:
+        async with send(service, path, body), asyncio.timeout(PATIENCE_SECONDS):
+            await service.script.asked.wait()
+            await check_held(service)
+        await service.script.wait_until_cancelled(1)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("fields", [{}, {"unknown": WIDE + "a" * NUM_BYTES}])
+async def test_what_is_written_to_the_store_is_held_no_more_than_it_is_counted_for(
+    service: Harness, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str]
+) -> None:
+    is_written, may_go_on = asyncio.Event(), asyncio.Event()
+    submit = service.app._store.submit
+
+    async def wait_and_submit(*args: Any) -> Any:
+        is_written.set()
+        await may_go_on.wait()
+        return await submit(*args)
+
+    monkeypatch.setattr(service.app._store, "submit", wait_and_submit)
+    service.script.add(Answer(("A",)))
+    body = write(**fields)
+    tracemalloc.start()
+    try:
+        async with send(service, QUEUE, body) as reader, asyncio.timeout(PATIENCE_SECONDS):
+            await is_written.wait()
+            await check_held(service)
+            may_go_on.set()
+            assert b" 200 " in await reader.readline()
+    finally:
+        tracemalloc.stop()
