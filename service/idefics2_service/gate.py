@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from idefics2_service.metrics import Metrics
 
 _MAX_STRANGERS = 1_024
-"""Calls with a body and without a key that may be open: they take no places of those who have one."""
+"""Calls about files without a key that may be open: they take no places of those who have one."""
 _PARTS_PER_STRANGERS = 16
 """Beside what keys may hold, such a part is for what comes without one: it takes nothing of theirs."""
 
@@ -118,11 +118,11 @@ class Gate:
             yield
 
     @contextmanager
-    def admit_stranger(self, address: str, num_bytes: int) -> Iterator[Reservation]:
-        """Hold place and bytes of a call that shows no key, for the address it comes from; yield the bytes'.
+    def admit_stranger(self, address: str) -> Iterator[None]:
+        """Hold the place of a call that shows no key, for the address it comes from.
 
         Raises:
-            QuotaExceeded: others, or calls from there, leave no room.
+            CallsFull: others, or calls from there, leave no room.
 
         """
         if not self._strangers.has_room(address):
@@ -136,8 +136,7 @@ class Gate:
             raise error
         self._strangers.take(address)
         try:
-            with self.hold_for_stranger(address, num_bytes) as reservation:
-                yield reservation
+            yield
         finally:
             self._strangers.give_back(address)
 

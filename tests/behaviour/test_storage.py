@@ -13,6 +13,7 @@ import httpx
 import pytest
 from fakes.script import Answer
 from harness import Harness, MakeSettings, run_on_fake_backend
+from idefics2_service import gate
 from pictures import DESCRIBE, draw_red_circle, encode, red_circle
 
 if TYPE_CHECKING:
@@ -284,6 +285,34 @@ async def test_a_body_without_a_key_counts_for_the_address_it_comes_from(
         async with asyncio.timeout(PATIENCE_SECONDS):
             while "idefics2_held_bytes 0.0" not in (await client.http.get(f"{client.base}/metrics")).text:
                 pass
+
+
+async def test_who_asks_for_files_without_a_key_takes_a_place_until_the_file_is_found(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "_MAX_STRANGERS", 2)  # one for each address
+    async with serve(make_settings) as client:
+        kept, to_come = await client.initiate(), await client.initiate()
+        await client.http.put(kept["upload_url"], content=PICTURE)
+        library = client.service.app._library
+        is_asked, may_go_on, find = asyncio.Event(), asyncio.Event(), library.find
+
+        async def find_late(*name: str) -> Any:
+            is_asked.set()
+            await may_go_on.wait()
+            return await find(*name)
+
+        async with bringing(client, to_come["upload_url"], sign="idefics2_open_calls 1.0"):
+            monkeypatch.setattr(library, "find", find_late)
+            guess = asyncio.create_task(
+                client.http.get(f"{kept['file_url'].rpartition('/')[0][:-32]}{'0' * 32}")
+            )
+            await is_asked.wait()
+            refused = await client.http.get(kept["file_url"])
+            assert (refused.status_code, refused.json()["reason"]) == (429, "CALLS_FULL")
+            may_go_on.set()
+            assert (await guess).status_code == 404
+            assert (await client.http.get(kept["file_url"])).content == PICTURE  # while one is brought
 
 
 async def test_a_file_is_brought_once(client: Client) -> None:

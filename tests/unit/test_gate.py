@@ -36,7 +36,7 @@ def test_however_many_call_without_a_key_they_take_none_of_the_bytes_of_keys(
         for number in range(100):
             with suppress(MemoryFull):
                 while True:
-                    held.enter_context(gate.admit_stranger(f"192.0.2.{number}", MEGABYTE))
+                    held.enter_context(gate.hold_for_stranger(f"192.0.2.{number}", MEGABYTE))
         assert metrics.registry.get_sample_value(HELD) == 10 * MEGABYTE
         held.enter_context(gate.hold("anna", 80 * MEGABYTE))
         with pytest.raises(MemoryFull):
@@ -48,10 +48,10 @@ def test_however_many_call_without_a_key_they_take_none_of_the_bytes_of_keys(
 def test_full_memory_of_keys_leaves_theirs_to_callers_without_one(gate: Gate, metrics: Metrics) -> None:
     with (
         gate.hold("anna", 160 * MEGABYTE),
-        gate.admit_stranger("192.0.2.1", 5 * MEGABYTE),
-        gate.admit_stranger("192.0.2.2", 5 * MEGABYTE),
+        gate.hold_for_stranger("192.0.2.1", 5 * MEGABYTE),
+        gate.hold_for_stranger("192.0.2.2", 5 * MEGABYTE),
         pytest.raises(MemoryFull),
-        gate.admit_stranger("192.0.2.3", MEGABYTE),
+        gate.hold_for_stranger("192.0.2.3", MEGABYTE),
     ):
         pass
     assert metrics.registry.get_sample_value("idefics2_refused_calls_total", {"reason": "MEMORY_FULL"}) == 1

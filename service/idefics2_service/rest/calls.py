@@ -29,6 +29,8 @@ from idefics2_service.tracing.spans import NO_SPAN, Kind, reason_of
 from idefics2_service.tracing.w3c import TRACE_HEADERS
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from idefics2_service.budget import Reservation
@@ -74,6 +76,17 @@ class Call:
     """What an answer that was begun ended with: it is told, and then broken off, not ended as a whole one."""
     reason: str = ""
     """Of the error that it was answered with."""
+    _as_stranger: ExitStack = field(default_factory=ExitStack)
+    """What it holds among those who show no key."""
+
+    def be_stranger(self, place: AbstractContextManager[None]) -> ExitStack:
+        """Hold a place among those who show no key; return what gives it back."""
+        self._as_stranger.enter_context(place)
+        return self._as_stranger
+
+    def be_known(self) -> None:
+        """Give it back: the call named a file that there is, so that it is its key's from now on."""
+        self._as_stranger.close()
 
 
 class Calls:
@@ -126,6 +139,8 @@ class Calls:
                     call.key = place.enter_context(
                         self._gate.admit(authorization, Face.HTTP, is_counted=is_counted)
                     )
+                elif _is_about_file(scope):
+                    place.enter_context(call.be_stranger(self._gate.admit_stranger(_find_address(scope))))
                 check_encoding(Headers(scope=scope))
                 held = self._hold(call, scope, place)
                 if held is not None:  # it must not drip for ever
@@ -154,8 +169,7 @@ class Calls:
             return None
         if call.key is not None:
             return place.enter_context(self._gate.hold(call.key.id, num_bytes))
-        address = find_neighbourhood((scope["client"] or ("",))[0])
-        return place.enter_context(self._gate.admit_stranger(address, num_bytes))
+        return place.enter_context(self._gate.hold_for_stranger(_find_address(scope), num_bytes))
 
     def _expect(self, scope: Scope) -> int:
         """Return how many bytes of a body are to be held, at most.
@@ -248,6 +262,11 @@ class Calls:
 
 def _method(scope: Scope) -> str:
     return scope["method"] if scope["method"] in METHODS else "other"
+
+
+def _find_address(scope: Scope) -> str:
+    """Return what stands for where a call comes from."""
+    return find_neighbourhood((scope["client"] or ("",))[0])
 
 
 def _route(scope: Scope) -> str:

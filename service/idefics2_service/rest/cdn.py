@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from idefics2_service.errors import FileNotUploaded
 from idefics2_service.rest.contract import SENT, SLOW
-from idefics2_service.rest.dependencies import CurrentCall, CurrentCores, CurrentKey, KeyId
+from idefics2_service.rest.dependencies import CurrentCall, CurrentCores, CurrentKey, KeyId, get_call
 from idefics2_service.rest.storage import KeepSeconds
 from idefics2_service.uploads.announcements import AnnouncedFields
 from idefics2_service.uploads.drafts import fit_name
@@ -130,11 +130,12 @@ async def complete(key_id: str, file_id: str, body: PartsBody, cores: CurrentCor
     return JSONResponse({"sha256": file.sha256, "size_bytes": file.size_bytes})
 
 
-async def find(key_id: str, file_id: str, cores: CurrentCores) -> StoredFile:
+async def find(key_id: str, file_id: str, cores: CurrentCores, call: CurrentCall) -> StoredFile:
     """Return the file that a path names."""
     file = await cores.library.find(key_id, file_id)
     if file is None:
         raise FileNotUploaded("there is no such file, or its time is over")
+    call.be_known()
     return file
 
 
@@ -176,10 +177,12 @@ async def _bring(
     So it is not entered before the file is known to be announced: nobody takes the places of a key who knows
     its name only.
     """
+    call = await get_call(request)
     with ExitStack() as held:
 
         async def read() -> AsyncGenerator[bytes, None]:
             held.enter_context(hold())
+            call.be_known()
             async for chunk in request.stream():
                 if chunk:
                     yield chunk
