@@ -93,7 +93,7 @@ class Run:
         store: RequestStore,
         means: Means,
         settings: StoreSettings,
-        on_stage: Callable[[Stage | None], None],
+        on_stage: Callable[[Run, Stage | None], None],
         on_lost: Callable[[], None],
     ) -> None:
         """Prepare to run `claim`.
@@ -127,7 +127,7 @@ class Run:
             for care in (self._write(), self._keep(), self._listen()):
                 stack.push_async_callback(_end, asyncio.create_task(care))
             await asyncio.wait((self._work,))
-        self._on_stage(None)
+        self._on_stage(self, None)
         await self._conclude(self._work, started)
 
     async def _conclude(self, work: asyncio.Task[GenerateOutput], started: float) -> None:
@@ -180,7 +180,7 @@ class Run:
 
     def _publish(self, happening: Happening) -> None:
         if isinstance(happening, StageEntered):
-            self._on_stage(happening.stage)
+            self._on_stage(self, happening.stage)
         if not isinstance(happening, QueuePosition):  # of this replica's line: true for a moment only
             self._recorder.add(happening)
 

@@ -218,9 +218,7 @@ class Workers:
         return {key_id for key_id in keys if not (self._shares.has_room(key_id) and budget.has_room(key_id))}
 
     def _begin(self, claim: Claim) -> None:
-        run = Run(
-            claim, self._store, self._means, self._settings, lambda stage: self._move(run, stage), self._pause
-        )
+        run = Run(claim, self._store, self._means, self._settings, self._move, self._pause)
         self._resolving.add(run)
         self._shares.take(claim.name.key_id)
         task = asyncio.create_task(self._run(run))

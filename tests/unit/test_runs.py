@@ -103,7 +103,7 @@ class Bench:
         await self.submit(**submitted)
         claim = await self.store.claim()
         assert claim is not None
-        run = Run(claim, self.store, self.means, self.settings, lambda _: None, self._note_loss)
+        run = Run(claim, self.store, self.means, self.settings, lambda *_: None, self._note_loss)
         return claim, asyncio.create_task(run.run())
 
     def _note_loss(self) -> None:
