@@ -7,19 +7,22 @@ import base64
 import gc
 import json
 import tracemalloc
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from faces.web import QUEUE, RUN
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from harness import Harness, MakeSettings, run_harness
+from idefics2.v1 import generation_pb2, requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
 from pictures import make_empty_png
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 PATIENCE_SECONDS = 30
 WIDE = "\U0001f600"
@@ -59,6 +62,11 @@ async def wait_until(is_so: Callable[[], bool]) -> None:
 
 def read_figure(service: Harness, name: str, **labels: str) -> float:
     return service.app.metrics.registry.get_sample_value(name, labels) or 0
+
+
+def count_ended(service: Harness) -> float:
+    (family,) = [f for f in service.app.metrics.registry.collect() if f.name == "idefics2_requests"]
+    return sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
 
 
 async def check_held(service: Harness) -> None:
@@ -124,17 +132,61 @@ async def test_what_is_written_to_the_store_is_held_no_more_than_it_is_counted_f
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("path", [RUN, f"{RUN}/stream", QUEUE])
-async def test_what_was_answered_is_let_go_at_once(service: Harness, path: str) -> None:
-    body = write()
+async def call_http(service: Harness, path: str) -> None:
+    """Call, and hear the first line of the answer."""
+    async with send(service, path, write()) as reader:
+        await reader.readline()
+
+
+async def call_rpc(service: Harness, method: str) -> None:
+    """Call, and hear all of the answer."""
+    picture = generation_pb2.Image(data=make_empty_png(8, 8) + bytes(NUM_BYTES))
+    question = generation_pb2.GenerateRequest(prompt=f"What is {WIDE}?", images=[picture])
+    with suppress(grpc.aio.AioRpcError):
+        match method:
+            case "Generate":
+                await service.generate(question)
+            case "GenerateStream":
+                async for _ in service.stream(question):
+                    pass
+            case "Submit":
+                stub: Any = requests_pb2_grpc.RequestServiceStub(service.channel)
+                await stub.Submit(
+                    requests_pb2.SubmitRequest(input=question), metadata=service.metadata
+                )
+
+
+CALLS = [
+    *(pytest.param(partial(call_http, path=path), id=path) for path in (RUN, f"{RUN}/stream", QUEUE)),
+    *(
+        pytest.param(partial(call_rpc, method=name), id=name)
+        for name in ("Generate", "GenerateStream", "Submit")
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([Answer(("A",))], id="an answer"),
+        pytest.param(
+            [Answer(failure=("FILE_UNDECODABLE", "images[0] is damaged", "images[0]"))],
+            id="a failure",
+        ),
+        pytest.param([Answer(("A",), is_lost=True)] * 3, id="a lost backend"),
+    ],
+)
+@pytest.mark.parametrize("call", CALLS)
+async def test_what_has_ended_is_let_go_at_once(
+    service: Harness, call: Callable[[Harness], Awaitable[None]], answers: list[Answer]
+) -> None:
     gc.collect()
     gc.disable()  # it comes late, and nobody counts what it finds
     tracemalloc.start()
     try:
-        service.script.add(Answer(("A",)))
-        async with send(service, path, body) as reader:
-            assert b" 200 " in await reader.readline()
-            await wait_until(lambda: read_figure(service, "idefics2_requests_total", reason="OK") == 1)
+        service.script.add(*answers)
+        await call(service)
+        await wait_until(lambda: count_ended(service) == 1)
         await wait_until(lambda: tracemalloc.get_traced_memory()[0] < MOST_BESIDE)
     finally:
         tracemalloc.stop()
