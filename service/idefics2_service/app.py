@@ -48,7 +48,7 @@ from idefics2_service.tls import Certificates
 from idefics2_service.tracing.spans import Tracer
 from idefics2_service.triton.backend import TritonBackend
 from idefics2_service.triton.embedded import EmbeddedTriton
-from idefics2_service.triton.server import TritonServer
+from idefics2_service.triton.server import TritonServer, hand_on
 from idefics2_service.uploads.announcements import Announcements
 from idefics2_service.uploads.library import Library
 from idefics2_service.uploads.quotas import FileQuotas
@@ -272,7 +272,7 @@ class App:
     async def _start_triton(self, stack: AsyncExitStack) -> None:
         if self._given_backend is not None or self._settings.triton.url:
             return
-        embedded = EmbeddedTriton(TritonServer(self._settings.triton, os.environ), self._triton)
+        embedded = EmbeddedTriton(TritonServer(self._settings.triton, hand_on(os.environ)), self._triton)
         stack.push_async_callback(embedded.stop)
         await embedded.start()
         self._run(stack, embedded.keep_running)

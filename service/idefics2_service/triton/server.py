@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import structlog
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from idefics2_service.errors import StartFailed
+from idefics2_service.settings import ENGINE_PREFIX, PREFIX
 from idefics2_service.triton.guard import clean_up
 from idefics2_service.triton.server_log import ServerLog
 
@@ -38,13 +40,28 @@ _BACKEND_FILES = (
     "backends/python/triton_python_backend_utils.py",
     f"python_backend_stubs/{sys.version_info.major}.{sys.version_info.minor}/triton_python_backend_stub",
 )
+_HANDED_ON = re.compile(
+    r"PATH|HOME|USER|LOGNAME|TZ|LANG|LANGUAGE|GLIBC_TUNABLES|(LC|LD|MALLOC|XDG)_.*|PYTHON.*|"
+    r"CC|CXX|CPATH|LIBRARY_PATH|"  # kernels are compiled where they run
+    r"(CUDA|CUBLAS|CUDNN|NVIDIA|NCCL|TORCH|PYTORCH|TRITON|ATEN|DNNL|ONEDNN|OMP|GOMP|KMP|MKL|OPENBLAS).*|"
+    r"(NPY|PILLOW|RAYON|HF|HUGGINGFACE|TRANSFORMERS|TOKENIZERS|SAFETENSORS)_.*|"
+    r"(?i:(HTTPS?|ALL|NO)_PROXY)|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE|"  # on the way to the hub
+    rf"{ENGINE_PREFIX}.*|{PREFIX}LOG_LEVEL"
+)
+"""What the embedded Triton gets of our environment: all that it, the model or a library of theirs may read.
+Who is given strangers' prompts and pictures is not handed the service's keys."""
+
+
+def hand_on(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what of the service's environment is for the embedded Triton: no key or password of its own."""
+    return {name: value for name, value in environ.items() if _HANDED_ON.fullmatch(name)}
 
 
 class TritonServer:
     """One tritonserver on loopback with the model loaded; can be started again after it was stopped."""
 
     def __init__(self, settings: TritonSettings, environment: Mapping[str, str]) -> None:
-        """Set up, start nothing; the server sees `environment`, so `IDEFICS2_MODEL_*` reach the engine."""
+        """Set up, start nothing; the server sees `environment`, and where this Python is."""
         self._settings = settings
         self._environment = environment
         self._guard: subprocess.Popen[bytes] | None = None
