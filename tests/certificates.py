@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -31,10 +32,11 @@ class Identity:
     key: EllipticCurvePrivateKey
 
     @classmethod
-    def make(cls, name: str, issuer: Identity | None = None) -> Self:
-        """Make one for this machine, by `issuer` or by itself."""
+    def make(cls, name: str, issuer: Identity | None = None, hosts: Sequence[str] = ()) -> Self:
+        """Make one for this machine, and for `hosts`, which are names, by `issuer` or by itself."""
         key = generate_private_key(SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        served = [x509.IPAddress(ip_address(HOST)), *map(x509.DNSName, hosts)]
         now = datetime.now(UTC)
         certificate = (
             x509.CertificateBuilder()
@@ -44,7 +46,7 @@ class Identity:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
             .not_valid_after(now + timedelta(hours=1))
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(HOST))]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(served), critical=False)
             .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
             .sign(issuer.key if issuer else key, SHA256())
         )

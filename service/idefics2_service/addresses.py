@@ -50,16 +50,30 @@ _CARRIERS = (
 )
 # The last label begins with no digit: 0x7f.1, 0177.0.0.1 and 2130706433 are addresses in disguise.
 _NAME = re.compile(r"(?=.{1,254}\Z)(?:[a-z0-9_-]{1,63}\.)*[a-z_][a-z0-9_-]{0,62}\.?")
+# Names that no public name server knows: of one label; of this host, a cluster, a home or an office.
+_INSIDE = re.compile(
+    r"([^.:]+|(.+\.)?(localhost|localdomain|local|internal|svc|intranet|private|corp|home|lan|home\.arpa))\.?"
+)
 
 
 def is_host(text: str) -> bool:
     """Tell whether `text` is a name in ASCII, or an address in the one form that all readers read alike."""
-    if _NAME.fullmatch(text):
+    if is_name(text):
         return True
     try:
         return "%" not in text and bool(ip_address(text))
     except ValueError:
         return False
+
+
+def is_name(text: str) -> bool:
+    """Tell whether `text`, which is a host, is a name and not an address."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_inside(host: str) -> bool:
+    """Tell whether a host is a name that, by its form alone, can only be of our own network."""
+    return _INSIDE.fullmatch(host) is not None
 
 
 def may_be_dialled(text: str, allowed: Collection[Network] = ()) -> bool:

@@ -2,8 +2,8 @@
 
     FetchFailed
      ├── UrlInvalid                         nothing was dialled
-     ├── AddressForbidden                   the host is, or may be, one of ours
-     ├── HostUnreachable                    no name, no connection, no HTTP, or it broke off
+     ├── AddressForbidden                   the URL itself says that the host is one of ours
+     ├── HostUnreachable                    no public address, no connection, no HTTP, or it broke off
      ├── FetchTimedOut                      no address, no connection, no end, or too few bytes a second
      ├── RedirectRefused                    one too many, away from TLS, or to a URL that is invalid
      ├── EncodingRefused                    the body is compressed
@@ -12,6 +12,9 @@
 
 Each message is a sentence that a caller may be told. Of the URL it holds the host and the port at most:
 users, paths and queries may be secrets.
+
+Nor does a message, or the time until it comes, tell what our name servers know: a name that leads inside, and
+one that leads nowhere, have no public address, both. Which it was stands in the log.
 """
 
 from __future__ import annotations
@@ -27,10 +30,11 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urljoin
 
 import aiohttp
+import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from idefics2_service.addresses import is_host, may_be_dialled
+from idefics2_service.addresses import is_host, is_inside, is_name, may_be_dialled
 from idefics2_service.look_ups import LookUps
 from idefics2_service.tracing.spans import Kind, current_span
 
@@ -40,15 +44,20 @@ if TYPE_CHECKING:
     from idefics2_service.settings import FetchSettings
     from idefics2_service.tracing.spans import Value
 
+logger = structlog.get_logger(__name__)
+
 MAX_URL_BYTES = 2048
+_LOOK_UP_SECONDS = 0.1
+"""A look-up that brings nothing takes so long, or a multiple of it: the time to the end would tell why."""
 _NUM_WINDOWS = 5  # of the whole time; each must bring its bytes
 _HEADERS = {"User-Agent": "idefics2-serving", "Accept-Encoding": "identity"}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _START = re.compile(r"https?://(?P<authority>[^/?#]+)", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::[0-9]+)?")  # a port may bear no sign
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")  # readers of URLs do not agree on what these mean
+_FORBIDDEN = "the URL's host is not public"
 _FAULTS = (
-    (aiohttp.ClientConnectorDNSError, "has no address"),
+    (aiohttp.ClientConnectorDNSError, "has no public address"),
     (aiohttp.ClientConnectorCertificateError, "has a certificate that is not trusted"),
     (aiohttp.ClientConnectorError, "takes no connection"),
     (aiohttp.ClientResponseError, "does not answer in HTTP"),
@@ -65,7 +74,7 @@ class UrlInvalid(FetchFailed):
 
 
 class AddressForbidden(FetchFailed):
-    """The host has an address that is not public, and that the operator does not allow."""
+    """The host is an address that is not public, or a name of the inside, and no operator allows it."""
 
 
 class HostUnreachable(FetchFailed):
@@ -127,11 +136,15 @@ _asker: ContextVar[_Asker] = ContextVar("asker")
 def look_up(name: str) -> list[str]:
     """Ask the system for all addresses of `name`; blocks.
 
+    It is asked for as it stands, by a dot at its end. Only where it is of the inside is it completed by the
+    domains that the system searches: else `a.default` would be a name of the cluster.
+
     Raises:
         OSError: there are none.
 
     """
-    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    asked = name if is_inside(name) else f"{name.removesuffix('.')}."
+    found = socket.getaddrinfo(asked, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     return [str(address[0]) for *_, address in found]
 
 
@@ -216,16 +229,20 @@ class Fetcher:
             return response.status
 
     async def check(self, key_id: str, url: str) -> None:
-        """Refuse a URL that a key could not have dialled now. A name that has no address yet is not refused.
+        """Refuse a URL that a key can never have dialled. A name without a public address yet is not refused.
 
         Raises:
-            FetchFailed: its form, its port, an address of its host, or that none was found in time.
+            FetchFailed: its form, its port, its host, or that no address of it was found in time.
 
         """
         target = self._read_url(url)
+        host = target.raw_host or ""
+        if not is_name(host):
+            self._check_address(host)
+            return
         try:
             async with asyncio.timeout(self._settings.connect_timeout_seconds):
-                await self._resolver.find(key_id, target.raw_host or "")
+                await self._resolver.find(key_id, host)
         except TimeoutError:
             raise self._not_connected(target, is_looking_up=True) from None
         except OSError:
@@ -236,6 +253,7 @@ class Fetcher:
 
         Raises:
             UrlInvalid: its form, its host or its port.
+            AddressForbidden: its host has a name of the inside, where no network inside is allowed.
 
         """
         try:
@@ -246,6 +264,8 @@ class Fetcher:
             raise UrlInvalid("the URL's host is neither a name nor an address in its usual form")
         if url.port not in self._ports:
             raise UrlInvalid(f"the URL's port must be one of {self._settings.ports}, not {url.port}")
+        if is_inside(url.raw_host or "") and not self._networks:
+            raise AddressForbidden(_FORBIDDEN)
         return url
 
     def _follow(self, url: URL, location: str) -> URL:
@@ -260,8 +280,7 @@ class Fetcher:
 
     def _check_address(self, address: str) -> None:
         if not may_be_dialled(address, self._networks):
-            # Which one stays untold: it would be a map of the inside.
-            raise AddressForbidden("the URL's host has an address that is not public")
+            raise AddressForbidden(_FORBIDDEN)
 
     def _open_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -338,17 +357,35 @@ class Fetcher:
 
 
 class _Resolver(AbstractResolver):
-    """Refuses a name if any of its addresses is refused: which one is dialled is left to chance."""
+    """Finds no address for a name if any of them is refused: which one is dialled is left to chance."""
 
     def __init__(self, look_ups: LookUps, check: Callable[[str], None]) -> None:
         self._look_ups = look_ups
         self._check = check
 
-    async def find(self, key_id: str, host: str) -> list[str]:
-        addresses = await self._look_ups.find(key_id, host)
-        for address in addresses:
-            self._check(address)
-        return addresses
+    async def find(self, key_id: str, name: str) -> list[str]:
+        """Return the addresses of a name, for a key.
+
+        Raises:
+            AddressForbidden: it is a name of the inside, and has none, or one that may not be dialled.
+            OSError: the same of any other name.
+
+        """
+        began = asyncio.get_running_loop().time()
+        try:
+            addresses = await self._look_ups.find(key_id, name)
+            for address in addresses:
+                self._check(address)
+        except AddressForbidden:
+            logger.warning("a name leads inside and is not dialled", host=name, key_id=key_id)
+        except OSError:
+            logger.info("a name has no address", host=name, key_id=key_id)
+        else:
+            return addresses
+        await _even_out(began)
+        if is_inside(name):
+            raise AddressForbidden(_FORBIDDEN)
+        raise OSError("no public address")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -364,6 +401,12 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         self._look_ups.close()
+
+
+async def _even_out(began: float) -> None:
+    """Wait until a multiple of `_LOOK_UP_SECONDS` is over since the loop's time was `began`."""
+    seconds = asyncio.get_running_loop().time() - began
+    await asyncio.sleep(_LOOK_UP_SECONDS - seconds % _LOOK_UP_SECONDS)
 
 
 def _describe(method: str, url: URL) -> dict[str, Value]:

@@ -64,10 +64,11 @@ class Webhooks:
     async def check(self, key_id: str, url: str) -> None:
         """Refuse at once what could never be called for a key.
 
-        A host whose name server is slow is none of that: its address is looked at when it is dialled.
+        A name whose server is slow, or that has no public address, is none of that: it is looked up again
+        when it is dialled. So nobody learns here which names lead inside.
 
         Raises:
-            WebhookUrlInvalid: the URL cannot be used, or its host is not public.
+            WebhookUrlInvalid: the URL cannot be used, or shows by itself that its host is not public.
 
         """
         if self._write_call is None:

@@ -90,8 +90,8 @@ async def begin_upload(service: Harness) -> Any:
 async def test_a_replica_that_has_ended_leaves_no_thread(make_settings: MakeSettings, script: Script) -> None:
     before = find_threads()
     async with run_harness(App(make_settings(), FakeBackend(script)), script, is_real=False) as harness:
-        with pytest.raises(grpc.aio.AioRpcError, match="not public"):
-            await harness.generate(describe_red_circle(images=[{"url": "http://localhost/"}]))
+        with pytest.raises(grpc.aio.AioRpcError, match="no public address"):
+            await harness.generate(describe_red_circle(images=[{"url": "http://nobody.invalid/"}]))
         call = await begin_upload(harness)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while name_parts(find_threads() - before) != PARTS:  # noqa: ASYNC110  # nothing tells of a thread

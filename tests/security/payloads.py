@@ -83,24 +83,30 @@ _CIRCLED = str.maketrans("0123456789", "⓪①②③④⑤⑥⑦⑧⑨")
 _DOUBLE_STRUCK = str.maketrans("0123456789", "𝟘𝟙𝟚𝟛𝟜𝟝𝟞𝟟𝟠𝟡")
 _SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
-ZONE: dict[str, list[str]] = {
+_INSIDE: dict[str, list[str]] = {
     "localhost": ["127.0.0.1", "::1"],
     "ip6-localhost": ["::1"],
     "localhost.localdomain": ["127.0.0.1"],
     "inside.localhost": ["127.0.0.1"],
+    "metadata": [METADATA],
+    "metadata.google.internal": [METADATA],
+    "instance-data": [METADATA],
+    "host.docker.internal": ["172.17.0.1"],
+    "kubernetes.default.svc": ["10.96.0.1"],
+    "redis.prod.svc.cluster.local": ["10.96.0.2"],
+    "printer.local": ["192.168.0.2"],
+    "nas.home.arpa": ["192.168.0.3"],
+    "redis": ["10.0.0.7"],
+}
+_OUTSIDE: dict[str, list[str]] = {
     "localtest.me": ["127.0.0.1"],
     "spoofed.example": ["127.0.0.1"],
     "127.0.0.1.nip.io": ["127.0.0.1"],
     "7f000001.nip.io": ["127.0.0.1"],
     "www.10.0.0.1.nip.io": ["10.0.0.1"],
-    "metadata": [METADATA],
-    "metadata.google.internal": [METADATA],
-    "instance-data": [METADATA],
     "metadata.tencentyun.com": ["169.254.0.23"],
     "metadata.platformequinix.com": ["192.168.1.2"],
-    "host.docker.internal": ["172.17.0.1"],
-    "kubernetes.default.svc": ["10.96.0.1"],
-    "redis": ["10.0.0.7"],
+    "kubernetes.default": ["10.96.0.1"],
     "router.example": ["192.168.0.1"],
     "six.example": ["::1"],
     "mapped.example": ["::ffff:127.0.0.1"],
@@ -112,18 +118,18 @@ ZONE: dict[str, list[str]] = {
     "mixed-families.example": ["93.184.216.34", "::1"],
     "mixed-last.example": ["8.8.8.8", "1.1.1.1", "9.9.9.9", "10.0.0.1"],
 }
+ZONE = _INSIDE | _OUTSIDE
 """Names, and the addresses that the name server tells of them."""
 
 _FORBIDDEN_HOSTS = [
     *CARRIED,
     *(form for address in CARRIED for form in (*spell(address), *carry(address))),
-    *ZONE,
+    *_INSIDE,
     "LOCALHOST",
     "lOcAlHoSt.",
     "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ",
     "ｌｏｃａｌｈｏｓｔ",
     "𝓁ocalhost",
-    "bücher.example",
     "0.0.0.0",  # noqa: S104  # nor here
     "0.1.2.3",
     "127.255.255.254",
@@ -158,11 +164,19 @@ FORBIDDEN = [f"http://{host}:{{port}}/" for host in _FORBIDDEN_HOSTS] + [
     "http://127.0.0.1:00{port}/",
     "http://169.254.169.254:{port}/latest/meta-data/iam/security-credentials/",
     "http://metadata.google.internal:{port}/computeMetadata/v1/?recursive=true",
+    "http://nobody:{port}/",
+    "http://nobody.prod.svc.cluster.local:{port}/",
     "http://100.100.100.200:{port}/latest/meta-data/",
     "http://192.0.0.192:{port}/opc/v1/instance/",
     "http://[fd00:ec2::254]:{port}/latest/meta-data/",
 ]
-"""Well written, and inside: FILE_URL_FORBIDDEN."""
+"""Well written, and inside by its host's form, whether or not there is such a host: FILE_URL_FORBIDDEN."""
+
+UNREACHABLE = [
+    f"http://{host}:{{port}}/"
+    for host in (*_OUTSIDE, "bücher.example", "ROUTER.example", "router.example.", "nobody.example")
+]
+"""Well written, of names that lead inside or nowhere, as only a name server can tell: FILE_UNREACHABLE."""
 
 INVALID = [f"http://{host}:{{port}}/" for address in CARRIED for host in disguise(address)] + [
     "http://good.example@127.0.0.1:{port}/",
@@ -304,6 +318,7 @@ NESTED = [
 
 BY_REASON = {
     "FILE_URL_FORBIDDEN": FORBIDDEN,
+    "FILE_UNREACHABLE": UNREACHABLE,
     "FILE_URL_INVALID": INVALID,
     "FILE_URL_UNSUPPORTED": UNSUPPORTED,
     "FILE_NOT_AN_IMAGE": NESTED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 from pictures import RED_CIRCLE
 from security.canary import OUTSIDE
 from security.conftest import run_target
-from security.payloads import BY_REASON
+from security.payloads import BY_REASON, UNREACHABLE
 
 if TYPE_CHECKING:
     from harness import MakeSettings
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from security.target import Target
 
 STATUSES = (301, 302, 303, 307, 308)
+NEVER_TAKEN = [reason for reason in BY_REASON if reason != "FILE_UNREACHABLE"]
+"""Of a webhook. What is unreachable now may have an address when it is called."""
 EVERY_URL = [url for urls in BY_REASON.values() for url in urls]
 
 
@@ -40,11 +43,26 @@ async def test_no_url_of_an_image_leads_inside(target: Target, reason: str) -> N
     await target.check_alive()
 
 
-@pytest.mark.parametrize("reason", BY_REASON)
+async def test_nobody_is_told_which_names_lead_inside_and_which_nowhere(target: Target) -> None:
+    told = set()
+    for url in UNREACHABLE:
+        message = (await target.refuse(aim(url, target.canary))).message
+        (host,) = re.findall(r"the host (\S+) ", message)
+        told.add(message.replace(host, "HOST"))
+    assert told == {"image_url: the host HOST has no public address"}
+
+
+@pytest.mark.parametrize("reason", NEVER_TAKEN)
 async def test_no_url_of_a_webhook_leads_inside(target: Target, reason: str) -> None:
     for url in BY_REASON[reason]:
         refusal = await target.refuse_hook(aim(url, target.canary))
         assert (refusal.reason, refusal.field) == ("WEBHOOK_URL_INVALID", "webhook_url"), url
+        assert target.canary.num_connections == 0, url
+
+
+async def test_no_webhook_is_called_whose_name_leads_inside(target: Target) -> None:
+    for url in UNREACHABLE:
+        await target.tell(aim(url, target.canary))
         assert target.canary.num_connections == 0, url
 
 
@@ -88,9 +106,9 @@ async def test_a_name_that_moves_inside_after_it_was_looked_up_is_dialled_where_
     url = f"http://rebinding.example:{target.outside.port}/"
     assert (await target.refuse(url)).reason == "FILE_NOT_FOUND"
     assert target.names.num_looks["rebinding.example"] == 1
-    assert (await target.refuse(url)).reason == "FILE_URL_FORBIDDEN"
+    assert (await target.refuse(url)).reason == "FILE_UNREACHABLE"
     assert (await target.refuse(aim("http://rebinding.example:{port}/", target.canary))).reason == (
-        "FILE_URL_FORBIDDEN"
+        "FILE_UNREACHABLE"
     )
     assert target.canary.num_connections == 0
 
@@ -99,7 +117,7 @@ async def test_a_name_that_moves_inside_between_two_redirects_is_refused(target:
     target.names.set("rebinding.example", [OUTSIDE], ["127.0.0.1"])
     target.outside.redirect(aim("http://rebinding.example:{port}/", target.canary))
     url = f"http://rebinding.example:{target.outside.port}/"
-    assert (await target.refuse(url)).reason == "FILE_URL_FORBIDDEN"
+    assert (await target.refuse(url)).reason == "FILE_UNREACHABLE"
     assert target.canary.num_connections == 0
 
 
@@ -121,8 +139,8 @@ async def test_a_name_with_one_foot_inside_is_not_dialled_at_all(
     target.outside.num_connections = 0
     for port in (target.canary.port, target.outside.port):
         url = f"http://mixed-allowed.example:{port}/"
-        assert (await target.refuse(url)).reason == "FILE_URL_FORBIDDEN"
-        assert (await target.refuse_hook(url)).reason == "WEBHOOK_URL_INVALID"
+        assert (await target.refuse(url)).reason == "FILE_UNREACHABLE"
+        await target.tell(url)
     assert (target.canary.num_connections, target.outside.num_connections) == (0, 0)
 
 

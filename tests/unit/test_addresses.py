@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
-from idefics2_service.addresses import find_neighbourhood, is_host, may_be_dialled
+from idefics2_service.addresses import find_neighbourhood, is_host, is_inside, is_name, may_be_dialled
 
 # The first and the last address of each block, and the neighbours that are public.
 BLOCKS = [
@@ -176,6 +176,40 @@ def test_a_name_and_an_address_are_hosts(text: str) -> None:
 )
 def test_everything_else_is_none(text: str) -> None:
     assert not is_host(text)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "redis",
+        "redis.",
+        "localhost",
+        "a.localhost",
+        "localhost.localdomain",
+        "metadata.google.internal",
+        "printer.local",
+        "kubernetes.default.svc",
+        "db.prod.svc.cluster.local.",
+        "nas.home.arpa",
+        "intranet.corp",
+    ],
+)
+def test_a_name_that_no_public_name_server_knows_is_of_the_inside(name: str) -> None:
+    assert is_host(name)
+    assert is_name(name)
+    assert is_inside(name)
+
+
+@pytest.mark.parametrize(
+    "host", ["a.example", "local.example", "mylocal.example.", "a.notlocal", "1.1.1.1", "::1", "fe80::1"]
+)
+def test_no_other_host_is(host: str) -> None:
+    assert not is_inside(host)
+
+
+@pytest.mark.parametrize("host", ["1.1.1.1", "::1", "::ffff:1.1.1.1"])
+def test_an_address_is_no_name(host: str) -> None:
+    assert not is_name(host)
 
 
 @pytest.mark.parametrize(

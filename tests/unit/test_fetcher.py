@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import ssl
 import threading
 import traceback
 from contextlib import suppress
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from aiohttp import ClientRequest
+from certificates import Identity
 from idefics2_service.errors import SettingInvalid
 from idefics2_service.fetcher import (
     AddressForbidden,
@@ -27,6 +29,7 @@ from idefics2_service.fetcher import (
     look_up,
 )
 from idefics2_service.settings import FetchSettings, Settings
+from structlog.testing import capture_logs
 from turns import let_others_run
 
 if TYPE_CHECKING:
@@ -50,13 +53,17 @@ class Host:
         thinks_seconds: float = 0,
         stalls: bool = False,
         drips: bool = False,
+        context: ssl.SSLContext | None = None,
     ) -> None:
-        """Set up; at the end of an answer it hangs up, or `stalls`, or `drips` one byte after the other.
+        """Set up; with a `context`, it speaks TLS.
+
+        At the end of an answer it hangs up, or `stalls`, or `drips` one byte after the other.
 
         It takes `thinks_seconds` before each answer.
         """
         self._answers = list(answers)
         self._address, self.port = address, port
+        self._context = context
         self._thinks_seconds = thinks_seconds
         self._stalls, self._drips = stalls, drips
         self._tasks: list[asyncio.Task[None]] = []
@@ -65,7 +72,7 @@ class Host:
         self.num_connections = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self._address, self.port)
+        self._server = await asyncio.start_server(self._serve, self._address, self.port, ssl=self._context)
         self.port = self._server.sockets[0].getsockname()[1]
         self.url = f"http://{self._address}:{self.port}"
         return self
@@ -129,6 +136,11 @@ def fetcher_for(*hosts: Host, look_up: LookUp = lambda _: [HOST], **settings: An
     return Fetcher(FetchSettings(**{"ports": ports, "allowed_networks": HOST, **settings}), look_up)
 
 
+def know_nothing(name: str) -> list[str]:
+    """Look up a name that nobody has."""
+    raise socket.gaierror(socket.EAI_NONAME, f"no {name}")
+
+
 async def fetch(host: Host, path: str = "/", max_bytes: int = 1000, **settings: Any) -> bytes:
     async with fetcher_for(host, **settings) as fetcher:
         return await fetcher.get(KEY, host.url + path, max_bytes)
@@ -165,8 +177,6 @@ async def test_a_file_is_fetched_with_nothing_of_ours_but_a_name() -> None:
         "http://LOCALHOST:{port}/",
         "http://localhost.:{port}/",
         "http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ:{port}/",
-        "http://127.0.0.2.nip.example:{port}/",
-        "http://bücher.example:{port}/",
         "http://１２７.０.０.２:{port}/",
         "http://127。0。0。2:{port}/",
         "http://①②⑦.⓪.⓪.②:{port}/",
@@ -195,8 +205,109 @@ async def test_whatever_leads_inside_is_not_dialled(url: str, canary: Host) -> N
     target = url.format(inside=INSIDE, port=canary.port) + "?secret"
     async with fetcher_for(canary, look_up=lambda _: [INSIDE]) as fetcher:
         for fetching in (fetcher.get(KEY, target, 1000), fetcher.post(KEY, target, b"", {})):
-            said = await fail(AddressForbidden, fetching)
-            assert said == "the URL's host has an address that is not public"
+            assert await fail(AddressForbidden, fetching) == "the URL's host is not public"
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.2.nip.example", "bücher.example", "kubernetes.default", "name.example."]
+)
+async def test_nobody_is_told_whether_a_name_leads_inside_or_nowhere(host: str, canary: Host) -> None:
+    told = {}
+    clock = asyncio.get_running_loop().time
+    for ask in (lambda _: [INSIDE], lambda _: [HOST, INSIDE], know_nothing):
+        async with fetcher_for(canary, look_up=ask) as fetcher:
+            url = f"http://{host}:{canary.port}/?secret"
+            with capture_logs() as lines:
+                for fetching in (fetcher.get(KEY, url, 1000), fetcher.post(KEY, url, b"", {})):
+                    began = clock()
+                    told[await fail(HostUnreachable, fetching)] = lines
+                    assert clock() - began >= 0.1
+                began = clock()
+                await fetcher.check(KEY, url)
+                assert clock() - began >= 0.1
+        events = [line["event"] for line in lines]
+        known = "a name has no address" if ask is know_nothing else "a name leads inside and is not dialled"
+        assert events == [known] * 3
+    (said,) = told
+    assert said.endswith(" has no public address")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "redis",
+        "redis.",
+        "LOCALHOST",
+        "a.localhost",
+        "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ",
+        "db.svc",
+        "db.prod.svc.cluster.local",
+        "nas.lan",
+    ],
+)
+async def test_a_name_of_the_inside_is_not_even_looked_up(name: str) -> None:
+    names: list[str] = []
+
+    def remember(name: str) -> list[str]:
+        names.append(name)
+        return ["1.1.1.1"]
+
+    async with Fetcher(FetchSettings(), remember) as fetcher:
+        url = f"http://{name}/?secret"
+        for fetching in (fetcher.get(KEY, url, 1), fetcher.post(KEY, url, b"", {}), fetcher.check(KEY, url)):
+            assert await fail(AddressForbidden, fetching) == "the URL's host is not public"
+    assert names == []
+
+
+async def test_a_name_of_the_inside_that_nobody_knows_is_no_other_than_one_that_may_not_be_dialled() -> None:
+    async with Host(answer(b"picture")) as host:
+        url = f"http://redis:{host.port}/"
+        for ask in (lambda _: [INSIDE], know_nothing):
+            async with fetcher_for(host, look_up=ask) as fetcher:
+                for fetching in (fetcher.get(KEY, url, 1000), fetcher.check(KEY, url)):
+                    assert await fail(AddressForbidden, fetching) == "the URL's host is not public"
+        async with fetcher_for(host) as fetcher:
+            assert await fetcher.get(KEY, url, 1000) == b"picture"
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("name.example", "name.example."),
+        ("name.example.", "name.example."),
+        ("kubernetes.default", "kubernetes.default."),
+        ("redis", "redis"),
+        ("db.prod.svc", "db.prod.svc"),
+    ],
+)
+def test_only_a_name_of_the_inside_is_searched_for_in_the_systems_domains(
+    name: str, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(name: str, *_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (HOST if name == asked else INSIDE, 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    assert look_up(name) == [HOST]
+
+
+@pytest.mark.parametrize("dot", ["", "."])
+async def test_a_host_over_tls_is_asked_for_and_must_show_a_certificate_by_the_name_of_the_url(
+    dot: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str | None] = []
+    root = Identity.make("root")
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    serving.load_cert_chain(*Identity.make("service", root, ["name.example"]).write(tmp_path))
+    trusting = ssl.create_default_context(cadata=root.certificate_pem.decode())
+    serving.sni_callback = lambda _, name, __: asked.append(name)
+    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", trusting)
+    async with Host(answer(b"picture"), context=serving) as host, fetcher_for(host) as fetcher:
+        url = f"https://name.example{dot}:{host.port}/"
+        assert await fetcher.get(KEY, url, 1000) == b"picture"
+        said = await fail(HostUnreachable, fetcher.get(KEY, f"https://other.example{dot}:{host.port}/", 1000))
+        assert said == f"the host other.example{dot} has a certificate that is not trusted"
+    assert asked == ["name.example", "other.example"]
+    assert f"\r\nHost: name.example:{host.port}\r\n".encode() in host.requests[0]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +399,7 @@ async def test_without_an_operator_s_word_only_public_hosts_and_the_usual_ports_
 @pytest.mark.parametrize("addresses", [[HOST, INSIDE], [INSIDE, HOST], [HOST, "::1"], [HOST, "fe80::1%eth0"]])
 async def test_a_name_is_refused_if_any_of_its_addresses_is(addresses: list[str]) -> None:
     async with Host() as host, fetcher_for(host, look_up=lambda _: addresses) as fetcher:
-        await fail(AddressForbidden, fetcher.get(KEY, f"http://name.example:{host.port}/", 1000))
+        await fail(HostUnreachable, fetcher.get(KEY, f"http://name.example:{host.port}/", 1000))
     assert host.num_connections == 0
 
 
@@ -301,8 +412,8 @@ async def test_a_name_that_means_something_else_the_second_time_is_refused_then(
     ):
         url = f"http://name.example:{host.port}"
         assert await fetcher.get(KEY, url, 1000) == b"picture"
-        await fail(AddressForbidden, fetcher.get(KEY, url, 1000))
-        await fail(AddressForbidden, fetcher.get(KEY, url, 1000))
+        await fail(HostUnreachable, fetcher.get(KEY, url, 1000))
+        await fail(HostUnreachable, fetcher.get(KEY, url, 1000))
     assert next(meanings, None) is None
     assert (host.num_connections, canary.num_connections) == (2, 0)
 
@@ -321,7 +432,8 @@ async def test_the_socket_refuses_what_the_resolver_lets_pass(
         ("http://{inside}:{port}/", AddressForbidden),
         ("//{inside}:{port}/", AddressForbidden),
         ("http://[::ffff:{inside}]:{port}/", AddressForbidden),
-        ("http://name.example:{port}/", AddressForbidden),
+        ("http://name.example:{port}/", HostUnreachable),
+        ("http://redis:{port}/", AddressForbidden),
         ("http://2130706434:{port}/", RedirectRefused),
         ("http://user:secret@{inside}:{port}/", RedirectRefused),
         ("http://{inside}:22/", RedirectRefused),
@@ -485,12 +597,9 @@ async def test_a_host_that_is_not_there_is_told_without_the_path() -> None:
 
 
 async def test_a_name_that_nobody_knows_is_told() -> None:
-    def know_nothing(name: str) -> list[str]:
-        raise socket.gaierror(socket.EAI_NONAME, f"no {name}")
-
     async with Host() as host, fetcher_for(host, look_up=know_nothing) as fetcher:
         said = await fail(HostUnreachable, fetcher.get(KEY, f"http://name.example:{host.port}/?secret", 1000))
-    assert said == "the host name.example has no address"
+    assert said == "the host name.example has no public address"
 
 
 async def test_a_host_that_does_not_agree_on_tls_is_told_nothing() -> None:
