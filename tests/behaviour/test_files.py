@@ -32,6 +32,7 @@ from idefics2_service.keys.records import Key
 from idefics2_service.keys.ring import KeyRing
 from idefics2_service.rpc import interceptor
 from idefics2_service.uploads import pieces
+from idefics2_service.uploads.library import GRACE_SECONDS, Library
 from idefics2_service.uploads.links import make_public_path
 from pictures import RED_CIRCLE, draw_red_circle, encode, red_circle
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from harness import MakeSettings
-    from idefics2_service.uploads.library import Library
 
 DAY_SECONDS = 86_400
 PATIENCE_SECONDS = 20
@@ -333,7 +333,7 @@ async def test_a_file_is_forgotten_after_its_time(
     let_pass(library, 10)
     assert (await refuse(uploader.get(id=file.id))).reason == "FILE_NOT_UPLOADED"
     assert await uploader.list_ids() == []
-    let_pass(library, 1)
+    let_pass(library, GRACE_SECONDS + 1)
     await library.sweep()
     assert blobs() == []
     assert (await uploader.upload()).id != file.id
@@ -345,7 +345,7 @@ async def test_a_file_is_forgotten_after_its_time_also_while_triton_starts(
     await uploader.upload()
     shutil.copytree(uploader.service.app._settings.data.folder / "files", tmp_path / "files")
     app = App(make_settings(data__folder=str(tmp_path)))
-    let_pass(app._library, DAY_SECONDS + 1)
+    let_pass(app._library, DAY_SECONDS + GRACE_SECONDS + 1)
     async with run_while_triton_starts(app, monkeypatch):
         async for _ in patience():
             if not files_under(tmp_path / "files"):
@@ -508,7 +508,7 @@ async def test_a_submitted_request_outlives_the_file_it_was_taken_with(
         request_id="r-1", input=describe_red_circle(image_sha256=SHA256, image_url=file.url, images=[])
     )
     taken = await stub.Submit(message, metadata=uploader.metadata)
-    let_pass(library, DAY_SECONDS + 1)
+    let_pass(library, DAY_SECONDS + GRACE_SECONDS + 1)
     await library.sweep()
     uploader.service.expect(red_circle_answer())
     again = await stub.Submit(message, metadata=uploader.metadata)  # as after a lost answer

@@ -26,7 +26,7 @@ from idefics2_service.keys.records import Limits
 from idefics2_service.settings import FileSettings
 from idefics2_service.uploads import names, pieces, quotas
 from idefics2_service.uploads.announcements import Announcements
-from idefics2_service.uploads.library import Library
+from idefics2_service.uploads.library import GRACE_SECONDS, Library
 from idefics2_service.uploads.quotas import FileQuotas
 from idefics2_service.uploads.records import Piece, StoredFile, UploadStart
 from idefics2_service.uploads.uploads import Uploads
@@ -46,6 +46,8 @@ PART_BYTES = 25_000
 """So that a part has several pieces, and a file several parts."""
 MIN_PART_BYTES = 1_000
 CLOCK_SKEW_SECONDS = 5
+UNTIL_FORGOTTEN_SECONDS = GRACE_SECONDS + CLOCK_SKEW_SECONDS
+"""After the time of a file, or of what came of it, is over."""
 PATIENCE_SECONDS = 30
 NOBODY = "0" * 32
 SETTINGS = FileSettings(max_file_bytes=100_000, max_key_bytes=300_000, max_key_files=3)
@@ -194,6 +196,22 @@ def let_both_find_no_file(blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> 
         await put(name, *data)
 
     monkeypatch.setattr(blobs, "put", put_together)
+
+
+class HeldRecord:
+    """The next record of a file, which is put when the test says so."""
+
+    def __init__(self, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Hold it back until `go_on` is set."""
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        self._put = blobs.put
+        monkeypatch.setattr(blobs, "put", self._hold)
+
+    async def _hold(self, name: str, *data: bytes) -> None:
+        if names.is_record(name):
+            self.begun.set()
+            await self.go_on.wait()
+        await self._put(name, *data)
 
 
 @pytest.fixture
@@ -528,7 +546,7 @@ async def test_a_file_of_which_a_piece_was_forgotten_while_it_came_is_not_acknow
     coming = asyncio.create_task(call)
     await rest.begun.wait()
     await desk.wait_for_a_piece()
-    desk.let_pass(SETTINGS.keep_unfinished_seconds + CLOCK_SKEW_SECONDS)
+    desk.let_pass(SETTINGS.keep_unfinished_seconds + UNTIL_FORGOTTEN_SECONDS)
     await desk.library.sweep()
     rest.go_on.set()
     assert "begin anew" in (await refuse(UploadNotFound, coming)).message
@@ -676,6 +694,7 @@ async def test_an_announcement_that_nobody_goes_on_with_is_forgotten(desk: Desk)
         desk.complete(file_id, [(1, etag)]),
     ):
         await refuse(UploadNotFound, call)
+    desk.let_pass(GRACE_SECONDS)
     await desk.library.sweep()
     assert await desk.names() == []
 
@@ -689,11 +708,11 @@ async def test_a_file_is_kept_for_as_long_as_was_asked_for_and_no_longer_than_is
     desk.let_pass(600)
     assert await desk.library.find(KEY, short.id) is None
     assert await desk.library.find_content(KEY, SHA256) == usual
-    desk.let_pass(1)
+    desk.let_pass(UNTIL_FORGOTTEN_SECONDS)
     await desk.library.sweep()
     assert not [name for name in await desk.names() if f"/{short.id}/" in name]
     assert await desk.read(usual.id) == PICTURE
-    desk.let_pass(SETTINGS.keep_seconds + CLOCK_SKEW_SECONDS)
+    desk.let_pass(SETTINGS.keep_seconds + UNTIL_FORGOTTEN_SECONDS)
     await desk.library.sweep()
     assert await desk.names() == []
 
@@ -703,7 +722,7 @@ async def test_of_a_file_that_was_kept_for_less_long_nothing_is_left_once_its_ti
 ) -> None:
     for data in (PICTURE, PICTURE, OTHER):
         await desk.bring(await desk.announce(keep_seconds=600), data)
-    desk.let_pass(600 + CLOCK_SKEW_SECONDS)
+    desk.let_pass(600 + UNTIL_FORGOTTEN_SECONDS)
     await desk.library.sweep()
     assert await desk.names() == []
 
@@ -744,7 +763,7 @@ async def test_what_cannot_be_tidied_holds_up_nothing_else(
     files = [await desk.bring(await desk.announce(), data) for data in (PICTURE, OTHER)]
     first, second = sorted(files, key=lambda file: file.id)
     later = await desk.uploads.receive("bert", UploadStart(len(OTHER)), stream(OTHER))
-    desk.let_pass(SETTINGS.keep_seconds + CLOCK_SKEW_SECONDS)
+    desk.let_pass(SETTINGS.keep_seconds + UNTIL_FORGOTTEN_SECONDS)
     work = getattr(desk.blobs, call)
 
     async def fail(*blob_names: str) -> Any:
@@ -776,7 +795,7 @@ async def test_a_file_whose_record_is_damaged_is_none_and_is_forgotten_in_its_ti
     before = await desk.names()
     await desk.library.sweep()
     assert await desk.names() == before
-    desk.let_pass(SETTINGS.keep_seconds + CLOCK_SKEW_SECONDS)
+    desk.let_pass(SETTINGS.keep_seconds + UNTIL_FORGOTTEN_SECONDS)
     await desk.library.sweep()
     assert await desk.names() == []
 
@@ -786,7 +805,7 @@ async def test_what_is_not_ours_or_is_damaged_ends_no_tidying(desk: Desk) -> Non
     for name in (names.files_folder(KEY) + "/stray", pointer, "lost.found/files/3f/3f09/stray"):
         await desk.blobs.put(name, b"\xff")
     later = await desk.uploads.receive("bert", UploadStart(len(OTHER)), stream(OTHER))
-    desk.let_pass(SETTINGS.keep_seconds + CLOCK_SKEW_SECONDS)
+    desk.let_pass(SETTINGS.keep_seconds + UNTIL_FORGOTTEN_SECONDS)
     await desk.library.sweep()
     assert await desk.blobs.list_blobs(later.key_id) == []
     assert pointer not in await desk.names()
@@ -807,6 +826,56 @@ async def test_who_wants_a_content_for_less_long_takes_nothing_from_who_wants_it
     desk.let_pass(5_000)
     await desk.library.sweep()
     assert await desk.read(short.id) == PICTURE
+
+
+@pytest.mark.parametrize("said", [{}, {"sha256": SHA256}], ids=["bytes", "sha256"])
+async def test_a_file_that_comes_again_while_another_replica_takes_its_time_for_over_is_not_lost(
+    desk: Desk, replica: Desk, monkeypatch: pytest.MonkeyPatch, said: dict[str, Any]
+) -> None:
+    file = await desk.upload()
+    desk.let_pass(SETTINGS.keep_seconds - CLOCK_SKEW_SECONDS)
+    replica.let_pass(SETTINGS.keep_seconds + CLOCK_SKEW_SECONDS)
+    record = HeldRecord(desk.blobs, monkeypatch)
+    coming = asyncio.create_task(desk.upload(**said))
+    await record.begun.wait()
+    await replica.library.sweep()
+    record.go_on.set()
+    kept = await coming
+    assert (kept.id, kept.expires_at > file.expires_at) == (file.id, True)
+    replica.let_pass(UNTIL_FORGOTTEN_SECONDS)
+    await replica.library.sweep()
+    assert await replica.read(file.id) == PICTURE
+
+
+@pytest.mark.parametrize("said", [{}, {"sha256": SHA256}], ids=["bytes", "sha256"])
+async def test_a_file_that_comes_again_too_late_for_its_earlier_copy_is_kept_for_itself(
+    desk: Desk, replica: Desk, monkeypatch: pytest.MonkeyPatch, said: dict[str, Any]
+) -> None:
+    file = await desk.upload(keep_seconds=600)  # less long than pieces of an unfinished one
+    desk.let_pass(600 - CLOCK_SKEW_SECONDS)
+    replica.let_pass(600 + UNTIL_FORGOTTEN_SECONDS)
+    record = HeldRecord(desk.blobs, monkeypatch)
+    coming = asyncio.create_task(desk.upload(**said))
+    await record.begun.wait()
+    await replica.library.sweep()
+    desk.let_pass(UNTIL_FORGOTTEN_SECONDS)
+    record.go_on.set()
+    kept = await coming
+    assert kept.id != file.id
+    assert await replica.library.find_content(KEY, SHA256) == kept
+    assert await replica.read(kept.id) == PICTURE
+    assert not [name for name in await desk.names() if file.id in name]
+
+
+@pytest.mark.parametrize("said", [{}, {"sha256": SHA256}], ids=["bytes", "sha256"])
+async def test_a_file_that_lost_a_piece_is_made_good_by_its_next_upload(
+    desk: Desk, said: dict[str, Any]
+) -> None:
+    file = await desk.upload()
+    await desk.blobs.delete(file.pieces[1].name)
+    kept = await desk.upload(**said)
+    assert await desk.read(kept.id) == PICTURE
+    assert not [name for name in await desk.names() if file.id in name]
 
 
 async def test_parts_and_announcements_count_for_the_key(blobs: BlobStore) -> None:

@@ -11,7 +11,7 @@ import pytest
 from idefics2_service.errors import FileStoreUnavailable
 from idefics2_service.settings import FileSettings
 from idefics2_service.uploads import pieces
-from idefics2_service.uploads.library import Library
+from idefics2_service.uploads.library import GRACE_SECONDS, Library
 from idefics2_service.uploads.pieces import PIECE_BYTES, Intake
 from idefics2_service.uploads.quotas import FileQuotas
 from idefics2_service.uploads.records import UploadStart
@@ -213,7 +213,7 @@ async def test_a_file_is_uploaded_found_and_forgotten(blobs: BlobStore) -> None:
     assert await library.read(file) == data
     assert await library.list_page("anna", 10) == ([file], None)
     await library.sweep()
-    library.clock = lambda: time.time() + settings.keep_seconds + CLOCK_SKEW_SECONDS
+    library.clock = lambda: time.time() + settings.keep_seconds + GRACE_SECONDS + CLOCK_SKEW_SECONDS
     await library.sweep()
     assert await blobs.list_blobs("anna") == []
 

@@ -19,7 +19,7 @@ from idefics2_service.blobs.directory import DirectoryBlobs
 from idefics2_service.errors import FileMismatch, FileStoreUnavailable, StartFailed
 from idefics2_service.settings import FileSettings
 from idefics2_service.uploads import names, pieces
-from idefics2_service.uploads.library import Library
+from idefics2_service.uploads.library import GRACE_SECONDS, Library
 from idefics2_service.uploads.quotas import FileQuotas
 from idefics2_service.uploads.records import UploadStart
 from idefics2_service.uploads.uploads import Uploads
@@ -265,7 +265,7 @@ async def test_a_file_that_the_disk_cannot_forget_holds_up_no_other_one(
     uploads = Uploads(blobs, library, settings, FileQuotas(blobs, settings))
     for key_id in ("anna", "bert"):
         await uploads.receive(key_id, UploadStart(len(PICTURE)), stream(PICTURE))
-    library.clock = lambda: time.time() + settings.keep_seconds + CLOCK_SKEW_SECONDS
+    library.clock = lambda: time.time() + settings.keep_seconds + GRACE_SECONDS + CLOCK_SKEW_SECONDS
     unlink = os.unlink
 
     def fail(path: Path) -> None:

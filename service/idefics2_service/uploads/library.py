@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 _TIDY_SECONDS = 60.0
+GRACE_SECONDS = 60.0
+"""So long after its time a file is forgotten. Until half of it is over, a replica that found the file in time
+may let it last longer: whoever forgets sees that, if no clock is off by more than the other half."""
 _MAX_FINDING = 32
 _PIECE_GONE = "a piece of the file was forgotten before all had come: begin anew"
 
@@ -112,6 +115,14 @@ class Library:
                 yield data
                 offset += len(data)
 
+    async def renew(self, key_id: str, sha256: str, expires_at: float) -> StoredFile | None:
+        """Let the file of a content last until then at least, and return it; None: there is none any more."""
+        async with self._locks[key_id]:
+            renewed = await self._renew(key_id, sha256, expires_at)
+            if renewed is not None:
+                self._tell("known", renewed.size_bytes)
+        return renewed
+
     async def keep(self, file: StoredFile) -> StoredFile:
         """Keep a file whose pieces are all there, or let the one of the same content last as long.
 
@@ -122,18 +133,15 @@ class Library:
 
         """
         async with self._locks[file.key_id]:
-            known = await self.find_content(file.key_id, file.sha256)
+            known = await self._renew(file.key_id, file.sha256, file.expires_at)
             self._tell("new" if known is None else "known", file.size_bytes)
             if known is None:
                 if not await self._has_pieces(file):
                     raise UploadNotFound(_PIECE_GONE)
                 await self._put(file)
                 return file
-            kept = replace(known, expires_at=max(known.expires_at, file.expires_at))
-            await self._put(kept)
-            gone = {piece.name for piece in file.pieces if piece not in kept.pieces} | {_until(known)}
-            await self._blobs.delete(*(gone - {_until(kept)}))
-        return kept
+            await self._blobs.delete(*(piece.name for piece in file.pieces if piece not in known.pieces))
+        return known
 
     async def keep_announced(self, file: StoredFile) -> StoredFile:
         """Keep a file under its own id, which was told before it came, whatever else the key has.
@@ -173,10 +181,7 @@ class Library:
     async def delete(self, file: StoredFile) -> None:
         """Forget a file."""
         async with self._locks[file.key_id]:
-            # First the record: no half is ever seen.
-            await self._blobs.delete(names.record_name(file.key_id, file.id))
-            blobs = await self._blobs.list_blobs(names.file_folder(file.key_id, file.id))
-            await self._blobs.delete(_pointer(file), *(blob.name for blob in blobs))
+            await self._delete(file)
 
     async def list_page(
         self, key_id: str, limit: int, after: str = ""
@@ -220,11 +225,13 @@ class Library:
         """Forget the file of these blobs, if its time is over."""
         is_complete = any(names.is_record(blob.name) for blob in blobs)
         seconds = self._settings.keep_seconds if is_complete else self._settings.keep_unfinished_seconds
+        seconds += GRACE_SECONDS
         if not all(self._is_over(blob, seconds) for blob in blobs) and not self._is_due(blobs):
             return
         async with self._locks[key_id]:
+            asked_at = self.clock()
             file = await self._read_record(key_id, file_id)
-            if file is not None and self._is_in_force(file):  # it was promised for longer
+            if file is not None and asked_at < file.expires_at + GRACE_SECONDS:  # it was promised for longer
                 return
             pointers = [_pointer(file)] if file is not None else []
             await self._blobs.delete(names.record_name(key_id, file_id))
@@ -251,6 +258,30 @@ class Library:
         """Forget a file of which a piece is gone: the same upload would find its record, and add nothing."""
         await self._blobs.delete(names.record_name(file.key_id, file.id))
         raise FileNotUploaded.of(file.id)
+
+    async def _delete(self, file: StoredFile) -> None:
+        # First the record: no half is ever seen.
+        await self._blobs.delete(names.record_name(file.key_id, file.id))
+        blobs = await self._blobs.list_blobs(names.file_folder(file.key_id, file.id))
+        await self._blobs.delete(_pointer(file), *(blob.name for blob in blobs))
+
+    async def _renew(self, key_id: str, sha256: str, expires_at: float) -> StoredFile | None:
+        """Let the file of a content last until then at least, and return it; None: there is none.
+
+        Nor is there where the new record came so late that another replica may have found the old one over,
+        or where a piece is gone: then it is forgotten, so that nobody finds what has no bytes.
+        """
+        known = await self.find_content(key_id, sha256)
+        if known is None:
+            return None
+        renewed = replace(known, expires_at=max(known.expires_at, expires_at))
+        await self._put(renewed)
+        is_late = self.clock() >= known.expires_at + GRACE_SECONDS / 2
+        if is_late or not await self._has_pieces(renewed):
+            await self._delete(renewed)
+            return None
+        await self._blobs.delete(*({_until(known)} - {_until(renewed)}))
+        return renewed
 
     async def _keep_first(self, file: StoredFile) -> StoredFile:
         """Keep an announced file, unless another replica was first; return what is kept.
@@ -322,7 +353,7 @@ class Library:
     def _is_due(self, blobs: list[Blob]) -> bool:
         """Tell whether a reminder says to look at a file."""
         times = [time for blob in blobs if (time := names.read_until(blob.name)) is not None]
-        return min(times, default=math.inf) <= self.clock()
+        return min(times, default=math.inf) + GRACE_SECONDS <= self.clock()
 
     def _is_over(self, blob: Blob, seconds: float) -> bool:
         return blob.modified_at + seconds <= self.clock()

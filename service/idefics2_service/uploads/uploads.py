@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from idefics2_service.errors import (
@@ -59,10 +58,11 @@ class Uploads:
 
         """
         start = check_start(start, self._settings.max_file_bytes)
-        known = await self._library.find_content(key_id, start.sha256) if start.sha256 else None
-        if known is not None:
+        if start.sha256:
             expires_at = kept_until(start, self._library.clock(), self._settings.keep_seconds)
-            return await self._library.keep(replace(known, expires_at=expires_at))
+            known = await self._library.renew(key_id, start.sha256, expires_at)
+            if known is not None:
+                return known
         draft = await self._begin(key_id, start)
         try:
             async with self._quotas.hold(key_id, draft.id, draft.intake.pieces) as allowance:
