@@ -170,38 +170,6 @@ async def test_a_claim_that_comes_late_behind_its_repetition_begins_nothing_that
         assert (await store.get(RequestName(KEY, "two"))).state is State.QUEUED
 
 
-@on_servers
-async def test_a_claim_that_the_server_forgot_is_lost_to_a_replica_that_knows_no_holders(
-    open_store: OpenStore,
-) -> None:
-    store = await open_store(lease_seconds=0.02)
-    await submit(store, "one")
-    forgotten = await claim(store)
-    async with talking_to(store) as client:
-        kept = f"{{{store._settings.prefix}}}:request:{1:016}"
-        await client.hdel(kept, "holder")
-        await client.hset(kept, "attempt", "1")  # as its own claim left it
-    assert await store.renew(forgotten) is Lease.LOST
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (again := await store.claim()) is None:
-            await store.reap()
-    assert again.attempt == 2
-
-
-@on_servers
-async def test_a_replica_that_knows_no_holders_reads_what_others_claimed_and_takes_none_of_it_for_its_own(
-    open_store: OpenStore,
-) -> None:
-    store = await open_store()
-    await submit(store, "one")
-    claimed = await claim(store)
-    async with talking_to(store) as client:
-        attempt = await client.hget(f"{{{store._settings.prefix}}}:request:{1:016}", "attempt")
-    assert isinstance(attempt, bytes)
-    assert int(attempt) == claimed.attempt
-    assert attempt.decode() != str(claimed.attempt)  # the text by which it knows its own
-
-
 async def test_a_large_request_passes_a_slow_link_that_works(
     start_store: StartStore, start_server: StartServer
 ) -> None:

@@ -14,7 +14,7 @@ local function next_number()
   for _, name in ipairs(redis.call('ZRANGE', HEADS, 0, -1)) do
     local key_id, priority = split_head(name)
     local first = redis.call('ZRANGE', key('waiting', key_id, priority), 0, 0)[1]
-    if not first then -- a replica that knows no HEADS has begun it
+    if not first then -- what waited of it is lost
       redis.call('ZREM', HEADS, name)
     elseif not but_of[key_id] then
       return first
@@ -38,7 +38,7 @@ local function describe_claim(request)
     request.start_by and string.format('%.6f', request.start_by - now) or '',
     string.format('%.6f', now - request.created_at),
     tonumber(request.last_sequence),
-    request.traceparent or '', -- a replica that knows none may have taken it
+    request.traceparent,
   }
 end
 
@@ -48,7 +48,7 @@ local function begin(request)
   enter(request, 'RUNNING')
   local attempt = request.attempt + 1
   save(request, {
-    attempt = '+' .. attempt, -- a text that is no older replica's: those compare it, and know no holder
+    attempt = attempt,
     holder = given.holder,
     started_at = now,
     num_generated_tokens = 0,

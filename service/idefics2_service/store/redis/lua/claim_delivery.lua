@@ -28,4 +28,4 @@ owe(key_id, number, now + given.again_after_seconds)
 redis.call('HSET', key('request', number), 'delivery_holder', given.holder)
 local attempt = redis.call('HINCRBY', key('request', number), 'num_deliveries', 1)
 local told = redis.call('HMGET', key('request', number), 'webhook_url', 'traceparent')
-return {view(number), told[1], attempt, told[2] or ''}
+return {view(number), told[1], attempt, told[2]}

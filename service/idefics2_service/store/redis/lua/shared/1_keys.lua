@@ -35,8 +35,8 @@ local END_BY = key('end_by') -- QUEUED, by when it is too late to end
 local LEASED = key('leased') -- RUNNING, by when the worker counts as lost
 local EXPIRING = key('expiring') -- ended, by when they are forgotten, or are looked at again: none of DELIVERIES is
 local DELIVERIES = key('deliveries') -- ended, by when somebody is to be told
--- `<key_id>:<priority>` of which requests are QUEUED, by the tag of the first one. Older replicas know nothing
--- of it: what only they queued is begun when no key is passed over.
+-- `<key_id>:<priority>` of which requests are QUEUED, by the tag of the first one. Where a server lost it alone,
+-- what it named is begun when no key is passed over.
 local HEADS = key('heads')
 -- Callers' keys of DELIVERIES, by when one of theirs may be told of next
 local TURNS = key('turns')

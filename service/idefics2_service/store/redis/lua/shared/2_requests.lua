@@ -28,8 +28,7 @@ local function save(request, changes)
   redis.call('HSET', key('request', request.number), unpack(flat))
 end
 
--- Return the request that a worker's claim is of, or nothing once it is another's or at its end. What an older
--- replica claimed has no holder, or one of an attempt before: it is another's, too.
+-- Return the request that a worker's claim is of, or nothing once it is another's or at its end.
 local function held()
   local number = find()
   local request = number and load(number)
