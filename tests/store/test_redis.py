@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 from contextlib import ExitStack, asynccontextmanager, suppress
-from itertools import count, product
+from itertools import count, pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -607,11 +607,21 @@ async def test_nothing_is_left_of_what_is_forgotten(open_store: OpenStore) -> No
             await store.reap()
 
 
+async def lose_keys(store: RedisStore, *names: str) -> None:
+    """Let a store's server lose keys of these names, which it has."""
+    async with talking_to(store) as client:
+        assert await client.delete(*(f"{{{store._settings.prefix}}}:{name}" for name in names)) == len(names)
+
+
 async def lose(store: RedisStore, *numbers: int) -> None:
     """Let a store's server lose what is known of some requests, as one does that evicts keys."""
-    async with talking_to(store) as client:
-        for number in numbers:
-            assert await client.delete(f"{{{store._settings.prefix}}}:request:{number:016}") == 1
+    await lose_keys(store, *(f"request:{number:016}" for number in numbers))
+
+
+async def end(store: RedisStore, name: RequestName, **fields: Any) -> None:
+    """Submit a request, and let it end at once."""
+    await submit(store, name.request_id, key_id=name.key_id, **fields)
+    await store.cancel(name)
 
 
 async def find_numbers(store: RedisStore) -> set[int]:
@@ -696,6 +706,63 @@ async def test_webhooks_that_the_server_lost_with_all_of_their_key_hold_up_no_ot
         await client.delete(f"{{{store._settings.prefix}}}:deliveries:{KEY}")
     claimed = [await store.claim_delivery(60) for _ in range(2)]
     assert [each and each.record.name for each in claimed] == [("bert", "one"), None]
+
+
+@on_servers
+@pytest.mark.parametrize("lost", [("turns",), (f"deliveries:{KEY}",), ("turns", f"deliveries:{KEY}")])
+async def test_webhooks_are_told_though_the_server_lost_what_is_due_of_their_key_or_whose_turn_it_is(
+    open_store: OpenStore, lost: tuple[str, ...]
+) -> None:
+    store = await open_store()
+    for request_id in ("one", "two"):
+        await end(store, RequestName(KEY, request_id), webhook_url="https://example.org/hook")
+    first = await store.claim_delivery(60)
+    await lose_keys(store, *lost)
+    assert await store.claim_delivery(60) is None
+    with store.listen(DELIVERIES) as told:
+        await store.reap()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await told.wait()
+    second = await store.claim_delivery(60)
+    assert first is not None
+    assert second is not None
+    assert {first.record.name, second.record.name} == {ONE, (KEY, "two")}
+    assert await store.claim_delivery(60) is None  # the first one is on its way
+    for delivery in (first, second):
+        await store.settle_delivery(delivery, None)
+    assert (await store.statistics()).num_deliveries == 0
+
+
+@on_servers
+async def test_a_part_at_a_time_finds_all_webhooks_again_whose_places_the_server_lost(
+    open_store: OpenStore,
+) -> None:
+    store, num = await open_store(), 1_000
+    names = [RequestName(f"key-{number}", "one") for number in range(num)]
+    ends = (end(store, name, webhook_url="https://example.org/hook") for name in names)
+    await asyncio.gather(*ends)
+    await lose_keys(store, "turns", *(f"deliveries:{name.key_id}" for name in names))
+    num_found = [0]
+    async with talking_to(store) as client:
+        for _ in range(20):
+            await store.reap()
+            num_found.append(await client.zcard(f"{{{store._settings.prefix}}}:turns"))
+    assert num_found[-1] == num
+    assert max(after - before for before, after in pairwise(num_found)) < num / 2
+
+
+@on_servers
+async def test_a_webhook_that_the_server_lost_in_every_respect_is_not_counted_for_ever(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store()
+    for request_id in ("one", "two"):
+        await end(store, RequestName(KEY, request_id), webhook_url="https://example.org/hook")
+    await lose(store, 1)
+    await lose_keys(store, "turns", f"deliveries:{KEY}")
+    await store.reap()
+    assert (await store.statistics()).num_deliveries == 1
+    assert await find_numbers(store) == {2}
 
 
 @on_servers

@@ -21,6 +21,28 @@ local function load_due(set)
   return requests
 end
 
+-- Let webhooks of the next part of DELIVERIES be found again where the server has lost what is due of their key,
+-- or whose turn it is: who tells of them looks nowhere else.
+local function find_deliveries()
+  local begun_at = redis.call('HGET', PROGRESS, 'deliveries_cursor') or '0'
+  local cursor, flat = unpack(redis.call('ZSCAN', DELIVERIES, begun_at, 'COUNT', AT_ONCE))
+  if cursor ~= begun_at then
+    redis.call('HSET', PROGRESS, 'deliveries_cursor', cursor)
+  end
+  local unknown = {}
+  for i = 1, #flat, 2 do
+    local number, due_at = flat[i], flat[i + 1]
+    local key_id = redis.call('HGET', key('request', number), 'key_id')
+    if not key_id then
+      unknown[#unknown + 1], lost[#lost + 1] = number, number
+    elseif not is_in_turn(key_id, number) then
+      owe(key_id, number, due_at)
+      tell('deliveries')
+    end
+  end
+  drop(unknown)
+end
+
 insist()
 for _, request in ipairs(load_due(LEASED)) do
   local has_waited = (request.stage or '') == '' or request.stage == 'QUEUED'
@@ -47,4 +69,5 @@ for _, request in ipairs(load_due(EXPIRING)) do
     forget(request)
   end
 end
+find_deliveries()
 return {num_requeued, ended, lost}

@@ -25,7 +25,7 @@ end
 --   events:<number>   stream: its history             end:<number>      how it ended
 --   claimed:<holder> text: number and attempt of what it has begun, for a while
 -- and number:<key_id>/<request_id> leads to it.
-local PROGRESS = key('progress') -- hash: last_number, last_tag, begun_at, interval
+local PROGRESS = key('progress') -- hash: last_number, last_tag, begun_at, interval, deliveries_cursor
 
 -- Sorted sets of numbers.
 local WAITING = key('waiting') -- QUEUED, by tag and then by number: the order in which they are begun

@@ -1,5 +1,10 @@
 -- Who is to be told of ends, and whose turn it is.
 
+-- Tell whether a webhook is found when its time comes.
+local function is_in_turn(key_id, number)
+  return redis.call('ZSCORE', TURNS, key_id) and redis.call('ZSCORE', key('deliveries', key_id), number)
+end
+
 -- Let a webhook be due, or be over where `due_at` is nothing. The turn of its key comes when the first of its
 -- webhooks is due, but not before its last turn: so those who have many due let the others pass each time.
 local function owe(key_id, number, due_at)
