@@ -682,6 +682,67 @@ async def test_what_the_server_lost_holds_up_nobody_who_is_tidied_away_behind_it
         await store.get(RequestName(KEY, "gone"))
 
 
+async def find_listed(store: RedisStore) -> dict[str, set[int]]:
+    """Return the numbers in each of the sets that list the requests of KEY, by the ends of their names."""
+    beginning, listed = f"{{{store._settings.prefix}}}:of_key:{KEY}", {}
+    async with talking_to(store) as client:
+        async for name in client.scan_iter(f"{beginning}*"):
+            found: list[Any] = await client.zrange(name, 0, -1)
+            listed[name.decode().removeprefix(beginning)] = set(map(int, found))
+    return listed
+
+
+@on_servers
+@pytest.mark.parametrize("state", [None, State.QUEUED])
+async def test_a_list_comes_upon_what_the_server_lost_once(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch, state: State | None
+) -> None:
+    store = await open_store()
+    await submit(store, *map(str, range(1, 121)))
+    await lose(store, *range(2, 121))
+    write, written = store._servers.write, list[str]()
+
+    async def note(name: str, *arguments: Any) -> Any:
+        written.append(name)
+        return await write(name, *arguments)
+
+    monkeypatch.setattr(store._servers, "write", note)
+    for num_parts in (3, 0):
+        page = await store.list_page(KEY, state, 200, None)
+        assert [record.name.request_id for record in page.records] == ["1"]
+        assert len(written) == num_parts
+        assert await find_listed(store) == {"": {1}, ":QUEUED": {1}}
+        written.clear()
+
+
+@on_servers
+async def test_what_a_list_of_all_finds_lost_is_in_that_of_no_state(open_store: OpenStore) -> None:
+    store = await open_store()
+    await submit(store, "succeeded", "failed", "running", "cancelled", "queued", "one")
+    for end_ in (Finished(make_output()), Failed(StoreUnavailable("x"))):
+        claimed = await claim(store)
+        await store.finish(claimed, claimed.last_sequence, [], end_)
+    await claim(store)
+    await store.cancel(RequestName(KEY, "cancelled"))
+    assert len(await find_listed(store)) == 1 + len(State)
+    await lose(store, *range(1, 6))
+    await store.list_page(KEY, None, 10, None)
+    assert await find_listed(store) == {"": {6}, ":QUEUED": {6}}
+
+
+async def test_what_the_server_lost_is_passed_over_by_lists_also_where_it_takes_no_writes(
+    start_store: StartStore, server: Server
+) -> None:
+    store = await start_store(url=server.url)
+    await submit(store, "lost", "one")
+    await lose(store, 1)
+    async with talking_to(store) as client:
+        await client.replicaof(HOST, 1)
+    assert [record.name for record in (await store.list_page(KEY, None, 10, None)).records] == [ONE]
+    assert await find_listed(store) == {"": {1, 2}, ":QUEUED": {1, 2}}
+    await store.stop()
+
+
 @on_servers
 async def test_a_webhook_of_a_request_that_the_server_lost_holds_up_no_other(open_store: OpenStore) -> None:
     store = await open_store()

@@ -59,6 +59,11 @@ def read_page(reply: Sequence[Any], limit: int) -> Page:
     return Page(tuple(read_record(view) for view in shown if _is_known(view)), next_before)
 
 
+def find_lost(reply: Sequence[Any]) -> Sequence[str]:
+    """Return the numbers of requests in a list that the server has not any more."""
+    return [view[0].decode() for view in reply if not _is_known(view)]
+
+
 def read_event(entry: Sequence[Any]) -> Event:
     """Read an entry of a stream; its id is the event's number, then `-0`."""
     entry_id, (_, time, _, data) = entry

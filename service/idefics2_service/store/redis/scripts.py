@@ -35,7 +35,7 @@ Argument = str | bytes | int | float
 Value = Argument | None
 """Of an argument; None leaves it out."""
 _FOLDER = Path(__file__).parent / "lua"
-_OF_CALLERS = frozenset({"cancel", "events", "get", "list_page", "log_lines", "submit"})
+_OF_CALLERS = frozenset({"cancel", "events", "get", "list_page", "log_lines", "shed", "submit"})
 """Scripts whose turns callers' keys share. All others are the service's own, by which leases are kept and
 requests come to their end: no caller may hold them up, so they have turns beside those, and share them by
 their names."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
+from idefics2_service.errors import StoreUnavailable
 from idefics2_service.store import codec
 from idefics2_service.store.interface import ignore
 from idefics2_service.store.progress import LOST_WORKER, state_after
@@ -161,8 +162,16 @@ class RedisStore:
             "limit": limit + 1,  # tells whether another page follows
             "before": before,
         }
-        reply, _ = await self._servers.read("list_page", given)
+        reply, is_of_replica = await self._servers.read("list_page", given)
+        lost = replies.find_lost(reply)
+        if lost and not is_of_replica:
+            await self._shed(key_id, lost)
         return replies.read_page(reply, limit)
+
+    async def _shed(self, key_id: str, lost: Sequence[str]) -> None:
+        """Let lists be without what one of them found lost, lest each comes upon it again."""
+        with suppress(StoreUnavailable):  # what was read is read
+            await self._servers.write("shed", {"key_id": key_id, "numbers": ",".join(lost)})
 
     async def events(self, name: RequestName, after: int, limit: int) -> Sequence[Event]:
         """As RequestStore.events."""

@@ -17,23 +17,16 @@ local function count_own(state)
   local num_lost = 0
   local oldest = redis.call('ZRANGE', own, 0, 0)[1]
   while oldest and num_lost < MAX_LOST and not is_known(oldest) do
-    lost[#lost + 1] = {own, oldest}
+    lost[#lost + 1] = oldest
     num_lost = num_lost + 1
     oldest = redis.call('ZRANGE', own, num_lost, num_lost)[1]
   end
   return redis.call('ZCARD', own) - num_lost
 end
 
--- Last of all: no write may come before the first that takes memory, see `insist`.
-local function shed()
-  for _, member in ipairs(lost) do
-    redis.call('ZREM', member[1], member[2])
-  end
-end
-
 local most = tonumber(given.max_queued_of_key)
 if most and count_own('QUEUED') + count_own('RUNNING') >= most then
-  shed()
+  shed(given.key_id, lost)
   return {'QUEUE_QUOTA_EXCEEDED'}
 end
 
@@ -74,5 +67,5 @@ redis.call('SET', key('payload', number), given.payload)
 redis.call('ZADD', key('of_key', given.key_id), number, number)
 redis.call('ZADD', key('of_key', given.key_id, 'QUEUED'), number, number)
 enqueue(request)
-shed()
+shed(given.key_id, lost) -- last of all: no write may come before the first that takes memory, see `insist`
 return {'TAKEN', view(number)}

@@ -62,8 +62,20 @@ local function forget(request)
   end
 end
 
+-- Let no list of a key have requests of which nothing is known any more.
+local function shed(key_id, numbers)
+  if #numbers == 0 then
+    return
+  end
+  local own = key('of_key', key_id)
+  redis.call('ZREM', own, unpack(numbers))
+  for _, state in ipairs({'QUEUED', 'RUNNING', 'SUCCEEDED', 'FAILED', 'CANCELLED'}) do
+    redis.call('ZREM', own .. ':' .. state, unpack(numbers))
+  end
+end
+
 -- Drop requests of which nothing is known any more, lest they hold up others. Whose they were is not known,
--- either: they stay in of_key, whose readers pass over them.
+-- either: they stay in of_key until somebody comes upon them there, who sheds them.
 local function drop(numbers)
   if #numbers == 0 then
     return
