@@ -189,7 +189,10 @@ async def test_a_server_that_is_not_there_is_named(start_store: StartStore) -> N
 
 @pytest.mark.parametrize(
     ("answer", "seconds", "message"),
-    [(b"$20\r\nredis_version:5.0.14\r\n", 2.0, "it is Redis 5.0.14"), (b"", 0.1, "Timeout")],
+    [
+        (b"$20\r\nredis_version:5.0.14\r\n" + 4 * b"*0\r\n", 2.0, "it is Redis 5.0.14"),
+        (b"", 0.1, "Timeout"),
+    ],
 )
 async def test_a_server_that_is_too_old_or_never_answers_is_refused(
     start_store: StartStore,

@@ -89,6 +89,11 @@ def unreadable(name: RequestName) -> InternalError:
     return InternalError(message)
 
 
+def closed() -> StoreUnavailable:
+    """Say that who asks comes after the end."""
+    return StoreUnavailable("the store of requests is closed")
+
+
 def unavailable(cause: Exception) -> StoreUnavailable:
     """Say that the database failed; not how, for its own words may hold an address or a key."""
     kind = type(cause).__name__.removesuffix("Error")

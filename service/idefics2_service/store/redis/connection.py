@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ _MAX_CONNECTIONS = MAX_CALLS + MAX_OWN_CALLS + 4
 FAULTS = (RedisError, OSError, RuntimeError)
 """Whatever a server or the way to it does; the last is uvloop's, of a connection that was closed."""
 
+_CANCEL_AGAIN_SECONDS = 0.05
 _AS_IT_IS = -1.0
 """To redis-py: the timeout that a connection has."""
 STORE_SETTING = "IDEFICS2_STORE_URL"
@@ -91,6 +93,13 @@ _PATIENT: dict[type[AbstractConnection], type[AbstractConnection]] = {
     Connection: _PatientConnection,
     SSLConnection: _PatientTlsConnection,
 }
+
+
+async def cancel(task: asyncio.Task[None]) -> None:
+    """End a task that may be asking a server, and return when it has ended."""
+    while not task.done():  # a cancellation may be lost: redis uses asyncio.wait_for, see bpo-37658
+        task.cancel()
+        await asyncio.wait((task,), timeout=_CANCEL_AGAIN_SECONDS)
 
 
 def connect(url: str, setting: str = STORE_SETTING) -> Redis:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from idefics2_service.errors import StoreUnavailable
-from idefics2_service.store.redis.connection import FAULTS
+from idefics2_service.store.redis.connection import FAULTS, TIMEOUT_SECONDS, cancel
 from idefics2_service.store.redis.safety import Unfit, check_server
-from idefics2_service.store.refusals import unavailable
+from idefics2_service.store.refusals import closed, unavailable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 logger = structlog.get_logger(__name__)
+
+_LOOK_TIMEOUT_SECONDS = 2 * TIMEOUT_SECONDS
+"""Of a look, whatever comes of it meanwhile: to connect, and to be answered."""
 
 
 class Fitness:
@@ -28,6 +31,7 @@ class Fitness:
         self._problem = ""
         self._num_doubts = self._num_doubts_seen_to = 0
         self._looking: asyncio.Task[None] | None = None
+        self._is_stopped = False
 
     @property
     def is_unfit(self) -> bool:
@@ -57,13 +61,20 @@ class Fitness:
         """Look at the server, together with whoever does so already.
 
         Raises:
-            RedisError: it does not answer.
+            RedisError, OSError: it does not answer.
+            StoreUnavailable: nobody looks any more.
 
         """
+        if self._is_stopped:
+            raise closed()
         if self._looking is None:
             self._looking = asyncio.create_task(self._look())
             self._looking.add_done_callback(self._end)
-        await asyncio.shield(self._looking)
+        looking = self._looking
+        await asyncio.wait((looking,))  # who leaves does not end it for others
+        if looking.cancelled():
+            raise closed()
+        looking.result()
 
     def _end(self, looking: asyncio.Task[None]) -> None:
         self._looking = None
@@ -73,7 +84,8 @@ class Fitness:
     async def _look(self) -> None:
         num_doubts, problem = self._num_doubts, ""
         try:
-            await check_server(self._client, allow_data_loss=self._allow_data_loss)
+            async with asyncio.timeout(_LOOK_TIMEOUT_SECONDS):
+                await check_server(self._client, allow_data_loss=self._allow_data_loss)
         except Unfit as error:
             problem = str(error)
         self._num_doubts_seen_to = num_doubts  # others may have come meanwhile
@@ -88,6 +100,7 @@ class Fitness:
         self._problem = problem
 
     async def stop(self) -> None:
-        """Return when nobody looks any more."""
+        """Look no more, whoever waits for it."""
+        self._is_stopped = True
         if self._looking is not None:
-            await asyncio.wait((self._looking,))
+            await cancel(self._looking)

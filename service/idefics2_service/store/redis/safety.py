@@ -10,7 +10,7 @@ from redis.exceptions import RedisError, ResponseError
 from idefics2_service.errors import StartFailed, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from redis.asyncio import Redis
@@ -49,23 +49,20 @@ def as_failed_start(setting: str, address: str) -> Iterator[None]:
 
 
 async def check_server(client: Redis, *, allow_data_loss: bool) -> None:
-    """Look at version and persistence; raise where they are not as needed."""
-    await _check_version(client)
-    if not allow_data_loss:
-        wrong = await _find_wrong(client, _SAFE)
-        if wrong:
-            raise Unfit(f"it may lose what it acknowledged: set {wrong}, {_OR}")
+    """Look at version and persistence, by one message; raise where they are not as needed."""
+    if wrong := await _find_wrong(client, {} if allow_data_loss else _SAFE):
+        raise Unfit(f"it may lose what it acknowledged: set {wrong}, {_OR}")
 
 
 async def check_replica(client: Redis, theirs: Mapping[str, Any], *, allow_data_loss: bool) -> None:
     """Look whether a server is a replica of the one that says `theirs`, and is of use when that is away."""
-    await _check_version(client)
+    wrong = await _find_wrong(client, {} if allow_data_loss else _READABLE)
     own = await client.info("replication")
     if own["role"] != "slave":
         raise Unfit("it is no replica")
     if own["master_link_status"] == "up" and not follows(own, theirs):
         raise Unfit("it is the replica of another server than IDEFICS2_STORE_URL")
-    if not allow_data_loss and (wrong := await _find_wrong(client, _READABLE)):
+    if wrong:
         raise Unfit(f"it may not have, or not tell, what it had when the store went away: set {wrong}")
 
 
@@ -75,18 +72,33 @@ def follows(own: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     return is_linked and bool(own["master_replid"] == theirs["master_replid"])
 
 
-async def _check_version(client: Redis) -> None:
-    version = str((await client.info("server"))["redis_version"])
+async def _find_wrong(client: Redis, needed: Mapping[str, str]) -> str:
+    """Look at the version, and name all settings that are not as needed."""
+    async with client.pipeline(transaction=False) as looks:
+        looks.info("server")
+        for name in needed:
+            looks.config_get(name)
+        info, *answers = await looks.execute(raise_on_error=False)
+    _check_version(info)
+    found = _read_settings(answers)
+    wrong = (name for name in needed if found.get(name) != needed[name])
+    return ", ".join(f"{name} to {needed[name]}, not {found.get(name)}" for name in wrong)
+
+
+def _check_version(info: Mapping[str, Any] | ResponseError) -> None:
+    if isinstance(info, ResponseError):
+        raise info
+    version = str(info["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < _LEAST_VERSION:
         needed = ".".join(map(str, _LEAST_VERSION))
         raise Unfit(f"it is Redis {version}; use {needed} or later, or Valkey")
 
 
-async def _find_wrong(client: Redis, needed: Mapping[str, str]) -> str:
-    """Name all settings that are not as needed."""
-    try:
-        found = {name: (await client.config_get(name)).get(name) for name in needed}
-    except ResponseError as error:
-        raise Unfit(f"its settings cannot be read ({error}): allow CONFIG GET to this user, {_OR}") from error
-    wrong = (name for name in needed if found[name] != needed[name])
-    return ", ".join(f"{name} to {needed[name]}, not {found[name]}" for name in wrong)
+def _read_settings(answers: Iterable[Mapping[str, str] | ResponseError]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for answer in answers:
+        if isinstance(answer, ResponseError):
+            reason = f"its settings cannot be read ({answer}): allow CONFIG GET to this user, {_OR}"
+            raise Unfit(reason) from answer
+        found.update(answer)
+    return found

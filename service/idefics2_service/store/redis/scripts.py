@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from redis.exceptions import ResponseError
 
-from idefics2_service.errors import StoreUnavailable
 from idefics2_service.store.redis.connection import (
     FAULTS,
     MAX_CALLS,
@@ -21,7 +20,7 @@ from idefics2_service.store.redis.connection import (
     is_demoted,
 )
 from idefics2_service.store.redis.turns import Turns
-from idefics2_service.store.refusals import unavailable
+from idefics2_service.store.refusals import closed, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -80,7 +79,7 @@ class Scripts:
 
         """
         if self._is_closed:
-            raise StoreUnavailable("the store of requests is closed")
+            raise closed()
         give_back = await self._take_turn(name, given)
         call = asyncio.create_task(self._run(name, self._flatten(given, events), check))
         self._calls.add(call)

@@ -10,9 +10,8 @@ import structlog
 from redis.exceptions import ResponseError
 
 from idefics2_service.errors import StoreUnavailable
-from idefics2_service.store.redis.connection import FAULTS, is_demoted
+from idefics2_service.store.redis.connection import FAULTS, cancel, is_demoted
 from idefics2_service.store.redis.replica import LOOK_SECONDS
-from idefics2_service.store.signals import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +53,6 @@ class Servers:
         self._replica = replica
         self._tell = tell
         self._is_away = False
-        self._stopping = asyncio.Event()
 
     def start(self) -> None:
         """Begin to look at the server, and to compare its replica with it; `stop` must follow."""
@@ -62,8 +60,7 @@ class Servers:
 
     async def stop(self) -> None:
         """Look no more."""
-        self._stopping.set()
-        await self._following
+        await cancel(self._following)
         await self._fitness.stop()
 
     async def write(self, name: str, given: Mapping[str, Value] = {}, events: Sequence[bytes] = ()) -> Any:
@@ -117,8 +114,8 @@ class Servers:
             raise
 
     async def _follow(self) -> None:
-        while not self._stopping.is_set():
-            await wait_for(self._stopping, LOOK_SECONDS)
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self._look()
             except FAULTS:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from idefics2_service.store.redis.connection import FAULTS, TIMEOUT_SECONDS
+from idefics2_service.store.redis.connection import FAULTS, TIMEOUT_SECONDS, cancel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,9 +47,7 @@ class Subscription:
 
     async def stop(self) -> None:
         """Hear no more."""
-        while not self._task.done():  # a cancellation may be lost: redis uses asyncio.wait_for, see bpo-37658
-            self._task.cancel()
-            await asyncio.wait((self._task,), timeout=_FIRST_PAUSE_SECONDS)
+        await cancel(self._task)
 
     async def _follow(self) -> None:
         while True:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import apsw
 import structlog
 
-from idefics2_service.errors import ServiceError, StoreUnavailable
-from idefics2_service.store.refusals import unavailable
+from idefics2_service.errors import ServiceError
+from idefics2_service.store.refusals import closed, unavailable
 
 if TYPE_CHECKING:
     import asyncio
@@ -81,7 +81,7 @@ class DatabaseThread(threading.Thread):
         operation = _Operation(work, self._loop.create_future(), is_durable)
         with self._entrance:  # who comes in before `close` is answered, who comes after is not waited for
             if self._is_closed or not self.is_alive():
-                raise StoreUnavailable("the store of requests is closed")
+                raise closed()
             self._operations.put(operation)
         try:
             answer: _Answer = await operation.answer
