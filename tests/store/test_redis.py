@@ -504,6 +504,64 @@ async def test_who_claims_hears_of_what_ended_also_where_the_store_goes_away_bef
     assert len(ended) == 100
 
 
+def lose_answer(store: RedisStore, monkeypatch: pytest.MonkeyPatch, num_heard: int) -> None:
+    """Let the answer be lost that comes after `num_heard` others: what was asked is done."""
+    write, num_answers = store._servers.write, 0
+
+    async def write_and_lose(*arguments: Any) -> Any:
+        nonlocal num_answers
+        answer = await write(*arguments)
+        num_answers += 1
+        if num_answers == num_heard + 1:
+            raise StoreUnavailable("away")
+        return answer
+
+    monkeypatch.setattr(store._servers, "write", write_and_lose)
+
+
+@on_servers
+@pytest.mark.parametrize("num_heard", [0, 1])
+async def test_what_a_claim_ended_whose_answer_was_lost_the_next_one_tells_of(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch, num_heard: int
+) -> None:
+    store, holder, ended = await open_store(), draw_holder(), list[Ended]()
+    late = (make_submission(str(number), start_timeout_seconds=0.001) for number in range(120))
+    await asyncio.gather(*map(store.submit, late))
+    await submit(store, "one")
+    lose_answer(store, monkeypatch, num_heard)
+    with pytest.raises(StoreUnavailable):
+        await store.claim(on_ended=ended.append, holder=holder)
+    assert len(ended) == 100 * num_heard
+    claimed = await store.claim(on_ended=ended.append, holder=holder)
+    assert claimed is not None
+    assert claimed.name == ONE
+    assert await store.claim(on_ended=ended.append) is None
+    assert sorted(each.name.request_id for each in ended) == sorted(map(str, range(120)))
+    assert (await store.reap()).ended == ()
+
+
+@on_servers
+async def test_what_tidying_did_whose_answer_was_lost_the_next_one_tells_of(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store(lease_seconds=0.02)
+    await submit(store, "one")
+    await claim(store)
+    await submit(store, "late", "lost", start_timeout_seconds=0.001)
+    await lose(store, 3)
+    prefix = f"{{{store._settings.prefix}}}:"
+    async with talking_to(store) as client, asyncio.timeout(PATIENCE_SECONDS):
+        for name, num in (("leased", 1), ("start_by", 2)):
+            while await client.zcount(f"{prefix}{name}", 0, time.time()) < num:
+                pass
+    lose_answer(store, monkeypatch, 0)
+    with pytest.raises(StoreUnavailable):
+        await store.reap()
+    reaped = [await store.reap() for _ in range(2)]
+    assert [each.num_requeued for each in reaped] == [1, 0]
+    assert [[ended.name.request_id for ended in each.ended] for each in reaped] == [["late"], []]
+
+
 async def test_connections_to_a_server_that_was_demoted_are_given_up(
     start_store: StartStore, server: Server
 ) -> None:

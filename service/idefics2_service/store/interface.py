@@ -164,8 +164,8 @@ class RequestStore(Protocol):
         Safe to repeat where the answer was lost, by the same `holder`, which `draw_holder` made: what it has
         begun and still holds is returned again. So one is used until something was claimed by it.
 
-        `on_ended` hears of each of these, also where no request is begun. Those of the keys `but_of` are left
-        waiting, and keep their places.
+        `on_ended` hears of each of these, also where no request is begun; where the answer was lost, that of
+        the next claim does. Those of the keys `but_of` are left waiting, and keep their places.
         """
         ...
 
@@ -212,6 +212,8 @@ class RequestStore(Protocol):
 
         It is a loss where the worker had told of another stage than QUEUED, and in any case from attempt
         FIRST_SILENT_LOSS on, or where the request is to be begun once: what the worker did last is not known.
+
+        Where the answer was lost, the next call returns it.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -59,6 +59,7 @@ class RedisStore:
         self._settings = settings
         self._tell = tell
         self._signals = Signals()
+        self._unheard: dict[str, str] = {}  # of scripts: the call whose answer was lost last
         self._fitness: Fitness | None = None
         self._replica: Replica | None = None
         self._opened = AsyncExitStack()
@@ -209,8 +210,7 @@ class RedisStore:
         """As RequestStore.claim."""
         holder = holder or draw_holder()
         while True:
-            given = {"but_of": ",".join(but_of) or None, "holder": holder}
-            ended, reply = await self._servers.write("claim", given)
+            ended, reply = await self._hear("claim", {"but_of": ",".join(but_of) or None, "holder": holder})
             for each in ended:
                 on_ended(replies.read_ended(each))
             if reply is None:
@@ -229,6 +229,18 @@ class RedisStore:
             if await self._finish(claim, claim.last_sequence, (), claim.end) is Lease.HELD:
                 on_ended(Ended(claim.name, claim.end, claim.seconds_queued))
             holder += _NEXT
+
+    async def _hear(self, script: str, given: Mapping[str, Value]) -> Any:
+        """Run a script that tells nobody else what it has ended; what nobody heard, its next run tells.
+
+        So each end is counted and logged, and once.
+        """
+        call = self._unheard.pop(script, None) or draw_holder()
+        try:
+            return await self._servers.write(script, {**given, "call": call})
+        except StoreUnavailable:
+            self._unheard[script] = call
+            raise
 
     async def renew(self, claim: Claim) -> Lease:
         """As RequestStore.renew."""
@@ -277,7 +289,7 @@ class RedisStore:
 
     async def reap(self) -> Reaped:
         """As RequestStore.reap."""
-        *reaped, lost = await self._servers.write("reap", hand_back(LOST_WORKER))
+        *reaped, lost = await self._hear("reap", hand_back(LOST_WORKER))
         _note_lost(*lost)
         return replies.read_reaped(reaped)
 

@@ -2,7 +2,6 @@
 -- of one that is lost. Each holder begins one at most: who heard no answer asks again, and the first call may
 -- come late, behind the other.
 local MAX_ENDED = 100 -- in one call, for everybody else waits for it
-local KNOWN_LEASES = 40 -- for so long it is known what a holder has begun
 local CLAIMED = key('claimed', given.holder) -- number and attempt of what the holder has begun
 
 -- Return the first of those who wait, but of the keys that are passed over.
@@ -57,8 +56,7 @@ local function begin(request)
   redis.call('HSET', PROGRESS, 'last_tag', math.max(last_tag, request.tag))
   measure_pace()
   write(request, {cmsgpack.pack({'AttemptStarted', {attempt = attempt}})}) -- as codec.py would write it
-  local known_seconds = KNOWN_LEASES * given.lease_seconds
-  redis.call('SET', CLAIMED, request.number .. attempt, 'PX', math.ceil(1000 * known_seconds))
+  redis.call('SET', CLAIMED, request.number .. attempt, 'PX', KNOWN_MILLISECONDS)
   return describe_claim(request)
 end
 
@@ -77,26 +75,36 @@ local function begun_before()
   return describe_claim(request)
 end
 
+-- Begin the next request, and note in `ended` those that end instead.
+local function begin_next(ended)
+  for _ = 1, MAX_ENDED do
+    local number = next_number()
+    if not number then
+      return false
+    end
+    local request = load(number)
+    if not request.state then
+      drop({number})
+      return number
+    end
+    local late = overdue(request)
+    if not late then
+      return begin(request)
+    end
+    finish(request, {late}, 'FAILED')
+    ended[#ended + 1] = describe(request, late)
+  end
+  return 'AGAIN'
+end
+
 insist()
-local ended, begun = {}, begun_before()
-if begun then
-  return {ended, begun}
+local ended, begun = told_before(), begun_before()
+if ended or begun then
+  return {ended or {}, begun or 'AGAIN'}
 end
-for _ = 1, MAX_ENDED do
-  local number = next_number()
-  if not number then
-    return {ended, false}
-  end
-  local request = load(number)
-  if not request.state then
-    drop({number})
-    return {ended, number}
-  end
-  local late = overdue(request)
-  if not late then
-    return {ended, begin(request)}
-  end
-  finish(request, {late}, 'FAILED')
-  ended[#ended + 1] = describe(request, late)
+ended = {}
+begun = begin_next(ended)
+if #ended > 0 then
+  note_told(ended)
 end
-return {ended, 'AGAIN'}
+return {ended, begun}

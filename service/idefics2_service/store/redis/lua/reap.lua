@@ -44,6 +44,10 @@ local function find_deliveries()
 end
 
 insist()
+local told = told_before()
+if told then
+  return told
+end
 for _, request in ipairs(load_due(LEASED)) do
   local has_waited = (request.stage or '') == '' or request.stage == 'QUEUED'
   local is_silent = has_waited and tonumber(request.attempt) < tonumber(given.first_silent_loss)
@@ -70,4 +74,8 @@ for _, request in ipairs(load_due(EXPIRING)) do
   end
 end
 find_deliveries()
-return {num_requeued, ended, lost}
+told = {num_requeued, ended, lost}
+if num_requeued + #ended + #lost > 0 then
+  note_told(told)
+end
+return told

@@ -24,6 +24,7 @@ end
 --   request:<number>  hash: what is known of it       payload:<number>  what the caller sent, until the end
 --   events:<number>   stream: its history             end:<number>      how it ended
 --   claimed:<holder> text: number and attempt of what it has begun, for a while
+--   told:<call>      what a call was answered that nobody else is told, for a while: its answer may be lost
 -- and number:<key_id>/<request_id> leads to it.
 local PROGRESS = key('progress') -- hash: last_number, last_tag, begun_at, interval, deliveries_cursor
 
@@ -56,6 +57,9 @@ local function read_keys(names)
   end
   return keys, num
 end
+
+local KNOWN_LEASES = 40 -- for so long it is known what a call has done, for who heard no answer and asks again
+local KNOWN_MILLISECONDS = math.ceil(1000 * KNOWN_LEASES * given.lease_seconds)
 
 -- Let the writes that follow pass where the server's memory is full: it refuses a script at its first write,
 -- if that one may take memory, and never later. So only new requests are refused; what was taken comes to its

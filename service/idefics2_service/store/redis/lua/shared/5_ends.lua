@@ -31,6 +31,19 @@ local function describe(request, how)
   return {request.key_id, request.request_id, how, string.format('%.6f', now - request.created_at)}
 end
 
+local TOLD = key('told', given.call)
+
+-- Return what a call was told whose answer was lost, and which is made again.
+local function told_before()
+  local told = redis.call('GET', TOLD)
+  return told and cmsgpack.unpack(told)
+end
+
+-- Keep what the call is told, lest nobody hears of it.
+local function note_told(told)
+  redis.call('SET', TOLD, cmsgpack.pack(told), 'PX', KNOWN_MILLISECONDS)
+end
+
 -- Queue a request again under its old tag; return how it ended, if it did instead.
 local function hand_back(request, is_lost)
   redis.call('HDEL', key('request', request.number), 'holder') -- whatever end it comes to is not its worker's
