@@ -151,9 +151,7 @@ async def call_rpc(service: Harness, method: str) -> None:
                     pass
             case "Submit":
                 stub: Any = requests_pb2_grpc.RequestServiceStub(service.channel)
-                await stub.Submit(
-                    requests_pb2.SubmitRequest(input=question), metadata=service.metadata
-                )
+                await stub.Submit(requests_pb2.SubmitRequest(input=question), metadata=service.metadata)
 
 
 CALLS = [

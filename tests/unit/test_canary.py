@@ -99,6 +99,18 @@ async def test_a_model_that_keeps_silent_is_lost() -> None:
         await backend.wait_until_healthy()
 
 
+@pytest.mark.parametrize("name", ["grpc_proxy", "https_proxy", "http_proxy"])
+async def test_no_proxy_of_the_environment_stands_between_us_and_triton(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    async with SlowTriton() as triton:
+        for unset in ("no_grpc_proxy", "no_proxy"):
+            monkeypatch.delenv(unset, raising=False)
+        monkeypatch.setenv(name, f"http://{HOST}:{free_port()}")
+        async with asyncio.timeout(10), connect(triton.url):
+            pass
+
+
 async def test_a_pause_of_the_front_itself_is_no_loss() -> None:
     async with watched() as (backend, triton):
         lost = asyncio.create_task(backend.wait_until_healthy(healthy=False))

@@ -44,6 +44,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     # Each channel has a connection of its own: those to one address would share one otherwise.
     ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),  # those that the environment names lead outside
 )
 
 

@@ -40,8 +40,9 @@ _BACKEND_FILES = (
     "backends/python/triton_python_backend_utils.py",
     f"python_backend_stubs/{sys.version_info.major}.{sys.version_info.minor}/triton_python_backend_stub",
 )
+_CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)  # those that the environment names lead outside
 _HANDED_ON = re.compile(
-    r"PATH|HOME|USER|LOGNAME|TZ|LANG|LANGUAGE|GLIBC_TUNABLES|(LC|LD|MALLOC|XDG)_.*|PYTHON.*|"
+    r"PATH|HOME|TMPDIR|USER|LOGNAME|TZ|LANG|LANGUAGE|GLIBC_TUNABLES|(LC|LD|MALLOC|XDG)_.*|PYTHON.*|"
     r"CC|CXX|CPATH|LIBRARY_PATH|"  # kernels are compiled where they run
     r"(CUDA|CUBLAS|CUDNN|NVIDIA|NCCL|TORCH|PYTORCH|TRITON|ATEN|DNNL|ONEDNN|OMP|GOMP|KMP|MKL|OPENBLAS).*|"
     r"(NPY|PILLOW|RAYON|HF|HUGGINGFACE|TRANSFORMERS|TOKENIZERS|SAFETENSORS)_.*|"
@@ -161,7 +162,7 @@ class TritonServer:
     async def _is_ready(self, url: str) -> bool:
         if self._guard is None or self._guard.poll() is not None:
             raise StartFailed("it ended")
-        async with grpc.aio.insecure_channel(url) as channel:
+        async with grpc.aio.insecure_channel(url, options=_CHANNEL_OPTIONS) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             request = service_pb2.ModelReadyRequest(name=self._settings.model_name)
             try:
