@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MAX_STRANGERS = 1_024
 """Calls about files without a key that may be open: they take no places of those who have one."""
-_PARTS_PER_STRANGERS = 16
+PARTS_PER_STRANGERS = 16
 """Beside what keys may hold, such a part is for what comes without one: it takes nothing of theirs."""
 
 
@@ -57,7 +57,7 @@ class Gate:
         self._app_id = app_id
         self._strangers = Shares(_MAX_STRANGERS)
         self._strangers_budget = strangers_budget = Budget(
-            budget.capacity // _PARTS_PER_STRANGERS, tell_refusal=metrics.record_refusal
+            budget.capacity // PARTS_PER_STRANGERS, tell_refusal=metrics.record_refusal
         )
         metrics.keys_current.set_function(lambda: ring.is_current)
         metrics.open_calls.set_function(lambda: places.num_taken)

@@ -11,6 +11,7 @@ from bench.results import read
 from idefics2_engine.config import EngineConfig
 from idefics2_engine.kv_cache import KVShape
 from idefics2_engine.memory import HOST_SHARE, plan_memory
+from idefics2_service.gate import PARTS_PER_STRANGERS
 from idefics2_service.settings import Settings
 from idefics2_service.workers import _RELEASE_SECONDS
 from k8s.manifests import ROOT
@@ -119,7 +120,7 @@ def _check_memory(bundle: Bundle) -> Iterator[str]:
     decoders = config.num_image_workers * config.max_image_memory_bytes
     files = read_settings(bundle).gate.max_held_bytes  # each process has them, until they are decoded
     needs = {
-        "front": (front, front + files),
+        "front": (front, front + files + files / PARTS_PER_STRANGERS),
         "triton": (triton, at_start + plan + files + decoders + config.max_pixel_bytes + shared),
     }
     for name, (least, most) in needs.items():
