@@ -343,7 +343,7 @@ def test_an_engine_that_can_look_at_no_picture_any_more_says_so(
     def fail(*_: Any) -> None:
         raise RuntimeError("the device is gone")
 
-    monkeypatch.setattr(engine.runner, "encode", fail)
+    monkeypatch.setattr(engine.runner, "look", fail)
     monkeypatch.setattr(engine.scheduler, "_max_step_tokens", 20)  # so that some steps only read
     asked = [Request(f"{n}", "Hello", (draw_another(n),), GREEDY) for n in range(MAX_BROKEN_STEPS)]
     for request in asked[:-1]:

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 WARM_UP_TOKENS = 3
 MAX_BROKEN_STEPS = 5
 """In a row: then it is not the requests that are at fault."""
+MAX_BLIND_STEPS = 5
+"""In a row, with pictures that failed and, after them, the engine's own one: a fault may pass, and each
+further step costs requests that an engine loaded anew would answer."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +80,9 @@ class Engine:
         self._step_meter = StepMeter(self.meters)
         self._numbers = itertools.count()
         self._num_broken_steps = 0
+        self._num_blind_steps = 0
         self._has_broken = self._has_worked = False  # in this step, for anybody
+        self._has_missed = self._has_seen = False  # in this step, any picture
         self._lacks_memory = False  # as what failed last did
 
     @classmethod
@@ -118,6 +123,7 @@ class Engine:
             for _, event in self.step():
                 if isinstance(event, Failed):
                     raise EngineFault(event.message)
+        self.runner.check_sight()
         self.meters.clear()
         self.meters.set("start_time_seconds", time.time())
 
@@ -151,7 +157,7 @@ class Engine:
         """Admit who fits, look at images, read prompts, make a token for each who can; yield what happens.
 
         Raises:
-            EngineFault: step after step nothing works for anybody: the device is lost.
+            EngineFault: step after step nothing works for anybody, or no picture is seen: the device is lost.
 
         """
         yield from self._admit()
@@ -159,23 +165,37 @@ class Engine:
         plan = self.scheduler.plan(self._take_over)
         self._step_meter.begin(plan)
         self._has_broken = self._has_worked = False
+        self._has_missed = self._has_seen = False
         yield from self._look(plan)
         yield from self._advance(plan)
         self._step_meter.end(plan, begun)
         self._judge_step()
+        self._judge_sight()
 
     def _judge_step(self) -> None:
-        """Count steps in which nobody got a token and somebody failed; one that only reads shows nothing.
-
-        Who fails at a picture does not count where prompts were read beside it, nor where memory was lacking:
-        then it may be the picture that is at fault.
-        """
+        """Count steps in which nobody got a token and somebody failed; one that only reads shows nothing."""
         if self._has_worked:
             self._num_broken_steps = 0
         elif self._has_broken:
             self._num_broken_steps += 1
         if self._num_broken_steps >= MAX_BROKEN_STEPS:
             raise EngineFault(f"{MAX_BROKEN_STEPS} steps in a row failed for everybody")
+
+    def _judge_sight(self) -> None:
+        """Count steps in which pictures failed, and the engine's own one would have, too.
+
+        Callers' pictures alone, however many, do not show that the tower is at fault: anybody may send a size
+        for which a kernel fails, or a content that overflows float16. A lack of memory shows nothing at all.
+        """
+        if self._has_seen:
+            self._num_blind_steps = 0
+        elif self._has_missed:
+            if self._succeeds(self.runner.check_sight, "could not look at the engine's own picture"):
+                self._num_blind_steps = 0
+            elif not self._lacks_memory:
+                self._num_blind_steps += 1
+        if self._num_blind_steps >= MAX_BLIND_STEPS:
+            raise EngineFault(f"{MAX_BLIND_STEPS} times in a row the engine could not see its own picture")
 
     @property
     def is_idle(self) -> bool:
@@ -241,7 +261,7 @@ class Engine:
             if unseen and not self._succeeds(encode, "could not encode %d crops", len(unseen)):
                 self.meters.add("steps_replayed_total", part is spans, "vision")
                 failed.update(unseen if part is not spans else ())
-                self._has_broken |= not self._lacks_memory
+                self._has_missed |= not self._lacks_memory
         return failed
 
     def _advance(self, plan: Plan) -> Iterator[Told]:
@@ -262,11 +282,19 @@ class Engine:
         self._launch(made)
         for sequence, token_id in made:
             if token_id is None:
-                self._has_broken = True
+                self._blame(sequence)
                 yield self._fail(sequence, "not_finite", "the model's logits are not finite")
             else:
                 self._has_worked = True
+                self._has_seen |= sequence.shows_news
                 yield from self._tell_safely(sequence, token_id)
+
+    def _blame(self, sequence: Sequence) -> None:
+        """Note whether logits are no numbers by what was seen, or by the model that read it."""
+        if self._succeeds(sequence.check_sight, "no numbers were seen in a picture", of=sequence):
+            self._has_broken = True
+        else:
+            self._has_missed |= not self._lacks_memory
 
     def _compute_one_by_one(self, decoding: list[Sequence], reading: Step) -> tuple[Made, list[Sequence]]:
         """Do again, for each alone, what failed for all: what was written meanwhile is written anew."""
@@ -295,7 +323,6 @@ class Engine:
         tokens = self.sampler.choose(logits, [sequence.row for sequence in choosing]) if choosing else []
         for sequence, count in [*((sequence, 1) for sequence in decoding), *reading]:
             sequence.num_read_tokens += count
-        self._has_broken &= not reading  # the device works, whatever became of pictures
         for sequence, token_id in zip(choosing, tokens, strict=True):
             made.append((sequence, token_id))
             if token_id is not None:

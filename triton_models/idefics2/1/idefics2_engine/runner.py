@@ -7,13 +7,16 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText
 
 from idefics2_engine.config import ENVIRONMENT_PREFIX
 from idefics2_engine.container import count_cores
 from idefics2_engine.decode_graph import DecodeGraphs
+from idefics2_engine.errors import EngineFault
 from idefics2_engine.image_cache import split_states
+from idefics2_engine.images import Crop
 from idefics2_engine.kv_cache import KVCache, KVShape
 from idefics2_engine.memory import measure_free, plan_memory
 from idefics2_engine.model import flash
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from idefics2_engine.config import EngineConfig
-    from idefics2_engine.images import Crop
     from idefics2_engine.model.text import Attention
     from idefics2_engine.sequence import CropSpan, Sequence
 
@@ -63,6 +65,7 @@ class Runner:
         self.max_context_tokens: int = config.max_context_tokens or min(longest, _MAX_DEFAULT_CONTEXT_TOKENS)
         self.vocab_size: int = text.vocab_size
         self.patch_size: int = self.model.config.vision_config.patch_size
+        self.own_crop = _draw_crop(self.patch_size)
         inner = self.model.model
         self._text = TextModel(inner.text_model, self.model.lm_head)
         self._connector = Connector(inner.connector)
@@ -116,6 +119,16 @@ class Runner:
         """Return [num_crops, num_latents, hidden]: what the text model reads of each crop."""
         patches = self._vision(crops, self._normalize)
         return self._connector(patches, [len(crop.patches) for crop in crops])
+
+    def check_sight(self) -> None:
+        """Look at a picture of our own, in which no caller has a part.
+
+        Raises:
+            EngineFault: what is seen in it are no numbers.
+
+        """
+        if not self.look([self.own_crop]).isfinite().all():
+            raise EngineFault("what the engine sees in its own picture are no numbers")
 
     @torch.inference_mode()
     def launch(self, sequences: list[Sequence]) -> None:
@@ -186,6 +199,13 @@ class Runner:
                 raise LookupError(f"crop {span.number} of request {sequence.request_id} was not encoded")
             first, last = max(span.start, start), min(span.start + len(states), end)
             x[first - start : last - start] = states[first - span.start : last - span.start]
+
+
+def _draw_crop(patch_size: int) -> Crop:
+    """Make a crop of all values that a byte has, of as many patches as kernels were tried with."""
+    rows, columns = 8, 16
+    patches = np.resize(np.arange(256, dtype=np.uint8), (rows * columns, 3 * patch_size**2))
+    return Crop((rows, columns), patches)
 
 
 def _choose_device(name: str) -> torch.device:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from idefics2_engine.errors import EngineFault
 from idefics2_engine.sampler import Row
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Sequence:
         self.num_prompt_tokens = prepared.num_prompt_tokens
         self.num_image_tokens = prepared.num_image_tokens
         self.num_cached_images = prepared.num_cached_images
+        self._num_images = prepared.num_images
         self.num_cached_tokens = 0
         """How many of the prompt's came from the prefix cache."""
         self.num_read_tokens = 0
@@ -93,6 +95,11 @@ class Sequence:
         return self.num_generated_tokens >= self.sampling.max_new_tokens
 
     @property
+    def shows_news(self) -> bool:
+        """Whether its prompt, as long as it has no answer, shows what was not known when it came."""
+        return bool(self.spans) and self.num_cached_images < self._num_images
+
+    @property
     def row(self) -> Row:
         """How its next token is chosen."""
         return Row(self.slot, self.sampling, len(self.token_ids), self.num_generated_tokens)
@@ -106,6 +113,17 @@ class Sequence:
     def find_shown(self, end: int) -> Iterator[CropSpan]:
         """List the crops with unread tokens before `end`."""
         return (span for span in self.spans if self._shows(span, end))
+
+    def check_sight(self) -> None:
+        """Look whether all that was seen in its pictures are numbers, as long as it has no answer.
+
+        Raises:
+            EngineFault: some are not.
+
+        """
+        states = [span.image.hidden_states[span.number] for span in self.spans]
+        if not all(part.isfinite().all() for part in states if part is not None):
+            raise EngineFault("what was seen in a picture are no numbers")
 
     def _shows(self, span: CropSpan, end: int) -> bool:
         return span.start < end and span.start + self.num_latents > self.num_read_tokens
