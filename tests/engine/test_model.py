@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
-from idefics2_engine.requests import Event, Finished, StageEntered, TextDelta
+from idefics2_engine.requests import Event, Failed, Finished, StageEntered, TextDelta
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,12 +52,65 @@ def triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         TRITONSERVER_RESPONSE_COMPLETE_FINAL=FINAL,
         Tensor=lambda name, array: (name, array),
         InferenceResponse=dict,
+        get_input_tensor_by_name=lambda request, name: request.tensors.get(name),
     )
     utils.__dict__.update(vars(given))
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     yield importlib.import_module("model")
-    for name in ("model", "triton_metrics"):
+    for name in ("model", "triton_metrics", "triton_tensors"):
         sys.modules.pop(name, None)
+
+
+@dataclass
+class Asked:
+    """A request, as far as it is read."""
+
+    tensors: dict[str, Any]
+
+    def request_id(self) -> str:
+        """As Triton's."""
+        return "one"
+
+    def parameters(self) -> str:
+        """As Triton's."""
+        return "{}"
+
+    def get_response_sender(self) -> Sender:
+        """As Triton's."""
+        return Sender(broken=set())
+
+
+@dataclass
+class Tensor:
+    """A tensor of one request."""
+
+    values: list[Any]
+    error: Exception | None = None
+    """What reading it raises."""
+
+    def as_numpy(self) -> Any:
+        """As Triton's."""
+        if self.error is not None:
+            raise self.error
+        return np.array([self.values])
+
+
+def begin(triton: Any, request: Asked, error: Exception | None = None) -> Event | None:
+    """Give a request to an instance; return how it ended at once, where the engine raises `error`."""
+
+    def take(*_: Any, **__: Any) -> None:
+        if error is not None:
+            raise error
+
+    told: list[tuple[str, Event]] = []
+    instance = triton.TritonPythonModel.__new__(triton.TritonPythonModel)
+    instance._lock, instance._streams = threading.Lock(), {}
+    instance._config = SimpleNamespace(max_new_tokens=512)
+    instance._engine = SimpleNamespace(submit=take, cancel=take, ping=take, count=take)
+    instance._outbox = SimpleNamespace(put=lambda name, event: told.append((name, event)))
+    instance.execute([request])
+    assert [name for name, _ in told] == list(instance._streams)[: len(told)]
+    return told[0][1] if told else None
 
 
 def make_instance(triton: Any, sender: Sender) -> tuple[Any, list[str]]:
@@ -98,3 +152,52 @@ def test_an_answer_whose_last_piece_cannot_be_sent_is_closed_without_an_end(trit
     send(instance, FINISHED)
     assert sender.sent[1:] == [([], FINAL)]
     assert not instance._streams
+
+
+def ask(**tensors: Tensor) -> Asked:
+    """Ask of a picture, by these tensors, too."""
+    return Asked({"prompt": Tensor([b"What is this?"]), "image": Tensor([b"a picture"]), **tensors})
+
+
+@pytest.mark.parametrize("operation", [b"generate", b"cancel", b"ping", b"count"])
+def test_a_lack_of_memory_as_a_request_is_handed_on_is_none_of_the_callers(
+    triton: Any, operation: bytes
+) -> None:
+    request = ask(operation=Tensor([operation]), target=Tensor([b"one"]))
+    assert begin(triton, request) is None
+    failed = begin(triton, request, MemoryError())
+    assert isinstance(failed, Failed)
+    assert failed.reason == "BACKEND_UNAVAILABLE"
+
+
+def test_a_lack_of_memory_as_tensors_are_read_is_none_of_the_callers(triton: Any) -> None:
+    failed = begin(triton, ask(image=Tensor([], MemoryError())))
+    assert isinstance(failed, Failed)
+    assert failed.reason == "BACKEND_UNAVAILABLE"
+
+
+def test_what_nobody_foresaw_as_a_request_is_handed_on_is_a_fault_of_ours(triton: Any) -> None:
+    failed = begin(triton, ask(), RuntimeError("nobody knows"))
+    assert failed == Failed("INTERNAL_ERROR", "the model's server failed to take the request")
+
+
+@pytest.mark.parametrize(
+    ("name", "operation", "values", "reason"),
+    [
+        ("image_size", b"count", [640, 480, 320], "REQUEST_MALFORMED"),
+        ("prompt", b"generate", [b"\xff"], "TEXT_NOT_UNICODE"),
+        ("target", b"cancel", [b""], "VALUE_OUT_OF_RANGE"),
+        ("operation", b"", [b"guess"], "VALUE_OUT_OF_RANGE"),
+    ],
+)
+def test_what_is_wrong_of_a_tensor_is_told_with_its_name(
+    triton: Any, name: str, operation: bytes, values: list[Any], reason: str
+) -> None:
+    failed = begin(triton, ask(**{"operation": Tensor([operation]), name: Tensor(values)}))
+    assert isinstance(failed, Failed)
+    assert (failed.reason, failed.field) == (reason, name)
+
+
+def test_what_cannot_be_read_is_the_callers_fault(triton: Any) -> None:
+    failed = begin(triton, ask(stop=Tensor([b"good", b"\xff"])))
+    assert failed == Failed("REQUEST_MALFORMED", "the tensors of the request cannot be read")

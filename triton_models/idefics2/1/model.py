@@ -12,21 +12,25 @@ import os
 import threading
 import time
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 from idefics2_engine import logs
 from idefics2_engine.bounds import check_sampling
 from idefics2_engine.config import EngineConfig
 from idefics2_engine.engine_process import EngineProcess
 from idefics2_engine.errors import EngineError, InvalidRequest
-from idefics2_engine.names import about, find_share, make_name
-from idefics2_engine.outbox import Outbox, join_text
-from idefics2_engine.requests import Event, Failed, Request, SamplingParams, TextDelta, is_last
+from idefics2_engine.names import about, make_name
+from idefics2_engine.outbox import Outbox
+from idefics2_engine.requests import Event, Failed, Request, SamplingParams, is_last
 from triton_metrics import TritonMetrics
+from triton_tensors import Tensors, make_response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 SECONDS_BETWEEN_CANCEL_CHECKS = 1.0  # a check is a round trip to the server, as dear as a send
@@ -64,13 +68,12 @@ class TritonPythonModel:
             with self._lock:
                 self._streams[stream_id] = Stream(request.request_id(), request.get_response_sender())
             try:
-                self._begin(stream_id, request)
+                self._take(stream_id, Tensors(request))
             except EngineError as error:
                 self._outbox.put(stream_id, Failed.of(error))
-            except Exception:
-                logger.exception("could not read a request", extra=about(stream_id))
-                failed = Failed("REQUEST_MALFORMED", "the tensors of the request cannot be read")
-                self._outbox.put(stream_id, failed)
+            except Exception as error:
+                logger.exception("could not take a request", extra=about(stream_id))
+                self._outbox.put(stream_id, _explain(error))
 
     def finalize(self) -> None:
         """Answer everything that is open, then let go of the engine."""
@@ -78,25 +81,32 @@ class TritonPythonModel:
         self._outbox.close()
         self._metrics.close()
 
-    def _begin(self, stream_id: str, request: Any) -> None:  # Triton is untyped
-        tensors = _Tensors(request)
+    def _take(self, stream_id: str, tensors: Tensors) -> None:
+        """Have the engine do what is asked for; only what cannot be read is the caller's fault."""
+        try:
+            ask = self._read(stream_id, tensors)
+        except ValueError as error:
+            logger.exception("could not read a request", extra=about(stream_id))
+            raise InvalidRequest("REQUEST_MALFORMED", "the tensors of the request cannot be read") from error
+        ask()
+
+    def _read(self, stream_id: str, tensors: Tensors) -> Callable[[], None]:
+        """Return what the engine is to be asked for."""
         operation = tensors.text("operation", "generate")
         if operation == "generate":
-            self._engine.submit(self._read_request(stream_id, find_share(request.parameters()), tensors))
-        elif operation == "cancel":
-            self._cancel(tensors.text("target", ""))
-            self._engine.ping(stream_id)
-        elif operation == "ping":
-            self._engine.ping(stream_id)
-        elif operation == "count":
-            sizes = [(w, h) for w, h in np.reshape(tensors.values("image_size"), (-1, 2)).tolist()]
+            return partial(self._engine.submit, self._read_request(stream_id, tensors))
+        if operation == "cancel":
+            return partial(self._cancel, stream_id, tensors.text("target", ""))
+        if operation == "ping":
+            return partial(self._engine.ping, stream_id)
+        if operation == "count":
             prompt, split = tensors.text("prompt", ""), tensors.value("split_images", None)
-            self._engine.count(stream_id, prompt, sizes, split_images=split)
-        else:
-            message = f"operation must be generate, cancel, count or ping, not {operation!r}"
-            raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "operation")
+            sizes = tensors.pairs("image_size")
+            return partial(self._engine.count, stream_id, prompt, sizes, split_images=split)
+        message = f"operation must be generate, cancel, count or ping, not {operation!r}"
+        raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "operation")
 
-    def _read_request(self, stream_id: str, share: str, tensors: _Tensors) -> Request:
+    def _read_request(self, stream_id: str, tensors: Tensors) -> Request:
         default, most_tokens = SamplingParams(), self._config.max_new_tokens
         sampling = SamplingParams(
             max_new_tokens=tensors.value("max_new_tokens", min(default.max_new_tokens, most_tokens)),
@@ -115,17 +125,18 @@ class TritonPythonModel:
             images=tuple(tensors.values("image")),
             sampling=sampling,
             split_images=tensors.value("split_images", None),
-            share=share,
+            share=tensors.share,
         )
 
-    def _cancel(self, public_id: str) -> None:
+    def _cancel(self, stream_id: str, public_id: str) -> None:
         if not public_id:  # it would mean everybody who gave no id
             message = "target must be the id of the request to cancel, not empty"
             raise InvalidRequest("VALUE_OUT_OF_RANGE", message, "target")
         with self._lock:
             targets = [key for key, stream in self._streams.items() if stream.public_id == public_id]
-        for stream_id in targets:
-            self._engine.cancel(stream_id)
+        for target in targets:
+            self._engine.cancel(target)
+        self._engine.ping(stream_id)
 
     def _send(self, stream_id: str, events: list[Event]) -> None:
         """Send events as one response; the last one closes the stream even if sending fails."""
@@ -137,7 +148,7 @@ class TritonPythonModel:
                 return
             events = [Failed("BACKEND_UNAVAILABLE", "a piece of the answer could not be sent")]
         try:
-            stream.sender.send(_response(events, done=done), flags=FINAL if done else 0)
+            stream.sender.send(make_response(events, done=done), flags=FINAL if done else 0)
         except Exception:
             stream.is_broken = True
             if done:  # without FINAL its caller would wait for ever
@@ -150,44 +161,11 @@ class TritonPythonModel:
                 self._engine.cancel(stream_id)
 
 
-class _Tensors:
-    """The inputs of one request; those that it does not have are None."""
-
-    def __init__(self, request: Any) -> None:
-        self._request = request
-
-    def values(self, name: str) -> list[Any]:
-        tensor = pb_utils.get_input_tensor_by_name(self._request, name)
-        if tensor is None:
-            return []
-        array = tensor.as_numpy()
-        if (size := array.shape[0]) != 1:
-            message = f"{name} must have a batch dimension of 1, not of {size}: send one request each"
-            raise InvalidRequest("REQUEST_MALFORMED", message, name)
-        return list(array.reshape(-1).tolist())
-
-    def value(self, name: str, default: Any) -> Any:
-        values = self.values(name)
-        return values[0] if values else default
-
-    def text(self, name: str, default: str) -> str:
-        value = self.value(name, default.encode())
-        try:
-            return str(value, "utf-8")
-        except UnicodeDecodeError as error:
-            raise InvalidRequest("TEXT_NOT_UNICODE", f"{name} is not valid UTF-8", name) from error
-
-
-def _response(events: list[Event], *, done: bool) -> Any:
-    text = "".join(event.text for event in events if isinstance(event, TextDelta))
-    told = json.dumps([{"type": type(event).__name__, **asdict(event)} for event in join_text(events)])
-    return pb_utils.InferenceResponse(
-        [
-            pb_utils.Tensor("text", np.array([[text.encode()]], dtype=np.object_)),
-            pb_utils.Tensor("events", np.array([[told.encode()]], dtype=np.object_)),
-            pb_utils.Tensor("done", np.array([[done]], dtype=np.bool_)),
-        ]
-    )
+def _explain(error: Exception) -> Failed:
+    """Tell of what kept a request from the engine, by no fault of the request's."""
+    if isinstance(error, MemoryError):
+        return Failed("BACKEND_UNAVAILABLE", "the model's server has no memory left to take the request")
+    return Failed("INTERNAL_ERROR", "the model's server failed to take the request")
 
 
 def _read_config(args: dict[str, str]) -> EngineConfig:
