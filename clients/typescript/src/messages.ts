@@ -3,6 +3,7 @@ import {
   type DescMessage,
   type MessageInitShape,
   type MessageShape,
+  ScalarType,
   create,
   toBinary,
 } from "@bufbuild/protobuf";
@@ -10,14 +11,22 @@ import { type ReflectMessage, isReflectList, isReflectMessage, reflect } from "@
 
 import { InvalidRequest } from "./errors.js";
 
-const UNENCODABLE = /cannot encode field \S*?(\w+) to binary: (?:invalid (\w+): )?(.*)/;
-const WHOLE = /^-?\d+$/;
-/** Which numbers the wire's types can hold. */
-const BOUNDS: Readonly<Record<string, string>> = {
-  int32: `${-(2 ** 31)} to ${2 ** 31 - 1}`,
-  int64: `${-(2n ** 63n)} to ${2n ** 63n - 1n}`,
-  uint64: `0 to ${2n ** 64n - 1n}`,
-};
+const UNENCODABLE = /cannot encode field (\S+)\.(\w+) to binary: /;
+interface NumberType {
+  /** What a value must be. */
+  what: string;
+  /** What JavaScript calls that. */
+  kinds: readonly string[];
+  /** Which whole numbers the wire can hold. */
+  bound?: string;
+}
+const WHOLE = { what: "a whole number", kinds: ["number", "bigint"] };
+const TYPES: ReadonlyMap<ScalarType | undefined, NumberType> = new Map([
+  [ScalarType.INT32, { ...WHOLE, kinds: ["number"], bound: `${-(2 ** 31)} to ${2 ** 31 - 1}` }],
+  [ScalarType.INT64, { ...WHOLE, bound: `${-(2n ** 63n)} to ${2n ** 63n - 1n}` }],
+  [ScalarType.UINT64, { ...WHOLE, bound: `0 to ${2n ** 64n - 1n}` }],
+  [ScalarType.DOUBLE, { what: "a number", kinds: ["number"] }],
+]);
 /** Characters of a value that an error shows, as many as the service does. */
 const MAX_REPEATED = 80;
 const HEADER_NAME = /^[\w.-]+$/;
@@ -42,11 +51,41 @@ export function makeMessage<Desc extends DescMessage>(
   try {
     toBinary(schema, message);
   } catch (error) {
-    const [, name, type = "", told = ""] = UNENCODABLE.exec(String(error)) ?? [];
-    const bound = WHOLE.test(told) ? BOUNDS[type] : "a whole number";
-    throw name === undefined || bound === undefined ? error : refuseValue(name, bound, told);
+    const [, owner = "", name = ""] = UNENCODABLE.exec(String(error)) ?? [];
+    throw refuseNumber(reflect(schema, message), owner, name) ?? error;
   }
   return message;
+}
+
+/** Says what the number `name` must be of the message of type `owner`; undefined where it holds none. */
+function refuseNumber(message: ReflectMessage, owner: string, name: string): InvalidRequest | undefined {
+  for (const field of message.fields.filter((one) => message.isSet(one))) {
+    const value = message.get(field);
+    const type = TYPES.get(field.scalar);
+    if (isReflectMessage(value)) {
+      const refused = refuseNumber(value, owner, name);
+      if (refused) {
+        return refused;
+      }
+    } else if (type && message.desc.typeName === owner && field.name === name) {
+      return refuseOfType(name, type, value);
+    }
+  }
+  return undefined;
+}
+
+function refuseOfType(name: string, { what, kinds, bound }: NumberType, value: unknown): InvalidRequest {
+  if (!kinds.includes(typeof value)) {
+    return refuseValue(name, what, describe(value));
+  }
+  const isWhole = typeof value === "bigint" || Number.isInteger(value);
+  return refuseValue(name, isWhole && bound ? bound : what, value);
+}
+
+/** Names a value of another type than it must be of, which its text alone might not show. */
+function describe(value: unknown): string {
+  const kind = typeof value;
+  return kind === "object" || kind === "function" ? kind : `the ${kind} ${String(value)}`;
 }
 
 /** Throws InvalidRequest for a text that is not Unicode, wherever the message holds it: it would be sent as another. */

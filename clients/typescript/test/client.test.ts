@@ -18,6 +18,7 @@ import {
   Idefics2Error,
   InvalidRequest,
   Overloaded,
+  type Question,
   ServiceUnavailable,
   SettingInvalid,
   connect,
@@ -424,6 +425,7 @@ test("a number that the wire cannot hold is told with its bound, as the service 
     [{ topK: 2 ** 31 }, "top_k", "-2147483648 to 2147483647", "2147483648"],
     [{ maxNewTokens: 1.5 }, "max_new_tokens", "a whole number", "1.5"],
     [{ maxNewTokens: NaN }, "max_new_tokens", "a whole number", "NaN"],
+    [{ topK: -Infinity }, "top_k", "a whole number", "-Infinity"],
     [{ seed: -1n }, "seed", "0 to 18446744073709551615", "-1"],
     [{ seed: 2n ** 64n }, "seed", "0 to 18446744073709551615", "18446744073709551616"],
     [{ seed: 10n ** 100n }, "seed", "0 to 18446744073709551615", `1${"0".repeat(79)}`],
@@ -434,6 +436,27 @@ test("a number that the wire cannot hold is told with its bound, as the service 
   ] as const;
   for (const [options, field, bound, value] of wrong) {
     await assert.rejects(client.submit({ ...QUESTION, ...options }), (error) => {
+      assert(error instanceof InvalidRequest, String(error));
+      assert.equal(error.message, `${field} must be ${bound}, not ${value}`);
+      assert.deepEqual([error.field, error.reason], [field, "VALUE_OUT_OF_RANGE"]);
+      assert.deepEqual(error.metadata, { field, bound, value });
+      return true;
+    });
+  }
+});
+
+test("a number of another type than the wire has for it is told with what it must be", async () => {
+  using client = connect("127.0.0.1:1");
+  const wrong = [
+    [{ temperature: 1n }, "temperature", "a number", "the bigint 1"],
+    [{ topP: Symbol("a") }, "top_p", "a number", "the symbol Symbol(a)"],
+    [{ topK: 5n }, "top_k", "a whole number", "the bigint 5"],
+    [{ topK: "many" }, "top_k", "a whole number", "the string many"],
+    [{ maxNewTokens: {} }, "max_new_tokens", "a whole number", "object"],
+  ] as const;
+  for (const [options, field, bound, value] of wrong) {
+    const question = { ...QUESTION, ...options } as unknown as Question; // as JavaScript may write it
+    await assert.rejects(client.generate(question), (error) => {
       assert(error instanceof InvalidRequest, String(error));
       assert.equal(error.message, `${field} must be ${bound}, not ${value}`);
       assert.deepEqual([error.field, error.reason], [field, "VALUE_OUT_OF_RANGE"]);
