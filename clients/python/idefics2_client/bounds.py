@@ -13,8 +13,12 @@ from idefics2_client.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DURATION = "0 to 315576000000 seconds"
-"""As google.protobuf.Duration has it; nothing here lasts less than nothing."""
+MAX_DURATION_SECONDS = 315_576_000_000
+"""As google.protobuf.Duration has it."""
+DURATION = f"0 to {MAX_DURATION_SECONDS} seconds"
+"""Nothing here lasts less than nothing."""
+TIMEOUT = f"up to {sys.float_info.max} seconds, or infinity"
+"""What lasts no time at all is over at once."""
 _BOUNDS = {
     FieldDescriptor.CPPTYPE_INT32: f"{-(2**31)} to {2**31 - 1}",
     FieldDescriptor.CPPTYPE_INT64: f"{-(2**63)} to {2**63 - 1}",

@@ -80,7 +80,8 @@ class ImageNotFound(ImageUnreadable, FileNotFoundError):
 class SettingInvalid(Idefics2Error):
     """What the client was told of the service cannot be used, or the service is not what it was told.
 
-    `field` names the argument of the client: `target`, `tls`, `ca_file`, `certificate_file` or `key_file`.
+    `field` names the argument of the client: `target`, `tls`, `ca_file`, `certificate_file`, `key_file` or
+    `retry`.
     """
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from idefics2.v1 import generation_pb2
 
-from idefics2_client.bounds import DURATION, bounding, find_bound
+from idefics2_client.bounds import DURATION, MAX_DURATION_SECONDS, bounding, find_bound
 from idefics2_client.errors import InvalidRequest
 from idefics2_client.images import make_images
 
@@ -90,11 +90,16 @@ def make_duration(field: str, seconds: float | None) -> timedelta | None:
     """Write a duration; None leaves it unset.
 
     Raises:
-        InvalidRequest: it is too long for the wire, or no number.
+        InvalidRequest: it is too long for the wire, below 0, or no number.
+        TypeError: it is of another type.
 
     """
+    if seconds is None:
+        return None
     with bounding(field, DURATION, seconds), naming(field):
-        return None if seconds is None else timedelta(seconds=seconds)
+        if not 0 <= seconds <= MAX_DURATION_SECONDS:
+            raise ValueError
+        return timedelta(seconds=seconds)
 
 
 def _check_names(options: Options) -> None:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from idefics2_client.bounds import TIMEOUT, bounding
 from idefics2_client.errors import SettingInvalid
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _HEALTH_OF = "idefics2.v1.GenerationService"
 """Whose health is asked for; that of all services of a replica is one."""
 _MAX_DOUBLINGS = 30
 _MIN_PAUSE_MILLISECONDS = 10  # without any, grpc is for ever connecting, and calls wait for that
+_MAX_PAUSE_SECONDS = 86_400.0  # grpc counts up to some 24 days
 _BUFFER_BYTES = 32 * 2**20
 """How much of a call grpc keeps to make it again: more than the largest message that the service takes."""
 _MAX_CALL_SECONDS = 365 * 86_400.0
@@ -63,7 +65,7 @@ class Retry:
     first_seconds: float = 0.2
     """The longest first pause. Each is drawn between 0 and its limit: callers shall not come back as one."""
     max_seconds: float = 5.0
-    """The longest pause, even if the service asks for more."""
+    """The longest pause, even if the service asks for more; none is longer than a day."""
     on_lost: Callable[[Idefics2Error], object] = warn
     """Told of each loss, before the pause. Default: a warning in the log `idefics2_client`."""
     max_attempts: int = 3
@@ -73,6 +75,17 @@ class Retry:
 
     For a name of several replicas: where all say so, all calls end UNAVAILABLE, also without need of a model.
     """
+
+    def __post_init__(self) -> None:
+        """Check what can be no pause.
+
+        Raises:
+            SettingInvalid: a pause is no number.
+
+        """
+        for name in ("first_seconds", "max_seconds"):
+            if math.isnan(getattr(self, name)):
+                raise SettingInvalid(f"{name} of retry must be a number of seconds, not nan", field="retry")
 
     @property
     def channel_options(self) -> tuple[tuple[str, int | str], ...]:
@@ -110,22 +123,31 @@ class Retry:
 
     def pause_seconds(self, num_losses: int, asked_seconds: float | None) -> float:
         """Draw the pause after so many losses in a row, 1 or more; no shorter than the service asked for."""
-        limit = min(self.first_seconds * 2 ** min(num_losses - 1, _MAX_DOUBLINGS), self.max_seconds)
+        longest = min(self.max_seconds, _MAX_PAUSE_SECONDS)
+        limit = min(self.first_seconds * 2 ** min(num_losses - 1, _MAX_DOUBLINGS), longest)
         drawn = random.uniform(0, limit)  # noqa: S311 - nobody gains by guessing it
-        return min(max(drawn, asked_seconds or 0), self.max_seconds)
+        return min(max(drawn, asked_seconds or 0), longest)
 
 
 def _count_milliseconds(seconds: float) -> int:
-    return max(round(seconds * 1000), _MIN_PAUSE_MILLISECONDS)
+    return max(round(min(seconds, _MAX_PAUSE_SECONDS) * 1000), _MIN_PAUSE_MILLISECONDS)
 
 
 class Patience:
     """What is left of it for one operation that outlives its connections."""
 
     def __init__(self, retry: Retry, timeout_seconds: float | None) -> None:
-        """Begin to measure; None and infinity never run out."""
+        """Begin to measure; None and infinity never run out.
+
+        Raises:
+            InvalidRequest: it is no number, or too large for one.
+
+        """
         self._retry = retry
-        self._deadline = time.monotonic() + (math.inf if timeout_seconds is None else timeout_seconds)
+        with bounding("timeout_seconds", TIMEOUT, timeout_seconds):
+            self._deadline = time.monotonic() + (math.inf if timeout_seconds is None else timeout_seconds)
+            if math.isnan(self._deadline):
+                raise ValueError
         self._num_losses = 0
 
     @property

@@ -147,6 +147,9 @@ def test_what_the_wire_cannot_hold_names_its_field(field: Any, value: Any, reaso
         pytest.param("seed", 10**5_000, f"0 to {2**64 - 1}", "a number of thousands of digits", id="long"),
         ("keep_seconds", math.nan, "0 to 315576000000 seconds", "nan"),
         ("time_budget_seconds", 1e15, "0 to 315576000000 seconds", "1000000000000000.0"),
+        ("keep_seconds", 315_576_000_001, "0 to 315576000000 seconds", "315576000001"),
+        ("keep_seconds", -0.5, "0 to 315576000000 seconds", "-0.5"),
+        ("start_timeout_seconds", -math.inf, "0 to 315576000000 seconds", "-inf"),
         ("priority", "high", "one of normal, low", "high"),
     ],
 )

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import random
+import sys
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -30,6 +31,7 @@ from idefics2_client import (
     Retry,
     ServiceFailed,
     ServiceUnavailable,
+    SettingInvalid,
 )
 from idefics2_client.images import INLINE_BYTES
 from idefics2_client.retry import Patience
@@ -240,6 +242,35 @@ def test_a_pause_is_no_longer_than_the_time_that_is_left() -> None:
     assert (patience.pause_after(lost), patience.is_tried) == (0, True)
     patience.restore()
     assert not patience.is_tried
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e300, 10**12])
+def test_a_pause_that_never_ends_is_a_day(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr(random, "uniform", lambda _, limit: limit)
+    retry = Retry(first_seconds=seconds, max_seconds=seconds)
+    assert [retry.pause_seconds(count, seconds) for count in (1, 10_000)] == [86_400, 86_400]
+    options = dict(retry.channel_options)
+    assert options["grpc.max_reconnect_backoff_ms"] == 86_400_000
+    Client("127.0.0.1:1", retry=retry).close()
+
+
+@pytest.mark.parametrize("name", ["first_seconds", "max_seconds"])
+def test_a_pause_that_is_no_number_is_refused(name: str) -> None:
+    pauses: Any = {name: math.nan}
+    with pytest.raises(SettingInvalid, match=name) as caught:
+        Retry(**pauses)
+    assert caught.value.field == "retry"
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(math.nan, "nan"), (10**400, "1" + "0" * 79)])
+async def test_a_timeout_that_is_no_number_is_refused_before_anybody_is_called(
+    caller: AsyncClient, seconds: float, told: str
+) -> None:
+    bound = f"up to {sys.float_info.max} seconds, or infinity"
+    with pytest.raises(InvalidRequest) as caught:
+        await caller.get_request("r-1", timeout_seconds=seconds)
+    assert str(caught.value) == f"timeout_seconds must be {bound}, not {told}"
+    assert caught.value.metadata == {"field": "timeout_seconds", "bound": bound, "value": told}
 
 
 @pytest.mark.parametrize(("seconds", "is_bounded"), [(1e10, True), (1e300, True), (math.inf, False)])
