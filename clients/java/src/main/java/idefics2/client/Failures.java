@@ -25,6 +25,9 @@ final class Failures {
   private static final Pattern ABSENT =
       Pattern.compile(
           "ConnectException|UnknownHost|NoRouteToHost|timed out|Unable to resolve", Pattern.CASE_INSENSITIVE);
+  /** Netty read HTTP/1's first letters, in hexadecimal or not; or HTTP/1 is all that TLS is for. */
+  private static final Pattern NO_GRPC =
+      Pattern.compile("Hex dump for first 5 bytes: 485454502f|Unexpected HTTP/1|Failed ALPN negotiation");
 
   private Failures() {}
 
@@ -79,6 +82,11 @@ final class Failures {
 
   /** Says what is behind a status that the service did not write itself. */
   private static Idefics2Exception explain(Status status, String target, Parts parts) {
+    if (NO_GRPC.matcher(describe(status) + listCauses(status.getCause())).find()) {
+      String message = target + " speaks HTTP, not gRPC: use the gRPC port";
+      return new SettingInvalidException(
+          message, Parts.of(Status.Code.UNAVAILABLE).because(parts.cause()).with("", "target"));
+    }
     if (BROKEN.contains(status.getCode())
         && (status.getCause() != null || TRANSPORT.matcher(describe(status)).find())) {
       return explainBroken(status, target, parts);

@@ -11,13 +11,15 @@ import java.nio.file.Path;
 import java.security.GeneralSecurityException;
 import java.security.KeyStore;
 import java.util.Base64;
+import javax.net.ssl.KeyManagerFactory;
+import javax.net.ssl.SSLContext;
 
 /**
  * A certificate for 127.0.0.1 that vouches for itself.
  *
  * @param path where it is, as PEM
  */
-record Certificate(Path path, String text, String key) implements AutoCloseable {
+record Certificate(Path path, String text, String key, KeyStore keys) implements AutoCloseable {
   private static final String PASSWORD = "password";
 
   /** Makes one by the tool that every JDK has. */
@@ -41,11 +43,20 @@ record Certificate(Path path, String text, String key) implements AutoCloseable 
     }
     String text = write("CERTIFICATE", keys.getCertificate("a").getEncoded());
     String key = write("PRIVATE KEY", keys.getKey("a", PASSWORD.toCharArray()).getEncoded());
-    return new Certificate(Files.writeString(folder.resolve("certificate.pem"), text), text, key);
+    return new Certificate(Files.writeString(folder.resolve("certificate.pem"), text), text, key, keys);
   }
 
   ServerCredentials credentials() throws IOException {
     return TlsServerCredentials.create(read(text), read(key));
+  }
+
+  /** Makes what a server of the JDK shows it with. */
+  SSLContext context() throws GeneralSecurityException {
+    KeyManagerFactory managers = KeyManagerFactory.getInstance(KeyManagerFactory.getDefaultAlgorithm());
+    managers.init(keys, PASSWORD.toCharArray());
+    SSLContext context = SSLContext.getInstance("TLS");
+    context.init(managers.getKeyManagers(), null, null);
+    return context;
   }
 
   @Override

@@ -5,9 +5,17 @@ import static org.junit.Assert.assertFalse;
 import static org.junit.Assert.assertThrows;
 import static org.junit.Assert.assertTrue;
 
+import com.sun.net.httpserver.HttpServer;
+import com.sun.net.httpserver.HttpsConfigurator;
+import com.sun.net.httpserver.HttpsServer;
 import io.grpc.Status;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
 import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CopyOnWriteArrayList;
 import org.junit.Rule;
 import org.junit.Test;
 import org.junit.rules.Timeout;
@@ -15,6 +23,7 @@ import org.junit.rules.Timeout;
 /** How a client finds its service, and what it says of one that it does not find. */
 public final class ConnectionTest {
   private static final Question QUESTION = Question.builder("What?").image(new byte[] {1}).build();
+  private static final InetSocketAddress ANY_PORT = new InetSocketAddress(InetAddress.getLoopbackAddress(), 0);
 
   /** Nothing hangs. */
   @Rule public final Timeout timeout = Timeout.seconds(30);
@@ -62,6 +71,38 @@ public final class ConnectionTest {
       Idefics2Exception error = assertThrows(SettingInvalidException.class, () -> client.countTokens(QUESTION));
       assertEquals("tls", error.field());
       assertTrue(error.getMessage(), error.getMessage().contains("does not speak TLS"));
+    }
+  }
+
+  @Test
+  public void aPortThatSpeaksHttpIsToldAsSuchAndNotTriedAgain() throws Exception {
+    HttpServer server = HttpServer.create(ANY_PORT, 0);
+    checkThatHttpIsTold(server, Idefics2Client.builder());
+  }
+
+  @Test
+  public void aPortThatSpeaksHttpByTlsIsToldAsSuchAndNotTriedAgain() throws Exception {
+    try (Certificate certificate = Certificate.make()) {
+      HttpsServer server = HttpsServer.create(ANY_PORT, 0);
+      server.setHttpsConfigurator(new HttpsConfigurator(certificate.context()));
+      checkThatHttpIsTold(server, Idefics2Client.builder().tls(Tls.trust(certificate.path())));
+    }
+  }
+
+  private static void checkThatHttpIsTold(HttpServer server, Idefics2Client.Builder builder) {
+    server.start();
+    String target = "127.0.0.1:" + server.getAddress().getPort();
+    List<Idefics2Exception> losses = new CopyOnWriteArrayList<>();
+    Retries telling = new Retries(3, Duration.ZERO, Duration.ZERO, losses::add);
+    try (Idefics2Client client = builder.target(target).retries(telling).build()) {
+      for (int numTries = 0; numTries < 2; numTries += 1) {
+        Idefics2Exception error = assertThrows(SettingInvalidException.class, () -> client.countTokens(QUESTION));
+        assertEquals(target + " speaks HTTP, not gRPC: use the gRPC port", error.getMessage());
+        assertEquals("target", error.field());
+      }
+      assertEquals(List.of(), losses);
+    } finally {
+      server.stop(0);
     }
   }
 
