@@ -25,14 +25,18 @@ constexpr const char* kCodeNames[] = {
 /// What the channel says of connections that will not come about at the next try either.
 constexpr struct {
   const char* words;
+  const char* field;
   const char* meaning;
 } kMismatches[] = {
-    {"certificate verify failed", " shows a certificate that nobody vouches for: set ca_file of the option tls"},
-    {"CERTIFICATE_VERIFY_FAILED", " shows a certificate that nobody vouches for: set ca_file of the option tls"},
-    {"is not in peer certificate", " shows a certificate of another name: use a target that it names"},
-    {"Hostname Verification Check failed", " shows a certificate of another name: use a target that it names"},
-    {"wrong version number", " does not speak TLS: leave TLS out, or use the port that has it"},
-    {"WRONG_VERSION_NUMBER", " does not speak TLS: leave TLS out, or use the port that has it"},
+    {"certificate verify failed", "tls", " shows a certificate that nobody vouches for: set ca_file of the option tls"},
+    {"CERTIFICATE_VERIFY_FAILED", "tls", " shows a certificate that nobody vouches for: set ca_file of the option tls"},
+    {"is not in peer certificate", "tls", " shows a certificate of another name: use a target that it names"},
+    {"Hostname Verification Check failed", "tls", " shows a certificate of another name: use a target that it names"},
+    {"wrong version number", "tls", " does not speak TLS: leave TLS out, or use the port that has it"},
+    {"WRONG_VERSION_NUMBER", "tls", " does not speak TLS: leave TLS out, or use the port that has it"},
+    {"http1.x server", "target", " speaks HTTP, not gRPC: use the gRPC port"},
+    // HTTP/1 is all that TLS is for.
+    {"missing selected ALPN", "target", " speaks HTTP, not gRPC: use the gRPC port"},
 };
 
 /// Returns the first detail of this kind, or an empty one.
@@ -95,7 +99,7 @@ bool is_absent(const std::string& words) {
 [[noreturn]] void fail_as_absent(const std::string& words, const std::string& target, Details details) {
   for (const auto& mismatch : kMismatches) {
     if (holds(words, mismatch.words)) {
-      details.field = "tls";
+      details.field = mismatch.field;
       throw SettingInvalid(target + mismatch.meaning, std::move(details));
     }
   }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "certificate.h"
+#include "http_port.h"
 #include "idefics2/client.h"
 #include "service.h"
 
@@ -10,6 +11,7 @@ namespace {
 
 using fakes::Certificate;
 using fakes::Folder;
+using fakes::HttpPort;
 using fakes::Service;
 using idefics2::Client;
 using idefics2::SettingInvalid;
@@ -152,6 +154,13 @@ TEST(Calls, WhatCannotBeSentAlongIsRefusedByItsName) {
   EXPECT_EQ(client.generate(kQuestion, options).output(), "A cat.");
 }
 
+TEST(Connections, ToAPortThatSpeaksHttpAreToldAsSuch) {
+  const HttpPort port;
+  for (int tries = 0; tries < 2; ++tries) {
+    EXPECT_TRUE(holds(fail<SettingInvalid>(at(port.target())), "target", port.target() + " speaks HTTP, not gRPC"));
+  }
+}
+
 class TlsConnections : public testing::Test {
  protected:
   idefics2::Options options(const Service& service, const idefics2::Tls& tls) const {
@@ -188,6 +197,13 @@ TEST_F(TlsConnections, AServiceWithACertificateOfAnotherNameIsNot) {
 TEST_F(TlsConnections, AServiceWithoutTlsIsToldAsSuch) {
   const Service service;
   EXPECT_TRUE(holds(fail<SettingInvalid>(options(service, {authority_, {}, {}})), "tls", "does not speak TLS"));
+}
+
+TEST_F(TlsConnections, APortThatSpeaksHttpByTlsIsToldAsSuch) {
+  const HttpPort port(own_);
+  idefics2::Options options = at(port.target());
+  options.tls = {authority_, {}, {}};
+  EXPECT_TRUE(holds(fail<SettingInvalid>(options), "target", port.target() + " speaks HTTP, not gRPC"));
 }
 
 TEST_F(TlsConnections, AServiceThatWantsTlsIsToldAsSuch) {
