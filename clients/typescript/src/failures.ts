@@ -95,8 +95,9 @@ function explainBroken(failed: ConnectError, target: string, requestId: string):
       parts,
     );
   }
-  const tls = requestId ? "" : "; if it never comes about, look whether both sides speak TLS, or neither";
-  return makeError(`the connection to ${target} was lost before the answer was complete${tls}`, parts);
+  const why = "look whether the port is gRPC's, and both sides speak TLS, or neither"; // Node tells them not apart
+  const hint = requestId ? "" : `; if it never comes about, ${why}`;
+  return makeError(`the connection to ${target} was lost before the answer was complete${hint}`, parts);
 }
 
 /** Lists what Node calls an error and its causes. */

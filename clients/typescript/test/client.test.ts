@@ -4,6 +4,8 @@ import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { type FileHandle, mkdtemp, open, readFile, readdir, rm, truncate, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -402,6 +404,18 @@ test("TLS to a port without it is told as such, and not tried again", () =>
       return true;
     });
   }));
+
+test("a port that speaks HTTP is told with where to look", async () => {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  using client = connect(`127.0.0.1:${(server.address() as AddressInfo).port}`);
+  await assert.rejects(client.generate(QUESTION), (error) => {
+    assert(error instanceof ServiceUnavailable);
+    assert.match(error.message, /whether the port is gRPC's, and both sides speak TLS/);
+    return true;
+  });
+  server.close();
+});
 
 test("what the wire cannot hold names its field", async () => {
   using client = connect("127.0.0.1:1");
