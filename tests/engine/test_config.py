@@ -11,7 +11,8 @@ from idefics2_engine.runner import Runner
 
 FOLDER = Path(__file__).parents[2] / "triton_models/idefics2"
 TEXTS = ("checkpoint", "device", "dtype")
-NUMBERS = tuple(field.name for field in dataclasses.fields(EngineConfig) if field.name not in TEXTS)
+CHOICES = ("cache_scope",)
+NUMBERS = tuple(field.name for field in dataclasses.fields(EngineConfig) if field.type == "int")
 
 
 def test_with_nothing_set_the_defaults_hold() -> None:
@@ -65,6 +66,13 @@ def test_a_device_that_is_assigned_is_taken_only_where_none_is_named(
     assert config.assign("cuda:1") == dataclasses.replace(config, device=expected)
 
 
+def test_caches_are_for_all_or_for_each_share() -> None:
+    for scope in ("all", "share"):
+        assert EngineConfig.read({"cache_scope": scope}, {}, FOLDER).cache_scope == scope
+    with pytest.raises(ValueError, match="IDEFICS2_MODEL_CACHE_SCOPE must be all or share, not 'key'"):
+        EngineConfig.read({}, {"IDEFICS2_MODEL_CACHE_SCOPE": "key"}, FOLDER)
+
+
 def test_variables_of_others_are_left_alone() -> None:
     environ = {"IDEFICS2_QUEUE_MAX_RUNNING": "x", "IDEFICS2_API_KEY": "y", "MAX_RUNNING": "z", "PATH": "/bin"}
     assert EngineConfig.read({}, environ, Path("/nowhere")) == EngineConfig()
@@ -87,7 +95,7 @@ def test_an_unknown_parameter_is_named_beside_those_that_are_known(
         EngineConfig.read(parameters, environ, FOLDER)
     said, _, known = str(caught.value).partition(";")
     assert said == f"{named} is not a setting of the engine"
-    names = [f"IDEFICS2_MODEL_{name.upper()}" if environ else name for name in (*NUMBERS, *TEXTS)]
+    names = [f"IDEFICS2_MODEL_{name.upper()}" if environ else name for name in (*NUMBERS, *TEXTS, *CHOICES)]
     assert sorted(known.removeprefix(" known are ").split(", ")) == sorted(names)
 
 

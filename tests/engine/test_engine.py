@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from engine.answers import check_nothing_is_left, run, run_tokens, text_of
+from idefics2_engine.config import CACHE_SCOPES
 from idefics2_engine.engine import MAX_BROKEN_STEPS
 from idefics2_engine.errors import EngineFault, InvalidRequest
 from idefics2_engine.logs import Lines
@@ -499,6 +500,22 @@ def test_an_answer_tells_how_long_each_stage_took_and_what_was_known(engine: Eng
     assert set(first.seconds) == {"preprocess", "queue", "vision", "prefill", "decode"}
     assert set(again.seconds) == {"preprocess", "queue", "prefill", "decode"}
     assert all(seconds > 0 for seconds in first.seconds.values())
+
+
+@pytest.mark.parametrize("scope", CACHE_SCOPES)
+def test_caches_are_for_all_or_only_for_the_share_that_filled_them(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    monkeypatch.setattr(engine.processor, "_config", replace(engine.processor._config, cache_scope=scope))
+    known = []
+    for share in ("anna", "bert", "anna", "\ud800"):
+        last = run(engine, Request("one", "Describe the image.", (red_circle(),), GREEDY, share=share))[
+            "one"
+        ][-1]
+        assert isinstance(last, Finished)
+        known.append((last.num_cached_images > 0, last.num_cached_tokens > 0))
+    for_others = (scope == "all",) * 2
+    assert known == [(False, False), for_others, (True, True), for_others]
 
 
 def test_more_requests_than_slots_are_answered_in_their_order(engine: Engine) -> None:

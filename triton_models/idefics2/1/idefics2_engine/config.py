@@ -23,6 +23,7 @@ _MAY_BE_ZERO = (
 )
 
 
+CACHE_SCOPES = ("all", "share")
 _MESSAGES_PER_CORE = 200
 """Each costs about a millisecond on its way, and the model needs most of the cores itself."""
 
@@ -68,6 +69,8 @@ class EngineConfig:
     """What the model saw in images that no running request shows; 0 is 5 % of the memory, up to 1 GiB."""
     max_prefix_cache_bytes: int = 0
     """Keys and values of prompts that were read; 0 is 15 % of the memory, up to 4 GiB."""
+    cache_scope: str = "all"
+    """Whose requests are spared what was seen and read for whom: `all`, or those of each `share` its own."""
     workspace_bytes: int = 1 << 30
     """What a step's intermediate results may take."""
     max_messages_per_second: int = 0
@@ -102,6 +105,8 @@ class EngineConfig:
             if name not in fields:
                 raise ValueError(_describe_unknown(label, fields))
             values[name] = text if fields[name].type == "str" else _whole_number(name, label, text)
+            if name == "cache_scope" and text not in CACHE_SCOPES:
+                raise ValueError(f"{label} must be {' or '.join(CACHE_SCOPES)}, not {text!r}")
         config = cls(**values)  # type: ignore[arg-type]  # each value was read by its field's type
         label, _ = given.get("checkpoint", ("checkpoint", ""))
         checkpoint = _find_checkpoint(label, config.checkpoint, model_folder)

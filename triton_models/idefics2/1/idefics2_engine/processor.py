@@ -122,7 +122,8 @@ class Processor:
         split = self._default_split if request.split_images is None else request.split_images
         token_ids = self._tokenize(request.prompt, len(request.images), split=split)
         self._check_context(len(token_ids), request.sampling.max_new_tokens)
-        keys = [_hash(data, split=split) for data in request.images]
+        scope = _make_scope(request.share) if self._config.cache_scope == "share" else b""
+        keys = [_hash(data, scope, split=split) for data in request.images]
         images = [self._images.find(key, self._count_crops(split=split)) for key in keys]
         spans = tuple(self._find_spans(token_ids, images))
         firsts = [(span.start, span.image.key) for span in spans if span.number == 0]
@@ -229,8 +230,14 @@ class Processor:
         return token_ids.count(self._image_id) + token_ids.count(self._mark_id)
 
 
-def _hash(data: bytes, *, split: bool) -> bytes:
-    return hashlib.blake2b(data, digest_size=16, key=b"split" if split else b"whole").digest()
+def _make_scope(share: str) -> bytes:
+    """Return what keeps a share's pictures apart from others', and with them all prompts: each shows one."""
+    text = share.encode(errors="surrogatepass")
+    return hashlib.blake2b(text, digest_size=hashlib.blake2b.SALT_SIZE).digest()
+
+
+def _hash(data: bytes, scope: bytes, *, split: bool) -> bytes:
+    return hashlib.blake2b(data, digest_size=16, key=b"split" if split else b"whole", salt=scope).digest()
 
 
 def _load(checkpoint: str) -> Any:
