@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -159,16 +160,17 @@ async def test_what_a_replica_that_leaves_has_begun_ends_and_what_waits_there_is
 
 def test_what_repeats_are_known_by_has_the_names_that_stores_keep() -> None:
     options = SubmitOptions(1.5, "low", "https://example.com/told", 7, is_stored=False, is_begun_once=True)
-    body, others = json.loads(options.apply_to(GenerateBody(prompt="What is this?"), "one").content)
-    assert body == {"prompt": "What is this?"}
-    assert others == {
+    others = {
+        "is_begun_once": True,
+        "keep_seconds": 360.0,
+        "max_queue_length": 7,
         "priority": "LOW",
         "start_timeout": 1.5,
         "webhook_url": "https://example.com/told",
-        "max_queue_length": 7,
-        "keep_seconds": 360.0,
-        "is_begun_once": True,
     }
+    content = json.dumps([{"prompt": "What is this?"}, others])
+    submission = options.apply_to(GenerateBody(prompt="What is this?"), "one")
+    assert submission.fingerprint == hashlib.sha256(content.encode()).digest()
 
 
 @pytest.mark.parametrize(
