@@ -515,15 +515,22 @@ test("targets are read as people write them, and others are refused without bein
     "grpcs://host": "host:50051",
     "https://host": "host:443",
     "http://[::1]:2": "[::1]:2",
+    " host:65535\n": "host:65535",
+    " ": "127.0.0.1:50051",
   };
   for (const [given, target] of Object.entries(read)) {
     assert.equal(connect(given).target, target);
   }
-  for (const given of ["https://name:secret@host", "https://host/path", "a b"]) {
+  const wrong = ["https://name:secret@host", "https://host/path", "a b", "host:0", "https://host:65536"];
+  for (const given of wrong) {
     assert.throws(
       () => connect(given),
-      (error) =>
-        error instanceof SettingInvalid && error.field === "target" && !error.message.includes("secret"),
+      (error) => {
+        assert(error instanceof SettingInvalid);
+        assert.deepEqual([error.field, error.code], ["target", "INVALID_ARGUMENT"]);
+        assert(!error.message.includes("secret"));
+        return true;
+      },
     );
   }
   assert.throws(() => connect("grpc://host", { tls: true }), SettingInvalid);
