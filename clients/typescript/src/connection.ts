@@ -15,7 +15,7 @@ import { findEndpoint, findKey } from "./endpoint.js";
 import { Cancelled, ServiceFailed } from "./errors.js";
 import { readError } from "./failures.js";
 import { makeHeaders, makeMessage } from "./messages.js";
-import { type CallOptions, Patience, RETRIES, type Retries } from "./patience.js";
+import { type CallOptions, Patience, type Retries, makeRetries } from "./patience.js";
 import { Sessions } from "./sessions.js";
 
 /** How often a quiet connection is tested; servers suffer no less than 300 s, unless they are set to. */
@@ -63,7 +63,7 @@ export class Connection {
     const tlsOptions: SecureClientSessionOptions = typeof tls === "object" ? { ...tls } : {};
     this.target = endpoint.target;
     this.#headers = key ? { authorization: `Key ${key}` } : {};
-    this.#retries = { ...RETRIES, ...options.retries };
+    this.#retries = makeRetries(options.retries);
     this.#deadlineMs = options.deadlineMs;
     this.#session = new Sessions(endpoint.url, { pingIntervalMs: PING_INTERVAL_MS }, tlsOptions);
     this.#transport = createGrpcTransport({ baseUrl: endpoint.url, sessionManager: this.#session });

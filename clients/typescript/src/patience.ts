@@ -31,7 +31,11 @@ export interface Retries {
   onLost: (error: Idefics2Error) => void;
 }
 
-export const RETRIES: Retries = { attempts: 3, firstPauseMs: 200, maxPauseMs: 5000, onLost: () => undefined };
+/** Fills in what is left out, or is undefined, as what a caller passes on of its own options may be. */
+export function makeRetries(given: Partial<Retries> = {}): Retries {
+  const { attempts = 3, firstPauseMs = 200, maxPauseMs = 5000, onLost = () => undefined } = given;
+  return { attempts, firstPauseMs, maxPauseMs, onLost };
+}
 
 /** What may be said of each call. */
 export interface CallOptions {

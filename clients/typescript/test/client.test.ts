@@ -74,6 +74,26 @@ test("what only reads is asked again, though the service was reached", async () 
   assert.deepEqual(losses, ["STORE_UNAVAILABLE", "STORE_UNAVAILABLE"]);
 });
 
+test("an option of retries that is undefined is as if it was left out", async () => {
+  let numCalls = 0;
+  await serving(
+    {
+      requests: {
+        getRequest: () => {
+          numCalls += 1;
+          throw refuse(Code.Unavailable, "STORE_UNAVAILABLE");
+        },
+      },
+    },
+    (client) => assert.rejects(client.getRequest("r-1"), ServiceUnavailable),
+    {
+      retries: { attempts: undefined, firstPauseMs: 0, maxPauseMs: undefined, onLost: undefined },
+      deadlineMs: 5000,
+    },
+  );
+  assert.equal(numCalls, 3);
+});
+
 test("nothing is asked again before the time that the service asks for", async () => {
   let numCalls = 0;
   await serving(
