@@ -1,6 +1,4 @@
 /** The channel to one service, and the ways to call over it. */
-import type { SecureClientSessionOptions } from "node:http2";
-
 import type {
   DescMessage,
   DescMethod,
@@ -17,19 +15,10 @@ import { readError } from "./failures.js";
 import { makeHeaders, makeMessage } from "./messages.js";
 import { type CallOptions, Patience, type Retries, makeRetries } from "./patience.js";
 import { Sessions } from "./sessions.js";
+import { type Tls, checkTls } from "./tls.js";
 
 /** How often a quiet connection is tested; servers suffer no less than 300 s, unless they are set to. */
 const PING_INTERVAL_MS = 310_000;
-
-/** What is said of TLS, in PEM. */
-export interface Tls {
-  /** Who vouches for the service. Default: whom Node trusts. */
-  ca?: string | Buffer;
-  /** What to show a service that asks for it. */
-  cert?: string | Buffer;
-  /** The key of that certificate. */
-  key?: string | Buffer;
-}
 
 export interface ConnectionOptions {
   /** `<id>.<secret>`. Default: IDEFICS2_API_KEY, else FAL_KEY, else calls have none. */
@@ -60,7 +49,7 @@ export class Connection {
     const { tls } = options;
     const endpoint = findEndpoint(target, typeof tls === "object" ? true : tls);
     const key = findKey(options.key);
-    const tlsOptions: SecureClientSessionOptions = typeof tls === "object" ? { ...tls } : {};
+    const tlsOptions = typeof tls === "object" ? checkTls({ ...tls }) : {};
     this.target = endpoint.target;
     this.#headers = key ? { authorization: `Key ${key}` } : {};
     this.#retries = makeRetries(options.retries);

@@ -1,7 +1,7 @@
 /** What is promised of this client beyond the contract vectors: signals, classes of errors, sources of bytes. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createHash, generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import { type FileHandle, mkdtemp, open, readFile, readdir, rm, truncate, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import test from "node:test";
+import { rootCertificates } from "node:tls";
 import { promisify } from "node:util";
 
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -435,6 +436,33 @@ test("a port that speaks HTTP is told with where to look", async () => {
     return true;
   });
   server.close();
+});
+
+test("certificates and keys that cannot be used are refused at once, without being shown", () => {
+  const [cert = "", other] = rootCertificates;
+  const { privateKey } = generateKeyPairSync("ed25519");
+  const key = privateKey.export({ format: "pem", type: "pkcs8" });
+  const wrong = [
+    [{ ca: "secret" }, /tls\.ca/],
+    [{ cert, ca: cert }, /tls\.key/],
+    [{ key }, /tls\.cert/],
+    [{ cert: "secret", key }, /tls\.cert/],
+    [{ cert, key: "secret" }, /tls\.key/],
+    [{ cert, key }, /tls\.key/], // of another certificate
+  ] as const;
+  for (const [tls, words] of wrong) {
+    assert.throws(
+      () => connect("host", { tls }),
+      (error) => {
+        assert(error instanceof SettingInvalid);
+        assert.deepEqual([error.code, error.field], ["INVALID_ARGUMENT", "tls"]);
+        assert.match(error.message, words);
+        assert.doesNotMatch(error.message, /secret/);
+        return true;
+      },
+    );
+  }
+  connect("host", { tls: { ca: `${cert}\n${other}` } }).close();
 });
 
 test("what the wire cannot hold names its field", async () => {
