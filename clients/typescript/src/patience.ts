@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { DeadlineExceeded, type Idefics2Error, type Reason, SettingInvalid } from "./errors.js";
+import { refuseValue } from "./messages.js";
 
 const LOST = new Set(["UNAVAILABLE", "INTERNAL", "UNKNOWN"]);
 const PASSING = new Set<Reason | "">([
@@ -61,6 +62,9 @@ export class Patience {
     deadlineMs?: number,
     readonly headers: Record<string, string> = {},
   ) {
+    if (Number.isNaN(deadlineMs)) {
+      throw refuseValue("deadlineMs", "a number of milliseconds", deadlineMs); // no timer would tell
+    }
     this.#end = performance.now() + (deadlineMs ?? Infinity);
   }
 

@@ -134,6 +134,16 @@ for (const deadlineMs of [10e7, 2 ** 31, 1e300, Infinity]) {
   });
 }
 
+test("a deadline that is no number is refused, and not over at once", async () => {
+  using client = connect("127.0.0.1:1");
+  await assert.rejects(client.generate(QUESTION, { deadlineMs: Number("soon") }), (error) => {
+    assert(error instanceof InvalidRequest);
+    assert.equal(error.message, "deadlineMs must be a number of milliseconds, not NaN");
+    assert.equal(error.field, "deadlineMs");
+    return true;
+  });
+});
+
 test("what is sent along does not spoil the key, and goes with the cancelling of what is left too", async () => {
   const seen: (string | null)[][] = [];
   const note = (header: Headers) => seen.push([header.get("authorization"), header.get("traceparent")]);
