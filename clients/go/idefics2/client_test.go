@@ -676,7 +676,7 @@ func TestMetadataIsSentInLowerCaseAndOfBytesWhereItsNameSaysSo(t *testing.T) {
 func TestTargetsAreReadAsPeopleWriteThem(t *testing.T) {
 	for given, target := range map[string]string{
 		"": "127.0.0.1:50051", "host": "host:50051", "host:1": "host:1", "grpcs://host": "host:50051",
-		"https://host": "host:443", "HTTP://[::1]:2/": "[::1]:2",
+		"https://host": "host:443", " host:65535\n": "host:65535", "HTTP://[::1]:2/": "[::1]:2",
 	} {
 		if client := connect(t, given); client.Target() != target {
 			t.Errorf("%s is %s", given, client.Target())
@@ -685,7 +685,7 @@ func TestTargetsAreReadAsPeopleWriteThem(t *testing.T) {
 }
 
 func TestOtherTargetsAndKeysAreRefusedWithoutBeingShown(t *testing.T) {
-	for _, given := range []string{"https://name:secret@host", "https://host/secret", "a secret"} {
+	for _, given := range []string{"https://name:secret@host", "https://host/secret", "a secret", "host:0", "https://host:65536"} {
 		_, err := idefics2.New(given)
 		if failed := expect(t, err, idefics2.ErrSettingInvalid); failed.Field != "target" {
 			t.Error(failed.Field)

@@ -2,8 +2,10 @@ package idefics2
 
 import (
 	"crypto/tls"
+	"math"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -42,6 +44,9 @@ func findEndpoint(target string, config *tls.Config) (endpoint, error) {
 	}
 	if isSecure && config == nil {
 		config = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if number, _ := strconv.Atoi(port); port != "" && (number < 1 || number > math.MaxUint16) {
+		return endpoint{}, refuseSetting("target", "the target's port must be 1 to 65535, not "+port)
 	}
 	return endpoint{target: host + ":" + firstOf(port, usualPort(scheme)), tls: config}, nil
 }
