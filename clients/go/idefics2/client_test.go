@@ -452,6 +452,26 @@ func TestWhatOnlyReadsIsAskedAgainThoughTheServiceWasReached(t *testing.T) {
 	}
 }
 
+func TestPausesMayBeOfAnyLength(t *testing.T) {
+	for _, pause := range []time.Duration{math.MinInt64, -1, math.MaxInt64} {
+		ctx, leave := context.WithCancel(ctx)
+		client := call(t, &service{getRequest: func() error {
+			return refusal(codes.Unavailable, idefics2.ReasonStoreUnavailable, "", 0)
+		}}, idefics2.WithRetries(idefics2.Retries{FirstPause: pause, MaxPause: pause, OnLost: func(*idefics2.Error) {
+			if pause > 0 {
+				leave()
+			}
+		}}))
+		_, err := client.GetRequest(ctx, "r-1")
+		if pause > 0 {
+			expect(t, err, idefics2.ErrCancelled)
+		} else {
+			expect(t, err, idefics2.ErrUnavailable)
+		}
+		leave()
+	}
+}
+
 func TestEverySourceOfBytesCanBeSentAgainAfterALoss(t *testing.T) {
 	large := bytes.Repeat([]byte("BM, and no two pieces alike"), 120_000)
 	path := filepath.Join(t.TempDir(), "cat.bmp")

@@ -12,7 +12,7 @@ import (
 
 // Retries is how calls are made again after a connection was lost: after pauses that double, up to a limit. Watch, Wait,
 // SubmitAndWatch, Upload and Download go on as long as their context allows. Calls that only read, and Cancel, are made a
-// few times. All others are made once. What is 0 has its default.
+// few times. All others are made once. What is 0 has its default. A pause below 0 is none, and none is longer than a day.
 type Retries struct {
 	// Attempts is how often a call that only reads is made at most, before its error is told. Default 3; 1 is once.
 	Attempts int
@@ -24,6 +24,8 @@ type Retries struct {
 	// OnLost, if it is not nil, is told of each loss, before the pause.
 	OnLost func(*Error)
 }
+
+const longestPause = 24 * time.Hour
 
 // passing are the reasons that a wait may help against; empty: the service did not speak.
 var passing = map[Reason]bool{
@@ -44,10 +46,19 @@ func (r Retries) orDefaults() Retries {
 	if r.MaxPause == 0 {
 		r.MaxPause = 5 * time.Second
 	}
+	r.FirstPause, r.MaxPause = boundPause(r.FirstPause), boundPause(r.MaxPause)
 	if r.OnLost == nil {
 		r.OnLost = func(*Error) {}
 	}
 	return r
+}
+
+// boundPause makes of a pause one that can be reckoned with: doubled, it overflows nothing.
+func boundPause(pause time.Duration) time.Duration {
+	if pause < 0 {
+		return 0
+	}
+	return atMost(pause, longestPause)
 }
 
 // pause draws how long to wait after so many losses in a row, 1 or more; no shorter than the service asked for.
