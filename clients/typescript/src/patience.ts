@@ -13,6 +13,8 @@ const PASSING = new Set<Reason | "">([
   "FILE_STORE_UNAVAILABLE",
 ]);
 const MAX_DOUBLINGS = 30;
+/** A day; timers take a pause beyond 2**31 ms for none. */
+const MAX_PAUSE_MS = 86_400_000;
 /** The wire has eight digits for it, some 28 hours; timers take a time beyond 2**31 ms for none. */
 const MAX_CALL_MS = 99_999_999;
 
@@ -26,7 +28,7 @@ export interface Retries {
   attempts: number;
   /** The longest first pause. Each is drawn between 0 and its limit: callers shall not come back as one. Default 200. */
   firstPauseMs: number;
-  /** The longest pause, even if the service asks for more. Default 5,000. */
+  /** The longest pause, even if the service asks for more. Default 5,000, at most a day. */
   maxPauseMs: number;
   /** Told of each loss, before the pause. */
   onLost: (error: Idefics2Error) => void;
@@ -35,7 +37,7 @@ export interface Retries {
 /** Fills in what is left out, or is undefined, as what a caller passes on of its own options may be. */
 export function makeRetries(given: Partial<Retries> = {}): Retries {
   const { attempts = 3, firstPauseMs = 200, maxPauseMs = 5000, onLost = () => undefined } = given;
-  return { attempts, firstPauseMs, maxPauseMs, onLost };
+  return { attempts, firstPauseMs, maxPauseMs: Math.min(maxPauseMs, MAX_PAUSE_MS), onLost };
 }
 
 /** What may be said of each call. */

@@ -75,6 +75,23 @@ test("what only reads is asked again, though the service was reached", async () 
   assert.deepEqual(losses, ["STORE_UNAVAILABLE", "STORE_UNAVAILABLE"]);
 });
 
+test("a pause of any length is one", async () => {
+  let numCalls = 0;
+  await serving(
+    {
+      requests: {
+        getRequest: () => {
+          numCalls += 1;
+          throw refuse(Code.Unavailable, "STORE_UNAVAILABLE", "", 30 * 86_400_000);
+        },
+      },
+    },
+    (client) => assert.rejects(client.getRequest("r-1", { signal: AbortSignal.timeout(300) }), /timeout/),
+    { retries: { maxPauseMs: Infinity } },
+  );
+  assert.equal(numCalls, 1);
+});
+
 test("an option of retries that is undefined is as if it was left out", async () => {
   let numCalls = 0;
   await serving(

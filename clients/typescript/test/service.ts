@@ -2,6 +2,7 @@
 import { type Http2Server, createServer } from "node:http2";
 import type { AddressInfo } from "node:net";
 
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import {
@@ -54,7 +55,7 @@ export function refuse(code: Code, reason: string, field = "", retryMs = 0): Con
   return new ConnectError("why", code, { "x-request-id": "r-1" }, [
     { desc: ErrorInfoSchema, value: { domain: "idefics2", reason } },
     ...(field ? [{ desc: BadRequestSchema, value: { fieldViolations: [{ field }] } }] : []),
-    ...(retryMs ? [{ desc: RetryInfoSchema, value: { retryDelay: { nanos: retryMs * 1e6 } } }] : []),
+    ...(retryMs ? [{ desc: RetryInfoSchema, value: { retryDelay: durationFromMs(retryMs) } }] : []),
   ]);
 }
 
