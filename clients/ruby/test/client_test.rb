@@ -125,6 +125,12 @@ class ClientTest < Minitest::Test
     end
   end
 
+  def test_a_client_is_shown_without_its_key
+    shown = [@client.inspect, @client.to_s, assert_raises(NoMethodError) { @client.nowhere }.message].join
+    assert_includes shown, @client.target
+    refute_includes shown, 'local.key'
+  end
+
   def test_events_come_in_order_and_the_error_last
     @service.request_id = 'before'
     @service.answer = lambda do

@@ -79,6 +79,11 @@ module Idefics2
       ask_repeatedly(requests, :cancel_request, V1::CancelRequestRequest.new(request_id: id), timeout)
     end
 
+    # Without the key, which logs shall not hold.
+    def inspect
+      "#<#{self.class} #{target}>"
+    end
+
     private
 
     def ask(stub, method, message, timeout)
