@@ -125,6 +125,17 @@ class ClientTest < Minitest::Test
     end
   end
 
+  def test_a_target_that_grpc_would_take_for_another_one_is_refused_without_being_shown
+    ['host:0', '[::1]:65536', 'grpcs://host', 'https://name:secret@host'].each do |target|
+      error = assert_raises(Error) { Client.new(target) }
+      assert_equal %w[INVALID_ARGUMENT target], [error.code, error.field]
+      refute_includes error.message, 'secret'
+    end
+    ["host:65535\n", '[::1]:1', '::0', 'dns:///host:1', 'unix:/tmp/a'].each do |target|
+      assert_equal target.strip, Client.new(target).target
+    end
+  end
+
   def test_a_client_is_shown_without_its_key
     shown = [@client.inspect, @client.to_s, assert_raises(NoMethodError) { @client.nowhere }.message].join
     assert_includes shown, @client.target

@@ -19,6 +19,10 @@ module Idefics2
       'grpc.initial_reconnect_backoff_ms' => (FIRST_PAUSE * 1000).to_i,
       'grpc.max_reconnect_backoff_ms' => (MAX_PAUSE * 1000).to_i
     }.freeze
+    # What the other clients read.
+    FOREIGN_URL = %r{\A(?:grpcs?|https?)://}i
+    PORT = /\A(?:[^:\[\]]+|\[[^\[\]]*\]):(\d+)\z/
+    MAX_PORT = 65_535
     PRINTABLE = /\A[\x20-\x7e]*\z/n
     # What clients of the hosted endpoint call a key: `<id>:<secret>`. No key of this service holds a colon.
     WITH_COLON = /\A([A-Za-z0-9_-]{1,64}):([A-Za-z0-9_-]+)\z/
@@ -31,7 +35,7 @@ module Idefics2
 
     # The target comes from IDEFICS2_CLIENT_TARGET where it is left out, the key from IDEFICS2_API_KEY, else FAL_KEY.
     def initialize(target = nil, key: nil, credentials: :this_channel_is_insecure)
-      @target = first_of(target, ENV.fetch('IDEFICS2_CLIENT_TARGET', nil), DEFAULT_TARGET)
+      @target = check_target(first_of(target, ENV.fetch('IDEFICS2_CLIENT_TARGET', nil), DEFAULT_TARGET))
       key = first_of(key, ENV.fetch('IDEFICS2_API_KEY', nil), ENV.fetch('FAL_KEY', nil))
       @metadata = key ? { 'authorization' => "Key #{write_key(key)}" } : {}
       @channel = GRPC::ClientStub.setup_channel(nil, @target, credentials, CHANNEL_OPTIONS.dup)
@@ -157,6 +161,15 @@ module Idefics2
 
     def in_thread(&block)
       Thread.new(&block).tap { |thread| thread.report_on_exception = false }
+    end
+
+    # grpc would take another port, or look a URL up as a name. The target is not shown: it may hold a password.
+    def check_target(target)
+      port = target[PORT, 1] || MAX_PORT
+      return target if port.to_i.between?(1, MAX_PORT) && !target.match?(FOREIGN_URL)
+
+      what = "HOST:PORT, and PORT 1 to #{MAX_PORT}; TLS is made by `credentials`"
+      raise Error.new("the target must be #{what}", code: 'INVALID_ARGUMENT', field: 'target')
     end
 
     # grpc refuses a key that no header can hold, too, with an error that shows it.
