@@ -3,6 +3,7 @@
 # What is promised of this client, which does not make the calls of the contract vectors.
 require 'google/rpc/status_pb'
 require 'minitest/autorun'
+require 'pathname'
 require 'socket'
 require 'tempfile'
 require 'idefics2'
@@ -72,7 +73,11 @@ class ClientTest < Minitest::Test
     @service.answer = -> { V1::GenerateResponse.new }
     @client.generate(image: __FILE__, prompt: 'What?')
     assert_equal File.binread(__FILE__), @service.asked.images.first.data
-    assert_raises(Errno::ENOENT) { @client.generate(image: 'nowhere.png', prompt: 'What?') }
+    @client.generate(image: Pathname.new(__FILE__), prompt: 'What?')
+    assert_equal File.binread(__FILE__), @service.asked.images.first.data
+    ['nowhere.png', "nowhere\xff.png"].each do |path|
+      assert_raises(Errno::ENOENT) { @client.generate(image: path, prompt: 'What?') }
+    end
   end
 
   def test_a_file_that_is_too_large_is_refused_before_it_is_read

@@ -3,7 +3,7 @@
 module Idefics2
   # Asks one service. All methods raise an Error where there is no answer, and SystemCallError where a file cannot be
   # read. Each takes `timeout` in seconds, which is sent along; nil and infinity are for ever. A question is the
-  # keywords of V1::GenerateRequest, and `image`: a path, an http(s) URL or a data URI.
+  # keywords of V1::GenerateRequest, and `image`: a path (also a Pathname), an http(s) URL (also a URI) or a data URI.
   class Client
     DEFAULT_TARGET = '127.0.0.1:50051'
     MAX_MESSAGE_BYTES = 28 * 2**20

@@ -12,7 +12,8 @@ module Idefics2
 
     # Returns a V1::GenerateRequest; reads the file of its image, and raises Error where images are too large.
     def self.write(image: nil, images: [], **options)
-      is_url = image&.match?(IS_URL)
+      image &&= image.to_s # of a Pathname
+      is_url = image&.b&.match?(IS_URL) # a path may be of any bytes
       options[:image_url] = image if is_url
       first = image && !is_url ? [read_image(image)] : []
       message = V1::GenerateRequest.new(**options, images: [*first, *images])
