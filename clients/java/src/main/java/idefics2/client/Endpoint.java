@@ -14,6 +14,7 @@ import java.util.stream.Stream;
  */
 record Endpoint(String target, boolean isSecure) {
   private static final String DEFAULT_PORT = "50051";
+  private static final int MAX_PORT = 65_535;
   private static final Pattern TARGET =
       Pattern.compile(
           "(?:(grpcs?|https?)://)?(\\[[0-9a-f:.]+\\]|[^\\s/:@?#\\[\\]]+)(?::(\\d{1,5}))?/?",
@@ -38,8 +39,8 @@ record Endpoint(String target, boolean isSecure) {
     boolean isSecure = tls == null ? isNamedSecure : tls;
     String web = isSecure ? "443" : "80";
     String port = match.group(3) != null ? match.group(3) : scheme.startsWith("http") ? web : DEFAULT_PORT;
-    if (Integer.parseInt(port) > 65_535) {
-      throw refuse("the target's port must be at most 65535", "target");
+    if (Integer.parseInt(port) < 1 || Integer.parseInt(port) > MAX_PORT) {
+      throw refuse("the target's port must be 1 to " + MAX_PORT + ", not " + port, "target");
     }
     return new Endpoint(match.group(2) + ":" + port, isSecure);
   }

@@ -154,7 +154,7 @@ public final class ConnectionTest {
 
   @Test
   public void otherTargetsAreRefusedWithoutBeingShown() {
-    for (String given : new String[] {"https://name:secret@host", "https://host/path", "a b", "host:99999"}) {
+    for (String given : new String[] {"https://name:secret@host", "https://host/path", "a b", "host:0", "host:65536"}) {
       Idefics2Exception error =
           assertThrows(SettingInvalidException.class, () -> Endpoint.find(given, null, Map.of()));
       assertEquals("target", error.field());
