@@ -10,6 +10,7 @@ namespace idefics2::internal {
 namespace {
 
 constexpr char kDefaultPort[] = "50051";
+constexpr int kMaxPort = 65'535;
 
 /// Without the white space around it.
 std::string trim(const std::string& text) {
@@ -59,7 +60,11 @@ Endpoint find_endpoint(const Options& options) {
   if (!scheme.empty() && !is_secure && options.tls) {
     refuse("tls", "the target and the option tls contradict each other");
   }
-  return {parts.str(2) + ":" + first_of({parts[3], usual_port(scheme)}), is_secure || options.tls};
+  const std::string port = first_of({parts[3], usual_port(scheme)});
+  if (std::stoi(port) < 1 || std::stoi(port) > kMaxPort) {  // grpc would take another one
+    refuse("target", "the target's port must be 1 to " + std::to_string(kMaxPort) + ", not " + port);
+  }
+  return {parts.str(2) + ":" + port, is_secure || options.tls};
 }
 
 std::string find_key(const std::string& given) {

@@ -61,10 +61,12 @@ TEST(Targets, AreReadAsPeopleWriteThem) {
   EXPECT_EQ(Client(at("grpcs://host")).target(), "host:50051");
   EXPECT_EQ(Client(at("https://host")).target(), "host:443");
   EXPECT_EQ(Client(at("HTTP://[::1]:2/")).target(), "[::1]:2");
+  EXPECT_EQ(Client(at(" host:65535\n")).target(), "host:65535");
 }
 
 TEST(Targets, OthersAreRefusedWithoutBeingShown) {
-  for (const char* target : {"https://name:secret@host", "https://host/secret", "a secret"}) {
+  for (const char* target :
+       {"https://name:secret@host", "https://host/secret", "a secret", "host:0", "https://host:65536"}) {
     const auto error = fail<SettingInvalid>(at(target));
     EXPECT_TRUE(holds(error, "target", "must be"));
     EXPECT_FALSE(holds(error, "target", "secret"));
