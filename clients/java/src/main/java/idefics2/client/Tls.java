@@ -62,6 +62,9 @@ public record Tls(Path authority, Path certificate, Path key) {
     }
     if (certificate != null) {
       credentials.keyManager(certificate.toFile(), key.toFile());
+      if (new Pair(certificate, key).isMixedUp()) { // which the channel would call a fault of the service
+        throw refuse(key + " is not the key of the certificate " + certificate, null);
+      }
     }
     return credentials.build();
   }

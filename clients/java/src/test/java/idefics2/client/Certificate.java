@@ -18,17 +18,18 @@ import javax.net.ssl.SSLContext;
  * A certificate for 127.0.0.1 that vouches for itself.
  *
  * @param path where it is, as PEM
+ * @param keyPath where its key is
  */
-record Certificate(Path path, String text, String key, KeyStore keys) implements AutoCloseable {
+record Certificate(Path path, Path keyPath, String text, String key, KeyStore keys) implements AutoCloseable {
   private static final String PASSWORD = "password";
 
   /** Makes one by the tool that every JDK has. */
-  static Certificate make() throws IOException, InterruptedException, GeneralSecurityException {
+  static Certificate make(String algorithm) throws IOException, InterruptedException, GeneralSecurityException {
     Path folder = Files.createTempDirectory("idefics2-");
     Path store = folder.resolve("store");
     String tool = Path.of(System.getProperty("java.home"), "bin", "keytool").toString();
     String[] command = {
-      tool, "-genkeypair", "-alias", "a", "-keyalg", "EC", "-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1",
+      tool, "-genkeypair", "-alias", "a", "-keyalg", algorithm, "-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1",
       "-keystore", store.toString(), "-storepass", PASSWORD
     };
     int status = new ProcessBuilder(command).redirectErrorStream(true).start().waitFor();
@@ -43,7 +44,8 @@ record Certificate(Path path, String text, String key, KeyStore keys) implements
     }
     String text = write("CERTIFICATE", keys.getCertificate("a").getEncoded());
     String key = write("PRIVATE KEY", keys.getKey("a", PASSWORD.toCharArray()).getEncoded());
-    return new Certificate(Files.writeString(folder.resolve("certificate.pem"), text), text, key, keys);
+    Path path = Files.writeString(folder.resolve("certificate.pem"), text);
+    return new Certificate(path, Files.writeString(folder.resolve("key.pem"), key), text, key, keys);
   }
 
   ServerCredentials credentials() throws IOException {
@@ -62,6 +64,7 @@ record Certificate(Path path, String text, String key, KeyStore keys) implements
   @Override
   public void close() throws IOException {
     Files.delete(path);
+    Files.delete(keyPath);
     Files.delete(path.getParent());
   }
 

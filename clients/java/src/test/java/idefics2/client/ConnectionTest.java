@@ -82,7 +82,7 @@ public final class ConnectionTest {
 
   @Test
   public void aPortThatSpeaksHttpByTlsIsToldAsSuchAndNotTriedAgain() throws Exception {
-    try (Certificate certificate = Certificate.make()) {
+    try (Certificate certificate = Certificate.make("EC")) {
       HttpsServer server = HttpsServer.create(ANY_PORT, 0);
       server.setHttpsConfigurator(new HttpsConfigurator(certificate.context()));
       checkThatHttpIsTold(server, Idefics2Client.builder().tls(Tls.trust(certificate.path())));
@@ -108,7 +108,7 @@ public final class ConnectionTest {
 
   @Test
   public void tlsTrustsWhomItIsToldAndNobodyElse() throws Exception {
-    try (Certificate certificate = Certificate.make();
+    try (Certificate certificate = Certificate.make("EC");
         Service service = new Service(certificate.credentials(), new Services.Counting())) {
       String target = service.target();
       try (Idefics2Client client =
@@ -133,6 +133,23 @@ public final class ConnectionTest {
     for (String path : new String[] {"nowhere.pem", "pom.xml"}) {
       Idefics2Client.Builder builder = Idefics2Client.builder().tls(Tls.trust(Path.of(path)));
       assertEquals("tls", assertThrows(SettingInvalidException.class, builder::build).field());
+    }
+  }
+
+  @Test
+  public void aKeyOfAnotherCertificateIsToldAndOneOfItsOwnIsNot() throws Exception {
+    try (Certificate own = Certificate.make("EC");
+        Certificate other = Certificate.make("EC");
+        Certificate another = Certificate.make("RSA")) {
+      for (Certificate key : List.of(other, another)) {
+        Idefics2Client.Builder mixed = Idefics2Client.builder().tls(Tls.DEFAULT.show(own.path(), key.keyPath()));
+        SettingInvalidException error = assertThrows(SettingInvalidException.class, mixed::build);
+        assertEquals("tls", error.field());
+        assertTrue(error.getMessage(), error.getMessage().contains("is not the key of the certificate"));
+      }
+      for (Certificate one : List.of(own, another)) {
+        Idefics2Client.builder().tls(Tls.DEFAULT.show(one.path(), one.keyPath())).build().close();
+      }
     }
   }
 
