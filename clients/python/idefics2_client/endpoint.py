@@ -46,14 +46,15 @@ class Endpoint:
     def find(
         cls, target: str | None, api_key: str | None, tls: Mapping[str, object] | None = None
     ) -> Endpoint:
-        """Take what is given; look for the rest in the environment. Empty is as good as not there.
+        """Take what is given; look for the rest in the environment. White space alone is as good as nothing.
 
         Raises:
             AuthenticationFailed: the key holds characters that no key has.
             SettingInvalid: the target, or what is said of TLS, cannot be used.
 
         """
-        given = target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
+        texts = (target, os.environ.get(TARGET_VARIABLE), DEFAULT_TARGET)
+        given = next(text.strip() for text in texts if text and text.strip())
         address, is_secure = parse_target(given)
         return cls(address, find_api_key(api_key), Tls.find(tls or {}, target_wants=is_secure).read())
 

@@ -177,6 +177,12 @@ def test_the_target_is_the_argument_else_the_variable_else_here(monkeypatch: pyt
         assert client.target == "gpu:2"
 
 
+def test_white_space_around_a_target_is_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDEFICS2_CLIENT_TARGET", " gpu:1\n")  # as a file gives it
+    with Client(" ") as client:
+        assert client.target == "gpu:1"
+
+
 def test_a_server_that_is_not_there_is_named_with_what_to_do() -> None:
     with Client("127.0.0.1:1") as client, pytest.raises(ServiceUnavailable) as caught:
         client.generate(URL, "What?")
