@@ -280,6 +280,22 @@ def test_bad_usage_is_exit_status_2(capsys: Captured, argv: list[str]) -> None:
     assert "usage: idefics2" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["status", "r-1", "--timeout", "soon"], "--timeout: must be a number of seconds above 0, not soon"),
+        (["status", "r-1", "--timeout", "0"], "--timeout: must be a number of seconds above 0, not 0"),
+        (["files", "--limit", "all"], "--limit: must be a whole number, 1 or more, not all"),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_told_with_its_bound_and_value(
+    capsys: Captured, argv: list[str], told: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("argv", [["--help"], *([command, "--help"] for command in COMMANDS)])
 def test_help_tells_the_exit_statuses(capsys: Captured, argv: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
