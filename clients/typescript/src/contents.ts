@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { refuseFile } from "./images.js";
 import type { Patience } from "./patience.js";
 
-/** A file to upload: a path, its bytes, a Blob, or a stream of bytes, which is kept on disk meanwhile. */
+/** A file to upload: a path, its bytes, a Blob, or a stream of bytes, which is kept on disk meanwhile, as is a pipe's. */
 export type FileSource =
   string | URL | Uint8Array | Blob | ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>;
 
@@ -72,7 +72,7 @@ async function* readPieces(bytes: Bytes, offset: number): AsyncGenerator<Uint8Ar
 
 async function openBytes(source: FileSource, patience: Patience): Promise<Bytes> {
   if (typeof source === "string" || source instanceof URL) {
-    return openFile(source);
+    return openPath(source, patience);
   }
   if (source instanceof Uint8Array) {
     const read = async (start: number, end: number) => source.subarray(start, end);
@@ -86,17 +86,26 @@ async function openBytes(source: FileSource, patience: Patience): Promise<Bytes>
   return spool(source, patience);
 }
 
-async function openFile(path: string | URL): Promise<Bytes> {
+/** Opens what is at a path; a pipe, for one, can be read only once, and has no size. */
+async function openPath(path: string | URL, patience: Patience): Promise<Bytes> {
+  const file = await openFile(path);
+  const stat = await file.stat();
+  if (!stat.isFile() && !stat.isDirectory()) {
+    return spool(file.createReadStream(), patience); // which closes it
+  }
+  return readable(file, stat.size);
+}
+
+async function openFile(path: string | URL): Promise<FileHandle> {
   try {
-    const file = await open(path);
-    return {
-      size: (await file.stat()).size,
-      read: (start, end) => readFile(file, start, end),
-      close: () => file.close(),
-    };
+    return await open(path);
   } catch (error) {
     throw refuseFile(path, error);
   }
+}
+
+function readable(file: FileHandle, size: number): Bytes {
+  return { size, read: (start, end) => readFile(file, start, end), close: () => file.close() };
 }
 
 async function readFile(file: FileHandle, start: number, end: number): Promise<Uint8Array> {
@@ -114,7 +123,8 @@ async function spool(
     const pieces = Readable.from(source as AsyncIterable<Uint8Array>);
     const out = createWriteStream(path, { flags: "wx", mode: 0o600 });
     await patience.bound((signal) => pipeline(pieces, out, { signal }));
-    return await openFile(path); // stays readable without its name
+    const file = await openFile(path); // stays readable without its name
+    return readable(file, (await file.stat()).size);
   } finally {
     await rm(path, { force: true });
   }

@@ -291,6 +291,29 @@ for (const [name, make] of Object.entries(SOURCES)) {
   });
 }
 
+test("a pipe at a path is uploaded whole", () =>
+  inFolder(async (folder) => {
+    const received: Buffer[] = [];
+    await serving(
+      {
+        files: {
+          async upload(messages) {
+            for await (const { content } of messages) {
+              received.push(content.case === "chunk" ? Buffer.from(content.value) : Buffer.alloc(0));
+            }
+            return { id: "f" };
+          },
+        },
+      },
+      async (client) => {
+        const path = join(folder, "pipe");
+        await promisify(execFile)("mkfifo", [path]);
+        await Promise.all([client.upload(path), writeFile(path, LARGE.subarray(0, 2_000_000))]);
+      },
+    );
+    assert(Buffer.concat(received).equals(LARGE.subarray(0, 2_000_000)));
+  }));
+
 test("the name of a path and of a File is sent as far as the service takes names", () =>
   inFolder(async (folder) => {
     const names: string[] = [];
