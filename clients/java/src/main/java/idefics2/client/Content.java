@@ -48,9 +48,15 @@ final class Content implements AutoCloseable {
 
   /** Opens a file, and reads it once for its digest, which takes a while. */
   static Content open(Path path, String name, Patience patience) {
+    String shown = name == null ? findName(path) : name;
     try {
+      if (isPipe(path)) {
+        try (InputStream source = Files.newInputStream(path)) {
+          return open(source, shown, patience);
+        }
+      }
       FileChannel file = FileChannel.open(path, StandardOpenOption.READ);
-      return measure(path, file, name == null ? findName(path) : name, patience);
+      return measure(path, file, shown, patience);
     } catch (IOException error) {
       throw refuse(path, error);
     }
@@ -112,6 +118,11 @@ final class Content implements AutoCloseable {
     } catch (NoSuchAlgorithmException error) {
       throw new IllegalStateException("every Java has SHA-256", error);
     }
+  }
+
+  /** Whether it can be read only once, and so tells no size. */
+  private static boolean isPipe(Path path) {
+    return Files.exists(path) && !Files.isRegularFile(path) && !Files.isDirectory(path);
   }
 
   /** As transferTo, but a source that does not end is left when nobody waits for it. */

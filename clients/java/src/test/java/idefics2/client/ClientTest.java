@@ -20,6 +20,7 @@ import java.io.RandomAccessFile;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.time.temporal.ChronoUnit;
@@ -32,6 +33,7 @@ import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executors;
+import java.util.concurrent.FutureTask;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
@@ -238,6 +240,27 @@ public final class ClientTest {
       assertEquals("f", client.upload(new ByteArrayInputStream(bytes), null, transfer -> {}).getId());
       assertEquals(2, taking.numCalls.get());
       assertTrue(Arrays.equals(bytes, taking.received.toByteArray()));
+    }
+  }
+
+  @Test
+  public void aPipeAtAPathIsUploadedWhole() throws Exception {
+    byte[] bytes = new byte[3_000_000];
+    new Random(1).nextBytes(bytes);
+    Path folder = Files.createTempDirectory("idefics2-");
+    Path pipe = folder.resolve("pipe");
+    assertEquals(0, new ProcessBuilder("mkfifo", pipe.toString()).start().waitFor());
+    Services.Taking taking = new Services.Taking();
+    try (Service service = Service.start(taking);
+        Idefics2Client client = service.connect()) {
+      FutureTask<Path> writing = new FutureTask<>(() -> Files.write(pipe, bytes, StandardOpenOption.WRITE));
+      new Thread(writing).start();
+      client.upload(pipe);
+      writing.get();
+      assertTrue(Arrays.equals(bytes, taking.received.toByteArray()));
+    } finally {
+      Files.delete(pipe);
+      Files.delete(folder);
     }
   }
 
