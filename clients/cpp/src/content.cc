@@ -34,6 +34,13 @@ std::int64_t open(std::fstream& file, const std::filesystem::path& path) {
   return static_cast<std::int64_t>(size);
 }
 
+/// Whether it can be read only once, and so tells no size.
+bool is_pipe(const std::filesystem::path& path) {
+  std::error_code cause;
+  const auto type = std::filesystem::status(path, cause).type();
+  return type == std::filesystem::file_type::fifo || type == std::filesystem::file_type::character;
+}
+
 /// Makes a file that is new, and that nobody else may read.
 std::filesystem::path make_copy() {
   auto path = (std::filesystem::temp_directory_path() / "idefics2-XXXXXX").string();
@@ -54,7 +61,13 @@ std::string read_file(const std::filesystem::path& path) {
 
 Content::Content(const Operation& operation, const std::filesystem::path& path, std::string name)
     : name_(std::move(name)), path_(path), bytes_(&file_) {
-  size_bytes_ = open(file_, path);
+  if (is_pipe(path)) {
+    std::ifstream source(path, std::ios::binary);
+    if (!source) refuse(path);
+    spool(operation, source);
+  } else {
+    size_bytes_ = open(file_, path);
+  }
   if (name_.empty()) name_ = clean_name(path.filename().string());
   measure(operation);
 }

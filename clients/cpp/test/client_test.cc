@@ -2,9 +2,11 @@
 #include "idefics2/client.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <csignal>
 #include <fstream>
+#include <future>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -336,6 +338,16 @@ TEST_F(Uploads, AFileIsSentAgainAfterALoss) {
   idefics2::Transfer last{};
   check(client_.upload(path, {"", [&](const auto& transfer) { last = transfer; }}), "idefics2-cat.bmp");
   EXPECT_EQ(last.num_bytes, static_cast<std::int64_t>(bytes_.size()));
+  std::filesystem::remove(path);
+}
+
+TEST_F(Uploads, APipeAtAPathIsSentWholeAndAgainAfterALoss) {
+  const auto path = std::filesystem::temp_directory_path() / "idefics2-pipe.bmp";
+  std::filesystem::remove(path);
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  auto writing = std::async(std::launch::async, [&] { std::ofstream(path, std::ios::binary) << bytes_; });
+  check(client_.upload(path), "idefics2-pipe.bmp");
+  writing.get();
   std::filesystem::remove(path);
 }
 
