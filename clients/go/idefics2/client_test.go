@@ -281,6 +281,8 @@ func TestADeadlineThatHasPassedCallsNobody(t *testing.T) {
 	expect(t, events.Err(), context.DeadlineExceeded)
 	_, err = client.Upload(passed, bytes.NewReader(make([]byte, 9)), idefics2.UploadOptions{})
 	expect(t, err, context.DeadlineExceeded)
+	_, err = call(t, &service{}, idefics2.WithTimeout(-time.Second)).Generate(ctx, question)
+	expect(t, err, idefics2.ErrDeadlineExceeded, context.DeadlineExceeded)
 }
 
 func TestADeadlineIsSentAndTheServiceMaySayItFirst(t *testing.T) {

@@ -89,7 +89,7 @@ func spreadOptions() []grpc.DialOption {
 // begin begins an operation; end must be called once it is over.
 func (c *connection) begin(ctx context.Context) *operation {
 	var end context.CancelFunc
-	if _, ok := ctx.Deadline(); !ok && c.timeout > 0 {
+	if _, ok := ctx.Deadline(); !ok && c.timeout != 0 {
 		ctx, end = context.WithTimeout(ctx, c.timeout)
 	} else {
 		ctx, end = context.WithCancel(ctx)

@@ -29,7 +29,8 @@ func WithTLS(config *tls.Config) Option {
 	return func(o *options) { o.tls = config.Clone() }
 }
 
-// WithTimeout bounds each call whose context has no deadline. Default: such a call may take for ever.
+// WithTimeout bounds each call whose context has no deadline; below 0, it has passed already. Default, and 0: such a call
+// may take for ever.
 func WithTimeout(timeout time.Duration) Option {
 	return func(o *options) { o.timeout = timeout }
 }
