@@ -12,6 +12,7 @@ import {
 } from "./gen/idefics2/v1/generation_pb.js";
 import { type Request, RequestService, State } from "./gen/idefics2/v1/requests_pb.js";
 import { makeInteger } from "./messages.js";
+import { findValue } from "./names.js";
 import type { CallOptions } from "./patience.js";
 import { type Question, type Submission, makeRequest, makeSubmission } from "./questions.js";
 import { type Transfer, Upload } from "./upload.js";
@@ -21,7 +22,14 @@ const generation = GenerationService.method;
 const requests = RequestService.method;
 const files = FileService.method;
 
-export type StateName = "queued" | "running" | "succeeded" | "failed" | "cancelled";
+const STATES = {
+  queued: State.QUEUED,
+  running: State.RUNNING,
+  succeeded: State.SUCCEEDED,
+  failed: State.FAILED,
+  cancelled: State.CANCELLED,
+};
+export type StateName = keyof typeof STATES;
 
 /** Options of a call that moves a file. */
 export interface TransferOptions extends CallOptions {
@@ -146,7 +154,7 @@ export class Client {
   async *listRequests(
     options: CallOptions & { state?: StateName; pageSize?: number } = {},
   ): AsyncGenerator<Request, void, undefined> {
-    const state = options.state && State[options.state.toUpperCase() as Uppercase<StateName>];
+    const state = findValue("state", STATES, options.state);
     let pageToken = "";
     do {
       const question = { state, pageSize: options.pageSize, pageToken };

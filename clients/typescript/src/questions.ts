@@ -6,6 +6,7 @@ import { type GenerateRequest, GenerateRequestSchema } from "./gen/idefics2/v1/g
 import { Priority, type SubmitRequest, SubmitRequestSchema } from "./gen/idefics2/v1/requests_pb.js";
 import { type ImageSource, makeImages } from "./images.js";
 import { checkTexts, makeInteger, makeMessage, refuseValue } from "./messages.js";
+import { findValue } from "./names.js";
 
 /** What is asked. Left out, an option stays unset on the wire and the service's default holds: that is not 0. */
 export interface Question {
@@ -92,7 +93,7 @@ export async function makeSubmission(submission: Submission): Promise<SubmitRequ
   } = submission;
   const request = makeMessage(SubmitRequestSchema, {
     requestId,
-    priority: priority && PRIORITIES[priority],
+    priority: findValue("priority", PRIORITIES, priority),
     startTimeout: makeDuration("start_timeout", startTimeoutMs),
     timeBudget: makeDuration("time_budget", timeBudgetMs),
     webhookUrl,

@@ -578,6 +578,22 @@ test("a number of another type than the wire has for it is told with what it mus
   }
 });
 
+test("a name that is none is refused, and does not pass for all", async () => {
+  using client = connect("127.0.0.1:1");
+  const state = "done" as "failed";
+  await assert.rejects(client.listRequests({ state }).next(), {
+    name: "InvalidRequest",
+    reason: "VALUE_OUT_OF_RANGE",
+    field: "state",
+    message: "state must be one of queued, running, succeeded, failed, cancelled, not done",
+  });
+  const priority = "toString" as "low";
+  await assert.rejects(client.submit({ ...QUESTION, priority }), {
+    name: "InvalidRequest",
+    message: "priority must be one of normal, low, not toString",
+  });
+});
+
 test("what cannot be sent is no loss that is tried again", () =>
   serving(
     {},
