@@ -180,7 +180,10 @@ export class Client {
     }
   }
 
-  /** Writes a file's bytes to `path`, where it appears when it is complete, and returns what it is. */
+  /**
+   * Writes a file's bytes to `path`, where it appears when it is complete, and returns what it is. Throws an Error with
+   * the system's `code` where it cannot be written.
+   */
   async download(file: FileName, path: string, options: TransferOptions = {}): Promise<File> {
     return download(
       this.#connection,

@@ -1,6 +1,6 @@
 /** How a file comes from the service, over connections that may be lost. */
 import { createHash, randomUUID } from "node:crypto";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { open, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 import type { Connection } from "./connection.js";
@@ -35,17 +35,27 @@ export async function download(
   onProgress: (transfer: Transfer) => void,
 ): Promise<File> {
   const part = join(dirname(path), `idefics2-${randomUUID()}.part`); // of this download alone
-  const out = await open(part, "wx");
+  const writing = <T>(work: Promise<T>) =>
+    work.catch((error: unknown) => Promise.reject(refusePath(path, error)));
+  const out = await writing(open(part, "wx"));
+  // `write` may write a part of it
+  const write = (chunk: Uint8Array) => writing(out.appendFile(chunk));
   try {
-    const found = await new Download(connection, nameFile(file), out, patience, onProgress).run();
-    await out.close();
-    await rename(part, path);
+    const found = await new Download(connection, nameFile(file), write, patience, onProgress).run();
+    await writing(out.close());
+    await writing(rename(part, path));
     return found;
   } catch (error) {
     await out.close();
     await rm(part, { force: true });
     throw error;
   }
+}
+
+/** Says which path cannot be written; the system's error, whose code it has, names another one. */
+function refusePath(path: string, error: unknown): Error {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return Object.assign(new Error(`cannot write ${path}: ${message}`, { cause: error }), { code });
 }
 
 /** What has come of one file, and so what to ask for next. */
@@ -57,7 +67,7 @@ class Download {
   constructor(
     readonly connection: Connection,
     readonly name: FileCase,
-    readonly out: FileHandle,
+    readonly write: (chunk: Uint8Array) => Promise<void>,
     readonly patience: Patience,
     readonly onProgress: (transfer: Transfer) => void,
   ) {}
@@ -92,7 +102,7 @@ class Download {
   }
 
   async #write(chunk: Uint8Array): Promise<void> {
-    await this.out.appendFile(chunk); // `write` may write a part of it
+    await this.write(chunk);
     this.#digest.update(chunk);
     this.#offset += chunk.length;
     this.onProgress({ numBytes: this.#offset, sizeBytes: Number(this.#file?.sizeBytes ?? 0) });

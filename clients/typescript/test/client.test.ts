@@ -423,6 +423,23 @@ test("a download goes on where the system writes less than it is told to", (cont
     }),
   ));
 
+test("a path that cannot be written is told by its name, with the system's code", () =>
+  inFolder(async (folder) => {
+    await serving(giving(), async (client) => {
+      const path = join(folder, "nowhere", "cat.bmp");
+      await assert.rejects(client.download("f", path), (error: NodeJS.ErrnoException) => {
+        assert(error.message.startsWith(`cannot write ${path}: `), error.message);
+        assert.deepEqual([error.code, (error.cause as NodeJS.ErrnoException).code], ["ENOENT", "ENOENT"]);
+        return true;
+      });
+      await assert.rejects(client.download("f", folder), (error: NodeJS.ErrnoException) => {
+        assert(error.message.startsWith(`cannot write ${folder}: `), error.message);
+        return true;
+      });
+      assert.deepEqual(await readdir(folder), []);
+    });
+  }));
+
 test("a download that fails leaves no file", () =>
   inFolder(async (folder) => {
     using client = connect("127.0.0.1:1");
