@@ -52,10 +52,20 @@ std::filesystem::path make_copy() {
 
 }  // namespace
 
-std::string read_file(const std::filesystem::path& path) {
+std::string read_file(const std::filesystem::path& path, std::size_t max_bytes) {
   std::fstream file;
-  std::string bytes(static_cast<std::size_t>(open(file, path)), '\0');
-  if (!file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()))) refuse(path);
+  const bool has_size = !is_pipe(path);
+  if (has_size) {
+    max_bytes = std::min(max_bytes, static_cast<std::size_t>(open(file, path)));
+  } else {
+    errno = 0;
+    file.open(path, std::ios::in | std::ios::binary);
+  }
+  std::string bytes(max_bytes, '\0');
+  file.read(bytes.data(), static_cast<std::streamsize>(max_bytes));
+  const auto num_bytes = static_cast<std::size_t>(file.gcount());
+  if (!file.is_open() || file.bad() || (has_size && num_bytes < max_bytes)) refuse(path);
+  bytes.resize(num_bytes);
   return bytes;
 }
 

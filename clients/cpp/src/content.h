@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -10,8 +11,8 @@
 
 namespace idefics2::internal {
 
-/// Reads a whole file. Fails with FileUnreadable.
-std::string read_file(const std::filesystem::path& path);
+/// Reads a file, or a pipe, to its end or until there are `max_bytes`. Fails with FileUnreadable.
+std::string read_file(const std::filesystem::path& path, std::size_t max_bytes);
 
 /// A file to upload, measured. It is read in pieces, so that it is never held whole.
 class Content {

@@ -17,7 +17,7 @@ constexpr std::size_t kMaxInlineBytes = (28U << 20U) - (1U << 16U);
   throw InvalidRequest(message, {grpc::StatusCode::INVALID_ARGUMENT, reason, field, "", {}, {}});
 }
 
-void check_size(std::uintmax_t num_bytes, const std::string& name) {
+void check_size(std::size_t num_bytes, const std::string& name) {
   if (num_bytes > kMaxImageBytes) {
     refuse("FILE_TOO_LARGE", "", name + " must have at most " + std::to_string(kMaxImageBytes) + " bytes");
   }
@@ -33,12 +33,11 @@ void check_total(std::size_t num_bytes) {
   }
 }
 
-/// Reads a file that is not too large; one that is need not be read to be refused.
+/// Reads a file that is not too large; one byte more than allowed is enough to refuse it.
 std::string read(const std::filesystem::path& path) {
-  std::error_code unreadable;
-  const auto num_bytes = std::filesystem::file_size(path, unreadable);
-  if (!unreadable) check_size(num_bytes, name(path));
-  return internal::read_file(path);
+  std::string bytes = internal::read_file(path, kMaxImageBytes + 1);
+  check_size(bytes.size(), name(path));
+  return bytes;
 }
 
 /// Writes images into image_url, which holds the first one if that is a URL, and images.

@@ -7,6 +7,9 @@
 namespace idefics2::internal {
 namespace {
 
+/// A hundred times what all authorities have that systems trust.
+constexpr std::size_t kMaxPemBytes = 16 << 20;
+
 using Memory = std::unique_ptr<BIO, decltype(&BIO_free)>;
 using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
 using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
@@ -18,7 +21,7 @@ using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 std::string read(const std::string& field, const std::filesystem::path& path) {
   if (path.empty()) return "";
   try {
-    return read_file(path);
+    return read_file(path, kMaxPemBytes);
   } catch (const FileUnreadable& error) {
     refuse(field, error.what());
   }

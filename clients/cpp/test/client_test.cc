@@ -99,6 +99,18 @@ TEST(Errors, AnImageThatIsTooLargeIsRefusedBeforeItIsRead) {
   EXPECT_TRUE(error->is(idefics2::v1::FILE_TOO_LARGE));
 }
 
+TEST(Images, APipeAtAPathIsReadToItsEnd) {
+  Service service;
+  const auto path = std::filesystem::temp_directory_path() / "idefics2-image-pipe.png";
+  std::filesystem::remove(path);
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  auto writing = std::async(std::launch::async, [&] { std::ofstream(path, std::ios::binary) << "a picture"; });
+  EXPECT_EQ(Client(service.options()).generate({{idefics2::Image::file(path)}, "What?"}).output(), "A cat.");
+  writing.get();
+  std::filesystem::remove(path);
+  EXPECT_EQ(service.generation.asked.images(0).data(), "a picture");
+}
+
 TEST(Errors, ImagesThatAreTooLargeTogetherAreRefusedAsSuchAndWhatFitsIsSent) {
   Service service;
   const Client client(service.options());

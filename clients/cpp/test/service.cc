@@ -57,7 +57,9 @@ void Generation::note(const ServerContext& context) {
   }
 }
 
-Status Generation::Generate(ServerContext* context, const v1::GenerateRequest*, v1::GenerateResponse* response) {
+Status Generation::Generate(ServerContext* context, const v1::GenerateRequest* request,
+                            v1::GenerateResponse* response) {
+  asked = *request;
   note(*context);
   context->AddTrailingMetadata("x-request-id", "r-1");
   response->set_output("A cat.");

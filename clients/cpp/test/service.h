@@ -27,6 +27,7 @@ class Generation : public idefics2::v1::GenerationService::Service {
  public:
   grpc::Status refusal;                                           // OK: it answers
   std::vector<std::multimap<std::string, std::string>> metadata;  // of each call
+  idefics2::v1::GenerateRequest asked;                            // last, by Generate
   std::promise<void> cancelled;
 
   grpc::Status Generate(grpc::ServerContext* context, const idefics2::v1::GenerateRequest* request,
