@@ -50,7 +50,7 @@ class _Faults:
         try:
             return check(*args, **kwargs)
         except InvalidInput as error:
-            self._found.append(error)
+            self._found.append(error.without_frames())
             return cast("_T", None)
 
     def tell(self) -> None:

@@ -138,10 +138,10 @@ async def call_http(service: Harness, path: str) -> None:
         await reader.readline()
 
 
-async def call_rpc(service: Harness, method: str) -> None:
-    """Call, and hear all of the answer."""
+async def call_rpc(service: Harness, method: str, **fields: Any) -> None:
+    """Call, with fields set on top, and hear all of the answer."""
     picture = generation_pb2.Image(data=make_empty_png(8, 8) + bytes(NUM_BYTES))
-    question = generation_pb2.GenerateRequest(prompt=f"What is {WIDE}?", images=[picture])
+    question = generation_pb2.GenerateRequest(prompt=f"What is {WIDE}?", images=[picture], **fields)
     with suppress(grpc.aio.AioRpcError):
         match method:
             case "Generate":
@@ -152,6 +152,20 @@ async def call_rpc(service: Harness, method: str) -> None:
             case "Submit":
                 stub: Any = requests_pb2_grpc.RequestServiceStub(service.channel)
                 await stub.Submit(requests_pb2.SubmitRequest(input=question), metadata=service.metadata)
+
+
+@asynccontextmanager
+async def letting_go() -> AsyncIterator[None]:
+    """Check that soon after the block no more is held than before it."""
+    gc.collect()
+    gc.disable()  # it comes late, and nobody counts what it finds
+    tracemalloc.start()
+    try:
+        yield
+        await wait_until(lambda: tracemalloc.get_traced_memory()[0] < MOST_BESIDE)
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 CALLS = [
@@ -178,14 +192,13 @@ CALLS = [
 async def test_what_has_ended_is_let_go_at_once(
     service: Harness, call: Callable[[Harness], Awaitable[None]], answers: list[Answer]
 ) -> None:
-    gc.collect()
-    gc.disable()  # it comes late, and nobody counts what it finds
-    tracemalloc.start()
-    try:
+    async with letting_go():
         service.script.add(*answers)
         await call(service)
         await wait_until(lambda: count_ended(service) == 1)
-        await wait_until(lambda: tracemalloc.get_traced_memory()[0] < MOST_BESIDE)
-    finally:
-        tracemalloc.stop()
-        gc.enable()
+
+
+@pytest.mark.parametrize("method", ["Generate", "GenerateStream", "Submit"])
+async def test_what_is_refused_for_several_reasons_is_let_go_at_once(service: Harness, method: str) -> None:
+    async with letting_go():
+        await call_rpc(service, method, temperature=-1, top_p=7)
