@@ -59,6 +59,15 @@ def _cut(given: object) -> str:
     return str(given)[:_MAX_REPEATED].encode("ascii", "backslashreplace").decode()[:_MAX_REPEATED]
 
 
+def let_go_of_frames(error: BaseException) -> None:
+    """Let an error be no more than its words.
+
+    Its frames hold the request's images, and mostly the error itself: until the next collection of
+    everything, which may be gigabytes away.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
 class ServiceError(Exception):
     """What a caller is told."""
 
@@ -77,12 +86,8 @@ class ServiceError(Exception):
         self.metadata = {"field": field, **metadata} if field else metadata
 
     def without_frames(self) -> Self:
-        """Return this error without its tracebacks.
-
-        Their frames hold the request's images, and mostly the error itself: until the next collection of
-        everything, which may be gigabytes away.
-        """
-        self.__traceback__ = self.__cause__ = self.__context__ = None
+        """Return this error without its tracebacks."""
+        let_go_of_frames(self)
         return self
 
 

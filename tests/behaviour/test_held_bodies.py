@@ -198,6 +198,34 @@ async def test_what_has_ended_is_let_go_at_once(
         await wait_until(lambda: count_ended(service) == 1)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(write()[:-1], id="no JSON"),
+        pytest.param(write(prompt=[WIDE]), id="a prompt that is none"),
+        pytest.param(write(temperature=[], top_p=7, top_k=-1), id="several faults"),
+        pytest.param(write(temperature=-1, top_p=7), id="several numbers"),
+    ],
+)
+@pytest.mark.parametrize("path", [RUN, f"{RUN}/stream", QUEUE])
+async def test_what_is_refused_over_http_is_let_go_at_once(service: Harness, path: str, body: bytes) -> None:
+    async with letting_go(), send(service, path, body) as reader:
+        assert b" 422 " in await reader.readline()
+
+
+@pytest.mark.parametrize("path", [RUN, QUEUE])
+async def test_what_came_of_a_body_that_breaks_off_is_let_go_at_once(service: Harness, path: str) -> None:
+    host, _, port = service.app.http_address.partition(":")
+    body = write()
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Key {service.app.api_key}\r\n"
+    async with letting_go():
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"{head}content-length: {len(body) + 1}\r\n\r\n".encode() + body)
+        await writer.drain()
+        await wait_until(lambda: read_figure(service, "idefics2_held_bytes") > NUM_BYTES)
+        writer.transport.abort()
+
+
 @pytest.mark.parametrize("method", ["Generate", "GenerateStream", "Submit"])
 async def test_what_is_refused_for_several_reasons_is_let_go_at_once(service: Harness, method: str) -> None:
     async with letting_go():

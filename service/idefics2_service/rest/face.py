@@ -1,6 +1,6 @@
 """The HTTP face as a whole: the hosted endpoint's API, and what operators look at."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match
 from starlette.types import ASGIApp
 
-from idefics2_service.errors import InvalidInput, ServiceError
+from idefics2_service.errors import InvalidInput, ServiceError, let_go_of_frames
 from idefics2_service.gate import Gate
 from idefics2_service.metrics import Metrics
 from idefics2_service.rest import answers, cdn, page, probes, queue, storage
@@ -30,6 +30,7 @@ _DESCRIPTION = "Ask Idefics2 about images. The same paths, bodies and headers as
 _EXPOSED = ["x-fal-request-id", "x-fal-request-timeout-type", "x-fal-error-type", "retry-after"]
 """Headers of an answer that scripts of other origins may read."""
 _WRONG_METHOD = 405
+_Explain = Callable[[Request, Exception], Awaitable[JSONResponse]]
 
 
 def make_face(
@@ -74,10 +75,23 @@ def make_api(cores: Cores, facts: page.PageFacts) -> FastAPI:
         api.include_router(router, responses=ANY_CALL)
     api.include_router(probes.router)
     api.include_router(page.make_router(facts))
-    for kind in (ServiceError, Problem, HTTPException, Exception):
-        api.add_exception_handler(kind, _explain)
-    api.add_exception_handler(RequestValidationError, _explain_faults)
+    for kind in (ServiceError, Problem, HTTPException):
+        api.add_exception_handler(kind, _letting_go(_explain))
+    api.add_exception_handler(RequestValidationError, _letting_go(_explain_faults))
+    api.add_exception_handler(Exception, _explain)  # its frames are still to be logged
     return api
+
+
+def _letting_go(explain: _Explain) -> _Explain:
+    """Let go of an error's frames once it is told: FastAPI's hold the body, and the error itself."""
+
+    async def explain_and_let_go(request: Request, error: Exception) -> JSONResponse:
+        try:
+            return await explain(request, error)
+        finally:
+            let_go_of_frames(error)
+
+    return explain_and_let_go
 
 
 async def _explain(request: Request, error: Exception) -> JSONResponse:
@@ -118,5 +132,6 @@ def _find_others(body: Any, faults: list[Any], cores: Cores) -> list[InvalidInpu
         rest = GenerateBody.model_validate({name: value for name, value in body.items() if name not in wrong})
         validate(rest.read(), cores.limits)
     except InvalidInput as error:
+        error = error.without_frames()
         return [each for each in (error, *error.others) if each.field not in wrong]
     return []
