@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from idefics2_service.errors import InternalError, ServiceError
+from idefics2_service.errors import InternalError, ServiceError, let_go_of_frames
 from idefics2_service.events import Failed, Finished
 from idefics2_service.metrics import ATTACHED
 
@@ -30,6 +30,7 @@ def end_of(
         return Failed(error.without_frames())
     except Exception as error:
         logger.exception("request failed", request_id=request_id, exc_info=error)
+        let_go_of_frames(error)
         return Failed(InternalError(f"the service failed; its log has the details under {request_id}"))
 
 

@@ -18,7 +18,9 @@ from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from harness import Harness, MakeSettings, run_harness
 from idefics2.v1 import generation_pb2, requests_pb2, requests_pb2_grpc
+from idefics2_service import outcomes
 from idefics2_service.app import App
+from idefics2_service.metrics import Metrics
 from pictures import make_empty_png
 
 if TYPE_CHECKING:
@@ -230,3 +232,17 @@ async def test_what_came_of_a_body_that_breaks_off_is_let_go_at_once(service: Ha
 async def test_what_is_refused_for_several_reasons_is_let_go_at_once(service: Harness, method: str) -> None:
     async with letting_go():
         await call_rpc(service, method, temperature=-1, top_p=7)
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_what_ends_by_a_fault_of_ours_is_let_go_at_once(
+    service: Harness, monkeypatch: pytest.MonkeyPatch, call: Callable[[Harness], Awaitable[None]]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(Metrics, "record_image", fail)
+    monkeypatch.setattr(outcomes.logger, "exception", lambda *_, **__: None)  # which shows what frames hold
+    async with letting_go():
+        await call(service)
+        await wait_until(lambda: count_ended(service) == 1)
