@@ -135,6 +135,8 @@ class Run:
         name = self.claim.name
         attempts = self._means.metrics.attempts
         span = current_span()
+        # Also of what was lost or is handed back: until it is asked, a task holds what it ended with.
+        end = outcomes.end_of(work, name.request_id, RequestCancelled("the request was cancelled"))
         if self._is_lost:
             self._note_lost()
             return
@@ -143,7 +145,6 @@ class Run:
             span.fail("HANDED_BACK")
             await self._release("this replica is shutting down", started, is_lost=False)
             return
-        end = outcomes.end_of(work, name.request_id, RequestCancelled("the request was cancelled"))
         if isinstance(end, Failed) and isinstance(end.error, BackendUnavailable):
             attempts.labels("backend_lost").inc()
             span.fail(end.error.reason)

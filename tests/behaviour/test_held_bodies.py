@@ -16,7 +16,7 @@ import pytest
 from faces.web import QUEUE, RUN
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
-from harness import Harness, MakeSettings, run_harness
+from harness import Harness, MakeSettings, run_harness, run_on_fake_backend
 from idefics2.v1 import generation_pb2, requests_pb2, requests_pb2_grpc
 from idefics2_service import outcomes
 from idefics2_service.app import App
@@ -246,3 +246,22 @@ async def test_what_ends_by_a_fault_of_ours_is_let_go_at_once(
     async with letting_go():
         await call(service)
         await wait_until(lambda: count_ended(service) == 1)
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_what_is_for_somebody_else_to_run_is_let_go_at_once(
+    make_settings: MakeSettings, *, is_lost: bool
+) -> None:
+    async with run_on_fake_backend(make_settings(store__renew_seconds=0.1)) as service, letting_go():
+        workers, store = service.app._workers, service.app._store
+        service.script.add(Answer(("A",), holds=True), Answer(("A",)))
+        await call_rpc(service, "Submit")
+        await service.script.asked.wait()
+        (run,) = workers._runs.values()
+        if is_lost:
+            await store.release(run.claim, "taken away", is_lost=True)
+        else:
+            run.hand_back()
+        del run
+        await wait_until(lambda: count_ended(service) == 1)
+        await wait_until(lambda: not workers.num_running)
