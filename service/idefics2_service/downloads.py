@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from idefics2_service.errors import let_go_of_frames
+from idefics2_service.fetcher import FetchFailed
+
 if TYPE_CHECKING:
     from idefics2_service.fetcher import Fetcher
 
@@ -43,9 +46,7 @@ class Downloads:
         wanted = (key_id, url, max_bytes)
         download = self._running.get(wanted)
         if download is None:
-            task = asyncio.create_task(self._fetcher.get(key_id, url, max_bytes))
-            download = self._running[wanted] = _Download(task)
-            task.add_done_callback(lambda _: self._end(wanted, download))
+            download = self._begin(wanted)
         else:
             self._tell("shared", 0.0, 0)
         download.num_waiting += 1
@@ -56,13 +57,22 @@ class Downloads:
             if not download.num_waiting:
                 download.task.cancel()
                 self._forget(wanted, download.task)
+            del download  # or the frames of a failure would lead back to it
+
+    def _begin(self, wanted: _Wanted) -> _Download:
+        task = asyncio.create_task(self._fetcher.get(*wanted))
+        download = self._running[wanted] = _Download(task)
+        task.add_done_callback(lambda _: self._end(wanted, download))
+        return download
 
     def _end(self, wanted: _Wanted, download: _Download) -> None:
         self._forget(wanted, download.task)
         seconds = time.monotonic() - download.started
         if download.task.cancelled():
             self._tell("cancelled", seconds, 0)
-        elif download.task.exception() is not None:  # heard, even where everybody has left
+        elif (error := download.task.exception()) is not None:  # heard, even where everybody has left
+            if isinstance(error, FetchFailed):
+                let_go_of_frames(error)  # which hold what came of the file
             self._tell("failed", seconds, 0)
         else:
             self._tell("fetched", seconds, len(download.task.result()))

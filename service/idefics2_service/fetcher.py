@@ -35,6 +35,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from idefics2_service.addresses import is_host, is_inside, is_name, may_be_dialled
+from idefics2_service.errors import let_go_of_frames
 from idefics2_service.look_ups import LookUps
 from idefics2_service.tracing.spans import Kind, current_span
 
@@ -318,6 +319,7 @@ class Fetcher:
         except aiohttp.ConnectionTimeoutError:
             raise self._not_connected(url, is_looking_up=asker.is_looking_up) from None
         except (aiohttp.ClientError, OSError) as error:
+            let_go_of_frames(error)  # aiohttp keeps it, and they hold what came of the file
             fault = next(fault for kind, fault in _FAULTS if isinstance(error, kind))
             raise HostUnreachable(f"the host {url.raw_host} {fault}") from None
 

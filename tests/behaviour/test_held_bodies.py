@@ -16,12 +16,13 @@ import pytest
 from faces.web import QUEUE, RUN
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
-from harness import Harness, MakeSettings, run_harness, run_on_fake_backend
+from harness import Harness, MakeSettings, refuse, run_harness, run_on_fake_backend
 from idefics2.v1 import generation_pb2, requests_pb2, requests_pb2_grpc
 from idefics2_service import outcomes
 from idefics2_service.app import App
 from idefics2_service.metrics import Metrics
 from pictures import make_empty_png
+from ports import HOST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -265,3 +266,45 @@ async def test_what_is_for_somebody_else_to_run_is_let_go_at_once(
         del run
         await wait_until(lambda: count_ended(service) == 1)
         await wait_until(lambda: not workers.num_running)
+
+
+@asynccontextmanager
+async def failing_in_the_midst(*, stalls: bool) -> AsyncIterator[tuple[int, asyncio.Event]]:
+    """Be a host that `stalls`, or else hangs up, in the midst of a picture; yield its port."""
+    may_fail = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (2 * NUM_BYTES))
+        for _ in range(NUM_BYTES // 2**16):
+            writer.write(bytes(2**16))
+            await writer.drain()
+        await (reader.read() if stalls else may_fail.wait())
+        writer.close()
+
+    async with await asyncio.start_server(answer, HOST) as server:
+        yield server.sockets[0].getsockname()[1], may_fail
+
+
+@pytest.mark.parametrize("num_callers", [1, 2])
+@pytest.mark.parametrize("stalls", [False, True])
+async def test_what_came_of_a_picture_whose_host_fails_is_let_go_at_once(
+    make_settings: MakeSettings, num_callers: int, *, stalls: bool
+) -> None:
+    async with failing_in_the_midst(stalls=stalls) as (port, may_fail):
+        settings = make_settings(
+            fetch__allowed_networks="127.0.0.0/8",
+            fetch__ports=f"{port}",
+            fetch__timeout_seconds=2,
+            fetch__min_bytes_per_second=10**6,
+        )
+        question = generation_pb2.GenerateRequest(
+            prompt="What?", image_url=f"http://{HOST}:{port}/picture.png"
+        )
+        async with run_on_fake_backend(settings) as service, letting_go():
+            calls = [asyncio.create_task(refuse(service.generate(question))) for _ in range(num_callers)]
+            if not stalls:
+                await wait_until(lambda: tracemalloc.get_traced_memory()[0] > NUM_BYTES)
+                may_fail.set()
+            reasons = {refusal.reason for refusal in await asyncio.gather(*calls)}
+            assert reasons == {"FILE_TOO_SLOW" if stalls else "FILE_UNREACHABLE"}
