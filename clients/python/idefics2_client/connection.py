@@ -80,7 +80,8 @@ class Connection(Caller):
         try:
             return call.result()
         except grpc.RpcError as error:
-            raise read_error(error, self._endpoint) from error
+            # It is the call itself, in whose frames are the call and what was asked.
+            raise read_error(error, self._endpoint) from error.with_traceback(None)
         finally:
             call.cancel()  # nothing to a call that has ended; Ctrl-C leaves one that has not
 
@@ -111,7 +112,8 @@ class Connection(Caller):
         try:
             yield from call
         except grpc.RpcError as error:
-            raise read_error(error, self._endpoint) from error
+            # It is the call itself, in whose frames are the call and what was asked.
+            raise read_error(error, self._endpoint) from error.with_traceback(None)
         finally:
             call.cancel()  # type: ignore[no-untyped-call]  # untyped in the stubs
 

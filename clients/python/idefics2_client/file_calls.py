@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from idefics2.v1.files_pb2 import DeleteFileRequest, GetFileRequest, ListFilesRequest
@@ -160,16 +160,13 @@ class FileCalls(Connection):
 
     def _look(self, upload: Upload, patience: Patience) -> None:
         """See what the service has."""
-        try:
-            found: File | NotFound = self._ask(self._uploads.GetFile, upload.file_question, patience)
-        except NotFound as error:
-            found = error
-        if not upload.note_file(found):
-            try:
+        file = progress = None
+        with suppress(NotFound):
+            file = self._ask(self._uploads.GetFile, upload.file_question, patience)
+        if not upload.note_file(file):
+            with suppress(NotFound):
                 progress = self._ask(self._uploads.GetUpload, upload.progress_question, patience)
-                upload.note_progress(progress, patience)
-            except NotFound as error:
-                upload.note_progress(error, patience)
+            upload.note_progress(progress, patience)
 
     def _read_file(self, download: Download, patience: Patience) -> bool:
         """Read what is new on one connection; return whether it is all."""

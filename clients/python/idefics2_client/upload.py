@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from idefics2.v1.files_pb2 import GetFileRequest, GetUploadRequest, UploadRequest, UploadStart
 
-from idefics2_client.errors import Idefics2Error, NotFound, ServiceUnavailable
+from idefics2_client.errors import Idefics2Error, ServiceUnavailable
 from idefics2_client.requests import make_duration, make_message
 from idefics2_client.updates import TransferUpdate
 
@@ -72,14 +72,14 @@ class Upload:
         """Asks how much is kept of an upload that broke."""
         return GetUploadRequest(upload_id=self._upload_id)
 
-    def note_file(self, file: File | NotFound) -> bool:
+    def note_file(self, file: File | None) -> bool:
         """Note whether the service has the content; return whether it has, so that it need not be sent."""
-        self._is_reached, self._is_known = True, not isinstance(file, NotFound)
+        self._is_reached, self._is_known = True, file is not None
         return self._is_known
 
-    def note_progress(self, progress: GetUploadResponse | NotFound, patience: Patience) -> None:
+    def note_progress(self, progress: GetUploadResponse | None, patience: Patience) -> None:
         """Note where to go on; more than before is worth as much patience as at the beginning."""
-        kept = 0 if isinstance(progress, NotFound) else progress.num_kept_bytes
+        kept = progress.num_kept_bytes if progress is not None else 0
         if kept > self._start.offset:
             patience.restore()
         self._start.offset = kept

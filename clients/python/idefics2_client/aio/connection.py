@@ -137,7 +137,8 @@ class AsyncConnection(Caller):
         try:
             yield
         except grpc.RpcError as error:
-            raise read_error(error, self._endpoint) from error
+            # It is the call itself, in whose frames are the call and what was asked.
+            raise read_error(error, self._endpoint) from error.with_traceback(None)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():

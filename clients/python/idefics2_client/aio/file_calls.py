@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from idefics2.v1.files_pb2 import DeleteFileRequest, GetFileRequest, ListFilesRequest
@@ -161,20 +161,17 @@ class AsyncFileCalls(AsyncConnection):
 
     async def _look(self, upload: Upload, patience: Patience) -> None:
         """See what the service has."""
-        try:
-            found: File | NotFound = await self._settle(
+        file = progress = None
+        with suppress(NotFound):
+            file = await self._settle(
                 self._uploads.GetFile.future(upload.file_question, **self._terms(patience))
             )
-        except NotFound as error:
-            found = error
-        if not upload.note_file(found):
-            try:
+        if not upload.note_file(file):
+            with suppress(NotFound):
                 progress = await self._settle(
                     self._uploads.GetUpload.future(upload.progress_question, **self._terms(patience))
                 )
-                upload.note_progress(progress, patience)
-            except NotFound as error:
-                upload.note_progress(error, patience)
+            upload.note_progress(progress, patience)
 
     async def _read_file(self, download: Download, patience: Patience) -> bool:
         """Read what is new on one connection; return whether it is all."""
