@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import gc
 import json
+import os
 import tracemalloc
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -17,7 +19,7 @@ from faces.web import QUEUE, RUN
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from harness import Harness, MakeSettings, refuse, run_harness, run_on_fake_backend
-from idefics2.v1 import generation_pb2, requests_pb2, requests_pb2_grpc
+from idefics2.v1 import files_pb2, files_pb2_grpc, generation_pb2, requests_pb2, requests_pb2_grpc
 from idefics2_service import outcomes
 from idefics2_service.app import App
 from idefics2_service.metrics import Metrics
@@ -25,7 +27,7 @@ from pictures import make_empty_png
 from ports import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 PATIENCE_SECONDS = 30
 WIDE = "\U0001f600"
@@ -308,3 +310,24 @@ async def test_what_came_of_a_picture_whose_host_fails_is_let_go_at_once(
                 may_fail.set()
             reasons = {refusal.reason for refusal in await asyncio.gather(*calls)}
             assert reasons == {"FILE_TOO_SLOW" if stalls else "FILE_UNREACHABLE"}
+
+
+def write_upload() -> Iterator[files_pb2.UploadRequest]:
+    first = make_empty_png(8, 8)
+    yield files_pb2.UploadRequest(start=files_pb2.UploadStart(size_bytes=len(first) + 2 * NUM_BYTES))
+    yield files_pb2.UploadRequest(chunk=first)
+    for _ in range(2 * NUM_BYTES // 2**19):
+        yield files_pb2.UploadRequest(chunk=bytes(2**19))
+
+
+async def test_what_a_disk_does_not_take_is_let_go_at_once(
+    service: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    stub: Any = files_pb2_grpc.FileServiceStub(service.channel)
+    async with letting_go():
+        refusal = await refuse(stub.Upload(write_upload(), metadata=service.metadata))
+        assert refusal.reason == "FILE_STORE_UNAVAILABLE"

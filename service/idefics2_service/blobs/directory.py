@@ -189,6 +189,8 @@ async def _finish(pool: ThreadPoolExecutor, work: Callable[..., _T], *args: obje
     except asyncio.CancelledError:
         await asyncio.wait((working,))
         raise
+    finally:
+        del working  # or the frames of its error, which hold what was to be written, would lead back to it
 
 
 def _unlink(path: Path) -> None:
