@@ -473,7 +473,7 @@ async def test_names_of_any_length_are_refused_by_what_is_wrong_with_them(upload
     submission = describe_red_circle(images=[source])
     for call, reason in (
         (uploader.get(id=long), "FILE_NOT_UPLOADED"),
-        (uploader.service.generate(submission), "FILE_NOT_UPLOADED"),
+        (uploader.service.generate(submission), "FILE_URL_INVALID"),
         (uploader.upload(content_type=long), "FILE_MISMATCH"),
         (uploader.upload(name=long), "VALUE_OUT_OF_RANGE"),
         (uploader.upload(upload_id=long), "VALUE_OUT_OF_RANGE"),

@@ -82,7 +82,7 @@ def read_inputs(message: Any) -> dict[str, list[Any]]:
 
 
 def respond(*events: engine.Event, order: tuple[str, ...] = ("text", "events", "done")) -> Any:
-    """Write events as model.py does."""
+    """Write events as triton_tensors.py does."""
     told = json.dumps([{"type": type(event).__name__, **dataclasses.asdict(event)} for event in events])
     contents = {"text": b"unread", "events": told.encode(), "done": b"unread"}
     response = service_pb2.ModelInferResponse()
@@ -130,7 +130,7 @@ def test_inputs_of_any_length_do_not_keep_requests_from_being_batched() -> None:
 
 
 def test_the_model_reads_what_it_declares_and_writes_what_it_declares() -> None:
-    source = (MODEL_FOLDER / "1/model.py").read_text()
+    source = "".join((MODEL_FOLDER / "1" / name).read_text() for name in ("model.py", "triton_tensors.py"))
     assert set(re.findall(r'tensors\.\w+\("(\w+)"', source)) == set(DECLARED)
     written = re.findall(r'pb_utils\.Tensor\("(\w+)"', source)
     assert written == [tensor.name for tensor in CONFIG.output]
