@@ -1,4 +1,4 @@
-"""What is held of a call in memory is what it is counted for, whatever its caller sends."""
+"""What is held of a call is what it is counted for, and nothing of it stays, whatever becomes of it."""
 
 from __future__ import annotations
 
