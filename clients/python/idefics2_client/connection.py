@@ -96,7 +96,10 @@ class Connection(Caller):
             try:
                 answer = self._ask(method, question, patience)
             except Idefics2Error as error:
-                time.sleep(patience.pause_after(error))
+                pause = patience.pause_after(error)
+                if pause is None:
+                    raise
+                time.sleep(pause)
             else:
                 patience.restore()
                 return answer

@@ -63,15 +63,10 @@ class Download:
         while left:
             left = left[self._out.write(left) :]
 
-    def pause_after(self, error: Idefics2Error, patience: Patience) -> float:
-        """Return how many seconds to wait before the next try.
-
-        Raises:
-            Idefics2Error: `error` itself, where trying again is no use.
-
-        """
+    def pause_after(self, error: Idefics2Error, patience: Patience) -> float | None:
+        """Return how many seconds to wait before the next try; None: trying again is no use."""
         if self._file is None and not error.request_id:
-            raise error  # a service that was never there is not waited for
+            return None  # a service that was never there is not waited for
         return patience.pause_after(error)
 
     def finish(self) -> File:

@@ -153,7 +153,10 @@ class FileCalls(Connection):
                 call = self._uploads.Upload.future(upload.messages(), **self._terms(patience))
                 file = upload.finish(self._wait(call))
             except Idefics2Error as error:
-                time.sleep(upload.pause_after(error, patience))
+                pause = upload.pause_after(error, patience)
+                if pause is None:
+                    raise
+                time.sleep(pause)
             else:
                 patience.restore()
                 return file
@@ -177,6 +180,9 @@ class FileCalls(Connection):
                     download.take(message)
                     patience.restore()
         except Idefics2Error as error:
-            time.sleep(download.pause_after(error, patience))
+            pause = download.pause_after(error, patience)
+            if pause is None:
+                raise
+            time.sleep(pause)
             return False
         return True

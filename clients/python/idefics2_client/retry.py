@@ -166,15 +166,14 @@ class Patience:
         """Have got something through."""
         self._num_losses = 0
 
-    def pause_after(self, error: Idefics2Error) -> float:
-        """Return how many seconds to wait before the next try.
+    def pause_after(self, error: Idefics2Error) -> float | None:
+        """Return how many seconds to wait before the next try; None: trying again is no use.
 
-        Raises:
-            Idefics2Error: `error` itself, where trying again is no use.
-
+        Then the caller raises it: raised here, it would be held by a frame of its own, and with it all that
+        was asked.
         """
         if error.code not in _LOST or error.reason not in _PASSING or isinstance(error, SettingInvalid):
-            raise error
+            return None
         self._num_losses += 1
         self._retry.on_lost(error)
         pause = self._retry.pause_seconds(self._num_losses, error.retry_after_seconds)

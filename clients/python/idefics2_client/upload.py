@@ -108,27 +108,33 @@ class Upload:
             Exception: what kept the caller's callback from being called.
 
         """
-        if self._failure is not None:
-            raise self._failure
+        self._check()
         return file
 
-    def pause_after(self, error: Idefics2Error, patience: Patience) -> float:
-        """Return how many seconds to wait before the next try.
+    def pause_after(self, error: Idefics2Error, patience: Patience) -> float | None:
+        """Return how many seconds to wait before the next try; None: trying again is no use.
 
         Raises:
             Exception: what kept the content from being read, or the caller's callback from being called.
-            Idefics2Error: `error` itself, where trying again is no use.
 
         """
-        if self._failure is not None:
-            raise self._failure
+        self._check()
         self._is_reached |= bool(error.request_id)
         if not self._is_reached:
-            raise error  # a service that was never there is not waited for
+            return None  # a service that was never there is not waited for
         if self._is_surprise(error) and self._num_surprises < _MAX_SURPRISES:
             self._num_surprises += 1
             error = ServiceUnavailable(error.message, code="UNAVAILABLE", request_id=error.request_id)
         return patience.pause_after(error)
+
+    def _check(self) -> None:
+        """Raise what failed while messages were made. Nothing here holds it then, nor the content by it."""
+        failure, self._failure = self._failure, None
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure
 
     def _is_surprise(self, error: Idefics2Error) -> bool:
         """Tell whether the service has no longer what it had when it was asked: somebody uploads the same."""

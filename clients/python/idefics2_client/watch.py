@@ -118,7 +118,10 @@ class RequestWatch(RequestCalls):
                 yield from self._read_on(cursor, patience)
             except Idefics2Error as error:
                 if not cursor.is_finished:
-                    time.sleep(patience.pause_after(error))
+                    pause = patience.pause_after(error)
+                    if pause is None:
+                        raise
+                    time.sleep(pause)
             else:
                 return
 

@@ -85,3 +85,23 @@ async def test_nothing_is_held_of_a_file_that_was_uploaded(server: FileServer, c
     await caller.upload(file)
     del file
     assert await asyncio.to_thread(is_gone.wait, PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("fails", ["the call", "the callback"])
+async def test_nothing_is_held_of_a_file_whose_upload_failed(
+    server: FileServer, caller: AsyncClient, fails: str
+) -> None:
+    def fail(_: object) -> None:
+        if fails == "the callback":
+            raise ZeroDivisionError
+
+    server.expect(NO_FILE)
+    server.expect(NO_UPLOAD)
+    server.expect(Take(), REFUSED)
+    is_gone = threading.Event()
+    file = io.BytesIO(LARGE)
+    weakref.finalize(file, is_gone.set)
+    with pytest.raises(InvalidRequest if fails == "the call" else ZeroDivisionError) as caught:
+        await caller.upload(file, on_progress=fail)
+    del file, caught
+    assert await asyncio.to_thread(is_gone.wait, PATIENCE_SECONDS)

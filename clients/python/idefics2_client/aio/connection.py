@@ -96,7 +96,10 @@ class AsyncConnection(Caller):
             try:
                 answer = await self._ask(method, question, patience)
             except Idefics2Error as error:
-                await asyncio.sleep(patience.pause_after(error))
+                pause = patience.pause_after(error)
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
             else:
                 patience.restore()
                 return answer

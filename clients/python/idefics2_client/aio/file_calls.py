@@ -154,7 +154,10 @@ class AsyncFileCalls(AsyncConnection):
                 call = self._uploads.Upload.future(upload.messages(), **self._terms(patience))
                 file = upload.finish(await self._settle(call))
             except Idefics2Error as error:
-                await asyncio.sleep(upload.pause_after(error, patience))
+                pause = upload.pause_after(error, patience)
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
             else:
                 patience.restore()
                 return file
@@ -182,6 +185,9 @@ class AsyncFileCalls(AsyncConnection):
                     await asyncio.to_thread(download.take, message)
                     patience.restore()
         except Idefics2Error as error:
-            await asyncio.sleep(download.pause_after(error, patience))
+            pause = download.pause_after(error, patience)
+            if pause is None:
+                raise
+            await asyncio.sleep(pause)
             return False
         return True

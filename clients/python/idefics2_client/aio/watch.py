@@ -122,7 +122,10 @@ class AsyncRequestWatch(AsyncRequestCalls):
                         yield event
             except Idefics2Error as error:
                 if not cursor.is_finished:
-                    await asyncio.sleep(patience.pause_after(error))
+                    pause = patience.pause_after(error)
+                    if pause is None:
+                        raise
+                    await asyncio.sleep(pause)
             else:
                 return
 
