@@ -6,6 +6,7 @@ import asyncio
 import stat
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,19 @@ async def allow_pages(store: SqliteStore, bound: int) -> None:
     """Bound the size of the file, as a full disk does; never below what it has."""
     connection = store._ledger._connection
     await store._writer.call(lambda: connection.pragma("max_page_count", bound))
+
+
+async def test_nothing_of_what_was_answered_is_held_until_something_else_is_asked(store: SqliteStore) -> None:
+    class Content:
+        pass
+
+    answers = await _together(store, *(store._writer.call(Content) for _ in range(3)))
+    assert all(isinstance(answer, Content) for answer in answers)
+    contents = [weakref.ref(answer) for answer in answers]
+    answers.clear()
+    async with asyncio.timeout(20):
+        while any(content() is not None for content in contents):  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 async def test_a_folder_has_one_store_at_a_time(store: SqliteStore, tmp_path: Path) -> None:

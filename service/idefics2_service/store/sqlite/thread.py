@@ -99,18 +99,20 @@ class DatabaseThread(threading.Thread):
 
     def run(self) -> None:
         """Work until `close`."""
-        while (first := self._operations.get()) is not None:
-            together = [first]
-            ends = False
-            while len(together) < _MAX_TOGETHER and not self._operations.empty():
-                following = self._operations.get()
-                if following is None:
-                    ends = True
-                    break
-                together.append(following)
+        while self._do_next():  # a frame of its own: nothing of what was done is held while waiting
+            pass
+
+    def _do_next(self) -> bool:
+        """Do what is asked next, with all that waits behind it; return whether more may come."""
+        together: list[_Operation] = []
+        while not together or (len(together) < _MAX_TOGETHER and not self._operations.empty()):
+            operation = self._operations.get()
+            if operation is None:
+                break
+            together.append(operation)
+        if together:
             self._run_together(together)
-            if ends:
-                return
+        return operation is not None
 
     def _run_together(self, operations: Sequence[_Operation]) -> None:
         """Do them in one transaction, and answer, whatever fails: else all who come would wait for ever."""
