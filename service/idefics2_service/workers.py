@@ -74,7 +74,7 @@ class Workers:
         self._means = means
         self._settings = settings
         self._holder = draw_holder()  # of the next claim, until that is heard of
-        self._claiming: asyncio.Task[Claim | None] | None = None
+        self._claiming: asyncio.Task[bool] | None = None
         self._runs: dict[asyncio.Task[None], Run] = {}
         self._resolving: set[Run] = set()
         self._shares = Shares(_MAX_RESOLVING)
@@ -99,7 +99,7 @@ class Workers:
                 if self._stopping.is_set():
                     return
                 self._claiming = asyncio.create_task(self._claim())
-                if await asyncio.shield(self._claiming) is None:
+                if not await asyncio.shield(self._claiming):
                     await wait_for(self._told, _LOOK_AGAIN_SECONDS)
 
     async def tidy(self) -> None:
@@ -190,17 +190,22 @@ class Workers:
             await self._told.wait()
         await self._means.budget.wait_until_free()
 
-    async def _claim(self) -> Claim | None:
-        """Claim a request and begin to run it. Who waits for it may leave: it goes on, lest it be lost."""
+    async def _claim(self) -> bool:
+        """Claim a request and begin to run it; return whether there was one.
+
+        Who waits for it may leave: it goes on, lest the request be lost. What was claimed is for its run
+        alone to hold: the next one may be claimed much later.
+        """
         try:
             claim = await self._store.claim(self._keys_without_room(), self._record, self._holder)
         except StoreUnavailable:
             self._seen_at = _NEVER  # where it can be read, this write is how tidying hears of it
-            return None
-        if claim is not None:
-            self._holder = draw_holder()
-            self._begin(claim)
-        return claim
+            return False
+        if claim is None:
+            return False
+        self._holder = draw_holder()
+        self._begin(claim)
+        return True
 
     def _record(self, ended: Ended) -> None:
         """Count and log a request that ended instead of being claimed."""

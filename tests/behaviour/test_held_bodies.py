@@ -270,6 +270,25 @@ async def test_what_is_for_somebody_else_to_run_is_let_go_at_once(
         await wait_until(lambda: not workers.num_running)
 
 
+async def test_what_waits_for_a_backend_that_was_lost_is_not_held_meanwhile(
+    service: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers, store = service.app._workers, service.app._store
+    backend: Any = service.app._backend
+    claim = store.claim
+
+    async def claim_and_lose_backend(*args: Any) -> Any:
+        claimed = await claim(*args)
+        if claimed is not None:
+            await backend.set_healthy(healthy=False)
+        return claimed
+
+    monkeypatch.setattr(store, "claim", claim_and_lose_backend)
+    async with letting_go():
+        await call_rpc(service, "Submit")
+        await wait_until(lambda: not (backend.is_healthy or workers.num_running))
+
+
 @asynccontextmanager
 async def failing_in_the_midst(*, stalls: bool) -> AsyncIterator[tuple[int, asyncio.Event]]:
     """Be a host that `stalls`, or else hangs up, in the midst of a picture; yield its port."""
