@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from idefics2_engine.images import Box, Size, Sizing
     from idefics2_engine.pictures import Picture
 
-_STRIP_PIXELS = 1 << 17
+_STRIP_PIXELS = 1 << 19
+"""Each strip costs a table of Pillow's as long as its rows: few of them would be most of the time."""
 
 
 def cut(picture: Picture, sizing: Sizing, *, split: bool) -> list[Crop]:

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 HEAD = struct.Struct("<II")  # bytes of the JSON head, and of what follows it
 OVERRUN = signal.SIGPROF
 """Ends a worker that takes too much of the processor's time for one picture."""
-_M_MMAP_THRESHOLD, _LARGE_BYTES = -3, 1 << 20  # of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of malloc.h."""
+_LARGE_BYTES = 8 << 20
+"""Larger blocks are whole pictures; smaller ones strips of them, and tables, which come again and again."""
+_KEPT_BYTES = 16 << 20
 _LEAST_SECONDS = 1.0
 """What any picture may take of the processor's time."""
 _PR_SET_PDEATHSIG = 1
@@ -105,11 +109,14 @@ class Allowance:
 def _give_back_large_blocks() -> None:
     """Keep glibc from keeping blocks of up to 32 MiB, once one of their size was freed, for later pictures.
 
+    Nor may it give back all, and take it anew for each strip: of a wide picture that was half of the time.
+
     Source: mallopt(3).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _address_space_bytes() -> int:
