@@ -108,6 +108,23 @@ async def test_nothing_of_what_was_answered_is_held_until_something_else_is_aske
             await asyncio.sleep(0)
 
 
+async def test_others_go_on_while_the_disk_takes_what_was_written(store: SqliteStore) -> None:
+    num_turns = num_before = 0
+
+    def write_much() -> None:
+        nonlocal num_before
+        for statement in ("CREATE TABLE much (data)", "INSERT INTO much VALUES (zeroblob(30000000))"):
+            store._ledger._connection.execute(statement)
+        num_before = num_turns
+
+    writing = asyncio.create_task(store._writer.call(write_much, is_durable=True))
+    while not writing.done():
+        num_turns += 1
+        await asyncio.sleep(0)
+    await writing
+    assert num_turns - num_before > 100
+
+
 async def test_a_folder_has_one_store_at_a_time(store: SqliteStore, tmp_path: Path) -> None:
     second = SqliteStore(tmp_path, StoreSettings())
     with pytest.raises(StartFailed, match=r"IDEFICS2_DATA_FOLDER.*another service uses this folder"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,7 @@ from idefics2_service.store.refusals import closed, unavailable
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 logger = structlog.get_logger(__name__)
 
@@ -138,7 +138,7 @@ class DatabaseThread(threading.Thread):
 
     def _transact(self, operations: Sequence[_Operation]) -> None:
         self._set_sync(is_full=any(operation.is_durable for operation in operations))
-        with self._connection:
+        with _transaction(self._connection):
             for operation in operations:
                 self._is_undone |= not self._run_one(operation)
 
@@ -174,6 +174,22 @@ class DatabaseThread(threading.Thread):
         if is_full is not self._is_full_sync:
             self._connection.pragma("synchronous", "full" if is_full else "normal")
             self._is_full_sync = is_full
+
+
+@contextmanager
+def _transaction(connection: apsw.Connection) -> Iterator[None]:
+    """Keep what is done inside, or nothing of it.
+
+    apsw's own context would hold the interpreter's lock until the disk has all: the loop would stand still.
+    """
+    connection.execute("BEGIN")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # else SQLite has undone it, as it does where the disk is full
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _first(error: apsw.Error) -> apsw.Error:
