@@ -91,15 +91,21 @@ async def _run_out_of_room(front: Front, caller: Caller, shortage: AbstractConte
 
 
 async def _submit_until_refused(caller: Caller) -> list[str]:
-    """Return what was taken nevertheless, in the room that the store has in its own files."""
+    """Return what was taken nevertheless, in the room that the store has in its own files.
+
+    Who is refused once may be so for what was to be written together with it, and find room alone.
+    """
     taken: list[str] = []
-    while True:
+    num_refused = 0
+    while num_refused < 2:  # see above
         submission = make_submission(f"long-{len(taken)}", LONG_PROMPT)
         try:
             await caller.call_once("Submit", submission)
         except grpc.aio.AioRpcError:
-            break
-        taken.append(submission.request_id)
+            num_refused += 1
+        else:
+            taken.append(submission.request_id)
+            num_refused = 0
     refusal = await refusal_of(caller, "Submit", submission)
     assert refusal == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
     return taken
