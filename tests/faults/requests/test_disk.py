@@ -97,7 +97,7 @@ async def _submit_until_refused(caller: Caller) -> list[str]:
     """
     taken: list[str] = []
     num_refused = 0
-    while num_refused < 2:  # see above
+    while num_refused < 2:
         submission = make_submission(f"long-{len(taken)}", LONG_PROMPT)
         try:
             await caller.call_once("Submit", submission)
