@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from idefics2_engine.pictures import Picture
 
 _STRIP_PIXELS = 1 << 19
-"""Each strip costs a table of Pillow's as long as its rows: few of them would be most of the time."""
+"""For each strip Pillow computes a table as long as its rows; with few rows in each, that takes most time."""
 
 
 def cut(picture: Picture, sizing: Sizing, *, split: bool) -> list[Crop]:
