@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import resource
 import signal
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
+from idefics2_service import garbage
 from idefics2_service.app import App
 from idefics2_service.exposure import is_loopback
 
@@ -41,8 +41,7 @@ async def serve(settings: Settings, ready_file: ReadyFile | None) -> None:
     try:
         async with App(settings) as app:
             await app.wait_until_serving()
-            gc.collect()
-            gc.freeze()  # or each full collection would look again at all that was built
+            garbage.spare_what_lasts()
             logger.info("serving")
             _announce(app, settings, ready_file)
             await asyncio.Event().wait()

@@ -6,7 +6,6 @@ It says where it answers, and serves until its input ends.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import sys
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import uvloop
 from fakes.backend import FakeBackend
 from fakes.script import Script
-from idefics2_service import allocator, logs
+from idefics2_service import allocator, garbage, logs
 from idefics2_service.app import App
 from idefics2_service.backend import BackendFinished
 from idefics2_service.events import StageEntered, TextDelta
@@ -64,8 +63,7 @@ async def serve(settings: Settings) -> None:
     """Serve until nobody holds our standard input any more."""
     async with App(settings, SteadyBackend(Script())) as app:
         told = {"address": app.grpc_address, "http": app.http_address, "api_key": app.api_key}
-        gc.collect()
-        gc.freeze()  # as the service's own program
+        garbage.spare_what_lasts()  # as the service's own program
         print(json.dumps(told), flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
