@@ -16,7 +16,7 @@ from harness import MakeSettings, red_circle_answer, run_harness
 from idefics2_service import workers
 from idefics2_service.app import App
 from idefics2_service.rest.bodies import GenerateBody
-from idefics2_service.rest.queue import SubmitOptions
+from idefics2_service.rest.queue import read_options
 from pictures import RED_CIRCLE
 
 if TYPE_CHECKING:
@@ -158,8 +158,10 @@ async def test_what_a_replica_that_leaves_has_begun_ends_and_what_waits_there_is
         await check_answered(web, waiting)
 
 
-def test_what_repeats_are_known_by_has_the_names_that_stores_keep() -> None:
-    options = SubmitOptions(1.5, "low", "https://example.com/told", 7, is_stored=False, is_begun_once=True)
+async def test_what_repeats_are_known_by_has_the_names_that_stores_keep() -> None:
+    options = await read_options(
+        1.5, "low", "https://example.com/told", 7, is_stored=False, is_begun_once=True
+    )
     others = {
         "is_begun_once": True,
         "keep_seconds": 360.0,

@@ -9,6 +9,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import pytest
 from faces.rest import APP
 from faces.web import BODY, PICTURE, QUEUE, RUN, Web
@@ -19,9 +20,10 @@ from idefics2_service.app import App
 from idefics2_service.events import StageEntered
 from idefics2_service.requests import Stage
 from pictures import NUM_PROMPT_TOKENS, RED_CIRCLE, RED_CIRCLE_PIECES
+from pydantic import TypeAdapter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     import httpx
     from idefics2_service.backend import BackendEvent
@@ -58,6 +60,34 @@ def check_faults(response: httpx.Response, *places: Sequence[str | int]) -> None
     assert isinstance(body["message"], str)
     assert body["error_type"] == response.headers["x-fal-error-type"]
     assert "input" not in body["detail"][0]  # it may be a picture, and the caller has it
+
+
+async def test_first_callers_wait_for_nothing_that_the_start_could_build_and_for_no_thread(
+    alone: Web, monkeypatch: pytest.MonkeyPatch, script: Script
+) -> None:
+    built, handed_on = [], []
+    build, hand_on = TypeAdapter.__init__, anyio.to_thread.run_sync
+
+    def build_and_tell(adapter: TypeAdapter[Any], *args: Any, **options: Any) -> None:
+        built.append(args)
+        build(adapter, *args, **options)
+
+    async def hand_on_and_tell(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        handed_on.append(call)
+        return await hand_on(call, *args, **options)
+
+    monkeypatch.setattr(TypeAdapter, "__init__", build_and_tell)
+    monkeypatch.setattr(anyio.to_thread, "run_sync", hand_on_and_tell)
+    script.add(red_circle_answer(), red_circle_answer())
+    assert (await alone.post(RUN, json=BODY)).status_code == 200
+    path = f"{QUEUE}/requests/{(await alone.submit())['request_id']}"
+    await alone.read_stream("GET", f"{path}/status/stream")
+    assert (await alone.get(path)).json()["output"] == RED_CIRCLE
+    for path in ("/rest/storage/upload/initiate", "/rest/storage/upload/initiate-multipart"):
+        response = await alone.post(path, json={"content_type": "image/png", "file_name": "a.png"})
+        assert response.status_code == 200, response.text
+    assert (await alone.get("/openapi.json")).status_code == 200
+    assert (built, handed_on) == ([], [])
 
 
 async def call_raw(web: Web, words: str) -> str:

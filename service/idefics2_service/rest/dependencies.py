@@ -128,7 +128,7 @@ NewName = Annotated[RequestName, Depends(name_new)]
 KnownName = Annotated[RequestName, Depends(name_known)]
 
 
-def read_start_timeout(
+async def read_start_timeout(
     seconds: Annotated[
         float | None,
         Header(

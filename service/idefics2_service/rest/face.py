@@ -79,6 +79,7 @@ def make_api(cores: Cores, facts: page.PageFacts) -> FastAPI:
         api.add_exception_handler(kind, _letting_go(_explain))
     api.add_exception_handler(RequestValidationError, _letting_go(_explain_faults))
     api.add_exception_handler(Exception, _explain)  # its frames are still to be logged
+    api.openapi()  # builds what FastAPI would else build at its first calls, while everybody waits
     return api
 
 

@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -62,48 +63,16 @@ WithLogs = Annotated[bool, Query(description="Whether the lines of its log are w
 WithText = Annotated[bool, Query(description="Whether the text of the answer is wanted as it is written.")]
 
 
+@dataclass(frozen=True)
 class SubmitOptions:
     """What a submission says beside its body."""
 
-    def __init__(
-        self,
-        start_timeout: StartTimeout,
-        priority: Annotated[Literal["normal", "low"], Header(alias="X-Fal-Queue-Priority")] = "normal",
-        webhook_url: Annotated[
-            str, Query(alias="fal_webhook", description="Is told of the end, by a signed POST.")
-        ] = "",
-        max_queue_length: Annotated[
-            int | None,
-            Query(
-                alias="fal_max_queue_length",
-                description="Refuse it where more wait.",
-                json_schema_extra={"minimum": 0},
-            ),
-        ] = None,
-        *,
-        is_stored: Annotated[
-            bool,
-            Header(
-                alias="X-Fal-Store-IO",
-                description="0 keeps the answer just long enough to be fetched, and until its webhook was "
-                "told or given up; what was sent is never kept after the end.",
-            ),
-        ] = True,
-        is_begun_once: Annotated[
-            bool,
-            Header(
-                alias="X-Fal-No-Retry",
-                description="1 ends the request where what ran it was lost, instead of beginning it again.",
-            ),
-        ] = False,
-    ) -> None:
-        """Read headers and query."""
-        self.priority = Priority(priority.upper())
-        self.start_timeout = start_timeout
-        self.webhook_url = webhook_url
-        self.max_queue_length = max_queue_length
-        self.keep_seconds = None if is_stored else _KEEP_UNSTORED_SECONDS
-        self.is_begun_once = is_begun_once
+    priority: Priority
+    start_timeout: float | None
+    webhook_url: str
+    max_queue_length: int | None
+    keep_seconds: float | None
+    is_begun_once: bool
 
     def apply_to(self, body: GenerateBody, request_id: str) -> SubmitInput:
         """Make a submission of a body."""
@@ -130,10 +99,52 @@ class SubmitOptions:
         )
 
 
+async def read_options(
+    start_timeout: StartTimeout,
+    priority: Annotated[Literal["normal", "low"], Header(alias="X-Fal-Queue-Priority")] = "normal",
+    webhook_url: Annotated[
+        str, Query(alias="fal_webhook", description="Is told of the end, by a signed POST.")
+    ] = "",
+    max_queue_length: Annotated[
+        int | None,
+        Query(
+            alias="fal_max_queue_length",
+            description="Refuse it where more wait.",
+            json_schema_extra={"minimum": 0},
+        ),
+    ] = None,
+    *,
+    is_stored: Annotated[
+        bool,
+        Header(
+            alias="X-Fal-Store-IO",
+            description="0 keeps the answer just long enough to be fetched, and until its webhook was "
+            "told or given up; what was sent is never kept after the end.",
+        ),
+    ] = True,
+    is_begun_once: Annotated[
+        bool,
+        Header(
+            alias="X-Fal-No-Retry",
+            description="1 ends the request where what ran it was lost, instead of beginning it again.",
+        ),
+    ] = False,
+) -> SubmitOptions:
+    """Read headers and query."""
+    return SubmitOptions(
+        priority=Priority(priority.upper()),
+        start_timeout=start_timeout,
+        webhook_url=webhook_url,
+        max_queue_length=max_queue_length,
+        keep_seconds=None if is_stored else _KEEP_UNSTORED_SECONDS,
+        is_begun_once=is_begun_once,
+    )
+
+
 @router.post("", responses={**SUBMITTED, **SENT})
 async def submit(
     body: GenerateBody,
-    options: Annotated[SubmitOptions, Depends()],
+    options: Annotated[SubmitOptions, Depends(read_options)],
     cores: CurrentCores,
     call: CurrentCall,
     key_id: KeyId,

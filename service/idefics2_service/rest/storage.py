@@ -54,7 +54,7 @@ class CdnToken(BaseModel):
     expires_at: str
 
 
-def read_keep_seconds(
+async def read_keep_seconds(
     lifecycle: Annotated[Json[Lifecycle] | None, Header(alias=_LIFECYCLE)] = None,
     preference: Annotated[Json[Lifecycle] | None, Header(alias=_PREFERENCE)] = None,
 ) -> float | None:
