@@ -5,6 +5,7 @@ It ends with the one that started it, however that ends: then the socket is clos
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -104,6 +105,8 @@ def main(start: Callable[[EngineConfig], Engine] = Engine.start) -> None:
         logger.exception("the model cannot be served")
         connection.send(Started(f"the model cannot be served: {error}"))
         return
+    gc.collect()
+    gc.freeze()  # else a search for garbage looks at half a million objects, and a step waits half a second
     connection.send(Started())
     teller = Teller(connection)
     loop = EngineLoop(engine, teller.tell)
