@@ -208,7 +208,7 @@ class HeldRecord:
         monkeypatch.setattr(blobs, "put", self._hold)
 
     async def _hold(self, name: str, *data: bytes) -> None:
-        if names.is_record(name):
+        if names.is_record(name) and not self.begun.is_set():
             self.begun.set()
             await self.go_on.wait()
         await self._put(name, *data)
@@ -822,7 +822,7 @@ async def test_who_wants_a_content_for_less_long_takes_nothing_from_who_wants_it
     await desk.library.sweep()
     assert await desk.read(short.id) == PICTURE
     assert (await desk.upload()).expires_at > longer.expires_at + 10_000
-    assert not [name for name in await desk.names() if is_of("until-", name)]
+    assert len([name for name in await desk.names() if is_of("until-", name)]) == 1
     desk.let_pass(5_000)
     await desk.library.sweep()
     assert await desk.read(short.id) == PICTURE
@@ -865,6 +865,47 @@ async def test_a_file_that_comes_again_too_late_for_its_earlier_copy_is_kept_for
     assert await replica.library.find_content(KEY, SHA256) == kept
     assert await replica.read(kept.id) == PICTURE
     assert not [name for name in await desk.names() if file.id in name]
+
+
+async def test_of_two_replicas_who_let_a_file_last_longer_at_once_none_takes_from_what_the_other_promised(
+    desk: Desk, replica: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await desk.upload(keep_seconds=600)
+    record = HeldRecord(desk.blobs, monkeypatch)
+    coming = asyncio.create_task(desk.upload(keep_seconds=1_000))
+    await record.begun.wait()
+    longer = await replica.upload(keep_seconds=5_000)
+    record.go_on.set()
+    kept = await coming
+    assert kept.id == longer.id == file.id
+    assert kept.expires_at >= longer.expires_at
+    assert await replica.library.find(KEY, file.id) == kept
+    desk.let_pass(1_000 + UNTIL_FORGOTTEN_SECONDS)
+    await desk.library.sweep()
+    assert await replica.read(file.id) == PICTURE
+    assert len([name for name in await desk.names() if is_of("until-", name)]) == 1
+    desk.let_pass(4_000)
+    await desk.library.sweep()
+    assert await desk.names() == []
+
+
+async def test_who_lets_a_file_last_longer_too_late_takes_nothing_from_who_did_so_in_time(
+    desk: Desk, replica: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await desk.upload(keep_seconds=600)
+    for each in (desk, replica):
+        each.let_pass(600 - CLOCK_SKEW_SECONDS)
+    record = HeldRecord(desk.blobs, monkeypatch)
+    coming = asyncio.create_task(desk.upload(keep_seconds=2_000))
+    await record.begun.wait()
+    in_time = await replica.upload(keep_seconds=1_000)
+    desk.let_pass(UNTIL_FORGOTTEN_SECONDS)
+    record.go_on.set()
+    assert (await coming).id == in_time.id == file.id
+    assert await replica.read(file.id) == PICTURE
+    replica.let_pass(1_000 + UNTIL_FORGOTTEN_SECONDS)
+    await replica.library.sweep()
+    assert await replica.read(file.id) == PICTURE
 
 
 @pytest.mark.parametrize("said", [{}, {"sha256": SHA256}], ids=["bytes", "sha256"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import defaultdict
 from contextlib import aclosing, contextmanager, suppress
@@ -226,12 +225,14 @@ class Library:
         is_complete = any(names.is_record(blob.name) for blob in blobs)
         seconds = self._settings.keep_seconds if is_complete else self._settings.keep_unfinished_seconds
         seconds += GRACE_SECONDS
-        if not all(self._is_over(blob, seconds) for blob in blobs) and not self._is_due(blobs):
+        due = self._list_due(blobs)
+        if not due and not all(self._is_over(blob, seconds) for blob in blobs):
             return
         async with self._locks[key_id]:
             asked_at = self.clock()
             file = await self._read_record(key_id, file_id)
             if file is not None and asked_at < file.expires_at + GRACE_SECONDS:  # it was promised for longer
+                await self._blobs.delete(*(due - {_until(file)}))
                 return
             pointers = [_pointer(file)] if file is not None else []
             await self._blobs.delete(names.record_name(key_id, file_id))
@@ -270,16 +271,26 @@ class Library:
 
         Nor is there where the new record came so late that another replica may have found the old one over,
         or where a piece is gone: then it is forgotten, so that nobody finds what has no bytes.
+
+        Other replicas may renew it meanwhile. Each leaves a reminder before its record, and looks for theirs
+        after it: whoever comes last sees what the others promised, and keeps the longest.
         """
         known = await self.find_content(key_id, sha256)
         if known is None:
             return None
         renewed = replace(known, expires_at=max(known.expires_at, expires_at))
+        await self._blobs.put(_until(renewed), b"")
         await self._put(renewed)
-        is_late = self.clock() >= known.expires_at + GRACE_SECONDS / 2
-        if is_late or not await self._has_pieces(renewed):
+        blobs = await self._blobs.list_blobs(names.file_folder(key_id, known.id))
+        theirs = {blob.name for blob in blobs} - {_until(known), _until(renewed)}
+        promised = max((names.read_until(name) or 0.0 for name in theirs), default=0.0)
+        is_late = self.clock() >= max(known.expires_at + GRACE_SECONDS / 2, promised)
+        if is_late or not _has_pieces(renewed, blobs):
             await self._delete(renewed)
             return None
+        if promised > renewed.expires_at:
+            renewed = replace(renewed, expires_at=promised)
+            await self._put(renewed)
         await self._blobs.delete(*({_until(known)} - {_until(renewed)}))
         return renewed
 
@@ -301,8 +312,7 @@ class Library:
 
     async def _has_pieces(self, file: StoredFile) -> bool:
         """Tell whether all pieces are there: of an upload that paused for too long, some were forgotten."""
-        blobs = await self._blobs.list_blobs(names.file_folder(file.key_id, file.id))
-        return {blob.name for blob in blobs}.issuperset(piece.name for piece in file.pieces)
+        return _has_pieces(file, await self._blobs.list_blobs(names.file_folder(file.key_id, file.id)))
 
     async def _put(self, file: StoredFile) -> None:
         """Keep what is known of a file."""
@@ -350,10 +360,14 @@ class Library:
     def _is_in_force(self, file: StoredFile) -> bool:
         return file.expires_at > self.clock()
 
-    def _is_due(self, blobs: list[Blob]) -> bool:
-        """Tell whether a reminder says to look at a file."""
-        times = [time for blob in blobs if (time := names.read_until(blob.name)) is not None]
-        return min(times, default=math.inf) + GRACE_SECONDS <= self.clock()
+    def _list_due(self, blobs: list[Blob]) -> set[str]:
+        """Name the reminders that say to look at a file now."""
+        now = self.clock()
+        return {
+            blob.name
+            for blob in blobs
+            if (time := names.read_until(blob.name)) is not None and time + GRACE_SECONDS <= now
+        }
 
     def _is_over(self, blob: Blob, seconds: float) -> bool:
         return blob.modified_at + seconds <= self.clock()
@@ -379,6 +393,10 @@ def check_same(known: StoredFile, sha256: str) -> StoredFile:
         message = f"the file {known.id} is complete, and other bytes came: announce another file for them"
         raise FileAlreadyComplete(message)
     return known
+
+
+def _has_pieces(file: StoredFile, blobs: Iterable[Blob]) -> bool:
+    return {blob.name for blob in blobs}.issuperset(piece.name for piece in file.pieces)
 
 
 def _pointer(file: StoredFile) -> str:
