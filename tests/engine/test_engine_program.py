@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -33,5 +34,6 @@ print(is_looked_at(), any(each is later for each in gc.get_objects()))
 
 def test_no_search_for_garbage_looks_at_what_the_start_built() -> None:
     command = [sys.executable, "-c", PROGRAM]
-    told = subprocess.run(command, capture_output=True, check=True, timeout=120, text=True).stdout
-    assert told.strip() == "False True"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    told = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120, text=True)
+    assert told.stdout.strip() == "False True"
