@@ -889,6 +889,25 @@ async def test_of_two_replicas_who_let_a_file_last_longer_at_once_none_takes_fro
     assert await desk.names() == []
 
 
+async def test_who_keeps_what_another_replica_promised_takes_nothing_from_what_it_promises_meanwhile(
+    desk: Desk, replica: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await desk.upload(keep_seconds=600)
+    first = HeldRecord(desk.blobs, monkeypatch)
+    coming = asyncio.create_task(desk.upload(keep_seconds=1_000))
+    await first.begun.wait()
+    await replica.upload(keep_seconds=5_000)
+    second = HeldRecord(desk.blobs, monkeypatch)
+    first.go_on.set()
+    await second.begun.wait()
+    longest = await replica.upload(keep_seconds=9_000)
+    second.go_on.set()
+    kept = await coming
+    assert kept.id == longest.id == file.id
+    assert kept.expires_at >= longest.expires_at
+    assert await replica.library.find(KEY, file.id) == kept
+
+
 async def test_who_lets_a_file_last_longer_too_late_takes_nothing_from_who_did_so_in_time(
     desk: Desk, replica: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -273,24 +273,25 @@ class Library:
         or where a piece is gone: then it is forgotten, so that nobody finds what has no bytes.
 
         Other replicas may renew it meanwhile. Each leaves a reminder before its record, and looks for theirs
-        after it: whoever comes last sees what the others promised, and keeps the longest.
+        after it, each time: whoever comes last sees what the others promised, and keeps the longest.
         """
         known = await self.find_content(key_id, sha256)
         if known is None:
             return None
         renewed = replace(known, expires_at=max(known.expires_at, expires_at))
         await self._blobs.put(_until(renewed), b"")
-        await self._put(renewed)
-        blobs = await self._blobs.list_blobs(names.file_folder(key_id, known.id))
-        theirs = {blob.name for blob in blobs} - {_until(known), _until(renewed)}
-        promised = max((names.read_until(name) or 0.0 for name in theirs), default=0.0)
+        while True:
+            await self._put(renewed)
+            blobs = await self._blobs.list_blobs(names.file_folder(key_id, known.id))
+            theirs = {blob.name for blob in blobs} - {_until(known), _until(renewed)}
+            promised = max((names.read_until(name) or 0.0 for name in theirs), default=0.0)
+            if promised <= renewed.expires_at:
+                break
+            renewed = replace(renewed, expires_at=promised)
         is_late = self.clock() >= max(known.expires_at + GRACE_SECONDS / 2, promised)
         if is_late or not _has_pieces(renewed, blobs):
             await self._delete(renewed)
             return None
-        if promised > renewed.expires_at:
-            renewed = replace(renewed, expires_at=promised)
-            await self._put(renewed)
         await self._blobs.delete(*({_until(known)} - {_until(renewed)}))
         return renewed
 
