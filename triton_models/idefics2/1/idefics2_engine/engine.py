@@ -437,9 +437,14 @@ class Engine:
         return "LENGTH" if sequence.is_full else None
 
     def _find_eos_token_ids(self, configured: int | list[int] | None) -> list[int]:
+        """List the tokens that end an answer, of those that the model can make.
+
+        transformers' processor gives any tokenizer an end of turn, of which a base checkpoint has no row.
+        """
         ids = [configured] if isinstance(configured, int) else list(configured or [])
         turn_end = self.processor.tokenizer.convert_tokens_to_ids(END_OF_TURN_TOKEN)
-        return [*ids, *({turn_end} - set(ids))]
+        ids += {turn_end} - set(ids)
+        return [token_id for token_id in ids if token_id < self.runner.vocab_size]
 
 
 def _finished(sequence: Sequence, finish_reason: str) -> Finished:
