@@ -7,11 +7,13 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from bench.rates import CHECKPOINT
 from engine.answers import run_tokens
 from idefics2_engine.config import EngineConfig
 from idefics2_engine.engine import Engine
 from idefics2_engine.requests import Request, SamplingParams
+from idefics2_engine.runner import load_model
 from pictures import red_circle
 from safetensors.torch import load_file, save_file
 
@@ -56,3 +58,13 @@ def test_a_base_checkpoint_which_knows_no_end_of_a_turn_goes_on_for_as_long_as_i
     sampling = SamplingParams(max_new_tokens=8, min_new_tokens=8)
     tokens = run_tokens(base_engine, Request("any", "A red", (red_circle(),), sampling))
     assert len(tokens["any"]) == sampling.max_new_tokens
+
+
+def test_keys_and_values_are_of_the_type_in_which_a_checkpoint_computes_whatever_was_asked_for() -> None:
+    """On a GPU, transformers makes float16 of bfloat16 where weights are quantized by AWQ."""
+    config = EngineConfig(checkpoint=str(CHECKPOINT), dtype="bfloat16", max_running=2)
+    engine = Engine(config, lambda checkpoint, _, device: load_model(checkpoint, torch.float32, device))
+    tokens = run_tokens(engine, Request("any", "Hello", (red_circle(),), SamplingParams(max_new_tokens=8)))
+    engine.close()
+    assert tokens["any"]
+    assert engine.runner.cache.keys[0].dtype == torch.float32

@@ -60,6 +60,7 @@ class Runner:
         self.device = _choose_device(config.device)
         dtype = _choose_dtype(config.dtype, self.device)
         self.model = make_model(config.checkpoint, dtype, self.device)
+        dtype = self.model.dtype  # that of quantized weights' kernels may be another one than was asked for
         text = self.model.config.text_config
         longest: int = text.max_position_embeddings
         self.max_context_tokens: int = config.max_context_tokens or min(longest, _MAX_DEFAULT_CONTEXT_TOKENS)
