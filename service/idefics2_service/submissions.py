@@ -17,7 +17,7 @@ from idefics2_service.errors import (
     ServiceStopping,
     ValueOutOfRange,
 )
-from idefics2_service.events import Event, Failed, LogLine, QueuePosition
+from idefics2_service.events import AttemptStarted, Event, Failed, LogLine, QueuePosition
 from idefics2_service.metrics import SUBMITTED
 from idefics2_service.requests import Priority, RequestName, State, is_request_id
 from idefics2_service.store import refusals
@@ -172,9 +172,9 @@ class Submissions:
     async def watch(self, name: RequestName, after: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the events after number `after`, then each new one, to the last.
 
-        While the request is QUEUED, its place is told when it changes, as an event of sequence 0. Where the
-        store has lost event number `after`, as by a loss of power, all that it has is told anew, and numbered
-        on from `after`.
+        While the request is QUEUED, its place is told when it changes, and anew where it was handed back, as
+        an event of sequence 0. Where the store has lost event number `after`, as by a loss of power, all that
+        it has is told anew, and numbered on from `after`.
 
         Raises:
             RequestNotFound: the key has none of this name, or it was forgotten meanwhile.
@@ -200,6 +200,8 @@ class Submissions:
                 ):
                     for event in events:
                         after = event.sequence
+                        if isinstance(event.happening, AttemptStarted):
+                            position = None  # what is handed back may wait where it did before
                         yield replace(event, sequence=num_lost + after)
                 if record.state.is_final and after >= record.last_sequence:
                     return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
 from idefics2_service.blobs.directory import DirectoryBlobs
 from idefics2_service.budget import Budget
 from idefics2_service.errors import MemoryFull, PayloadTooLarge, ValueOutOfRange
-from idefics2_service.events import AttemptStarted, Finished, TextDelta
+from idefics2_service.events import AttemptStarted, Finished, LogLine, QueuePosition, TextDelta
 from idefics2_service.metrics import Metrics
 from idefics2_service.requests import GenerateInput, ImageSource, RequestName
 from idefics2_service.settings import FileSettings
@@ -129,3 +130,17 @@ async def test_who_knows_more_than_the_store_has_kept_is_told_all_anew_and_the_e
 async def test_who_asks_after_no_number_of_an_event_is_refused(open_store: OpenStore, after: int) -> None:
     with pytest.raises(ValueOutOfRange, match=f"after must be 0 to {MAX_AFTER}, not {after}"):
         await anext(make_submissions(await open_store()).watch(ONE, after))
+
+
+async def test_who_watches_is_told_again_that_a_request_waits_that_was_handed_back_to_its_old_place(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store()
+    await submit(store, "one")
+    async with aclosing(make_submissions(store).watch(ONE)) as events:
+        seen = [await anext(events)]
+        await store.release(await claim(store), "x", is_lost=False)
+        async with asyncio.timeout(10):
+            seen += [await anext(events) for _ in range(3)]
+    places = [QueuePosition(0), AttemptStarted(1), LogLine("handed back: x"), QueuePosition(0)]
+    assert [event.happening for event in seen] == places
