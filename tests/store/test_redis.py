@@ -694,6 +694,20 @@ async def find_numbers(store: RedisStore) -> set[int]:
 
 
 @on_servers
+async def test_no_wait_is_negative_where_the_servers_clock_was_set_back(open_store: OpenStore) -> None:
+    store = await open_store()
+    await submit(store, "one", "two")
+    async with talking_to(store) as client:
+        for number in (1, 2):
+            request = f"{{{store._settings.prefix}}}:request:{number:016}"
+            await client.hset(request, "created_at", str(time.time() + 3_600))
+    assert (await claim(store)).seconds_queued == 0
+    ended: list[Ended] = []
+    await store.cancel(RequestName(KEY, "two"), ended.append)
+    assert [each.seconds for each in ended] == [0]
+
+
+@on_servers
 @pytest.mark.parametrize("but_of", [(), ("nobody",)])
 async def test_a_request_that_the_server_lost_is_passed_over_by_claims_and_its_name_is_free(
     open_store: OpenStore, but_of: tuple[str, ...]

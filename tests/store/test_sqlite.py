@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from idefics2_service.store.records import Record
+    from idefics2_service.store.records import Ended, Record
     from typing_extensions import Buffer
 
 ONE = RequestName(KEY, "one")
@@ -367,11 +367,13 @@ async def test_no_wait_is_negative_where_the_clock_was_set_back(
     await submit(store, *"123")
     await claim(store)
     before = time.time()
-    monkeypatch.setattr(
-        "idefics2_service.store.sqlite.ledger.time", SimpleNamespace(time=lambda: before - 3_600)
-    )
-    await claim(store)
+    set_to = SimpleNamespace(time=lambda: before - 3_600)
+    monkeypatch.setattr("idefics2_service.store.sqlite.ledger.time", set_to)
+    assert (await claim(store)).seconds_queued == 0
     assert (await store.get(RequestName(KEY, "3"))).estimated_wait_seconds == 0
+    ended: list[Ended] = []
+    await store.cancel(RequestName(KEY, "3"), ended.append)
+    assert [each.seconds for each in ended] == [0]
 
 
 async def test_a_store_that_is_stopped_refuses_and_lets_nobody_wait(store: SqliteStore) -> None:

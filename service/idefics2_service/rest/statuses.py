@@ -104,7 +104,8 @@ def _write_line(at: float, line: str) -> dict[str, str]:
 def _write_metrics(record: Record) -> Iterator[tuple[str, object]]:
     """Write seconds of work, and what the answer cost."""
     is_timed = record.started_at is not None and record.ended_at is not None
-    yield "inference_time", (record.ended_at or 0) - (record.started_at or 0) if is_timed else None
+    seconds = max(0.0, (record.ended_at or 0) - (record.started_at or 0))  # the clock may have been set back
+    yield "inference_time", seconds if is_timed else None
     if isinstance(record.end, Finished):
         yield from _write_usage(record.end.output)
 

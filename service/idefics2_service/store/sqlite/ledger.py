@@ -229,7 +229,7 @@ class Ledger:
             request=request,
             seconds_left=end_by - now,
             start_seconds_left=None if start_by is None else start_by - now,
-            seconds_queued=now - created_at,
+            seconds_queued=_seconds_since(created_at, now),
             last_sequence=last,
             traceparent=parent,
             holder=holder,
@@ -330,7 +330,7 @@ class Ledger:
 
     def _describe(self, seq: int, end: Failed, now: float) -> Ended:
         key_id, request_id, created_at = self._row("key_id, request_id, created_at", seq)
-        return Ended(RequestName(key_id, request_id), end, now - created_at)
+        return Ended(RequestName(key_id, request_id), end, _seconds_since(created_at, now))
 
     def claim_delivery(self, again_after_seconds: float, but_of: Collection[str] = ()) -> Delivery | None:
         """As RequestStore.claim_delivery."""
@@ -440,6 +440,11 @@ class Ledger:
 
     def _execute(self, statement: str, *values: Any) -> None:
         self._connection.execute(statement, values)
+
+
+def _seconds_since(created_at: float, now: float) -> float:
+    """Return how long a request has been here; the clock may have been set back."""
+    return max(0.0, now - created_at)
 
 
 def _overdue(now: float, start_by: float | None, end_by: float) -> ServiceError | None:

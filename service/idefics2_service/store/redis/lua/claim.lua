@@ -35,7 +35,7 @@ local function describe_claim(request)
     redis.call('GET', key('payload', request.number)),
     string.format('%.6f', request.end_by - now),
     request.start_by and string.format('%.6f', request.start_by - now) or '',
-    string.format('%.6f', now - request.created_at),
+    string.format('%.6f', seconds_since(request.created_at)),
     tonumber(request.last_sequence),
     request.traceparent,
   }

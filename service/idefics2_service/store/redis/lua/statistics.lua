@@ -2,6 +2,6 @@
 local oldest = redis.call('ZRANGE', OLDEST, 0, 0, 'WITHSCORES')[2] or now
 return {
   redis.call('ZCARD', WAITING),
-  string.format('%.6f', math.max(0, now - oldest)),
+  string.format('%.6f', seconds_since(oldest)),
   redis.call('ZCARD', DELIVERIES),
 }

@@ -14,6 +14,11 @@ end
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 
+-- Return how long something has been so; the clock may have been set back.
+local function seconds_since(at)
+  return math.max(0, now - at)
+end
+
 -- All keys begin with KEYS[1], which has a hash tag: one slot of a cluster holds them all, so that a script
 -- may go on to keys whose names it only reads on its way.
 local function key(...)

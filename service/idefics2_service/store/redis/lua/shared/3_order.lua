@@ -55,7 +55,7 @@ end
 local function measure_pace()
   local begun_at, interval = unpack(redis.call('HMGET', PROGRESS, 'begun_at', 'interval'))
   if begun_at then
-    local newest = math.max(0, now - begun_at)
+    local newest = seconds_since(begun_at)
     local before = interval or newest
     redis.call('HSET', PROGRESS, 'interval', before + NEWEST_WEIGHT * (newest - before))
   end

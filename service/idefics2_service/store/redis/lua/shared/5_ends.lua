@@ -28,7 +28,7 @@ end
 
 -- Return what replies.py says of a request that ended without its worker's word.
 local function describe(request, how)
-  return {request.key_id, request.request_id, how, string.format('%.6f', now - request.created_at)}
+  return {request.key_id, request.request_id, how, string.format('%.6f', seconds_since(request.created_at))}
 end
 
 local TOLD = key('told', given.call)
