@@ -23,7 +23,16 @@ from idefics2_service.store.redis.store import RedisStore
 from ports import HOST
 from redis.asyncio import Redis
 from store.servers import BINARIES, Server, count_from_one
-from store.submissions import KEY, check_lost, claim, claim_all, make_output, make_submission, submit
+from store.submissions import (
+    KEY,
+    check_lost,
+    claim,
+    claim_all,
+    make_output,
+    make_submission,
+    make_submissions,
+    submit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -726,6 +735,24 @@ async def test_a_request_that_the_server_lost_is_passed_over_by_claims_and_its_n
     assert (await store.statistics()).num_queued == 0
     await submit(store, "lost")
     assert (await claim(store)).name == lost
+
+
+@on_servers
+async def test_who_watches_hears_the_end_though_the_server_lost_all_that_was_before(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store()
+    await submit(store, "one")
+    end = Finished(make_output())
+    await store.finish(await claim(store), 1, [LogLine("x")], end)
+    await lose_keys(store, f"events:{1:016}")
+    submissions = make_submissions(store)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for after in (0, 2):
+            seen = [event async for event in submissions.watch(ONE, after)]
+            assert [(event.sequence, event.happening) for event in seen] == [(3, end)]
+            assert seen[0].time == (await store.get(ONE)).ended_at
+        assert [event async for event in submissions.watch(ONE, 3)] == []
 
 
 @on_servers
