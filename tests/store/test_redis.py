@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes.cable import lay_cable
-from idefics2_service.errors import PayloadTooLarge, QueueQuotaExceeded, RequestNotFound, StoreUnavailable
+from idefics2_service.errors import (
+    InternalError,
+    PayloadTooLarge,
+    QueueQuotaExceeded,
+    RequestNotFound,
+    StoreUnavailable,
+)
 from idefics2_service.events import AttemptStarted, Failed, Finished, LogLine
 from idefics2_service.requests import Priority, RequestName, State
 from idefics2_service.settings import StoreSettings
@@ -753,6 +759,19 @@ async def test_who_watches_hears_the_end_though_the_server_lost_all_that_was_bef
             assert [(event.sequence, event.happening) for event in seen] == [(3, end)]
             assert seen[0].time == (await store.get(ONE)).ended_at
         assert [event async for event in submissions.watch(ONE, 3)] == []
+
+
+@on_servers
+async def test_a_request_whose_end_the_server_lost_ended_as_a_fault_of_ours(open_store: OpenStore) -> None:
+    store = await open_store()
+    await submit(store, "one", webhook_url="https://example.org/hook")
+    await store.finish(await claim(store), 1, [], Finished(make_output()))
+    await lose_keys(store, f"end:{1:016}")
+    with pytest.raises(InternalError, match="cannot be read"):
+        await make_submissions(store).result(ONE)
+    delivery = await store.claim_delivery(60)
+    assert delivery is not None
+    assert isinstance(delivery.record.end, Failed)
 
 
 @on_servers

@@ -31,24 +31,24 @@ def read_record(reply: Sequence[Any]) -> Record:
     """Read what `view` in lua/shared made."""
     _, flat, position, interval, end = reply
     fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
-    is_running = fields["state"] == State.RUNNING.value
+    state = State(fields["state"])
     name = RequestName(fields["key_id"], fields["request_id"])
     return Record(
         name=name,
-        state=State(fields["state"]),
+        state=state,
         priority=Priority(fields["priority"]),
         max_new_tokens=int(fields["max_new_tokens"]),
         created_at=float(fields["created_at"]),
         last_sequence=int(fields["last_sequence"]),
         attempt=int(fields["attempt"]),
-        stage=Stage(fields["stage"]) if is_running and fields.get("stage") else None,
+        stage=Stage(fields["stage"]) if state is State.RUNNING and fields.get("stage") else None,
         num_generated_tokens=int(fields["num_generated_tokens"]),
         started_at=_number(fields.get("started_at")),
         ended_at=_number(fields.get("ended_at")),
         expires_at=_number(fields.get("expires_at")),
         queue_position=position,
         estimated_wait_seconds=_estimate_wait(position, interval),
-        end=None if end is None else codec.decode_end(end, name),
+        end=codec.decode_end(end or b"", name) if state.is_final else None,  # the server may have lost it
     )
 
 
