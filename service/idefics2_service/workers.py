@@ -27,8 +27,6 @@ from idefics2_service.store.signals import wait_for
 from idefics2_service.tracing.spans import Kind, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from idefics2_service.lifecycle import Means
     from idefics2_service.settings import StoreSettings
     from idefics2_service.store.interface import RequestStore
@@ -62,14 +60,8 @@ _RELEASE_SECONDS = 5.0
 class Workers:
     """The runs of this replica."""
 
-    def __init__(
-        self,
-        store: RequestStore,
-        means: Means,
-        settings: StoreSettings,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """Begin with none. `clock` goes on while this machine sleeps, as the clock that ends leases does."""
+    def __init__(self, store: RequestStore, means: Means, settings: StoreSettings) -> None:
+        """Begin with none."""
         self._store = store
         self._means = means
         self._settings = settings
@@ -82,8 +74,7 @@ class Workers:
         self._told = asyncio.Event()  # of work, and of room for it
         self._stopping = asyncio.Event()
         self._paused_until = 0.0
-        self._clock = clock
-        self._seen_at = self._back_at = _NEVER
+        self._seen_at = self._back_at = _NEVER  # of the store, by its own clock
 
     @property
     def num_running(self) -> int:
@@ -105,12 +96,13 @@ class Workers:
     async def tidy(self) -> None:
         """Take back what dead workers held, and forget what is over, for ever.
 
-        While the store was away, or this machine asleep, leases ended of workers that live: nothing is taken
-        back until they had the time to renew them. Each failure counts anew, however short it was: where they
-        follow each other, leases may end between them. Who has just begun does not know whether it was.
+        While the store was away, or this machine asleep, leases ended of workers that live, and so they do
+        where the clock that ends them was set forward: nothing is taken back until they had the time to renew
+        them. Each failure counts anew, however short it was: where they follow each other, leases may end
+        between them. Who has just begun does not know whether it was.
         """
-        if not self._settings.url:  # else other replicas live
-            self._seen_at = self._clock()
+        if not self._settings.url:  # else other replicas live; and the store's clock is this machine's
+            self._seen_at = time.time()
         while True:
             try:
                 await self._tidy()
@@ -123,7 +115,7 @@ class Workers:
         statistics = await self._count()
         if statistics.may_be_behind:
             self._seen_at = _NEVER
-        is_there = not statistics.may_be_behind and self._have_all_renewed()
+        is_there = not statistics.may_be_behind and self._have_all_renewed(statistics.now)
         if is_there:
             await self._reap()
         # Replicas are added for those who wait; where nobody can claim, they would be in vain.
@@ -142,9 +134,8 @@ class Workers:
         metrics.webhooks_queued.set(statistics.num_deliveries)
         return statistics
 
-    def _have_all_renewed(self) -> bool:
+    def _have_all_renewed(self, now: float) -> bool:
         """Note that the store is there; tell whether it has been for so long that the living have leases."""
-        now = self._clock()
         if not 0 <= now - self._seen_at <= _REAP_SECONDS + self._settings.lease_seconds / 2:
             self._back_at = now
         self._seen_at = now

@@ -1150,6 +1150,7 @@ async def test_statistics_count_what_is_there(store: RequestStore) -> None:
     counted = await store.statistics()
     assert (counted.num_queued, counted.num_deliveries) == (2, 1)
     assert 0 < counted.oldest_queued_seconds < PATIENCE_SECONDS
+    assert (await store.get(RequestName(KEY, "3"))).created_at < counted.now < time.time() + PATIENCE_SECONDS
 
 
 async def test_everything_is_there_after_a_restart(open_store: OpenStore) -> None:

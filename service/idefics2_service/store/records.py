@@ -140,6 +140,8 @@ class Delivery:
 class Statistics:
     """What is in the store."""
 
+    now: float
+    """When it was counted, by the clock of the store that counted: seconds since the epoch."""
     num_queued: int
     oldest_queued_seconds: float
     """How long the one that was taken first has waited; 0 where none waits."""

@@ -113,8 +113,8 @@ def read_ended(reply: Sequence[Any]) -> Ended:
 
 def read_statistics(reply: Sequence[Any]) -> Statistics:
     """Read what statistics.lua made."""
-    num_queued, oldest, num_deliveries = reply
-    return Statistics(num_queued, float(oldest), num_deliveries)
+    now, num_queued, oldest, num_deliveries = reply
+    return Statistics(float(now), num_queued, float(oldest), num_deliveries)
 
 
 def _is_known(view: Sequence[Any]) -> bool:

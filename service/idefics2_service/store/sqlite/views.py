@@ -112,9 +112,11 @@ class Views:
         first, num_deliveries = (
             read_row(self._connection, query)[0] for query in (oldest, "SELECT count(*) FROM deliveries")
         )
+        now = time.time()
         return Statistics(
+            now=now,
             num_queued=len(self._order),
-            oldest_queued_seconds=max(0.0, time.time() - first) if first else 0.0,
+            oldest_queued_seconds=max(0.0, now - first) if first else 0.0,
             num_deliveries=num_deliveries,
         )
 
