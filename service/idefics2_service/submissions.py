@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from contextlib import contextmanager
@@ -28,7 +29,6 @@ from idefics2_service.tracing.spans import current_span
 from idefics2_service.validation import validate
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncGenerator, Iterator
 
     from idefics2_service.keys.ring import KeyRing
@@ -80,6 +80,7 @@ class Submissions:
         self._stopping = False
         self._watchers: set[asyncio.Event] = set()
         """What wakes those who watch."""
+        self._cancelling: set[asyncio.Task[Record]] = set()
 
     def stop(self) -> None:
         """Take nothing new, and tell all who watch to go on elsewhere."""
@@ -240,11 +241,16 @@ class Submissions:
     async def cancel(self, name: RequestName) -> Record:
         """Cancel a request; one that has ended stays as it is.
 
+        Who leaves has cancelled it all the same: it is counted by who hears of its end, and by nobody else.
+
         Raises:
             RequestNotFound: the key has none of this name.
 
         """
-        return await self._store.cancel(name, self._record)
+        cancelling = asyncio.create_task(self._store.cancel(name, self._record))
+        self._cancelling.add(cancelling)
+        cancelling.add_done_callback(self._cancelling.discard)
+        return await asyncio.shield(cancelling)
 
     def _record(self, ended: Ended) -> None:
         """Count and log a request that was cancelled while it waited: no worker does."""

@@ -12,7 +12,7 @@ from idefics2_service.budget import Budget
 from idefics2_service.errors import MemoryFull, PayloadTooLarge, ValueOutOfRange
 from idefics2_service.events import AttemptStarted, Finished, LogLine, QueuePosition, TextDelta
 from idefics2_service.metrics import Metrics
-from idefics2_service.requests import GenerateInput, ImageSource, RequestName
+from idefics2_service.requests import GenerateInput, ImageSource, RequestName, State
 from idefics2_service.settings import FileSettings
 from idefics2_service.submissions import MAX_AFTER, SubmitInput
 from idefics2_service.uploads.library import Library
@@ -23,6 +23,8 @@ from structlog.testing import capture_logs
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from idefics2_service.store.interface import OnEnded
+    from idefics2_service.store.records import Record
     from store.conftest import OpenStore
 
 ONE = RequestName(KEY, "one")
@@ -103,6 +105,32 @@ async def test_a_request_that_is_cancelled_while_it_waits_is_counted_and_logged_
     read = metrics.registry.get_sample_value
     assert read("idefics2_requests_total", {"reason": "REQUEST_CANCELLED"}) == 1
     assert read("idefics2_key_requests_total", {"key": KEY, "end": "cancelled"}) == 1
+
+
+async def test_who_cancels_and_leaves_has_cancelled_and_that_is_counted(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, metrics = await open_store(), Metrics()
+    is_asked, goes_on, cancel = asyncio.Event(), asyncio.Event(), store.cancel
+
+    async def cancel_slowly(name: RequestName, on_ended: OnEnded) -> Record:
+        is_asked.set()
+        await goes_on.wait()
+        record: Record = await cancel(name, on_ended)
+        return record
+
+    monkeypatch.setattr(store, "cancel", cancel_slowly)
+    await submit(store, "one")
+    cancelling = asyncio.create_task(make_submissions(store, metrics=metrics).cancel(ONE))
+    await is_asked.wait()
+    cancelling.cancel()
+    await asyncio.wait((cancelling,))
+    goes_on.set()
+    ended = ("idefics2_requests_total", {"reason": "REQUEST_CANCELLED"})
+    async with asyncio.timeout(10):
+        while metrics.registry.get_sample_value(*ended) != 1:
+            await store.get(ONE)
+    assert (await store.get(ONE)).state is State.CANCELLED
 
 
 async def test_who_knows_more_than_the_store_has_kept_is_told_all_anew_and_the_end(
