@@ -376,6 +376,19 @@ async def test_no_wait_is_negative_where_the_clock_was_set_back(
     assert [each.seconds for each in ended] == [0]
 
 
+async def test_who_asks_beside_a_flood_of_another_keys_lists_has_an_answer_before_most_of_them(
+    store: SqliteStore,
+) -> None:
+    await submit(store, *map(str, range(60)))
+    await submit(store, "one", key_id="bert")
+    flood = [asyncio.create_task(store.list_page(KEY, None, 1_000, None)) for _ in range(100)]
+    await asyncio.sleep(0)  # each of them has asked
+    await store.get(RequestName("bert", "one"))
+    await store.list_page("bert", None, 1_000, None)
+    assert sum(listing.done() for listing in flood) < len(flood) / 2
+    assert {len((await listing).records) for listing in flood} == {60}
+
+
 async def test_a_store_that_is_stopped_refuses_and_lets_nobody_wait(store: SqliteStore) -> None:
     await submit(store, "one")
     await store.stop()

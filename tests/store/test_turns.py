@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from idefics2_service.store.redis.turns import Turns
+from idefics2_service.store.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

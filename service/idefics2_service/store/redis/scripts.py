@@ -19,8 +19,8 @@ from idefics2_service.store.redis.connection import (
     TIMEOUT_SECONDS,
     is_demoted,
 )
-from idefics2_service.store.redis.turns import Turns
 from idefics2_service.store.refusals import closed, unavailable
+from idefics2_service.store.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence

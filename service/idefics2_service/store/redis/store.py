@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -11,8 +12,9 @@ import structlog
 from idefics2_service.errors import StoreUnavailable
 from idefics2_service.store import codec
 from idefics2_service.store.interface import ignore
+from idefics2_service.store.parts import list_in_parts
 from idefics2_service.store.progress import LOST_WORKER, state_after
-from idefics2_service.store.records import Claim, Ended, Lease, Page, draw_holder
+from idefics2_service.store.records import Claim, Ended, Lease, draw_holder
 from idefics2_service.store.redis import replies
 from idefics2_service.store.redis.admission import describe, read_verdict
 from idefics2_service.store.redis.connection import LEAST_BYTES_PER_SECOND, address_of, connect
@@ -37,16 +39,14 @@ if TYPE_CHECKING:
     from idefics2_service.requests import RequestName, State
     from idefics2_service.settings import StoreSettings
     from idefics2_service.store.interface import OnEnded
-    from idefics2_service.store.records import Delivery, Reaped, Record, Statistics, Submission
+    from idefics2_service.store.records import Delivery, Page, Reaped, Record, Statistics, Submission
     from idefics2_service.store.redis.replies import Unreadable
     from idefics2_service.store.redis.scripts import Value
 
 logger = structlog.get_logger(__name__)
 
-_RECORDS_AT_ONCE = 50
-"""Of a list: each takes the server, and us, some dozens of microseconds, in which all others wait."""
 _EVENTS_AT_ONCE = 250
-"""Of a history that is looked through, as above."""
+"""Of a history that is looked through: each takes the server, and us, time in which all others wait."""
 _NEXT = "'"
 """Makes of a holder the one of its next claim: who repeats the first one comes to the same."""
 
@@ -147,14 +147,7 @@ class RedisStore:
 
     async def list_page(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
         """As RequestStore.list_page; in parts, so that others pass between."""
-        records: list[Record] = []
-        while True:
-            num_wanted = min(limit - len(records), _RECORDS_AT_ONCE)
-            part = await self._list_part(key_id, state, num_wanted, before)
-            records += part.records
-            before = part.next_before
-            if before is None or len(records) == limit:
-                return Page(tuple(records), before)
+        return await list_in_parts(partial(self._list_part, key_id, state), limit, before)
 
     async def _list_part(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
         given = {

@@ -13,6 +13,7 @@ import apsw
 
 from idefics2_service.errors import StartFailed
 from idefics2_service.store.interface import ignore
+from idefics2_service.store.parts import list_in_parts
 from idefics2_service.store.records import draw_holder
 from idefics2_service.store.signals import Signals
 from idefics2_service.store.sqlite.ledger import Ledger
@@ -20,6 +21,7 @@ from idefics2_service.store.sqlite.order import Order
 from idefics2_service.store.sqlite.schema import connect
 from idefics2_service.store.sqlite.thread import DatabaseThread
 from idefics2_service.store.sqlite.views import Views
+from idefics2_service.store.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
     )
 
 
+_MAX_LISTINGS = 4
+"""Parts of lists that are read at the same time. Keys share them; all else takes hardly any time."""
+
+
 class SqliteStore:
     """As RequestStore. One process at a time; a thread writes, another reads."""
 
@@ -50,6 +56,7 @@ class SqliteStore:
         self._folder = folder
         self._settings = settings
         self._signals = Signals()
+        self._listings = Turns(_MAX_LISTINGS)
         self._opened = ExitStack()
 
     @property
@@ -105,8 +112,15 @@ class SqliteStore:
         return await self._reader.call(lambda: self._views.get(name))
 
     async def list_page(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
-        """As RequestStore.list_page."""
-        return await self._reader.call(lambda: self._views.list_page(key_id, state, limit, before))
+        """As RequestStore.list_page; in parts, so that others pass between."""
+        return await list_in_parts(partial(self._list_part, key_id, state), limit, before)
+
+    async def _list_part(self, key_id: str, state: State | None, limit: int, before: int | None) -> Page:
+        await self._listings.take(key_id)
+        try:
+            return await self._reader.call(lambda: self._views.list_page(key_id, state, limit, before))
+        finally:
+            self._listings.give_back(key_id)
 
     async def events(self, name: RequestName, after: int, limit: int) -> Sequence[Event]:
         """As RequestStore.events."""
