@@ -52,6 +52,12 @@ class Client:
         body = {"image_url": image_url, "prompt": DESCRIBE}
         return await self.http.post(f"{self.base}/run/{APP}", json=body, headers=self.key)
 
+    async def wait_for(self, sign: str) -> None:
+        """Wait until a line stands among the metrics."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while sign not in (await self.http.get(f"{self.base}/metrics")).text.splitlines():
+                pass
+
 
 @asynccontextmanager
 async def serve(make_settings: MakeSettings, **settings: Any) -> AsyncIterator[Client]:
@@ -178,9 +184,7 @@ async def bringing(
 
     headers["content-length"] = str(len(LARGE))
     call = asyncio.create_task(client.http.request(method, url, content=send(), headers=headers))
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while sign not in (await client.http.get(f"{client.base}/metrics")).text.splitlines():
-            pass
+    await client.wait_for(sign)
     try:
         yield call
     finally:
@@ -330,6 +334,28 @@ async def test_what_is_no_picture_is_refused_by_name(client: Client) -> None:
     refused = await client.http.put(addresses["upload_url"], content=b"hello")
     assert (refused.status_code, refused.json()["reason"]) == (422, "FILE_NOT_AN_IMAGE")
     assert (await client.http.put(addresses["upload_url"], content=PICTURE)).status_code == 200
+
+
+async def test_what_the_cdn_refuses_or_loses_takes_no_place_among_the_files_of_its_key(
+    make_settings: MakeSettings,
+) -> None:
+    async with serve(make_settings, file__max_key_files=1) as client:
+
+        async def break_off() -> AsyncIterator[bytes]:
+            yield PICTURE
+            await client.wait_for("idefics2_open_calls 1.0")
+            raise ConnectionError
+
+        to_cdn = f"{client.base}/cdn/files/upload"
+        refused = await client.http.post(to_cdn, content=b"hello", headers=client.key)
+        assert (refused.status_code, refused.json()["reason"]) == (422, "FILE_NOT_AN_IMAGE")
+        headers = {**client.key, "content-length": "1000000"}
+        with pytest.raises(ConnectionError):
+            await client.http.post(to_cdn, content=break_off(), headers=headers)
+        await client.wait_for("idefics2_open_calls 0.0")
+        answer = await client.http.post(to_cdn, content=PICTURE, headers=client.key)
+        assert answer.status_code == 200, answer.text
+        assert (await client.http.get(answer.json()["access_url"])).content == PICTURE
 
 
 async def test_an_address_that_nobody_announced_takes_nothing(client: Client) -> None:

@@ -79,8 +79,12 @@ async def upload(
 ) -> FileAddress:
     """Take a file in as a whole."""
     hold = partial(cores.gate.hold, key.id, cores.announcements.count_held(size_bytes))
-    async with _bring(request, hold) as chunks:
-        await cores.announcements.receive(key.id, file.upload_id, size_bytes, chunks)
+    try:
+        async with _bring(request, hold) as chunks:
+            await cores.announcements.receive(key.id, file.upload_id, size_bytes, chunks)
+    except BaseException:  # the caller was told no id by which to bring it again
+        await cores.announcements.withdraw(key.id, file.upload_id)
+        raise
     return FileAddress(access_url=file.access_url)
 
 

@@ -107,6 +107,13 @@ class Announcements:
             await self._blobs.put(names.announcement_name(key_id, file_id), data)
         return file_id
 
+    async def withdraw(self, key_id: str, file_id: str) -> None:
+        """Forget a file that is to come, whose id nobody was told; one that is complete stays.
+
+        What cannot be forgotten now is forgotten with time.
+        """
+        await self._library.discard(key_id, file_id, ())
+
     def count_held(self, size_bytes: int | None) -> int:
         """Return how many bytes of a body of this size are held at a time, at most; None: it is not known."""
         return count_held(self._blobs, size_bytes)
