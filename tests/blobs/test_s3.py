@@ -34,26 +34,35 @@ CALLS: dict[str, Callable[[BlobStore], Coroutine[Any, Any, Any]]] = {
 
 
 @asynccontextmanager
-async def refusing_s3() -> AsyncIterator[dict[str, str]]:
-    """Refuse each request as S3 refuses a bad signature: it repeats what was signed, in two ways."""
+async def answering_s3(
+    answer: Callable[[bytes], tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[S3Blobs]:
+    """Yield blobs of a server that answers each request by its target, with a status and a body."""
 
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        target = (await reader.readuntil(b"\r\n\r\n")).split()[1]
-        body = b"<Error><Code>SignatureDoesNotMatch</Code><CanonicalRequest>%b %b</CanonicalRequest></Error>"
-        body %= (target, target.hex(" ").encode())
-        head = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
-        writer.write(head + body)
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        status, body = answer((await reader.readuntil(b"\r\n\r\n")).split()[1])
+        head = b"HTTP/1.1 %b\r\nConnection: close\r\nETag: x\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % (status, len(body)) + body)
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(refuse, HOST)
+    server = await asyncio.start_server(speak, HOST)
     async with server:
-        yield {
+        variables = {
             "AWS_ENDPOINT": f"http://{HOST}:{server.sockets[0].getsockname()[1]}",
             "AWS_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "0123456789abcdef",
         }
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        yield S3Blobs("s3://files")
+
+
+def refuse_signature(target: bytes) -> tuple[bytes, bytes]:
+    """Refuse a request as S3 refuses a bad signature: it repeats what was signed, in two ways."""
+    body = b"<Error><Code>SignatureDoesNotMatch</Code><CanonicalRequest>%b %b</CanonicalRequest></Error>"
+    return b"403 Forbidden", body % (target, target.hex(" ").encode())
 
 
 async def test_a_wrong_key_ends_the_start(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,12 +103,20 @@ async def test_connections_that_died_without_a_word_fail_one_timeout_and_no_more
 async def test_a_fault_is_logged_without_the_id_that_is_all_it_takes_to_read_a_file(
     call: Callable[[BlobStore], Coroutine[Any, Any, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with refusing_s3() as variables:
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
+    async with answering_s3(refuse_signature, monkeypatch) as blobs:
         with capture_logs() as logged, pytest.raises(FileStoreUnavailable) as caught:
-            await call(S3Blobs("s3://files"))
+            await call(blobs)
     (line,) = logged
     assert "SignatureDoesNotMatch" in line["error"]
     told = line["error"] + "".join(traceback.format_exception(caught.value))
     assert find({"id": FILE_ID, "bytes of it": FILE_ID.encode().hex(" ")}, told.encode()) == set()
+
+
+@pytest.mark.parametrize("call", [CALLS["get"], CALLS["get_part"]], ids=["get", "get_part"])
+@pytest.mark.parametrize("body", [b"<Error><Code>NoSuchBucket</Code></Error>", b"default backend - 404"])
+async def test_a_blob_is_not_missing_where_its_bucket_is_or_the_server_behind_a_proxy(
+    call: Callable[[BlobStore], Coroutine[Any, Any, Any]], body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with answering_s3(lambda _: (b"404 Not Found", body), monkeypatch) as blobs:
+        with pytest.raises(FileStoreUnavailable):
+            await call(blobs)

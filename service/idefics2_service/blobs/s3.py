@@ -32,6 +32,10 @@ _TIMEOUT_SECONDS = 30.0
 """For one try, with its bytes."""
 _MAX_IDLE_SECONDS = 10.0
 """Less than a timeout: of connections that died without a word none is left when one try has failed."""
+_MISSING = "<Code>NoSuchKey</Code>"
+"""What S3 says of a blob that is not there. Other answers of 404 are of a bucket that is away, or of a proxy
+whose server is: who took those for it would forget files that are there.
+"""
 _ID = re.compile(r"(?:[0-9A-Fa-f]{2} ?){16,}")
 """A file's id, or more of a name that it stands in; S3 may also write a name's bytes with spaces between."""
 
@@ -102,16 +106,18 @@ class S3Blobs:
             try:
                 answer = await obstore.get_async(self._store, name)
                 return bytes(await answer.bytes_async())
-            except FileNotFoundError:
-                return None
+            except FileNotFoundError as error:
+                _check_missing(error)
+        return None
 
     async def get_part(self, name: str, offset: int, num_bytes: int) -> bytes | None:
         """As BlobStore.get_part."""
         with _naming_faults():
             try:
                 return bytes(await obstore.get_range_async(self._store, name, start=offset, length=num_bytes))
-            except FileNotFoundError:
-                return None
+            except FileNotFoundError as error:
+                _check_missing(error)
+        return None
 
     async def delete(self, *names: str) -> None:
         """As BlobStore.delete."""
@@ -132,6 +138,12 @@ class S3Blobs:
         with _naming_faults():
             page = await obstore.list_with_delimiter_async(self._store)
         return sorted(page["common_prefixes"])
+
+
+def _check_missing(error: FileNotFoundError) -> None:
+    """Make sure that what was not found is a blob, and no bucket or server."""
+    if _MISSING not in str(error):
+        raise error
 
 
 @contextmanager
