@@ -32,6 +32,9 @@ CALLS: dict[str, Callable[[BlobStore], Coroutine[Any, Any, Any]]] = {
     "list_blobs": lambda blobs: blobs.list_blobs(file_folder("anna", FILE_ID)),
 }
 
+CONFLICT = (b"409 Conflict", b"<Error><Code>ConditionalRequestConflict</Code></Error>")
+"""Another one puts or deletes a blob of this name at the same time: S3 wants to be asked again."""
+
 
 @asynccontextmanager
 async def answering_s3(
@@ -120,3 +123,19 @@ async def test_a_blob_is_not_missing_where_its_bucket_is_or_the_server_behind_a_
     async with answering_s3(lambda _: (b"404 Not Found", body), monkeypatch) as blobs:
         with pytest.raises(FileStoreUnavailable):
             await call(blobs)
+
+
+async def test_what_meets_others_who_put_or_delete_the_same_is_put_as_new_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = iter((CONFLICT, CONFLICT, (b"200 OK", b"")))
+    async with answering_s3(lambda _: next(answers), monkeypatch) as blobs:
+        assert await blobs.put_new(RECORD, b"record")
+
+
+async def test_what_meets_conflicts_without_end_is_not_said_to_be_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with answering_s3(lambda _: CONFLICT, monkeypatch) as blobs:
+        with pytest.raises(FileStoreUnavailable):
+            await blobs.put_new(RECORD, b"record")

@@ -36,6 +36,12 @@ _MISSING = "<Code>NoSuchKey</Code>"
 """What S3 says of a blob that is not there. Other answers of 404 are of a bucket that is away, or of a proxy
 whose server is: who took those for it would forget files that are there.
 """
+_CONFLICT = "<Code>ConditionalRequestConflict</Code>"
+"""What S3 says where others put or delete a blob of the same name just now: nothing may be there yet."""
+_MAX_CONFLICTS = 5
+"""In a row: who meets more gives up."""
+_CONFLICT_SECONDS = 0.2
+"""After which to try again."""
 _ID = re.compile(r"(?:[0-9A-Fa-f]{2} ?){16,}")
 """A file's id, or more of a name that it stands in; S3 may also write a name's bytes with spaces between."""
 
@@ -83,13 +89,21 @@ class S3Blobs:
             await obstore.put_async(self._store, name, data, use_multipart=False)
 
     async def put_new(self, name: str, *data: Data) -> bool:
-        """As BlobStore.put_new: `If-None-Match: *`, which the server has to know."""
+        """As BlobStore.put_new: `If-None-Match: *`, which the server has to know.
+
+        obstore takes a conflict for a blob that is there.
+        """
         with _naming_faults():
-            try:
-                await obstore.put_async(self._store, name, data, use_multipart=False, mode="create")
-            except AlreadyExistsError:
-                return False
-        return True
+            for _ in range(_MAX_CONFLICTS):
+                try:
+                    await obstore.put_async(self._store, name, data, use_multipart=False, mode="create")
+                except AlreadyExistsError as error:
+                    if _CONFLICT not in str(error):
+                        return False
+                else:
+                    return True
+                await asyncio.sleep(_CONFLICT_SECONDS)
+        raise FileStoreUnavailable("others put and delete the same in the object store of uploaded files now")
 
     async def put_next(self, name: str, *data: Data, after: Future[None] | None) -> None:
         """As BlobStore.put_next: one after the other, for what is there cannot be given its name later."""
