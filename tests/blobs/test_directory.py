@@ -26,7 +26,7 @@ from idefics2_service.uploads.uploads import Uploads
 from pictures import draw_red_circle, encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 NAME = "anna/files/3f/3f09/0"
 PICTURE = encode(draw_red_circle(), "BMP")  # 90 kB
@@ -370,6 +370,22 @@ async def test_a_start_removes_what_a_killed_process_left_and_nothing_that_is_be
     await blobs.start()
     assert [path.name for path in all_files(tmp_path)] == ["new"]
     assert await blobs.list_folders() == []
+
+
+async def test_a_start_beside_a_replica_that_is_writing_goes_well(
+    blobs: DirectoryBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "files" / ".incoming" / "new").write_bytes(b"half")
+    iterdir = Path.iterdir
+
+    def list_just_before_it_has_its_name(folder: Path) -> Iterator[Path]:
+        for path in list(iterdir(folder)):
+            path.rename(tmp_path / "files" / "kept")
+            yield path
+
+    monkeypatch.setattr(Path, "iterdir", list_just_before_it_has_its_name)
+    await blobs.start()
+    assert await blobs.get("kept") == b"half"
 
 
 async def test_a_disk_without_hard_links_keeps_the_first_one_all_the_same(

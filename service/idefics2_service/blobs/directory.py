@@ -123,8 +123,9 @@ class DirectoryBlobs:
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._root.chmod(0o700)
         for path in self._incoming.iterdir():
-            if path.stat().st_mtime < time.time() - _STALE_SECONDS:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another replica's, which has its name by now
+                if path.stat().st_mtime < time.time() - _STALE_SECONDS:
+                    path.unlink()
 
     def _draw_temporary(self) -> Path:
         return self._incoming / uuid.uuid4().hex
