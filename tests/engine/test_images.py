@@ -109,6 +109,19 @@ def test_what_is_half_transparent_is_half_white() -> None:
     assert pixels(decode(encode(image))) == [[(128, 128, 128)] * 2] * 2
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_colours_that_a_file_holds_multiplied_by_their_alpha_are_seen_on_white(mode: str) -> None:
+    colours = [(0, 0, 0, 0), (50, 50, 50, 127), (100, 100, 100, 255)]
+    image = Image.new(mode, (3, 2))
+    for x, colour in enumerate(colours):
+        image.paste(colour[-len(mode) :], (x, 0, x + 1, 2))
+    extra_samples = struct.pack("<HHI", 338, 3, 1)  # one of them, a SHORT: 2 for an alpha, 1 for such a one
+    plain = encode(image, "TIFF", compression=None)
+    assert plain.count(extra_samples + b"\2") == 1
+    multiplied = plain.replace(extra_samples + b"\2", extra_samples + b"\1")
+    assert pixels(decode(multiplied)) == [[WHITE, (178, 178, 178), (100, 100, 100)]] * 2
+
+
 def test_a_palette_with_transparent_colours_is_seen_on_white() -> None:
     rows = bytes([0, 0, 1, 2]) * 2
     palette = bytes([*RED, *GREEN, *BLUE])

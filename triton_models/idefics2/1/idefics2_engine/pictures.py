@@ -264,6 +264,8 @@ def _flatten(image: Image.Image) -> Image.Image:
     """Make 8-bit RGB, on white where the picture is transparent."""
     if image.mode in _DEEP_MODES:  # Pillow would clip 16 bits to white
         image = halve_depth(image)
+    if image.mode == "La":  # grey that is multiplied by its alpha; of it, Pillow converts to nothing else
+        image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (_OPAQUE, _OPAQUE):
