@@ -44,6 +44,17 @@ def test_random_tokens_without_bytes_decode_as_transformers_does(tokenizer: Any)
         assert "".join(detokenize(tokenizer, ids)) == tokenizer.decode(ids, skip_special_tokens=True)
 
 
+def test_random_tokens_among_bytes_of_whole_characters_decode_as_transformers_does(tokenizer: Any) -> None:
+    draw = random.Random(8)  # noqa: S311  # not a secret
+    plain = [i for i in range(len(tokenizer)) if not tokenizer.convert_ids_to_tokens(i).startswith("<0x")]
+    for _ in range(200):
+        ids: list[int] = []
+        for character in draw.choices(" \0é\u2581日👩", k=8):
+            ids += (tokenizer.convert_tokens_to_ids(f"<0x{byte:02X}>") for byte in character.encode())
+            ids += draw.choices(plain, k=draw.randrange(3))
+        assert "".join(detokenize(tokenizer, ids)) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
 def test_a_character_is_never_split(tokenizer: Any) -> None:
     ids = tokenizer("日本 👩‍👩‍👧", add_special_tokens=False)["input_ids"]
     assert len(ids) > len("日本 👩‍👩‍👧")  # several tokens a character

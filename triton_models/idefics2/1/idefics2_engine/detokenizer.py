@@ -49,11 +49,12 @@ class Detokenizer:
         if piece is None:  # vocabularies are sometimes filled up to a round number
             return ""
         if byte := _BYTE.fullmatch(piece):
+            text = self._bytes.decode(bytes.fromhex(byte[1]))
+        else:
+            text = self._bytes.decode(b"", final=True) + piece.replace(_SPACE, " ")
+        if text and self._is_first:
             self._is_first = False
-            return self._bytes.decode(bytes.fromhex(byte[1]))
-        text = self._bytes.decode(b"", final=True) + piece.replace(_SPACE, " ")
-        text = text.removeprefix(" ") if self._is_first else text
-        self._is_first = False
+            text = text.removeprefix(" ")
         return text
 
     def _release(self, piece: str) -> str:
