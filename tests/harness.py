@@ -107,7 +107,7 @@ async def run_harness(app: App, script: Script, *, is_real: bool) -> AsyncIterat
 
 @asynccontextmanager
 async def run_while_triton_starts(app: App, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
-    """Connect to `app` while it waits for its embedded Triton, which does not come."""
+    """Connect to `app` while it waits for its embedded Triton, which does not come; then end it."""
     is_waiting = asyncio.Event()
 
     async def hang(_: TritonServer) -> str:
@@ -116,15 +116,15 @@ async def run_while_triton_starts(app: App, monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError("nobody sets it")
 
     monkeypatch.setattr(TritonServer, "start", hang)
-    starting = asyncio.create_task(app.__aenter__())
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await is_waiting.wait()
-        async with _connect(app, Script(), is_real=False) as harness:
+    async with _connect(app, Script(), is_real=False) as harness:
+        starting = asyncio.create_task(app.__aenter__())
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await is_waiting.wait()
             yield harness
-    finally:
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
+        finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -198,6 +198,7 @@ class App:
             await self._connect_triton(stack)
             await self._grpc.start()
             stack.push_async_callback(self._grpc.stop)
+            stack.callback(self._submissions.stop)  # first, too, where the start is broken off
             self._run(stack, self._webhooks.deliver)
             self._run(stack, self._workers.tidy)
             self._run(stack, self._library.tidy)

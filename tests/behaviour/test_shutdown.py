@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 import grpc
+import httpx
 import pytest
-from faces.web import RUN, Web
+from faces.web import QUEUE, RUN, Web
 from fakes.backend import FakeBackend
 from fakes.script import Answer, Script
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -22,6 +23,7 @@ from harness import (
     red_circle_answer,
     refuse,
     run_harness,
+    run_while_triton_starts,
 )
 from idefics2.v1 import files_pb2, files_pb2_grpc, requests_pb2, requests_pb2_grpc
 from idefics2_service.app import App
@@ -140,6 +142,35 @@ async def test_a_watch_that_the_drain_does_not_wait_for_is_told_to_go_on_elsewhe
         refusal = read_refusal(caught.value)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVICE_STOPPING")
         await stopping
+
+
+async def test_watches_are_told_to_go_on_elsewhere_also_where_triton_was_still_starting(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = App(make_settings(http__drain_timeout_seconds=60))  # for which no watch holds it up
+    has_begun = asyncio.Event()
+
+    async def watch_over_http(web: Web, request_id: str) -> None:
+        with suppress(httpx.RemoteProtocolError):  # what ends before its time is broken off
+            async with web.stream("GET", f"{QUEUE}/requests/{request_id}/status/stream") as response:
+                async for _ in response.aiter_lines():
+                    has_begun.set()
+
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        asyncio.TaskGroup() as watches,
+        run_while_triton_starts(app, monkeypatch) as service,
+    ):
+        web = Web(service)
+        request_id = (await web.submit())["request_id"]
+        watches.create_task(watch_over_http(web, request_id))
+        await has_begun.wait()
+        stub: Any = requests_pb2_grpc.RequestServiceStub(service.channel)
+        question = requests_pb2.WatchRequestRequest(request_id=request_id)
+        watch = stub.WatchRequest(question, metadata=service.metadata)
+        await watch.read()
+        watching = watches.create_task(refuse(read_to_end(watch)))
+    assert watching.result().reason == "SERVICE_STOPPING"
 
 
 async def test_who_is_cut_off_hears_why_however_late_the_loop_is_when_the_drain_ends(
