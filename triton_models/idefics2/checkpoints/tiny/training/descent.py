@@ -30,7 +30,7 @@ class Descent:
         rates = list(torch.zeros(2, device=learner.device)) if on_gpu else [0.0, 0.0]
         recordable: dict[str, Any] = {"capturable": True, "fused": True} if on_gpu else {}
         self.optimizers: list[torch.optim.Optimizer] = [
-            Muon(matrices, momentum=0.95),
+            Muon(matrices, momentum=0.95, precision=learner.precision),
             torch.optim.AdamW(others, lr=rates[1], betas=(0.9, 0.98), weight_decay=0.0, **recordable),
         ]
         self.optimizers[0].param_groups[0]["lr"] = rates[0]

@@ -92,12 +92,20 @@ class Learner(nn.Module):
         """[num_pictures, num_slots, hidden] float16: what the latents said of each picture of the pool."""
         self._positions: dict[tuple[int, int], Tensor] = {}
 
+    @property
+    def precision(self) -> torch.dtype:
+        """What matrices are multiplied in: bfloat16 where that is quicker."""
+        on_gpu = self.device.type == "cuda"
+        # No public name yet.
+        is_quick = on_gpu or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
+        return torch.bfloat16 if is_quick else torch.float32
+
     def low_precision(self) -> AbstractContextManager[object]:
-        """Compute in bfloat16 where that is quicker."""
-        if self.device.type == "cuda":
-            return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)  # a graph holds no cache
-        fits = torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001  # no public name yet
-        return torch.autocast("cpu", torch.bfloat16) if fits else nullcontext()
+        """Compute in `precision`, but for what would lose by it."""
+        if self.precision is torch.float32:
+            return nullcontext()
+        holds = self.device.type == "cpu"  # a recorded graph holds no cache
+        return torch.autocast(self.device.type, self.precision, cache_enabled=holds)
 
     def judge(self, kind: Kind, part: Part) -> Tensor:
         """Return the loss of a part of a step; what else there is to tell goes into `figures`."""

@@ -19,16 +19,19 @@ _EPSILON = 1e-7
 
 
 class Muon(torch.optim.Optimizer):
-    """What torch's own Muon computes, in float32 and for all matrices of a shape at once.
+    """What torch's own Muon computes, for all matrices of a shape at once and in a precision that is quick.
 
-    Torch's takes bfloat16, in which many a CPU multiplies twenty times slower.
+    Torch's takes bfloat16, in which many a CPU multiplies twenty times slower, and some three times faster.
 
     Source: K. Jordan et al., Muon: an optimizer for hidden layers in neural networks (2024).
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], momentum: float) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], momentum: float, precision: torch.dtype = torch.float32
+    ) -> None:
         """Take matrices; the rate `lr` is set in each group before the first step, a number or a tensor."""
         super().__init__(parameters, {"lr": 0.0, "momentum": momentum})
+        self._precision = precision
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # nothing here needs a closure
         """Move each matrix by its rate, times the root of how much taller than wide it is."""
@@ -45,7 +48,8 @@ class Muon(torch.optim.Optimizer):
         for (rows, columns), parameters in alike.items():
             pushes = self._push(parameters, group["momentum"])
             rate = group["lr"] * max(1, rows / columns) ** 0.5
-            torch._foreach_sub_(list[Tensor](parameters), list(orthogonalize(pushes).mul_(rate)))
+            moves = orthogonalize(pushes.to(self._precision)).float().mul_(rate)
+            torch._foreach_sub_(list[Tensor](parameters), list(moves))
 
     def _push(self, parameters: list[nn.Parameter], momentum: float) -> Tensor:
         """Return where Nesterov's momentum leads, [num_matrices, rows, columns], and keep it."""
