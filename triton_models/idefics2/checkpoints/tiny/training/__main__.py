@@ -1,4 +1,4 @@
-"""Makes, measures and describes the checkpoint: `python -m training train`, `evaluate`, `card`."""
+"""Makes, measures and describes the checkpoint: `python -m training train`, `keep`, `evaluate`, `card`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from training.plan import Lesson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +27,8 @@ NUM_SHARDS = 80
 def main(command: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _parse_arguments(command)
-    return {"train": _train, "evaluate": _evaluate, "card": _card}[arguments.command](arguments)
+    does = {"train": _train, "keep": _keep, "evaluate": _evaluate, "card": _card}
+    return does[arguments.command](arguments)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -48,12 +51,13 @@ def _train(arguments: argparse.Namespace) -> int:
     if not (run / "tokenizer").exists():
         tokens.build(run / "tokenizer", arguments.seed)
     torch.set_num_threads(workers)
-    plan = Plan(seed=arguments.seed).shorten(arguments.share)
+    lesson = Lesson[arguments.lesson.upper()]
+    plan = Plan(seed=arguments.seed).skip_to(lesson).shorten(arguments.share)
     examples = Pool(folder / "pool", arguments.shards)
     gc.collect()
     gc.freeze()  # or each collection would look at a million things that stay
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would warn of each process that writes
-    trainer = Trainer(plan, examples, run)
+    trainer = Trainer(plan, examples, run, arguments.first)
     print(f"trains on {trainer.describe_device()}", flush=True)
     for report in trainer.run():
         left = (plan.num_steps - trainer.step) * report["seconds"] / REPORT_STEPS / 60
@@ -62,6 +66,14 @@ def _train(arguments: argparse.Namespace) -> int:
         )
     export(run / "state.pt", run / "tokenizer", arguments.checkpoint)
     draw_curve(run / "log.jsonl", arguments.checkpoint / "curve.png")
+    return 0
+
+
+def _keep(arguments: argparse.Namespace) -> int:
+    """Keep the weights that training has so far, for another run to begin with."""
+    from training.first import keep_weights  # noqa: PLC0415
+
+    keep_weights(arguments.folder / "run" / "state.pt", arguments.file)
     return 0
 
 
@@ -112,6 +124,7 @@ def _put(card: str) -> str:
 
 
 def _parse_arguments(command: Sequence[str] | None) -> argparse.Namespace:
+    lessons = [lesson.name.lower() for lesson in Lesson]
     parser = argparse.ArgumentParser(prog="training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="make the checkpoint from nothing, or go on with it")
@@ -120,6 +133,18 @@ def _parse_arguments(command: Sequence[str] | None) -> argparse.Namespace:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--shards", type=int, default=NUM_SHARDS, help="2,000 pictures each")
     train.add_argument("--share", type=float, default=1, help="of the steps, to see whether all works")
+    train.add_argument(
+        "--first", type=Path, help="weights to begin with, as `keep` writes them or a checkpoint's"
+    )
+    train.add_argument(
+        "--lesson",
+        choices=lessons,
+        default=lessons[0],
+        help="begin with this one: weights that know what those before it teach are given by --first",
+    )
+    keep = commands.add_parser("keep", help="write the weights that training has so far, in float16")
+    keep.add_argument("--folder", type=Path, required=True, help="of training")
+    keep.add_argument("file", type=Path, help="where they go, as safetensors")
     judge = commands.add_parser("evaluate", help="ask the service about fresh pictures")
     judge.add_argument("--count", type=int, default=2_000, help="of pictures")
     judge.add_argument("--seed", type=int, default=20_261_122)

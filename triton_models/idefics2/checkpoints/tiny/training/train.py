@@ -14,6 +14,7 @@ from training import pool, tokens
 from training.batches import Batch, Seen, Writer
 from training.descent import Descent, GraphedDescent
 from training.feed import Looks, Steps, count_workers, feed
+from training.first import begin_with
 from training.learner import Kind, Learner, describe
 from training.model import grid_positions, point_latents
 from training.plan import Lesson, Plan
@@ -38,6 +39,7 @@ _RATES = {
     Lesson.AGAIN: (0.006, 6e-4),
 }
 _WARM_UP_STEPS = 50
+_LATENTS = "model.connector.perceiver_resampler.latents"
 _DECAYS = {
     Lesson.PLACES: (0.4, 0.1),
     Lesson.ANSWERS: (0.4, 0.4),
@@ -51,8 +53,8 @@ _DECAYS = {
 class Trainer:
     """A model that learns, and all that is needed to go on after a break."""
 
-    def __init__(self, plan: Plan, examples: Pool, folder: Path) -> None:
-        """Start anew, or where `folder` says that training stopped."""
+    def __init__(self, plan: Plan, examples: Pool, folder: Path, first: Path | None = None) -> None:
+        """Start where `folder` says that training stopped; or anew, with the weights of `first` if given."""
         torch.manual_seed(plan.seed)
         self.plan, self.folder = plan, folder
         self._pool = examples
@@ -74,6 +76,11 @@ class Trainer:
             self.learner.model.load_state_dict(state["model"])
             self.learner.heads.load_state_dict(state["heads"])
             self.descent.load_state_dict(state["optimizers"])
+        left: list[str] = [_LATENTS]
+        if first and not state:
+            left = begin_with(first, self.learner)
+            print(f"begins with {first.name}" + (f", but for {', '.join(left)}" if left else ""), flush=True)  # noqa: T201
+        self._knows_cells = _LATENTS not in left
 
     def describe_device(self) -> str:
         """Tell where it trains."""
@@ -118,7 +125,7 @@ class Trainer:
     def learn(self, batch: Batch | list[Seen]) -> Tensor:
         """Take one step; return [num_figures], what it tells, as `describe` reads it."""
         lesson, number, steps = self.plan.find(self.step)
-        if lesson is Lesson.PLACES and number == 0:
+        if lesson is Lesson.PLACES and number == 0 and not self._knows_cells:
             self._point_latents()
         if lesson.remembers and (number == 0 or self.learner.memory is None):
             looks_anew = number == 0 and not (self.step and self.plan.find(self.step - 1)[0].remembers)
