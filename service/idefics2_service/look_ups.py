@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,6 @@ class LookUps:
     def __init__(self, look_up: Callable[[str], list[str]]) -> None:
         """Ask `look_up`, which maps a name to its addresses, and blocks."""
         self._look_up = look_up
-        self._threads = ThreadPoolExecutor(_NUM_THREADS, "look-up")
         self._shares = Shares(_NUM_THREADS)
         self._lines: dict[str, deque[tuple[str, _Answer]]] = {}
 
@@ -44,12 +44,11 @@ class LookUps:
         return await answer
 
     def close(self) -> None:
-        """Cancel all who wait; threads end when the system answers."""
+        """Cancel all who wait; threads end when the system answers, or with the process."""
         for line in self._lines.values():
             for _, answer in line:
                 answer.cancel()
         self._lines.clear()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self) -> None:
         """Ask for all names that there is room for."""
@@ -63,8 +62,17 @@ class LookUps:
 
     def _ask(self, key_id: str, name: str, answer: _Answer) -> None:
         self._shares.take(key_id)
-        asked = asyncio.get_running_loop().run_in_executor(self._threads, self._look_up, name)
-        asked.add_done_callback(partial(self._end, key_id, answer))
+        told: Future[list[str]] = Future()
+        asyncio.wrap_future(told).add_done_callback(partial(self._end, key_id, answer))
+        # The interpreter waits for the threads of a pool at its end, however long a name server is silent.
+        threading.Thread(target=self._tell, args=(name, told), name="look-up", daemon=True).start()
+
+    def _tell(self, name: str, told: Future[list[str]]) -> None:
+        """Run in a thread of its own."""
+        try:
+            told.set_result(self._look_up(name))
+        except Exception as error:  # noqa: BLE001  # it is whoever waits that has to hear it
+            told.set_exception(error)
 
     def _end(self, key_id: str, answer: _Answer, asked: _Answer) -> None:
         self._shares.give_back(key_id)

@@ -38,8 +38,8 @@ DRAIN_SECONDS = 0.05
 HELD_SECONDS = 1.0
 """Longer than calls that were ended may take to say so."""
 PIECE_BYTES, CHUNK_BYTES = 2**22, 2**20
-PARTS = {"store", "blobs-writing", "blobs-reading", "hashing", "look-up", "lookout"}
-"""With threads of their own."""
+PARTS = {"store", "blobs-writing", "blobs-reading", "hashing", "lookout"}
+"""With threads of their own, for as long as the service runs; that of a look-up ends with its answer."""
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import idefics2_service
 import pytest
 from idefics2_service.look_ups import LookUps
 
@@ -47,7 +52,9 @@ async def open_look_ups() -> AsyncIterator[tuple[LookUps, NameServers]]:
     finally:
         servers.end.set()
         look_ups.close()
-        await asyncio.to_thread(look_ups._threads.shutdown)
+        for thread in threading.enumerate():
+            if thread.name == "look-up":
+                await asyncio.to_thread(thread.join)
 
 
 def begin(look_ups: LookUps, key_id: str, name: str, number: int) -> list[asyncio.Task[list[str]]]:
@@ -112,3 +119,26 @@ async def test_who_waits_while_it_closes_is_cancelled() -> None:
         look_ups.close()
         ended, _ = await asyncio.wait(asked, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         assert len(ended) == 4
+
+
+SILENT = """
+import asyncio, threading
+from idefics2_service.look_ups import LookUps
+
+async def main():
+    asked = threading.Event()
+    look_ups = LookUps(lambda name: asked.set() or threading.Event().wait())
+    finding = asyncio.create_task(look_ups.find("anna", "silent"))
+    await asyncio.sleep(0)
+    asked.wait()
+    finding.cancel()
+    look_ups.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_has_stopped_ends_though_a_name_server_is_silent() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(idefics2_service.__file__).parents[1])}
+    command = [sys.executable, "-c", SILENT]
+    subprocess.run(command, check=True, timeout=PATIENCE_SECONDS, env=environment)
