@@ -31,6 +31,8 @@ WriteCall = Callable[["Record"], tuple[bytes, dict[str, str]]]
 _LOOK_AGAIN_SECONDS = 1.0
 _MAX_AT_ONCE = 256
 """Calls of this replica. Keys share them: hosts of one that do not answer hold up nobody else's."""
+_LAST_SECONDS = 5.0
+"""At the end, for hosts that were called already."""
 _SETTLING_SECONDS = 15.0
 """How long it may take, after a call, to write what became of it."""
 _RETRY_SECONDS = 0.2
@@ -84,7 +86,10 @@ class Webhooks:
             raise WebhookUrlInvalid(f"webhook_url: {error}", field="webhook_url") from error
 
     async def deliver(self) -> None:
-        """Deliver what is due, for ever; cancelling it leaves the rest to others, or to the next start."""
+        """Deliver what is due, for ever.
+
+        Cancelling it leaves the rest to others, or to the next start; calls under way have a moment to end.
+        """
         try:
             with self._store.listen(DELIVERIES) as self._told:
                 while True:
@@ -97,6 +102,8 @@ class Webhooks:
                     else:
                         self._begin(delivery)
         finally:
+            if self._deliveries:  # who was called may answer yet, and would be called again
+                await asyncio.wait(self._deliveries, timeout=_LAST_SECONDS)
             for task in self._deliveries:
                 task.cancel()
             await asyncio.gather(*self._deliveries, return_exceptions=True)

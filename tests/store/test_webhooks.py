@@ -63,6 +63,7 @@ async def telling_of_many(store: RequestStore, num: int) -> AsyncIterator[Hosts]
         async with asyncio.timeout(PATIENCE_SECONDS):
             yield hosts
     finally:
+        hosts.back.set()
         delivering.cancel()
         await asyncio.gather(delivering, return_exceptions=True)
 
@@ -108,6 +109,36 @@ async def test_webhooks_that_wait_for_their_keys_share_are_told_as_soon_as_there
         while (await store.statistics()).num_deliveries:
             pass
     assert hosts.num_heard == 3 * NUM_PLACES + 1
+
+
+@asynccontextmanager
+async def stopping_while_a_host_is_called(store: RequestStore) -> AsyncIterator[Hosts]:
+    """Return who is called as the service stops; wait until it has."""
+    await end_many(store, 1, "anna", "https://dead.example.org/hook")
+    hosts: Any = Hosts()
+    telling = Webhooks(store, hosts, lambda _: (b"", {}), WebhookSettings(), Metrics())
+    delivering = asyncio.create_task(telling.deliver())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not hosts.num_waiting:
+            await store.statistics()
+        delivering.cancel()
+        yield hosts
+        await asyncio.gather(delivering, return_exceptions=True)
+
+
+async def test_a_host_that_answers_while_the_service_stops_is_not_called_again(store: RequestStore) -> None:
+    async with stopping_while_a_host_is_called(store) as hosts:
+        hosts.back.set()
+    assert not (await store.statistics()).num_deliveries
+
+
+async def test_a_host_that_does_not_answer_is_left_to_others_at_the_end(
+    store: RequestStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "_LAST_SECONDS", 0.01)
+    async with stopping_while_a_host_is_called(store):
+        pass
+    assert (await store.statistics()).num_deliveries == 1
 
 
 async def end_one(store: RequestStore) -> tuple[Hosts, Webhooks]:
