@@ -43,7 +43,8 @@ def run(arguments: Namespace, settings: Settings) -> None:
             _show_made(_create(file, arguments, settings), arguments)
         case "rotate":
             _check_not_revoked(arguments.id, revocations)
-            _show_made(changes.rotate(file, arguments.id, at_once=arguments.at_once), arguments)
+            made = changes.rotate(file, arguments.id, datetime.now(UTC), at_once=arguments.at_once)
+            _show_made(made, arguments)
         case "revoke":
             _revoke(file, arguments.id, revocations)
             print(json.dumps({"id": arguments.id}) if arguments.json else f"revoked {arguments.id}")

@@ -63,7 +63,7 @@ class Door:
 
     def rotate(self, key_id: str, *, at_once: bool = False) -> None:
         """Give a key another secret, and let the service know it."""
-        rotate(self._file, key_id, at_once=at_once)
+        rotate(self._file, key_id, datetime.now(UTC), at_once=at_once)
         self.service.app._ring.refresh()
 
 

@@ -87,6 +87,11 @@ def test_a_missing_file_holds_no_keys_unless_it_was_named(path: Path) -> None:
         KeyRing(file=KeyFile(path))
 
 
+def test_a_file_that_cannot_even_be_looked_for_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingInvalid, match=r"IDEFICS2_API_KEYS_FILE: cannot read .*too long"):
+        KeyFile(tmp_path / ("long" * 100), is_required=False).read()
+
+
 def test_an_id_is_given_once_even_after_its_end(file: KeyFile) -> None:
     create(file, "anna", NOW)
     revoke(file, "anna", NOW)
@@ -96,14 +101,14 @@ def test_an_id_is_given_once_even_after_its_end(file: KeyFile) -> None:
 
 def test_two_secrets_are_good_while_callers_move_on(file: KeyFile) -> None:
     first = create(file, "anna", NOW)
-    second = rotate(file, "anna")
+    second = rotate(file, "anna", NOW)
     ring = KeyRing(file=file)
     assert let_in(ring, first.text) == let_in(ring, second.text) == "anna"
-    third = rotate(file, "anna")
+    third = rotate(file, "anna", NOW)
     ring.refresh()
     assert refuse(ring, first.text) is ApiKeyInvalid
     assert let_in(ring, second.text) == let_in(ring, third.text) == "anna"
-    fourth = rotate(file, "anna", at_once=True)
+    fourth = rotate(file, "anna", NOW, at_once=True)
     ring.refresh()
     assert {refuse(ring, old.text) for old in (second, third)} == {ApiKeyInvalid}
     assert let_in(ring, fourth.text) == "anna"
@@ -118,7 +123,7 @@ def test_a_revoked_key_says_so_to_who_has_its_secret_and_to_nobody_else(file: Ke
     assert refuse(ring, made.text) is ApiKeyRevoked
     assert refuse(ring, f"anna.{'x' * 43}") is ApiKeyInvalid
     with pytest.raises(ChangeRefused, match="revoked"):
-        rotate(file, "anna")
+        rotate(file, "anna", NOW)
 
 
 def test_revoking_again_changes_nothing(file: KeyFile) -> None:
@@ -136,12 +141,14 @@ def test_a_key_expires_at_its_time(file: KeyFile) -> None:
     assert let_in(ring, made.text) == "anna"
     now += timedelta(minutes=1)
     assert refuse(ring, made.text) is ApiKeyExpired
+    with pytest.raises(ChangeRefused, match="expired at 2"):
+        rotate(file, "anna", now)
 
 
-@pytest.mark.parametrize("change", [rotate, lambda file, key_id: revoke(file, key_id, NOW)])
+@pytest.mark.parametrize("change", [rotate, revoke])
 def test_a_key_that_is_not_there_cannot_be_changed(file: KeyFile, change: Any) -> None:
     with pytest.raises(ChangeRefused, match="'nobody'"):
-        change(file, "nobody")
+        change(file, "nobody", NOW)
 
 
 def test_of_many_changes_at_once_none_is_lost(file: KeyFile) -> None:
@@ -173,11 +180,11 @@ OTHER_UID, OTHER_GID = 4_321, 4_322
 
 
 @as_root
-@pytest.mark.parametrize("change", [rotate, lambda file, key_id: revoke(file, key_id, NOW)])
+@pytest.mark.parametrize("change", [rotate, revoke])
 def test_a_file_that_root_changes_stays_its_owners(file: KeyFile, path: Path, change: Any) -> None:
     create(file, "anna", NOW)
     os.chown(path, OTHER_UID, OTHER_GID)
-    change(file, "anna")
+    change(file, "anna", NOW)
     status = path.stat()
     assert (status.st_uid, status.st_gid) == (OTHER_UID, OTHER_GID)
     assert stat.S_IMODE(status.st_mode) == 0o600

@@ -45,11 +45,11 @@ def create(file: KeyFile, key_id: str, now: datetime, **grant: Unpack[Grant]) ->
     return made
 
 
-def rotate(file: KeyFile, key_id: str, *, at_once: bool = False) -> Credentials:
+def rotate(file: KeyFile, key_id: str, now: datetime, *, at_once: bool = False) -> Credentials:
     """Give a key another secret; the one before it stays good until the next time, unless `at_once`.
 
     Raises:
-        ChangeRefused: there is no such key, or it is revoked.
+        ChangeRefused: there is no such key, or nobody would be let in with it.
         SettingInvalid: the file cannot be changed.
 
     """
@@ -58,6 +58,8 @@ def rotate(file: KeyFile, key_id: str, *, at_once: bool = False) -> Credentials:
         key = _find(keys, key_id)
         if key.revoked_at is not None:
             raise ChangeRefused(f"the key {key_id!r} is revoked")
+        if key.expires_at is not None and key.expires_at <= now:
+            raise ChangeRefused(f"the key {key_id!r} expired at {key.expires_at.isoformat()}")
         hashes = (made.hash,) if at_once else (made.hash, *key.hashes)[:MAX_SECRETS]
         keys[key_id] = msgspec.structs.replace(key, hashes=hashes)
     return made

@@ -48,10 +48,12 @@ class KeyFile:
             SettingInvalid: it is missing, cannot be read, or is damaged; what is in it is not repeated.
 
         """
-        if not self._is_required and not self._path.exists():
-            return ()
         try:
             keys = _decode(self._path.read_bytes())
+        except FileNotFoundError as error:
+            if not self._is_required:
+                return ()
+            raise self._refuse("read", error) from error
         except (OSError, ValueError, RecursionError) as error:
             raise self._refuse("read", error) from error
         self._is_required = True  # what has been there does not just go away
