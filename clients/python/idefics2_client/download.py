@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import uuid
 from contextlib import contextmanager, suppress
@@ -58,10 +59,18 @@ class Download:
             self._on_progress(TransferUpdate(self._file.name, self.question.offset, self._file.size_bytes))
 
     def _write(self, chunk: bytes) -> None:
-        """Write all of it: a file without a buffer, as standard output may be, takes what it can."""
+        """Write all of it: a file without a buffer, as standard output may be, takes what it can.
+
+        Raises:
+            BlockingIOError: a file that does not wait takes nothing now.
+
+        """
         left = memoryview(chunk)
         while left:
-            left = left[self._out.write(left) :]
+            num: int | None = self._out.write(left)
+            if num is None and isinstance(self._out, io.RawIOBase):
+                raise BlockingIOError(errno.EAGAIN, "the file takes nothing now, and does not wait")
+            left = left[len(left) if num is None else num :]  # many a wrapper writes all and says nothing
 
     def pause_after(self, error: Idefics2Error, patience: Patience) -> float | None:
         """Return how many seconds to wait before the next try; None: trying again is no use."""

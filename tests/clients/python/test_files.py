@@ -361,6 +361,39 @@ async def test_all_is_written_to_a_file_that_takes_little_at_a_time(
     assert out.getvalue() == LARGE
 
 
+async def test_a_file_that_does_not_say_how_much_it_took_took_all(
+    server: FileServer, caller: AsyncClient
+) -> None:
+    class Silent:
+        def __init__(self) -> None:
+            self.taken = bytearray()
+
+        def write(self, data: Any) -> None:
+            self.taken += data
+            assert len(self.taken) <= len(LARGE)
+
+    server.expect(*WHOLE)
+    out: Any = Silent()
+    await caller.download("abc", out)
+    assert out.taken == LARGE
+
+
+async def test_a_file_that_takes_nothing_and_does_not_wait_ends_a_download(
+    server: FileServer, caller: AsyncClient
+) -> None:
+    class Full(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, _: Any) -> None:
+            return None
+
+    server.expect(*WHOLE)
+    out: Any = Full()
+    with pytest.raises(BlockingIOError, match="does not wait"):
+        await caller.download("abc", out)
+
+
 async def test_a_download_goes_on_after_its_connection_broke(
     server: FileServer, caller: AsyncClient, losses: list[Idefics2Error]
 ) -> None:
