@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 from fakes.cable import lay_cable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from idefics2_service.submissions import SubmitInput
     from page.conftest import MakeVisitor, Spoken
     from page.visitor import Visitor
+    from playwright.async_api import Route
 
 
 async def test_the_answer_is_seen_as_it_is_written_and_then_its_figures(
@@ -242,6 +244,28 @@ async def test_what_was_asked_before_stays_to_be_read_and_asked_again(
     await expect(visitor.at("#prompt")).to_have_value("One?")
     await expect(visitor.at("#prompt")).to_be_focused()
     await expect(visitor.at("#preview")).to_be_visible()
+
+
+async def test_an_answer_that_a_proxy_keeps_back_for_a_moment_is_fetched_again(
+    visitor: Visitor, spoken: Spoken, picture: Path
+) -> None:
+    visitor.may_fail = True
+    statuses = [503, 429]
+
+    async def refuse(route: Route) -> None:
+        if route.request.method == "GET" and statuses:
+            await route.fulfill(status=statuses.pop(0), body="later")
+        else:
+            await route.continue_()
+
+    await visitor.page.route(re.compile(r"/requests/[^/]+$"), refuse)
+    await visitor.choose(picture, spoken.key)
+    spoken.backend.say("A red circle.")
+    spoken.backend.end()
+    await visitor.ask("What is this?")
+    await visitor.wait_for("done")
+    await visitor.see_text("A red circle.")
+    assert not statuses
 
 
 async def test_the_page_asks_behind_a_prefix_of_a_proxy_too(

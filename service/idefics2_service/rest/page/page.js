@@ -56,7 +56,7 @@ async function getAnswer(asked, { picture: { file, address }, input }) {
     end = status;
   }
   if (end.error_type === "client_cancelled") throw new DOMException("cancelled", "AbortError");
-  const output = await service.result(asked.id, options);
+  const output = await service.result(asked.id, { ...options, hasFailed: Boolean(end.error_type) });
   answer.finish(output, end.metrics);
   return output;
 }

@@ -62,13 +62,13 @@ export class Service {
     }
   }
 
-  /** Returns the answer, or throws the Problem that the request ended with. */
-  async result(id, { signal, onLost }) {
+  /** Returns the answer, or throws the Problem that the request ended with where it `hasFailed`. */
+  async result(id, { hasFailed, signal, onLost }) {
     for (let tries = 0; ; tries += 1) {
       try {
         return (await (await this.#fetch(id, { signal })).json()).output;
       } catch (error) {
-        if (signal.aborted || error instanceof Problem) throw error;
+        if (signal.aborted || (error instanceof Problem && (hasFailed || !error.isPassing))) throw error;
       }
       onLost();
       await pause(Math.min(0.25 * 2 ** tries, LONGEST_PAUSE_SECONDS), signal);
