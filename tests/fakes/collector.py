@@ -57,6 +57,8 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         self.spans: list[ToldSpan] = []
         self.raw: list[bytes] = []
         """All that came, as it came."""
+        self.refusal: tuple[grpc.StatusCode, str] | None = None
+        """How it answers instead of taking anything."""
         self._grown = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
@@ -74,6 +76,8 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> trace_service_pb2.ExportTraceServiceResponse:
         """Take spans."""
+        if self.refusal is not None:
+            await context.abort(*self.refusal)
         async with self._grown:
             self.raw.append(request.SerializeToString())
             for group in request.resource_spans:

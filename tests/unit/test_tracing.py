@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 from fakes.cable import lay_cable
 from fakes.collector import Collector
+from idefics2_service.errors import SettingInvalid
 from idefics2_service.settings import TraceSettings
 from idefics2_service.tracing import otlp
 from idefics2_service.tracing.otlp import OtlpTracer
@@ -159,6 +161,34 @@ async def test_a_collector_that_is_away_is_told_of_once_and_so_is_its_return(
         await asyncio.to_thread(exporter.export, [])
     exporter.shutdown()
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_a_collector_that_refuses_is_quoted(
+    collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector.refusal = (grpc.StatusCode.UNAUTHENTICATED, "who are you?")
+    exporter = otlp._Exporter(f"http://127.0.0.1:{collector.port}")
+    await asyncio.to_thread(exporter.export, [])
+    exporter.shutdown()
+    assert "UNAUTHENTICATED" in caplog.text
+    assert "who are you?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/"),
+        ("OTEL_PYTHON_EXPORTER_OTLP_GRPC_CREDENTIAL_PROVIDER", "nobody"),
+    ],
+)
+def test_what_opentelemetry_is_told_and_cannot_do_is_a_bad_setting(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingInvalid, match=value):
+        OtlpTracer(TraceSettings(endpoint="https://127.0.0.1:1"))
 
 
 async def test_a_connection_that_died_without_a_word_is_replaced(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc import exporter as otlp_exporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -26,6 +27,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from idefics2_service.errors import SettingInvalid
 from idefics2_service.tracing.spans import NOTHING, Kind, PassedSpan, Span, Tracer
 from idefics2_service.tracing.w3c import bound_state
 
@@ -57,9 +59,12 @@ class OtlpTracer(Tracer):
     """Begins spans, keeps those that are sampled, and sends them from a thread of its own."""
 
     def __init__(self, settings: TraceSettings) -> None:
-        """Begin with nothing to send."""
-        # It has a line for each attempt; ours tell when sending begins to fail, and when it works again.
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+        """Begin with nothing to send.
+
+        Raises:
+            SettingInvalid: OpenTelemetry's own variables say what cannot be sent with.
+
+        """
         about = {"service.name": settings.service_name, "service.instance.id": str(uuid.uuid4())}
         self.resource = _Resource(
             Resource.create({**about, "service.version": _SCOPE.version or ""}).attributes
@@ -213,7 +218,19 @@ class _Exporter(SpanExporter):
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
-        self._otlp = self._connect()
+        self._said = _LastWords()
+        try:
+            self._otlp = self._connect()
+        except (
+            otlp_exporter.InvalidCompressionValueException,
+            OSError,
+            ValueError,
+            KeyError,
+            RuntimeError,
+        ) as error:
+            raise SettingInvalid(f"traces cannot be sent: {error}") from error
+        if self._said.words:  # a file of certificates that is not there: it would go on without
+            raise SettingInvalid(f"traces cannot be sent: {self._said.words}")
         self._is_lost = self._is_over = False
         self._ending = threading.Lock()
 
@@ -228,7 +245,7 @@ class _Exporter(SpanExporter):
         result = self._otlp.export(spans)
         is_lost = result is not SpanExportResult.SUCCESS
         if is_lost and not self._is_lost:
-            logger.warning("traces are lost: nobody takes them", endpoint=self._endpoint)
+            logger.warning("traces are lost", endpoint=self._endpoint, detail=self._said.words)
         elif self._is_lost and not is_lost:
             logger.info("traces are taken again", endpoint=self._endpoint)
         self._is_lost = is_lost
@@ -247,6 +264,25 @@ class _Exporter(SpanExporter):
         with self._ending:
             self._is_over = True
             self._otlp.shutdown()
+
+
+class _LastWords(logging.Handler):
+    """What OpenTelemetry last called an error: its log is the only place where it says why.
+
+    It has a line for each attempt; ours tell when sending begins to fail, and when it works again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.words = ""
+        talker = logging.getLogger("opentelemetry")
+        talker.propagate = False
+        talker.handlers[:] = [self]
+        # It would keep back a second error for 20 s, also one for another reason.
+        logging.getLogger(otlp_exporter.__name__).filters.clear()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.words = record.getMessage()
 
 
 def _write(place: SpanContext) -> dict[str, str]:
