@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from idefics2_client.client import Client
 from idefics2_client.display import Display, JsonDisplay
-from idefics2_client.errors import ServiceFailed
-from idefics2_client.images import MAX_IMAGE_BYTES
+from idefics2_client.errors import ImageUnreadable, ServiceFailed
+from idefics2_client.images import MAX_IMAGE_BYTES, reading
 from idefics2_client.live import LiveDisplay, can_redraw
 from idefics2_client.outcome import write_json, write_numbers
 from idefics2_client.retry import Retry
@@ -86,6 +86,18 @@ def choose_display(arguments: Namespace) -> Display:
     return kind(sys.stdout, sys.stderr)
 
 
+def open_standard_input() -> BinaryIO:
+    """Return its bytes.
+
+    Raises:
+        ImageUnreadable: whoever started this closed it.
+
+    """
+    if sys.stdin is None:
+        raise ImageUnreadable("cannot read image -: standard input is closed", code="INVALID_ARGUMENT")
+    return sys.stdin.buffer
+
+
 def read_call(arguments: Namespace) -> dict[str, Any]:
     """Read what is to be asked, and how."""
     names = {"prompt", "timeout_seconds", *SubmitOptions.__annotations__}
@@ -96,4 +108,8 @@ def read_call(arguments: Namespace) -> dict[str, Any]:
 
 def _read_source(argument: str) -> ImageSource:
     """Take `-` for standard input, read as far as it matters."""
-    return sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1) if argument == "-" else argument
+    if argument != "-":
+        return argument
+    source = open_standard_input()
+    with reading(argument):
+        return source.read(MAX_IMAGE_BYTES + 1)

@@ -68,9 +68,11 @@ def parse_target(target: str) -> tuple[str, bool | None]:
     """Return what grpc is to connect to, and whether it is TLS; None where the target does not say.
 
     Raises:
-        SettingInvalid: it has a port that is none, or is a URL that says more than a host and a port.
+        SettingInvalid: it is no Unicode, has a port that is none, or is a URL that says more than where.
 
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in target):
+        raise _refuse("Unicode")
     scheme, separator, _ = target.partition("://")
     if not separator or scheme.lower() not in _SCHEMES:
         return _complete(target), None

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from idefics2_client.commands import choose_transfer, connect
+from idefics2_client.commands import choose_transfer, connect, open_standard_input
 from idefics2_client.errors import Idefics2Error
 from idefics2_client.outcome import MAX_PAGE_SIZE, write_json, write_lines
 from idefics2_client.report import FILE_HEADING, summarize_file, write_file
@@ -28,7 +28,7 @@ def upload(arguments: Namespace) -> None:
     """
     with choose_transfer() as transfer, connect(arguments, transfer) as client:
         for path in arguments.paths:
-            source = sys.stdin.buffer if path == "-" else path
+            source = open_standard_input() if path == "-" else path
             try:
                 file = client.upload(
                     source,

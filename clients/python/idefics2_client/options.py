@@ -9,6 +9,7 @@ from typing import get_args
 
 from idefics2_client.names import PriorityName, StateName
 
+_MAX_COUNT = 2**31 - 1
 _FILE = "an uploaded file: its URL or id, or sha256: and its digest"
 
 
@@ -130,6 +131,6 @@ def _read_count(text: str) -> int:
         count = int(text)
     except ValueError:
         count = 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, not {text}")
+    if not 1 <= count <= _MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 to {_MAX_COUNT:,}, not {text}")
     return count

@@ -127,6 +127,15 @@ def test_a_dash_reads_the_image_from_stdin(server: GenerationServer, monkeypatch
     assert server.requests[0].images == [Image(data=b"\x89PNG")]
 
 
+@pytest.mark.parametrize("argv", [["ask", "-", "What?"], ["upload", "-"]])
+def test_a_standard_input_that_is_closed_is_no_image(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured, argv: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(argv) == 2
+    assert capsys.readouterr().err == "idefics2: cannot read image -: standard input is closed\n"
+
+
 def test_json_is_one_object_with_all_that_is_known(server: GenerationServer, capsys: Captured) -> None:
     server.expect(stage("DECODE"), text("Ein "), text("Bär\x1b"), finished("Ein Bär\x1b"))
     assert main(["ask", URL, "What?", "--json"]) == 0
@@ -285,7 +294,11 @@ def test_bad_usage_is_exit_status_2(capsys: Captured, argv: list[str]) -> None:
     [
         (["status", "r-1", "--timeout", "soon"], "--timeout: must be a number of seconds above 0, not soon"),
         (["status", "r-1", "--timeout", "0"], "--timeout: must be a number of seconds above 0, not 0"),
-        (["files", "--limit", "all"], "--limit: must be a whole number, 1 or more, not all"),
+        (["files", "--limit", "all"], "--limit: must be a whole number, 1 to 2,147,483,647, not all"),
+        (
+            ["list", "--limit", "9" * 20],
+            f"--limit: must be a whole number, 1 to 2,147,483,647, not {'9' * 20}",
+        ),
     ],
 )
 def test_an_option_that_cannot_be_read_is_told_with_its_bound_and_value(

@@ -259,6 +259,12 @@ def test_a_port_that_is_none_is_refused_before_any_call(host: str, port: str) ->
     assert caught.value.field == "target"
 
 
+@pytest.mark.parametrize("target", ["a\udcff:1", "https://a\udcff"])
+def test_a_target_that_is_not_unicode_is_refused(target: str) -> None:
+    with pytest.raises(SettingInvalid, match="the target must be Unicode"):
+        Client(target)
+
+
 def test_a_password_where_a_port_belongs_is_not_shown() -> None:
     with pytest.raises(SettingInvalid) as caught:
         Client("u:geheim@gpu")
