@@ -18,12 +18,19 @@ namespace {
 constexpr std::array<const char*, 5> kPassing = {"", "BACKEND_UNAVAILABLE", "SERVICE_STOPPING", "STORE_UNAVAILABLE",
                                                  "FILE_STORE_UNAVAILABLE"};
 
+/// What a call is refused for because of others; told to who begins, waited for by who has begun.
+constexpr std::array<const char*, 3> kLimits = {"RATE_LIMITED", "CONCURRENCY_EXCEEDED", "CALLS_FULL"};
+
+template <std::size_t N>
+bool is_one_of(const std::array<const char*, N>& reasons, const Error& error) {
+  return std::find(reasons.begin(), reasons.end(), error.reason()) != reasons.end();
+}
+
 /// Whether an error may be another at the next try.
 bool is_loss(const Error& error) {
   const bool is_broken = error.code() == grpc::StatusCode::UNAVAILABLE || error.code() == grpc::StatusCode::INTERNAL ||
                          error.code() == grpc::StatusCode::UNKNOWN;
-  const bool is_passing = std::find(kPassing.begin(), kPassing.end(), error.reason()) != kPassing.end();
-  return is_broken && is_passing && dynamic_cast<const SettingInvalid*>(&error) == nullptr;
+  return is_broken && is_one_of(kPassing, error) && dynamic_cast<const SettingInvalid*>(&error) == nullptr;
 }
 
 /// A pause that can be reckoned with: none is negative, or longer than a day.
@@ -103,12 +110,14 @@ void Operation::check(const std::string& request_id) const {
 }
 
 void Operation::restore() {
+  note_begun();
   num_losses_ = 0;
   waits_ = false;
 }
 
 void Operation::pause_after(const Error& error) {
-  if (!is_loss(error)) throw;
+  if (!is_loss(error) && !(has_begun_ && is_one_of(kLimits, error))) throw;
+  note_begun();
   waits_ = true;
   pause(error);
 }

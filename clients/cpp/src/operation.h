@@ -33,6 +33,8 @@ class Operation : public std::enable_shared_from_this<Operation> {
 
   /// Whether something was lost since the last thing that got through.
   bool has_lost() const { return num_losses_ > 0; }
+  /// The service has something of it, or perhaps: no limit is a reason to leave that there.
+  void note_begun() { has_begun_ = true; }
   /// Something got through.
   void restore();
   /// Waits before the next try. To be called where `error` is caught: it goes on where trying again is no use.
@@ -66,6 +68,7 @@ class Operation : public std::enable_shared_from_this<Operation> {
   const CallOptions options_;
   std::optional<std::chrono::system_clock::time_point> deadline_;
   int num_losses_ = 0;
+  bool has_begun_ = false;
   bool waits_ = false;  // the next call waits for a service, instead of failing at once where there is none
 
   mutable std::mutex mutex_;

@@ -15,6 +15,7 @@ void cancel_request(const Operation& left, const std::string& request_id) {
   v1::CancelRequestRequest question;
   question.set_request_id(request_id);
   const auto operation = left.begin_another(kCancelTimeout);
+  operation->note_begun();
   try {
     operation->insist(&v1::RequestService::Stub::CancelRequest, *operation->connection().requests, question);
   } catch (const Error&) {

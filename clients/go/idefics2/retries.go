@@ -36,6 +36,13 @@ var passing = map[Reason]bool{
 	ReasonFileStoreUnavailable: true,
 }
 
+// limits are what a call is refused for because of others; told to who begins, waited for by who has begun.
+var limits = map[Reason]bool{
+	ReasonRateLimited:         true,
+	ReasonConcurrencyExceeded: true,
+	ReasonCallsFull:           true,
+}
+
 func (r Retries) orDefaults() Retries {
 	if r.Attempts == 0 {
 		r.Attempts = 3
@@ -103,6 +110,15 @@ func isLoss(err error) (*Error, bool) {
 	return nil, false
 }
 
+// isLimit tells whether err is one of the limits.
+func isLimit(err error) (*Error, bool) {
+	var limited *Error
+	if !errors.As(err, &limited) || !limits[limited.Reason] {
+		return nil, false
+	}
+	return limited, true
+}
+
 // operation is what a caller asked for, which may take several calls and outlive their connections.
 type operation struct {
 	*connection
@@ -111,20 +127,25 @@ type operation struct {
 	numLosses int
 	// waits: the next call waits for a service, instead of failing at once where there is none.
 	waits bool
+	// hasBegun: the service has something of it, or perhaps, and no limit is a reason to leave that there.
+	hasBegun bool
 }
 
 // restore notes that something got through.
 func (o *operation) restore() {
-	o.numLosses, o.waits = 0, false
+	o.numLosses, o.waits, o.hasBegun = 0, false, true
 }
 
 // pauseAfter waits before the next try; it returns err itself where trying again is no use.
 func (o *operation) pauseAfter(err error) error {
 	lost, ok := isLoss(err)
+	if !ok && o.hasBegun {
+		lost, ok = isLimit(err)
+	}
 	if !ok {
 		return err
 	}
-	o.waits = true
+	o.waits, o.hasBegun = true, true
 	return o.pause(lost)
 }
 

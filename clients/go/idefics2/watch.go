@@ -133,7 +133,7 @@ func (w *waiting) isLeft(err error) bool {
 func (w *waiting) leave() {
 	ctx, end := context.WithTimeout(detached{w.op.ctx}, cancelTimeout)
 	defer end()
-	op := &operation{connection: w.op.connection, ctx: ctx, end: end}
+	op := &operation{connection: w.op.connection, ctx: ctx, end: end, hasBegun: true}
 	_, _ = insist(op, w.client.requests.CancelRequest, &pb.CancelRequestRequest{RequestId: w.message.RequestId})
 }
 

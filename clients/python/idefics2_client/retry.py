@@ -23,6 +23,8 @@ logger = logging.getLogger("idefics2_client")
 _LOST = {"UNAVAILABLE", "INTERNAL", "UNKNOWN"}
 """What libraries and proxies call a connection that broke; the service itself names a reason with each."""
 _PASSING = {"", "BACKEND_UNAVAILABLE", "SERVICE_STOPPING", "STORE_UNAVAILABLE", "FILE_STORE_UNAVAILABLE"}
+_LIMITS = {"RATE_LIMITED", "CONCURRENCY_EXCEEDED", "CALLS_FULL"}
+"""What a call is refused for because of others; told to who begins, waited for by who has begun."""
 _REPEATABLE = {
     "GenerationService": ("CountTokens",),
     "RequestService": ("GetRequest", "GetResult", "ListRequests", "CancelRequest"),
@@ -149,6 +151,7 @@ class Patience:
             if math.isnan(self._deadline):
                 raise ValueError
         self._num_losses = 0
+        self._has_begun = False
 
     @property
     def seconds_left(self) -> float | None:
@@ -162,8 +165,13 @@ class Patience:
         """Whether the last call was lost: then the next one waits for a server instead of failing at once."""
         return self._num_losses > 0
 
+    def begin(self) -> None:
+        """Have something with the service, or perhaps: no limit is a reason to leave that there."""
+        self._has_begun = True
+
     def restore(self) -> None:
         """Have got something through."""
+        self.begin()
         self._num_losses = 0
 
     def pause_after(self, error: Idefics2Error) -> float | None:
@@ -172,9 +180,15 @@ class Patience:
         Then the caller raises it: raised here, it would be held by a frame of its own, and with it all that
         was asked.
         """
-        if error.code not in _LOST or error.reason not in _PASSING or isinstance(error, SettingInvalid):
+        if not self._may_pass(error):
             return None
+        self.begin()
         self._num_losses += 1
         self._retry.on_lost(error)
         pause = self._retry.pause_seconds(self._num_losses, error.retry_after_seconds)
         return pause if self.seconds_left is None else min(pause, self.seconds_left)
+
+    def _may_pass(self, error: Idefics2Error) -> bool:
+        if self._has_begun and error.reason in _LIMITS:
+            return True
+        return error.code in _LOST and error.reason in _PASSING and not isinstance(error, SettingInvalid)

@@ -109,8 +109,10 @@ class RequestWatch(RequestCalls):
 
     def _leave(self, subscription: Subscription) -> None:
         question = make_message(CancelRequestRequest, request_id=subscription.submission.request_id)
+        patience = self._patience(CANCEL_SECONDS)
+        patience.begin()
         with suppress(Idefics2Error):
-            self._insist(self._requests.CancelRequest, question, self._patience(CANCEL_SECONDS))
+            self._insist(self._requests.CancelRequest, question, patience)
 
     def _watch(self, cursor: Cursor, patience: Patience) -> Generator[Event, None, None]:
         while not cursor.is_finished:

@@ -12,6 +12,8 @@ const PASSING = new Set<Reason | "">([
   "STORE_UNAVAILABLE",
   "FILE_STORE_UNAVAILABLE",
 ]);
+/** What a call is refused for because of others; told to who begins, waited for by who has begun. */
+const LIMITS = new Set<Reason | "">(["RATE_LIMITED", "CONCURRENCY_EXCEEDED", "CALLS_FULL"]);
 const MAX_DOUBLINGS = 30;
 /** A day; timers take a pause beyond 2**31 ms for none. */
 const MAX_PAUSE_MS = 86_400_000;
@@ -57,6 +59,7 @@ export interface CallOptions {
 export class Patience {
   readonly #end: number;
   #numLosses = 0;
+  #hasBegun = false;
 
   constructor(
     readonly retries: Retries,
@@ -110,16 +113,23 @@ export class Patience {
     return this.#numLosses > 0;
   }
 
+  /** Have something with the service, or perhaps: no limit is a reason to leave that there. */
+  begin(): void {
+    this.#hasBegun = true;
+  }
+
   /** Have got something through. */
   restore(): void {
+    this.begin();
     this.#numLosses = 0;
   }
 
   /** Waits before the next try; throws `error` itself where trying again is no use. */
   async pauseAfter(error: unknown): Promise<void> {
-    if (!isLoss(error)) {
+    if (!isLoss(error) && !(this.#hasBegun && isLimit(error))) {
       throw error;
     }
+    this.begin();
     this.#numLosses += 1;
     this.retries.onLost(error);
     const { firstPauseMs, maxPauseMs } = this.retries;
@@ -150,6 +160,10 @@ export class Patience {
 /** Timers count whole milliseconds, and may be a bit early: who waits for an end must not wake before it. */
 function roundUp(ms: number): number {
   return Math.ceil(ms) + 1;
+}
+
+function isLimit(error: unknown): error is Idefics2Error {
+  return LIMITS.has((error as Idefics2Error).reason);
 }
 
 function isLoss(error: unknown): error is Idefics2Error {

@@ -78,6 +78,7 @@ async function leave(
   headers: Record<string, string>,
 ): Promise<void> {
   const patience = connection.patience({ deadlineMs: CANCEL_MS, headers });
+  patience.begin();
   try {
     await connection.insist(RequestService.method.cancelRequest, { requestId }, patience);
   } catch {

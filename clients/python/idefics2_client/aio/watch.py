@@ -111,8 +111,10 @@ class AsyncRequestWatch(AsyncRequestCalls):
 
     async def _leave(self, subscription: Subscription) -> None:
         question = make_message(CancelRequestRequest, request_id=subscription.submission.request_id)
+        patience = self._patience(CANCEL_SECONDS)
+        patience.begin()
         with suppress(Idefics2Error):
-            await self._insist(self._requests.CancelRequest, question, self._patience(CANCEL_SECONDS))
+            await self._insist(self._requests.CancelRequest, question, patience)
 
     async def _watch(self, cursor: Cursor, patience: Patience) -> AsyncGenerator[Event, None]:
         while not cursor.is_finished:

@@ -15,6 +15,8 @@ final class Patience {
       Set.of(Status.Code.UNAVAILABLE, Status.Code.INTERNAL, Status.Code.UNKNOWN);
   private static final Set<String> PASSING =
       Set.of("", "BACKEND_UNAVAILABLE", "SERVICE_STOPPING", "STORE_UNAVAILABLE", "FILE_STORE_UNAVAILABLE");
+  /** What a call is refused for because of others; told to who begins, waited for by who has begun. */
+  private static final Set<String> LIMITS = Set.of("RATE_LIMITED", "CONCURRENCY_EXCEEDED", "CALLS_FULL");
   private static final int MAX_DOUBLINGS = 30;
 
   private final Context context = Context.current();
@@ -23,6 +25,7 @@ final class Patience {
   private final CountDownLatch left = new CountDownLatch(1);
   private Runnable cancel = () -> {};
   private int numLosses;
+  private boolean hasBegun;
 
   /**
    * Begins to measure.
@@ -75,16 +78,23 @@ final class Patience {
     return numLosses > 0;
   }
 
+  /** Have something with the service, or perhaps: no limit is a reason to leave that there. */
+  void begin() {
+    hasBegun = true;
+  }
+
   /** Have got something through. */
   void restore() {
+    begin();
     numLosses = 0;
   }
 
   /** Waits before the next try; throws {@code error} itself where trying again is no use. */
   void pauseAfter(Idefics2Exception error) {
-    if (!isLoss(error)) {
+    if (!isLoss(error) && !(hasBegun && LIMITS.contains(error.reason()))) {
       throw error;
     }
+    begin();
     numLosses += 1;
     retries.onLost().accept(error);
     double maxNanos = count(retries.maxPause());

@@ -117,9 +117,10 @@ final class Watch extends Answers<Event> {
   private static void leave(Connection connection, String requestId, Retries retries) {
     boolean isInterrupted = Thread.interrupted();
     CancelRequestRequest question = CancelRequestRequest.newBuilder().setRequestId(requestId).build();
+    Patience patience = new Patience(retries, CANCEL_TIME);
+    patience.begin();
     try {
-      connection.insist(
-          RequestServiceGrpc.getCancelRequestMethod(), question, new Patience(retries, CANCEL_TIME));
+      connection.insist(RequestServiceGrpc.getCancelRequestMethod(), question, patience);
     } catch (Idefics2Exception error) {
       // Who leaves is told why it left, not that nobody heard of it.
     } finally {
