@@ -513,16 +513,10 @@ async def test_an_uploaded_file_is_an_image(server: FileServer, caller: AsyncCli
 
 
 async def test_cancelling_the_task_cancels_an_upload(server: FileServer) -> None:
-    begun = Gate()
-
-    def hear(update: TransferUpdate) -> None:
-        if update.num_bytes:
-            begun.open()
-
     expect_upload(server, Take(PIECE_BYTES), Hang())
     async with make_caller("asyncio", server.target) as caller:
-        task = asyncio.create_task(caller.upload(LARGE, on_progress=hear))
-        await asyncio.to_thread(begun.wait)
+        task = asyncio.create_task(caller.upload(LARGE))
+        assert await asyncio.to_thread(server.has_taken.wait, PATIENCE_SECONDS)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -531,16 +525,10 @@ async def test_cancelling_the_task_cancels_an_upload(server: FileServer) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_closing_the_client_ends_an_upload(server: FileServer, kind: str) -> None:
-    begun = Gate()
-
-    def hear(update: TransferUpdate) -> None:
-        if update.num_bytes:
-            begun.open()
-
     expect_upload(server, Take(PIECE_BYTES), Hang())
     async with make_caller(kind, server.target) as caller:
-        task = asyncio.create_task(caller.upload(LARGE, on_progress=hear))
-        await asyncio.to_thread(begun.wait)
+        task = asyncio.create_task(caller.upload(LARGE))
+        assert await asyncio.to_thread(server.has_taken.wait, PATIENCE_SECONDS)
     await asyncio.to_thread(server.wait_until_cancelled)
     with pytest.raises(Cancelled, match=r"[Cc]losed"):
         await task
