@@ -65,7 +65,11 @@ class LookUps:
         told: Future[list[str]] = Future()
         asyncio.wrap_future(told).add_done_callback(partial(self._end, key_id, answer))
         # The interpreter waits for the threads of a pool at its end, however long a name server is silent.
-        threading.Thread(target=self._tell, args=(name, told), name="look-up", daemon=True).start()
+        thread = threading.Thread(target=self._tell, args=(name, told), name="look-up", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            told.set_exception(OSError(f"the system has no thread to look it up: {error}"))
 
     def _tell(self, name: str, told: Future[list[str]]) -> None:
         """Run in a thread of its own."""

@@ -112,6 +112,21 @@ async def test_a_name_without_an_address_is_told_and_its_thread_is_free() -> Non
                 await find(look_ups, "anna", "nobody")
 
 
+async def test_where_the_system_has_no_thread_the_name_is_not_found_and_nothing_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with open_look_ups() as (look_ups, _):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            for _ in range(40):  # more than there are threads
+                with pytest.raises(OSError, match="can't start new thread"):
+                    await find(look_ups, "a")
+        assert await find(look_ups, "a") == [ADDRESS]
+
+
 async def test_who_waits_while_it_closes_is_cancelled() -> None:
     async with open_look_ups() as (look_ups, _):
         asked = begin(look_ups, "anna", "silent", 20)
