@@ -43,12 +43,13 @@ class Content:
 
         """
         self._stack, self._lock = ExitStack(), threading.Lock()
+        self._shown = "an open file" if hasattr(source, "read") else source
         try:
-            with reading("an open file" if hasattr(source, "read") else source):
+            with reading(self._shown):
                 self._file = self._open(source, patience)
                 self._start = self._file.tell()
                 self.size_bytes = self._file.seek(0, io.SEEK_END) - self._start
-                self.sha256 = self._measure()
+            self.sha256 = self._measure()
         except BaseException:
             self._stack.close()
             raise
@@ -63,21 +64,31 @@ class Content:
         self._stack.close()
 
     def read(self, offset: int = 0) -> Iterator[bytes]:
-        """Yield all from byte `offset` on, in pieces of `PIECE_BYTES`."""
-        while piece := self._read_piece(offset):
+        """Yield all from byte `offset` on, in pieces of `PIECE_BYTES`; not what was added meanwhile.
+
+        Raises:
+            ImageUnreadable: the file cannot be read any more, or became shorter.
+
+        """
+        while offset < self.size_bytes:
+            piece = self._read_piece(offset)
             yield piece
             offset += len(piece)
 
     def _read_piece(self, offset: int) -> bytes:
-        with self._lock:
+        with self._lock, reading(self._shown):
             self._file.seek(self._start + offset)
-            return self._file.read(PIECE_BYTES)
+            piece = self._file.read(min(PIECE_BYTES, self.size_bytes - offset))
+            if not piece:
+                raise OSError("it became shorter meanwhile")
+            return piece
 
     def _open(self, source: FileSource, patience: Patience | None) -> IO[bytes]:
         if isinstance(source, bytes):
             return io.BytesIO(source)
         if isinstance(source, str | os.PathLike):
-            return self._stack.enter_context(Path(source).open("rb"))
+            opened = self._stack.enter_context(Path(source).open("rb"))  # noqa: SIM115  # the stack is one
+            return opened if opened.seekable() else self._spool(opened, patience)
         if isinstance(source, io.TextIOBase):
             raise TypeError("a file must be opened in binary mode to be uploaded")
         return source if source.seekable() else self._spool(source, patience)

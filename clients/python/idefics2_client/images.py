@@ -95,7 +95,7 @@ def reading(source: object) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # ValueError: the path holds a NUL
         kind = ImageNotFound if isinstance(error, FileNotFoundError) else ImageUnreadable
-        why = error.strerror if isinstance(error, OSError) else error
+        why = (isinstance(error, OSError) and error.strerror) or error
         name = os.fspath(source) if isinstance(source, str | os.PathLike) else "of bytes"
         raised = kind(f"cannot read image {name or repr('')}: {why}", code="INVALID_ARGUMENT")
         if isinstance(error, OSError):

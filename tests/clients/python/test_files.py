@@ -110,6 +110,39 @@ async def test_a_path_is_named_by_its_last_part(
         assert server.requests[-1].name == said
 
 
+class Growing(io.BytesIO):
+    """Grows when its size was told."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As any file."""
+        place = super().seek(offset, whence)
+        if whence == io.SEEK_END:
+            self.write(b"more")
+        return place
+
+
+async def test_a_file_that_grows_is_uploaded_as_it_was(server: FileServer, caller: AsyncClient) -> None:
+    server.expect(Take(), make_file(SMALL))
+    await caller.upload(Growing(SMALL))
+    assert server.received == [SMALL]
+    assert server.requests[0].sha256 == hashlib.sha256(SMALL).hexdigest()
+
+
+async def test_a_file_that_becomes_shorter_cannot_be_read(
+    server: FileServer, caller: AsyncClient, tmp_path: Path
+) -> None:
+    path = tmp_path / "cat.bmp"
+    path.write_bytes(LARGE)
+
+    def cut(update: TransferUpdate) -> None:
+        if update.num_bytes:
+            os.truncate(path, PIECE_BYTES)
+
+    expect_upload(server, Take(), make_status("INVALID_ARGUMENT", "FILE_MISMATCH", "1048576 bytes"))
+    with pytest.raises(ImageUnreadable, match=r"cat\.bmp: it became shorter meanwhile"):
+        await caller.upload(path, on_progress=cut)
+
+
 async def test_an_open_file_is_uploaded_from_where_it_stands(server: FileServer, caller: AsyncClient) -> None:
     file = io.BytesIO(b"before" + SMALL)
     file.seek(6)
@@ -134,6 +167,19 @@ async def test_a_pipe_is_uploaded_though_it_can_be_read_but_once(
         expect_upload(server, Take(), make_file(LARGE))
         await caller.upload(reader)
         writing.join()
+    assert server.received == [LARGE]
+
+
+async def test_a_pipe_at_a_path_is_uploaded_whole(
+    server: FileServer, caller: AsyncClient, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writing = threading.Thread(target=pipe.write_bytes, args=(LARGE,))
+    writing.start()
+    expect_upload(server, Take(), make_file(LARGE))
+    await caller.upload(pipe)
+    writing.join()
     assert server.received == [LARGE]
 
 
