@@ -78,7 +78,7 @@ class Metrics:
 
     def _declare_requests(self) -> None:
         self.requests = self._count(
-            "idefics2_requests", "Requests that ended, by error reason or OK.", ["reason"]
+            "idefics2_requests", "Requests that ended or were not taken, by error reason or OK.", ["reason"]
         )
         _begin(self.requests, "OK", *OUR_FAULTS)
         self.running = self._gauge("idefics2_num_requests_running", "Requests on the model.")
@@ -129,7 +129,7 @@ class Metrics:
 
         self.key_requests = self._count(
             "idefics2_key_requests",
-            "Requests of a key that ended, by whether it got an answer.",
+            "Requests of a key that ended or were not taken, by whether it got an answer.",
             ["key", "end"],
         )
         self.key_tokens = self._count(

@@ -15,6 +15,7 @@ from idefics2_service.errors import (
     RequestIdInvalid,
     RequestNotFinished,
     RequestNotFound,
+    ServiceError,
     ServiceStopping,
     ValueOutOfRange,
 )
@@ -104,6 +105,14 @@ class Submissions:
 
         """
         name = name_request(key_id, given.request_id or uuid.uuid4().hex)
+        try:
+            return await self._take(await self._admit(name, given))
+        except ServiceError as error:
+            outcomes.record(name, Failed(error), 0, self._metrics, SUBMITTED)
+            raise
+
+    async def _admit(self, name: RequestName, given: SubmitInput) -> Submission:
+        """Check a request, and that it may be taken here."""
         submission = Submission(
             name=name,
             fingerprint=given.fingerprint,
@@ -114,15 +123,15 @@ class Submissions:
             keep_seconds=check_seconds("keep", given.keep_seconds),
             webhook_url=given.webhook_url,
             max_queue_length=_check_length(given.max_queue_length),
-            max_queued_of_key=self._ring.find(key_id).limits.max_queued,
+            max_queued_of_key=self._ring.find(name.key_id).limits.max_queued,
             is_begun_once=given.is_begun_once,
             traceparent=current_span().headers.get("traceparent", ""),
         )
         if given.webhook_url:
-            await self._webhooks.check(key_id, given.webhook_url)
+            await self._webhooks.check(name.key_id, given.webhook_url)
         if self._stopping:
             raise ServiceStopping("this replica is shutting down")
-        return await self._take(submission)
+        return submission
 
     async def _take(self, submission: Submission) -> Record:
         """Put the bytes of uploaded files into a submission, so that it outlives them, and into the store.

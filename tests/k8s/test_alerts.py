@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from idefics2_service import errors
+from idefics2_service.measured import measure_store
 from idefics2_service.metrics import OUR_FAULTS, SUBMITTED, Metrics
 from idefics2_service.settings import LimitSettings
+from idefics2_service.store.interface import RequestStore
 from k8s import promtool
 from k8s.manifests import FOLDER
 from k8s.monitoring import Rules, read_seconds
@@ -84,6 +86,11 @@ CASES = (
          {"store_num_requests_queued": "9000x60", "store_max_requests_queued": "100000x60"}),
     Case("Idefics2StoreUnavailable", {"store_errors_total{operation='claim'}": "0x8 1+1x99"},
          {"store_errors_total{operation='claim'}": "0x7 1x99"}, 5, "15s"),
+    Case("Idefics2StoreUnavailable",
+         {"store_errors_total{operation='submit',pod='p'}": "0x30 1x30",
+          "store_errors_total{operation='submit',pod='q'}": "0x30 1 1 2x30"},
+         {"store_errors_total{operation='submit',pod='p'}": "0x30 1x30",
+          "store_errors_total{operation='submit',pod='q'}": "0x30 1x30"}, 37),
     Case("Idefics2StoreUnfit", {"store_unfit": "1x60"}, {"store_unfit": "0x20 1x1 0x40"}, 21),
     Case("Idefics2FileStoreUnavailable", {"file_store_errors_total{operation='put'}": "0x8 1+1x99"},
          {"file_store_errors_total{operation='put'}": "0x7 2x99"}, 5, "15s"),
@@ -158,7 +165,14 @@ CASES = (
          {"process_resident_memory_bytes": "50x60", "memory_limit_bytes": "100x60"}),
     Case("Idefics2MemoryFull",
          {"engine_memory_used_bytes": "95x60", "engine_memory_limit_bytes": "100x60"},
-         {"held_bytes": "50x60", "max_held_bytes": "100x60"}),
+         {"engine_memory_used_bytes": "50x60", "engine_memory_limit_bytes": "100x60"}),
+    Case("Idefics2FileRoomFull", {"held_bytes": "47x60", "max_held_bytes": "100x60"},
+         {"held_bytes": "40x60", "max_held_bytes": "100x60"}),
+    Case("Idefics2FrontRestarts",
+         {"process_start_time_seconds": "1x9 2x9 _x4 3x5 4x40", "backend_healthy": "1x60"},
+         {"process_start_time_seconds": "1x9 2x9 _x4 3x40", "backend_healthy": "1x60"}),
+    Case("Idefics2PodNotScraped", {"up{job='n/idefics2-triton'}": "0x60"},
+         {"up{job='n/idefics2-triton'}": "0x30 1 0x60", "up{job='n/other'}": "0x60"}, 60),
 )  # fmt: skip
 
 
@@ -240,9 +254,11 @@ def test_what_an_alert_counts_stands_at_0_from_the_start_so_that_the_first_is_se
         for name, label, values in pattern.findall(_resolve(rule["expr"]))
         for value in values.split("|")
     }
+    metrics = Metrics()
+    measure_store(RequestStore, metrics)  # type: ignore[arg-type]  # nothing is asked of it
     shown = {
         (sample.name, *label)
-        for family in Metrics().registry.collect()
+        for family in metrics.registry.collect()
         for sample in family.samples
         for label in sample.labels.items()
         if sample.value == 0
@@ -280,6 +296,6 @@ def _write_test(case: Case, series: dict[str, str], *, fires: bool) -> dict[str,
 def _place(series: str) -> str:
     """Write a series' whole name, with the pod that it is of, where it names none."""
     name, _, labels = series.replace("'", '"').rstrip("}").partition("{")
-    prefix = "" if name.startswith("process_") else "idefics2_"
+    prefix = "" if name == "up" or name.startswith("process_") else "idefics2_"
     pod = "" if "pod=" in labels else POD
     return f"{prefix}{name}{{{','.join(filter(None, (labels, pod)))}}}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from idefics2_service.blobs.directory import DirectoryBlobs
 from idefics2_service.budget import Budget
-from idefics2_service.errors import MemoryFull, PayloadTooLarge, ValueOutOfRange
+from idefics2_service.errors import MemoryFull, PayloadTooLarge, StoreUnavailable, ValueOutOfRange
 from idefics2_service.events import AttemptStarted, Finished, LogLine, QueuePosition, TextDelta
 from idefics2_service.metrics import Metrics
 from idefics2_service.requests import GenerateInput, ImageSource, RequestName, State
@@ -24,11 +24,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idefics2_service.store.interface import OnEnded
-    from idefics2_service.store.records import Record
+    from idefics2_service.store.records import Record, Submission
     from store.conftest import OpenStore
 
 ONE = RequestName(KEY, "one")
 FILE_BYTES = 100_000
+QUESTION = SubmitInput(
+    GenerateInput("What is this?", (ImageSource("image_url", url="https://example.com/cat.png"),)),
+    fingerprint=b"x",
+    request_id="one",
+)
 
 
 class Shelf(Library):
@@ -88,6 +93,28 @@ async def test_uploaded_files_are_counted_while_they_are_on_their_way_into_the_s
     await submitting
     assert budget.num_bytes == 0
     assert [image.data for image in (await claim(store)).request.images] == [bytes(FILE_BYTES)] * 2
+
+
+async def test_a_submission_that_is_not_taken_is_counted_and_logged_as_a_failure(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, metrics = await open_store(), Metrics()
+
+    async def fail(_: Submission) -> Record:
+        raise StoreUnavailable("no memory is left")
+
+    submissions = make_submissions(store, metrics=metrics)
+    with monkeypatch.context() as patch, capture_logs() as lines:
+        patch.setattr(store, "submit", fail)
+        with pytest.raises(StoreUnavailable):
+            await submissions.submit(KEY, QUESTION)
+    (line,) = [line for line in lines if line["event"] == "request ended"]
+    assert (line["request_id"], line["reason"]) == ("one", "STORE_UNAVAILABLE")
+    read = metrics.registry.get_sample_value
+    assert read("idefics2_requests_total", {"reason": "STORE_UNAVAILABLE"}) == 1
+    assert read("idefics2_key_requests_total", {"key": KEY, "end": "failed"}) == 1
+    await submissions.submit(KEY, QUESTION)
+    assert read("idefics2_requests_total", {"reason": "STORE_UNAVAILABLE"}) == 1
 
 
 async def test_a_request_that_is_cancelled_while_it_waits_is_counted_and_logged_once(
