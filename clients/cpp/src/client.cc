@@ -69,6 +69,12 @@ class Pages : public internal::Source<Request> {
   bool is_last_ = false;
 };
 
+/// As it goes over the wire. Images may be read from pipes, which the operation bounds too.
+template <class Asked>
+auto write(const Asked& asked, const Operation& operation) {
+  return asked.write([&operation] { operation.check(); });
+}
+
 template <class Question>
 Question name_request(const std::string& request_id) {
   Question question;
@@ -83,24 +89,23 @@ Client::Client(const Options& options) : connection_(std::make_shared<const Conn
 const std::string& Client::target() const { return connection_->target; }
 
 Answer Client::generate(const Question& question, const CallOptions& options) const {
-  const auto request = question.write();
-  return Operation::begin(connection_, options)->ask(&Generation::Generate, *connection_->generation, request);
+  const auto operation = Operation::begin(connection_, options);
+  return operation->ask(&Generation::Generate, *connection_->generation, write(question, *operation));
 }
 
 Stream<Event> Client::stream(const Question& question, const CallOptions& options) const {
-  const auto request = question.write();
-  return Stream<Event>(std::make_unique<Events>(Operation::begin(connection_, options), request));
+  const auto operation = Operation::begin(connection_, options);
+  return Stream<Event>(std::make_unique<Events>(operation, write(question, *operation)));
 }
 
 Cost Client::count_tokens(const Question& question, const CallOptions& options) const {
-  const auto request = question.write();
   const auto operation = Operation::begin(connection_, options);
-  return operation->ask_repeatedly(&Generation::CountTokens, *connection_->generation, request);
+  return operation->ask_repeatedly(&Generation::CountTokens, *connection_->generation, write(question, *operation));
 }
 
 Request Client::submit(const Submission& submission, const CallOptions& options) const {
-  const auto request = submission.write();
-  return Operation::begin(connection_, options)->ask(&Requests::Submit, *connection_->requests, request);
+  const auto operation = Operation::begin(connection_, options);
+  return operation->ask(&Requests::Submit, *connection_->requests, write(submission, *operation));
 }
 
 Request Client::get_request(const std::string& request_id, const CallOptions& options) const {
@@ -142,8 +147,8 @@ Request Client::cancel(const std::string& request_id, const CallOptions& options
 
 Answer Client::submit_and_watch(const Submission& submission, const std::function<void(const Event&)>& on_event,
                                 const CallOptions& options) const {
-  auto message = submission.write();
-  return internal::submit_and_watch(Operation::begin(connection_, options), std::move(message), on_event);
+  const auto operation = Operation::begin(connection_, options);
+  return internal::submit_and_watch(operation, write(submission, *operation), on_event);
 }
 
 Stream<Request> Client::list_requests(const Filter& filter, const CallOptions& options) const {

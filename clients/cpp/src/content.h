@@ -4,15 +4,32 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <istream>
+#include <optional>
 #include <string>
 
 #include "operation.h"
 
 namespace idefics2::internal {
 
-/// Reads a file, or a pipe, to its end or until there are `max_bytes`. Fails with FileUnreadable.
-std::string read_file(const std::filesystem::path& path, std::size_t max_bytes);
+/// Reads a file, or a pipe, to its end or until there are `max_bytes`. `check` ends the wait for a pipe by what it
+/// throws. Fails with FileUnreadable.
+std::string read_file(const std::filesystem::path& path, std::size_t max_bytes,
+                      const std::function<void()>& check = {});
+
+/// While it lives, a stream tells what goes wrong by its state alone: one that throws would do so at its end too.
+class Quiet {
+ public:
+  explicit Quiet(std::istream& source);
+  ~Quiet();
+  Quiet(const Quiet&) = delete;
+  Quiet& operator=(const Quiet&) = delete;
+
+ private:
+  std::istream& source_;
+  const std::ios::iostate thrown_;
+};
 
 /// A file to upload, measured. It is read in pieces, so that it is never held whole.
 class Content {
@@ -29,13 +46,14 @@ class Content {
   void read(std::int64_t offset, std::string& piece);
 
  private:
-  void spool(const Operation& operation, std::istream& source);
+  void spool(const std::function<std::size_t(std::string&)>& read_next);
   void measure(const Operation& operation);
 
   std::string name_;
   std::filesystem::path path_;  // for messages
   std::fstream file_;
   std::istream* bytes_;
+  std::optional<Quiet> quiet_;  // a caller's stream
   std::streamoff start_ = 0;
   std::int64_t size_bytes_ = 0;
   std::string sha256_;

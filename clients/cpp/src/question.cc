@@ -34,17 +34,17 @@ void check_total(std::size_t num_bytes) {
 }
 
 /// Reads a file that is not too large; one byte more than allowed is enough to refuse it.
-std::string read(const std::filesystem::path& path) {
-  std::string bytes = internal::read_file(path, kMaxImageBytes + 1);
+std::string read(const std::filesystem::path& path, const std::function<void()>& check) {
+  std::string bytes = internal::read_file(path, kMaxImageBytes + 1, check);
   check_size(bytes.size(), name(path));
   return bytes;
 }
 
 /// Writes images into image_url, which holds the first one if that is a URL, and images.
-void write_images(const std::vector<Image>& images, v1::GenerateRequest& request) {
+void write_images(const std::vector<Image>& images, v1::GenerateRequest& request, const std::function<void()>& check) {
   std::size_t num_bytes = 0;
   for (const Image& image : images) {
-    v1::Image written = image.write();
+    v1::Image written = image.write(check);
     num_bytes += written.data().size() + written.url().size() + written.sha256().size();
     const bool is_first = &image == &images.front();
     if (is_first && written.has_url()) {
@@ -88,15 +88,15 @@ Image Image::sha256(std::string digest) {
   return image;
 }
 
-v1::Image Image::write() const {
+v1::Image Image::write(const std::function<void()>& check) const {
   v1::Image written = image_;
   internal::check_texts(written);
-  if (path_) written.set_data(read(*path_));
+  if (path_) written.set_data(read(*path_, check));
   if (written.has_data()) check_size(written.data().size(), path_ ? name(*path_) : "the image");
   return written;
 }
 
-v1::GenerateRequest Question::write() const {
+v1::GenerateRequest Question::write(const std::function<void()>& check) const {
   v1::GenerateRequest request;
   request.set_prompt(prompt);
   if (max_new_tokens) request.set_max_new_tokens(*max_new_tokens);
@@ -110,11 +110,11 @@ v1::GenerateRequest Question::write() const {
   if (max_image_bytes) request.set_max_image_bytes(*max_image_bytes);
   request.mutable_stop()->Assign(stop.begin(), stop.end());
   internal::check_texts(request);
-  write_images(images, request);
+  write_images(images, request, check);
   return request;
 }
 
-v1::SubmitRequest Submission::write() const {
+v1::SubmitRequest Submission::write(const std::function<void()>& check) const {
   v1::SubmitRequest request;
   request.set_request_id(request_id);
   request.set_priority(priority);
@@ -124,7 +124,7 @@ v1::SubmitRequest Submission::write() const {
   idefics2::write(time_budget, &v1::SubmitRequest::mutable_time_budget, request);
   idefics2::write(keep, &v1::SubmitRequest::mutable_keep, request);
   internal::check_texts(request);
-  *request.mutable_input() = question.write();
+  *request.mutable_input() = question.write(check);
   return request;
 }
 

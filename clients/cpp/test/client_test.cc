@@ -1,12 +1,17 @@
 // What is promised of this client beyond the contract vectors: classes of errors, ways to leave, sources of bytes.
 #include "idefics2/client.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <condition_variable>
 #include <csignal>
 #include <fstream>
+#include <functional>
 #include <future>
+#include <mutex>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -137,9 +142,16 @@ TEST(Errors, APauseBeyondAllMeasureIsALongOne) {
   EXPECT_GT(error->retry_after(), std::chrono::hours(24));
 }
 
-TEST(Errors, AFolderIsNoFile) {
+TEST(Errors, AFolderIsNoFileEvenWhereItHasNoSize) {
   const Client client;
-  expect<idefics2::FileUnreadable>([&] { client.upload(std::filesystem::temp_directory_path()); });
+  for (const auto& folder : {std::filesystem::temp_directory_path(), std::filesystem::path("/proc")}) {
+    const idefics2::Question question({idefics2::Image::file(folder)}, "What?");
+    for (const auto& error : {expect<idefics2::FileUnreadable>([&] { client.upload(folder); }),
+                              expect<idefics2::FileUnreadable>([&] { client.generate(question); })}) {
+      ASSERT_TRUE(error);
+      EXPECT_EQ(error->cause(), std::errc::is_a_directory);
+    }
+  }
 }
 
 TEST(Errors, TextThatIsNotUnicodeNamesItsField) {
@@ -305,6 +317,153 @@ class Pipe : public std::stringbuf {
   pos_type seekoff(off_type, std::ios::seekdir, std::ios::openmode) override { return pos_type(off_type(-1)); }
 };
 
+/// A stream that cannot seek, and has nothing ready: it calls a function for each byte.
+class Bytewise : public std::streambuf {
+ public:
+  explicit Bytewise(std::function<int_type()> next) : next_(std::move(next)) {}
+
+ protected:
+  int_type underflow() override {
+    if (!is_ahead_) ahead_ = next_();
+    is_ahead_ = true;
+    return ahead_;
+  }
+  int_type uflow() override {
+    const auto byte = underflow();
+    is_ahead_ = false;
+    return byte;
+  }
+
+ private:
+  std::function<int_type()> next_;
+  bool is_ahead_ = false;
+  int_type ahead_ = 0;
+};
+
+/// Long enough for whoever leaves in time; what is waited for comes when it is over.
+class Patience {
+ public:
+  bool is_over() const { return std::chrono::steady_clock::now() >= end_; }
+  auto end() const { return end_; }
+
+ private:
+  const std::chrono::steady_clock::time_point end_ = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+};
+
+/// A pipe at a path.
+struct NamedPipe {
+  std::filesystem::path path = std::filesystem::temp_directory_path() / "idefics2-trickle.png";
+
+  NamedPipe() {
+    std::filesystem::remove(path);
+    if (mkfifo(path.c_str(), 0600) != 0) throw std::system_error(errno, std::generic_category(), "mkfifo");
+  }
+  ~NamedPipe() { std::filesystem::remove(path); }
+};
+
+/// A pipe that somebody fills three bytes at a time until patience is over, or comes to only then.
+class Trickle {
+ public:
+  enum class Writer { kWrites, kStaysAway };
+
+  explicit Trickle(Writer writer, std::function<void()> on_begun = {})
+      : on_begun_(std::move(on_begun)), thread_([this, writer] { run(writer); }) {}
+  ~Trickle() {
+    {
+      const std::lock_guard lock(mutex_);
+      is_left_ = true;
+    }
+    left_.notify_all();
+    thread_.join();
+  }
+  Trickle(const Trickle&) = delete;
+  Trickle& operator=(const Trickle&) = delete;
+
+  const std::filesystem::path& path() const { return pipe_.path; }
+  bool is_over() const { return patience_.is_over(); }
+
+ private:
+  void run(Writer writer) {
+    if (writer == Writer::kStaysAway) wait_until(patience_.end());
+    const int end = open(path().c_str(), O_RDWR | O_CLOEXEC);  // which waits for nobody
+    for (int i = 0; wait_until(std::chrono::steady_clock::now() + std::chrono::milliseconds(10)); ++i) {
+      if (write(end, "abc", 3) != 3 || is_over()) break;
+      if (i == 3 && on_begun_) on_begun_();
+    }
+    close(end);
+  }
+
+  /// False: nobody reads any more.
+  bool wait_until(std::chrono::steady_clock::time_point time) {
+    std::unique_lock lock(mutex_);
+    return !left_.wait_until(lock, time, [this] { return is_left_; });
+  }
+
+  const NamedPipe pipe_;
+  const Patience patience_;
+  std::function<void()> on_begun_;
+  std::mutex mutex_;
+  std::condition_variable left_;
+  bool is_left_ = false;
+  std::thread thread_;  // the last one, for it uses the others
+};
+
+const auto kSoon = std::chrono::milliseconds(300);
+
+/// Calls what reads a pipe, and expects it to be left at its deadline, and by a cancellation.
+void expect_leaving_of_pipes(const std::function<void(const std::filesystem::path&, const CallOptions&)>& call) {
+  for (const auto writer : {Trickle::Writer::kWrites, Trickle::Writer::kStaysAway}) {
+    const Trickle trickle(writer);
+    expect<idefics2::DeadlineExceeded>([&] { call(trickle.path(), CallOptions::within(kSoon)); });
+    EXPECT_FALSE(trickle.is_over());
+  }
+  const CallOptions options = cancellable();
+  const Trickle trickle(Trickle::Writer::kWrites, [&] { options.cancellation->cancel(); });
+  expect<idefics2::Cancelled>([&] { call(trickle.path(), options); });
+  EXPECT_FALSE(trickle.is_over());
+}
+
+TEST(Leaving, AnUploadOfAPipeThatTricklesOrThatNobodyWritesIsLeft) {
+  const Client client;
+  expect_leaving_of_pipes([&](const auto& path, const auto& options) { client.upload(path, {}, options); });
+}
+
+TEST(Leaving, AQuestionWhoseImageIsAPipeThatTricklesOrThatNobodyWritesIsLeft) {
+  const Client client;
+  expect_leaving_of_pipes([&](const auto& path, const auto& options) {
+    client.submit_and_watch({{{idefics2::Image::file(path)}, "What?"}}, {}, options);
+  });
+}
+
+TEST(Leaving, AnUploadOfAStreamThatTricklesIsLeftBetweenItsReads) {
+  const Client client;
+  const Patience patience;
+  const CallOptions options = cancellable();
+  int num_bytes = 0;
+  Bytewise trickle([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (++num_bytes == 100) options.cancellation->cancel();
+    return patience.is_over() ? std::char_traits<char>::eof() : 'x';
+  });
+  std::istream source(&trickle);
+  expect<idefics2::DeadlineExceeded>([&] { client.upload(source, {}, CallOptions::within(kSoon)); });
+  source.clear();
+  expect<idefics2::Cancelled>([&] { client.upload(source, {}, options); });
+  EXPECT_FALSE(patience.is_over());
+}
+
+TEST(Images, APipeWhoseWriterHasGoneIsReadToItsEnd) {
+  Service service;
+  const NamedPipe pipe;
+  const int held = open(pipe.path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  std::ofstream(pipe.path, std::ios::binary) << "a picture";
+  const auto options = CallOptions::within(std::chrono::seconds(10));
+  EXPECT_EQ(Client(service.options()).generate({{idefics2::Image::file(pipe.path)}, "What?"}, options).output(),
+            "A cat.");
+  close(held);
+  EXPECT_EQ(service.generation.asked.images(0).data(), "a picture");
+}
+
 /// Sees, while it is read, what this process holds open of `folder`.
 class WatchedPipe : public Pipe {
  public:
@@ -373,6 +532,64 @@ TEST_F(Uploads, AStreamThatCannotSeekIsSentAgainAfterALoss) {
   Pipe pipe(bytes_);
   std::istream source(&pipe);
   check(client_.upload(source), "");
+}
+
+TEST_F(Uploads, AStreamThatHoldsNothingReadyIsSentWhole) {
+  std::size_t offset = 0;
+  Bytewise bytewise([&] {
+    using Traits = std::char_traits<char>;
+    return offset < bytes_.size() ? Traits::to_int_type(bytes_[offset++]) : Traits::eof();
+  });
+  std::istream source(&bytewise);
+  check(client_.upload(source), "");
+}
+
+TEST_F(Uploads, AStreamThatThrowsAtItsEndIsSentWholeAndThrowsAfterwardsAsBefore) {
+  Pipe pipe(bytes_);
+  std::istream source(&pipe);
+  source.exceptions(std::ios::failbit | std::ios::badbit);
+  check(client_.upload(source), "");
+  EXPECT_EQ(source.exceptions(), std::ios::failbit | std::ios::badbit);
+  EXPECT_THROW(source.get(), std::ios::failure);
+}
+
+TEST_F(Uploads, AStreamThatHasFailedIsRefused) {
+  std::ifstream absent("nowhere.png");
+  std::istringstream bad(bytes_);
+  bad.setstate(std::ios::badbit);
+  for (std::istream* source : {static_cast<std::istream*>(&absent), static_cast<std::istream*>(&bad)}) {
+    const auto error = expect<idefics2::FileUnreadable>([&] { client_.upload(*source); });
+    ASSERT_TRUE(error);
+    EXPECT_STREQ(error->what(), "cannot read the stream: Input/output error");
+  }
+  EXPECT_EQ(service_.files.num_uploads, 0);
+}
+
+/// Lets temporary files be kept in a folder that is not there.
+class NoTemporaryFolder {
+ public:
+  NoTemporaryFolder() {
+    if (const char* folder = std::getenv("TMPDIR")) folder_ = folder;
+    setenv("TMPDIR", "/nowhere", 1);
+  }
+  ~NoTemporaryFolder() {
+    unsetenv("TMPDIR");
+    if (folder_) setenv("TMPDIR", folder_->c_str(), 1);
+  }
+  NoTemporaryFolder(const NoTemporaryFolder&) = delete;
+  NoTemporaryFolder& operator=(const NoTemporaryFolder&) = delete;
+
+ private:
+  std::optional<std::string> folder_;
+};
+
+TEST_F(Uploads, AStreamThatFindsNoRoomOnDiskIsRefusedByAnErrorOfTheTree) {
+  const NoTemporaryFolder folder;
+  Pipe pipe(bytes_);
+  std::istream source(&pipe);
+  const auto error = expect<idefics2::FileUnreadable>([&] { client_.upload(source); });
+  ASSERT_TRUE(error);
+  EXPECT_STREQ(error->what(), "cannot read the folder for temporary files (TMPDIR): there is no such file");
 }
 
 TEST_F(Uploads, NobodyElseMayReadTheCopyOfAStream) {

@@ -118,11 +118,13 @@ class Client {
 
   /// Uploads a picture and returns what the service knows of it; a question takes that as Image::uploaded. It reads and
   /// sends a MiB at a time. It goes on after a lost connection, and where an earlier upload of the same bytes stopped,
-  /// even one of another process; what the service has is not sent again.
+  /// even one of another process; what the service has is not sent again. A pipe is kept on disk meanwhile.
   File upload(const std::filesystem::path& path, const UploadOptions& upload_options = {},
               const CallOptions& options = {}) const;
 
-  /// Uploads what is left of a stream; one that cannot seek is kept on disk meanwhile.
+  /// Uploads what is left of a stream; one that cannot seek is kept on disk meanwhile. A deadline or a cancellation is
+  /// heard between reads of it: a read that itself waits is not woken. What it would throw by its exceptions()
+  /// meanwhile is told by FileUnreadable instead, and its end not at all.
   File upload(std::istream& source, const UploadOptions& upload_options = {}, const CallOptions& options = {}) const;
 
   /// Writes a file's bytes to `path`, where it appears when it is complete, and returns what it is. The file is named

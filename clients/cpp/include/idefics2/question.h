@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -28,8 +29,9 @@ class Image {
   /// The image that `upload` has returned.
   static Image uploaded(const v1::File& file) { return url(file.url()); }
 
-  /// As it goes over the wire. Fails with InvalidRequest.
-  v1::Image write() const;
+  /// As it goes over the wire. Fails with InvalidRequest. A path may be a pipe's, which may keep its reader waiting:
+  /// `check` is called again and again meanwhile, and ends that by what it throws.
+  v1::Image write(const std::function<void()>& check = {}) const;
 
  private:
   std::optional<std::filesystem::path> path_;  // none: there is no file to read
@@ -67,8 +69,8 @@ struct Question {
   Question(std::vector<Image> asked_images, std::string asked_prompt)
       : images(std::move(asked_images)), prompt(std::move(asked_prompt)) {}
 
-  /// As it goes over the wire; reads the files of its images. Fails with InvalidRequest.
-  v1::GenerateRequest write() const;
+  /// As it goes over the wire; reads the files of its images, and calls `check` as they do. Fails with InvalidRequest.
+  v1::GenerateRequest write(const std::function<void()>& check = {}) const;
 };
 
 /// A question that outlives the call, and what may be said of it beside.
@@ -92,8 +94,8 @@ struct Submission {
 
   Submission(Question asked) : question(std::move(asked)) {}  // NOLINT: a question is one already
 
-  /// As it goes over the wire; reads the files of its images. Fails with InvalidRequest.
-  v1::SubmitRequest write() const;
+  /// As it goes over the wire; reads the files of its images, and calls `check` as they do. Fails with InvalidRequest.
+  v1::SubmitRequest write(const std::function<void()>& check = {}) const;
 };
 
 }  // namespace idefics2
