@@ -11,6 +11,8 @@ import java.nio.ByteBuffer;
 import java.nio.channels.ClosedByInterruptException;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -40,7 +42,8 @@ final class Content implements AutoCloseable {
     ByteBuffer piece = ByteBuffer.allocate(PIECE_BYTES);
     for (long at = 0; at < sizeBytes; at += piece.position()) {
       patience.check();
-      readInto(piece.clear(), at);
+      // No further than it was long: it may grow meanwhile.
+      readInto(piece.clear().limit((int) Math.min(PIECE_BYTES, sizeBytes - at)), at);
       digest.update(piece.array(), 0, piece.position());
     }
     this.sha256 = HexFormat.of().formatHex(digest.digest());
@@ -50,6 +53,9 @@ final class Content implements AutoCloseable {
   static Content open(Path path, String name, Patience patience) {
     String shown = name == null ? findName(path) : name;
     try {
+      if (Files.isDirectory(path)) {
+        throw new IOException("it is a folder");
+      }
       if (isPipe(path)) {
         try (InputStream source = Files.newInputStream(path)) {
           return open(source, shown, patience);
@@ -107,9 +113,25 @@ final class Content implements AutoCloseable {
     if (error instanceof ClosedByInterruptException) {
       return Failures.interrupted(error);
     }
-    String why = error instanceof NoSuchFileException ? "there is no such file" : String.valueOf(error.getMessage());
     return new FileUnreadableException(
-        "cannot read " + path + ": " + why, Parts.of(Status.Code.INVALID_ARGUMENT).because(error));
+        "cannot read " + path + ": " + tellWhy(error, "file"), Parts.of(Status.Code.INVALID_ARGUMENT).because(error));
+  }
+
+  /**
+   * Says what happened to a file: exceptions of file systems may hold no more than its name.
+   *
+   * @param missing what is not there, where something is not
+   */
+  static String tellWhy(IOException error, String missing) {
+    if (error instanceof NoSuchFileException) {
+      return "there is no such " + missing;
+    }
+    if (error instanceof AccessDeniedException) {
+      return "permission denied";
+    }
+    return error instanceof FileSystemException failure && failure.getReason() == null
+        ? failure.getClass().getSimpleName()
+        : String.valueOf(error.getMessage());
   }
 
   static MessageDigest sha256() {
@@ -122,7 +144,7 @@ final class Content implements AutoCloseable {
 
   /** Whether it can be read only once, and so tells no size. */
   private static boolean isPipe(Path path) {
-    return Files.exists(path) && !Files.isRegularFile(path) && !Files.isDirectory(path);
+    return Files.exists(path) && !Files.isRegularFile(path);
   }
 
   /** As transferTo, but a source that does not end is left when nobody waits for it. */

@@ -44,14 +44,23 @@ final class Download {
       try (OutputStream out = Files.newOutputStream(part, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
         readAll(out);
       }
-      Files.move(part, path, StandardCopyOption.REPLACE_EXISTING);
+      // In one step: else what was there would be gone for a moment, or for good. Where there is no such step, by two.
+      Files.move(part, path, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
       return file;
     } catch (ClosedByInterruptException interruption) {
       throw Failures.interrupted(interruption);
     } catch (IOException error) {
-      throw new UncheckedIOException("cannot write " + path + ": " + error.getMessage(), error);
+      throw new UncheckedIOException("cannot write " + path + ": " + Content.tellWhy(error, "folder"), error);
     } finally {
-      part.toFile().delete();
+      deleteQuietly(part);
+    }
+  }
+
+  private static void deleteQuietly(Path part) {
+    try {
+      Files.deleteIfExists(part);
+    } catch (IOException error) {
+      // What kept it from being written is told.
     }
   }
 

@@ -6,6 +6,7 @@ import static org.junit.Assert.assertNull;
 import static org.junit.Assert.assertThrows;
 import static org.junit.Assert.assertTrue;
 
+import com.google.protobuf.ByteString;
 import idefics2.v1.Generation.Event;
 import idefics2.v1.Requests.Request;
 import io.grpc.Context;
@@ -17,17 +18,23 @@ import java.io.FilterInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.RandomAccessFile;
+import java.io.UncheckedIOException;
+import java.nio.file.FileSystem;
+import java.nio.file.FileSystems;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.security.MessageDigest;
 import java.time.Duration;
 import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
+import java.util.HexFormat;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
@@ -265,6 +272,47 @@ public final class ClientTest {
   }
 
   @Test
+  public void aFileThatGrowsIsUploadedAsItWasWhenItWasOpened() throws Exception {
+    Path path = Files.write(Files.createTempFile("idefics2-", ".bmp"), new byte[3_000_000]);
+    CountDownLatch measured = new CountDownLatch(1);
+    FutureTask<Void> growing =
+        new FutureTask<>(
+            () -> {
+              for (int num = 0; num < 10_000 && measured.getCount() > 0; num += 1) {
+                Files.write(path, new byte[4096], StandardOpenOption.APPEND);
+              }
+              return null;
+            });
+    new Thread(growing).start();
+    Retries retries = new Retries(3, Duration.ZERO, Duration.ofSeconds(5), error -> {});
+    try (Content content = Content.open(path, null, new Patience(retries, null))) {
+      measured.countDown();
+      growing.get();
+      MessageDigest digest = Content.sha256();
+      long offset = 0;
+      while (offset < content.sizeBytes) {
+        ByteString piece = content.read(offset);
+        digest.update(piece.asReadOnlyByteBuffer());
+        offset += piece.size();
+      }
+      assertEquals(content.sizeBytes, offset);
+      assertEquals(content.sha256, HexFormat.of().formatHex(digest.digest()));
+    } finally {
+      Files.delete(path);
+    }
+  }
+
+  @Test
+  public void aFolderIsNoFileToUpload() {
+    try (Idefics2Client client = Idefics2Client.builder().target("127.0.0.1:1").build()) {
+      for (Path folder : List.of(Path.of("/sys"), Path.of("/"))) { // the system says of the first that it is empty
+        Idefics2Exception error = assertThrows(FileUnreadableException.class, () -> client.upload(folder));
+        assertEquals("cannot read " + folder + ": it is a folder", error.getMessage());
+      }
+    }
+  }
+
+  @Test
   public void nobodyElseMayReadTheCopyOfAStream() throws Exception {
     Set<Path> before = findCopies();
     Set<String> permissions = new HashSet<>();
@@ -452,6 +500,40 @@ public final class ClientTest {
       assertTrue(Thread.interrupted());
     } finally {
       Files.delete(folder); // fails where something is left in it
+    }
+  }
+
+  @Test
+  public void aDownloadPutsAFileInNoFoldersPlaceAndSaysWhyItCannot() throws Exception {
+    Path folder = Files.createTempDirectory("idefics2-");
+    try (Service service = Service.start(new Services.GivingAll());
+        Idefics2Client client = service.connect()) {
+      Path nowhere = folder.resolve("none/cat");
+      UncheckedIOException error = assertThrows(UncheckedIOException.class, () -> client.download("f", nowhere));
+      assertEquals("cannot write " + nowhere + ": there is no such folder", error.getMessage());
+      Path inner = Files.createDirectory(folder.resolve("inner"));
+      assertThrows(UncheckedIOException.class, () -> client.download("f", inner));
+      assertTrue(Files.isDirectory(inner));
+      Files.delete(inner);
+    } finally {
+      Files.delete(folder); // fails where something is left in it
+    }
+  }
+
+  @Test
+  public void aDownloadMayGoToAnotherFileSystem() throws Exception {
+    Path zip = Files.createTempDirectory("idefics2-").resolve("all.zip");
+    try (Service service = Service.start(new Services.GivingAll());
+        Idefics2Client client = service.connect();
+        FileSystem files = FileSystems.newFileSystem(zip, Map.of("create", "true"))) {
+      for (int num = 0; num < 2; num += 1) { // the second takes the first one's place
+        client.download("f", files.getPath("/cat"));
+        assertEquals(Services.GivingAll.CONTENT, Files.readString(files.getPath("/cat")));
+      }
+      assertThrows(UncheckedIOException.class, () -> client.download("f", files.getPath("/none/cat")));
+    } finally {
+      Files.delete(zip);
+      Files.delete(zip.getParent());
     }
   }
 
