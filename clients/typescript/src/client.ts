@@ -72,28 +72,28 @@ export class Client {
   /** Returns the answer when it is complete. */
   async generate(question: Question, options: CallOptions = {}): Promise<GenerateResponse> {
     const patience = this.#connection.patience(options);
-    const request = await makeRequest(question);
+    const request = await makeRequest(question, patience);
     return this.#connection.ask(generation.generate, request, patience);
   }
 
   /** Yields each event as it happens, `finished` last. Who stops reading cancels the call. */
   async *stream(question: Question, options: CallOptions = {}): AsyncGenerator<Event, void, undefined> {
     const patience = this.#connection.patience(options);
-    const request = await makeRequest(question);
+    const request = await makeRequest(question, patience);
     yield* this.#connection.follow(generation.generateStream, request, patience);
   }
 
   /** Returns what the request would cost, without running it. */
   async countTokens(question: Question, options: CallOptions = {}): Promise<CountTokensResponse> {
     const patience = this.#connection.patience(options);
-    const request = await makeRequest(question);
+    const request = await makeRequest(question, patience);
     return this.#connection.askRepeatedly(generation.countTokens, request, patience);
   }
 
   /** Hands in a request and returns where it stands; it goes on whoever leaves. */
   async submit(submission: Submission, options: CallOptions = {}): Promise<Request> {
     const patience = this.#connection.patience(options);
-    const message = await makeSubmission(submission);
+    const message = await makeSubmission(submission, patience);
     return this.#connection.ask(requests.submit, message, patience);
   }
 
@@ -146,7 +146,7 @@ export class Client {
     options: CallOptions & { onEvent?: (event: Event) => unknown } = {},
   ): Promise<GenerateResponse> {
     const patience = this.#connection.patience(options);
-    const message = await makeSubmission(submission);
+    const message = await makeSubmission(submission, patience);
     return submitAndWatch(this.#connection, message, options.onEvent ?? ignore, patience);
   }
 

@@ -1,15 +1,15 @@
 /** The bytes of a file that is uploaded: read in pieces, so that none is ever held whole. */
 import { createHash, randomUUID } from "node:crypto";
-import { createWriteStream } from "node:fs";
 import { type FileHandle, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { Readable } from "node:stream";
+import { Readable, Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 
-import { refuseFile } from "./images.js";
+import { FileUnreadable } from "./errors.js";
 import type { Patience } from "./patience.js";
+import { findFile, readOnce, refuseFile } from "./reading.js";
 
 /** A file to upload: a path, its bytes, a Blob, or a stream of bytes, which is kept on disk meanwhile, as is a pipe's. */
 export type FileSource =
@@ -41,13 +41,14 @@ export class Content {
   /** Opens `source`, and reads it once for its digest, which takes a while. */
   static async open(source: FileSource, name: string | undefined, patience: Patience): Promise<Content> {
     const bytes = await openBytes(source, patience);
+    const path = typeof source === "string" || source instanceof URL ? source : "the file";
+    const read = (offset: number) => readPieces(bytes, offset, path);
     try {
       const digest = createHash("sha256");
-      for await (const piece of readPieces(bytes, 0)) {
+      for await (const piece of read(0)) {
         patience.check();
         digest.update(piece);
       }
-      const read = (offset: number) => readPieces(bytes, offset);
       return new Content(
         name ?? findName(source),
         digest.digest("hex"),
@@ -57,16 +58,19 @@ export class Content {
       );
     } catch (error) {
       await bytes.close();
-      throw isSystemError(error)
-        ? refuseFile(typeof source === "string" ? source : "the file", error)
-        : error;
+      throw error;
     }
   }
 }
 
-async function* readPieces(bytes: Bytes, offset: number): AsyncGenerator<Uint8Array, void> {
+async function* readPieces(
+  bytes: Bytes,
+  offset: number,
+  path: string | URL,
+): AsyncGenerator<Uint8Array, void> {
+  const refuse = (error: unknown) => Promise.reject(refuseFile(path, error));
   for (let at = offset; at < bytes.size; at += PIECE_BYTES) {
-    yield await bytes.read(at, Math.min(at + PIECE_BYTES, bytes.size));
+    yield await bytes.read(at, Math.min(at + PIECE_BYTES, bytes.size)).catch(refuse);
   }
 }
 
@@ -83,17 +87,16 @@ async function openBytes(source: FileSource, patience: Patience): Promise<Bytes>
       new Uint8Array(await source.slice(start, end).arrayBuffer());
     return { size: source.size, read, close: async () => undefined };
   }
-  return spool(source, patience);
+  return spool(() => source, patience);
 }
 
 /** Opens what is at a path; a pipe, for one, can be read only once, and has no size. */
 async function openPath(path: string | URL, patience: Patience): Promise<Bytes> {
-  const file = await openFile(path);
-  const stat = await file.stat();
-  if (!stat.isFile() && !stat.isDirectory()) {
-    return spool(file.createReadStream(), patience); // which closes it
+  if (!(await findFile(path)).isFile()) {
+    return spool((signal) => readOnce(path, signal), patience);
   }
-  return readable(file, stat.size);
+  const file = await openFile(path);
+  return readable(file, (await file.stat()).size);
 }
 
 async function openFile(path: string | URL): Promise<FileHandle> {
@@ -108,25 +111,64 @@ function readable(file: FileHandle, size: number): Bytes {
   return { size, read: (start, end) => readFile(file, start, end), close: () => file.close() };
 }
 
+/** Reads all from `start` to `end`, of which the system may give a part at a time. */
 async function readFile(file: FileHandle, start: number, end: number): Promise<Uint8Array> {
-  const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(end - start), 0, end - start, start);
-  return buffer.subarray(0, bytesRead);
+  const piece = Buffer.allocUnsafe(end - start);
+  let filled = 0;
+  while (filled < piece.length) {
+    const { bytesRead } = await file.read(piece, filled, piece.length - filled, start + filled);
+    if (bytesRead === 0) {
+      throw new Error("it became shorter meanwhile");
+    }
+    filled += bytesRead;
+  }
+  return piece;
 }
 
 /** Copies what can be read only once to where it can be read again; on disk, for it may be large. */
 async function spool(
-  source: ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>,
+  begin: (signal: AbortSignal) => ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>,
   patience: Patience,
 ): Promise<Bytes> {
+  return patience.bound(async (signal) => {
+    const copy = await refusingCopy(openCopy());
+    try {
+      signal.throwIfAborted(); // meanwhile, which not every Node's `pipeline` sees
+      const pieces = Readable.from(begin(signal) as AsyncIterable<Uint8Array>);
+      await pipeline(pieces, writeTo(copy), { signal });
+      return readable(copy, (await copy.stat()).size);
+    } catch (error) {
+      await copy.close();
+      throw error;
+    }
+  });
+}
+
+/** Opens a new file, which has no name for long: it is gone as soon as it is closed, however this process ends. */
+async function openCopy(): Promise<FileHandle> {
   const path = join(tmpdir(), `idefics2-${randomUUID()}`);
+  const copy = await open(path, "wx+", 0o600);
+  await rm(path);
+  return copy;
+}
+
+function writeTo(copy: FileHandle): Writable {
+  return new Writable({
+    write(piece: Buffer, _encoding, done) {
+      refusingCopy(copy.appendFile(piece)).then(() => done(), done);
+    },
+  });
+}
+
+/** Does `work`; says by one error that a copy cannot be kept, which is no fault of what is copied. */
+async function refusingCopy<T>(work: Promise<T>): Promise<T> {
   try {
-    const pieces = Readable.from(source as AsyncIterable<Uint8Array>);
-    const out = createWriteStream(path, { flags: "wx", mode: 0o600 });
-    await patience.bound((signal) => pipeline(pieces, out, { signal }));
-    const file = await openFile(path); // stays readable without its name
-    return readable(file, (await file.stat()).size);
-  } finally {
-    await rm(path, { force: true });
+    return await work;
+  } catch (error) {
+    throw new FileUnreadable(`cannot keep a copy in ${tmpdir()}: ${(error as Error).message}`, {
+      code: "INVALID_ARGUMENT",
+      cause: error,
+    });
   }
 }
 
@@ -143,8 +185,4 @@ function cleanName(name: string): string {
   const shown = name.toWellFormed().replace(CONTROLS, "");
   const bytes = new TextEncoder().encode(shown).subarray(0, MAX_NAME_BYTES);
   return new TextDecoder().decode(bytes, { stream: true }); // leaves half a character out
-}
-
-function isSystemError(error: unknown): boolean {
-  return error instanceof Error && "syscall" in error;
 }

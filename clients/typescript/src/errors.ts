@@ -69,7 +69,7 @@ export class Idefics2Error extends Error {
 
 /** INVALID_ARGUMENT: the same request will fail again; names a field. */
 export class InvalidRequest extends Idefics2Error {}
-/** Never sent: a file cannot be read on this machine, or is not there; `cause` is the system's error. */
+/** Never sent: a file cannot be read on this machine, or kept there meanwhile, or is not there; `cause` is why. */
 export class FileUnreadable extends InvalidRequest {}
 /** Target or TLS cannot be used so, or do not fit the service; `field` names the option. */
 export class SettingInvalid extends Idefics2Error {}

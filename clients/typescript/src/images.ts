@@ -1,11 +1,11 @@
 /** From what a caller has at hand to an image on the wire. */
-import { createReadStream } from "node:fs";
-
 import { create } from "@bufbuild/protobuf";
 
-import { FileUnreadable, InvalidRequest } from "./errors.js";
+import { InvalidRequest } from "./errors.js";
 import type { File } from "./gen/idefics2/v1/files_pb.js";
 import { type Image, ImageSchema } from "./gen/idefics2/v1/generation_pb.js";
+import type { Patience } from "./patience.js";
+import { readOnce, refuseFile } from "./reading.js";
 
 /**
  * An image: a path; the bytes of a file; an http(s) URL or a data URI, which the service reads; what `upload`
@@ -17,7 +17,6 @@ export type ImageSource = string | URL | Uint8Array | Blob | File;
 const MAX_IMAGE_BYTES = 20_000_000;
 /** A message has at most 28 MiB: so many bytes are for images, the rest is for all else. */
 const MAX_INLINE_BYTES = 28 * 2 ** 20 - 2 ** 16;
-const PIECE_BYTES = 2 ** 20;
 const SHA256_PREFIX = "sha256:";
 /** Any scheme: the service says better than a missing file would what it does not fetch. */
 const IS_URL = /^(?:data:|[a-z][a-z0-9+.-]*:\/\/)/i;
@@ -25,8 +24,9 @@ const IS_URL = /^(?:data:|[a-z][a-z0-9+.-]*:\/\/)/i;
 /** Reads images into `imageUrl`, which holds the first one if that is a URL, and `images`. */
 export async function makeImages(
   sources: readonly ImageSource[],
+  patience: Patience,
 ): Promise<{ imageUrl: string; images: Image[] }> {
-  const images = await Promise.all(sources.map(makeImage));
+  const images = await patience.bound((signal) => readImages(sources, signal));
   checkTotal(images);
   const [first, ...others] = images;
   if (first?.source.case === "url") {
@@ -35,45 +35,52 @@ export async function makeImages(
   return { imageUrl: "", images: first ? [first, ...others] : [] };
 }
 
-/** Says by one error that a file cannot be read. */
-export function refuseFile(path: string | URL, error: unknown): FileUnreadable {
-  const { code, message } = error as NodeJS.ErrnoException;
-  const why = code === "ENOENT" ? "there is no such file" : message;
-  return new FileUnreadable(`cannot read ${String(path)}: ${why}`, {
-    code: "INVALID_ARGUMENT",
-    cause: error,
-  });
+/** Reads all; where one cannot be read the others, which may be silent pipes, are left. */
+async function readImages(sources: readonly ImageSource[], signal: AbortSignal): Promise<Image[]> {
+  const left = new AbortController();
+  const ends = AbortSignal.any([signal, left.signal]);
+  try {
+    return await Promise.all(sources.map((source) => makeImage(source, ends)));
+  } finally {
+    left.abort();
+  }
 }
 
-async function makeImage(source: ImageSource): Promise<Image> {
+async function makeImage(source: ImageSource, signal: AbortSignal): Promise<Image> {
   if (source instanceof Uint8Array) {
     return makeData(source, "the image");
   }
   if (source instanceof Blob) {
-    checkSize(source.size, "the image");
-    return makeData(new Uint8Array(await source.arrayBuffer()), "the image");
+    return readBlob(source);
   }
   if (typeof source === "object" && "$typeName" in source) {
     return makeUrl(source.url);
   }
   if (source instanceof URL) {
-    return source.protocol === "file:" ? readImage(source) : makeUrl(source.href);
+    return source.protocol === "file:" ? readImage(source, signal) : makeUrl(source.href);
   }
   if (source.startsWith(SHA256_PREFIX)) {
     return create(ImageSchema, { source: { case: "sha256", value: source.slice(SHA256_PREFIX.length) } });
   }
-  return IS_URL.test(source) ? makeUrl(source) : readImage(source);
+  return IS_URL.test(source) ? makeUrl(source) : readImage(source, signal);
 }
 
-async function readImage(path: string | URL): Promise<Image> {
-  const pieces: Buffer[] = [];
-  try {
-    // One byte more than allowed is enough to refuse it.
-    for await (const piece of createReadStream(path, { end: MAX_IMAGE_BYTES, highWaterMark: PIECE_BYTES })) {
-      pieces.push(piece as Buffer);
+/** Reads a Blob, which may be a file on disk. */
+async function readBlob(blob: Blob): Promise<Image> {
+  checkSize(blob.size, "the image");
+  const refuse = (error: unknown) => Promise.reject(refuseFile("the image", error));
+  return makeData(new Uint8Array(await blob.arrayBuffer().catch(refuse)), "the image");
+}
+
+async function readImage(path: string | URL, signal: AbortSignal): Promise<Image> {
+  const pieces: Uint8Array[] = [];
+  let numBytes = 0;
+  for await (const piece of readOnce(path, signal)) {
+    pieces.push(piece);
+    numBytes += piece.length;
+    if (numBytes > MAX_IMAGE_BYTES) {
+      break; // enough to refuse it
     }
-  } catch (error) {
-    throw refuseFile(path, error);
   }
   return makeData(Buffer.concat(pieces), `image ${String(path)}`);
 }

@@ -96,15 +96,16 @@ export class Patience {
   /** Does what is no call, and so has no deadline of its own; `work` must end with its signal. */
   async bound<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { msLeft, signal } = this;
-    const ends = signal ? [signal] : [];
-    if (msLeft !== undefined) {
-      ends.push(AbortSignal.timeout(roundUp(msLeft)));
-    }
+    const over = new AbortController();
+    // No AbortSignal.timeout: it may be collected before it is over, and lets the program end meanwhile.
+    const timer = msLeft === undefined ? undefined : setTimeout(() => over.abort(), roundUp(msLeft));
     try {
-      return await work(AbortSignal.any(ends));
+      return await work(signal ? AbortSignal.any([signal, over.signal]) : over.signal);
     } catch (error) {
       this.check();
       throw error;
+    } finally {
+      clearTimeout(timer);
     }
   }
 

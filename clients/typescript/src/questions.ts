@@ -7,6 +7,7 @@ import { Priority, type SubmitRequest, SubmitRequestSchema } from "./gen/idefics
 import { type ImageSource, makeImages } from "./images.js";
 import { checkTexts, makeInteger, makeMessage, refuseValue } from "./messages.js";
 import { findValue } from "./names.js";
+import type { Patience } from "./patience.js";
 
 /** What is asked. Left out, an option stays unset on the wire and the service's default holds: that is not 0. */
 export interface Question {
@@ -66,7 +67,7 @@ const MAX_DURATION_MS = 315_576_000_000_000;
 const PRIORITIES = { normal: Priority.NORMAL, low: Priority.LOW };
 
 /** Writes a request; reads the files of its images. */
-export async function makeRequest(question: Question): Promise<GenerateRequest> {
+export async function makeRequest(question: Question, patience: Patience): Promise<GenerateRequest> {
   const { image, images = [], seed, maxImageBytes, stop = [], ...options } = question;
   const request = makeMessage(GenerateRequestSchema, {
     ...options,
@@ -74,13 +75,14 @@ export async function makeRequest(question: Question): Promise<GenerateRequest> 
     seed: makeInteger("seed", seed),
     maxImageBytes: makeInteger("max_image_bytes", maxImageBytes),
   });
-  Object.assign(request, await makeImages(image === undefined ? images : [image, ...images]));
+  const sources = image === undefined ? images : [image, ...images];
+  Object.assign(request, await makeImages(sources, patience));
   checkTexts(reflect(GenerateRequestSchema, request)); // before it is in a submission, where its fields have longer names
   return request;
 }
 
 /** Writes a submission; reads the files of its images. */
-export async function makeSubmission(submission: Submission): Promise<SubmitRequest> {
+export async function makeSubmission(submission: Submission, patience: Patience): Promise<SubmitRequest> {
   const {
     requestId,
     priority,
@@ -100,7 +102,7 @@ export async function makeSubmission(submission: Submission): Promise<SubmitRequ
     maxQueueLength,
     keep: makeDuration("keep", keepMs),
   });
-  return Object.assign(request, { input: await makeRequest(question) });
+  return Object.assign(request, { input: await makeRequest(question, patience) });
 }
 
 function makeDuration(field: string, ms: number | undefined): ReturnType<typeof durationFromMs> | undefined {

@@ -3,21 +3,36 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createHash, generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
-import { type FileHandle, mkdtemp, open, readFile, readdir, rm, truncate, writeFile } from "node:fs/promises";
+import { closeSync, constants, existsSync, openAsBlob, openSync, truncateSync, writeSync } from "node:fs";
+import {
+  type FileHandle,
+  appendFile,
+  mkdtemp,
+  open,
+  readFile,
+  readdir,
+  rm,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import test from "node:test";
+import test, { type TestContext } from "node:test";
 import { rootCertificates } from "node:tls";
+import { setImmediate as turn } from "node:timers/promises";
 import { promisify } from "node:util";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import {
   AuthenticationFailed,
+  type CallOptions,
+  type Client,
   DeadlineExceeded,
   FileUnreadable,
+  type GenerateRequest,
   Idefics2Error,
   InvalidRequest,
   Overloaded,
@@ -293,26 +308,71 @@ for (const [name, make] of Object.entries(SOURCES)) {
 
 test("a pipe at a path is uploaded whole", () =>
   inFolder(async (folder) => {
-    const received: Buffer[] = [];
-    await serving(
-      {
-        files: {
-          async upload(messages) {
-            for await (const { content } of messages) {
-              received.push(content.case === "chunk" ? Buffer.from(content.value) : Buffer.alloc(0));
-            }
-            return { id: "f" };
-          },
-        },
-      },
-      async (client) => {
-        const path = join(folder, "pipe");
-        await promisify(execFile)("mkfifo", [path]);
-        await Promise.all([client.upload(path), writeFile(path, LARGE.subarray(0, 2_000_000))]);
-      },
-    );
+    const received: Uint8Array[] = [];
+    await serving(taking(received), async (client) => {
+      const path = await makePipe(folder, "pipe");
+      await Promise.all([client.upload(path), writeFile(path, LARGE.subarray(0, 2_000_000))]);
+    });
     assert(Buffer.concat(received).equals(LARGE.subarray(0, 2_000_000)));
   }));
+
+test("pipes whose writers come late are read whole, and hold up no other file", { timeout: 20_000 }, () =>
+  inFolder(async (folder) => {
+    const names = ["1", "2", "3", "4", "5", "6"]; // more than Node has threads
+    const images = await Promise.all(names.map((name) => makePipe(folder, name)));
+    await serving(reading(), async (client) => {
+      const answered = client.generate({ prompt: "What?", images }, { deadlineMs: 10_000 });
+      await turn();
+      assert.deepEqual((await readdir(folder)).sort(), names);
+      const writers = await Promise.race([Promise.all(images.map(openWriter)), answered]);
+      assert(Array.isArray(writers), "a pipe without a writer was read");
+      writers.forEach((writer, place) => {
+        writeSync(writer, Buffer.from([place + 1]));
+        closeSync(writer);
+      });
+      assert.equal((await answered).output, names.join());
+    });
+  }),
+);
+
+type Ask = (client: Client, image: string, options: CallOptions) => Promise<unknown>;
+const READERS: Record<string, Ask> = {
+  generate: (client, image, options) => client.generate({ ...QUESTION, image }, options),
+  stream: (client, image, options) => client.stream({ ...QUESTION, image }, options).next(),
+  countTokens: (client, image, options) => client.countTokens({ ...QUESTION, image }, options),
+  submit: (client, image, options) => client.submit({ ...QUESTION, image }, options),
+  submitAndWatch: (client, image, options) => client.submitAndWatch({ ...QUESTION, image }, options),
+  upload: (client, path, options) => client.upload(path, options),
+};
+for (const [name, ask] of Object.entries(READERS)) {
+  test(`neither deadline nor signal of ${name} waits for a pipe`, { timeout: 20_000 }, () =>
+    inFolder((folder) =>
+      serving({}, async (client) => {
+        const path = await makePipe(folder, "pipe");
+        await assert.rejects(ask(client, path, { deadlineMs: 100 }), DeadlineExceeded);
+        const controller = new AbortController();
+        const { signal } = controller;
+        const left = assert.rejects(ask(client, path, { signal }), /mine/);
+        const writer = await openWriter(path); // which is silent
+        controller.abort(new Error("mine"));
+        await left;
+        closeSync(writer);
+      }),
+    ),
+  );
+}
+
+test("an image that cannot be read lets nobody wait for the others", { timeout: 20_000 }, () =>
+  inFolder(async (folder) => {
+    const pipe = await makePipe(folder, "pipe");
+    const { stdout } = await runProgram(
+      `const images = ${JSON.stringify([pipe, join(folder, "nowhere.png")])};
+       const client = connect("127.0.0.1:1");
+       await client.generate({ prompt: "What?", images }).catch((error) => console.log(error.name));`,
+    );
+    assert.equal(stdout, "FileUnreadable\n");
+  }),
+);
 
 test("the name of a path and of a File is sent as far as the service takes names", () =>
   inFolder(async (folder) => {
@@ -360,6 +420,64 @@ function giving(numAwaited = 1): Parameters<typeof serving>[0] {
     },
   };
 }
+/** Answers with the bytes of the images. */
+function reading(): Parameters<typeof serving>[0] {
+  const generate = ({ images }: GenerateRequest) => ({
+    output: images.map(({ source }) => source.value).join(),
+  });
+  return { generation: { generate } };
+}
+/** Takes a file, and keeps its bytes in `received`. */
+function taking(received: Uint8Array[] = []): Parameters<typeof serving>[0] {
+  return {
+    files: {
+      async upload(messages) {
+        for await (const { content } of messages) {
+          received.push(content.case === "chunk" ? content.value : new Uint8Array());
+        }
+        return { id: "f" };
+      },
+    },
+  };
+}
+async function makePipe(folder: string, name: string): Promise<string> {
+  const path = join(folder, name);
+  await promisify(execFile)("mkfifo", [path]);
+  return path;
+}
+/** Opens a pipe for writing, as soon as somebody reads it; by no thread, for those may be taken. */
+async function openWriter(path: string): Promise<number> {
+  for (;;) {
+    try {
+      return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    } catch (error) {
+      assert.equal((error as NodeJS.ErrnoException).code, "ENXIO");
+      await turn();
+    }
+  }
+}
+/** Runs a program, which has `connect`, where the shell did `prepare`; rejects where it fails. */
+function runProgram(program: string, prepare = "true"): Promise<{ stdout: string }> {
+  const source = `import { connect } from "idefics2-client"; ${program}`;
+  const command = [process.execPath, "--input-type=module", "--eval", source];
+  return promisify(execFile)("sh", ["-c", `${prepare} && exec "$0" "$@"`, ...command]);
+}
+/** Calls `act` where an open file is read, with what the system would do. */
+async function mockReading(context: TestContext, act: Act): Promise<void> {
+  const some = await open(process.execPath);
+  const original = some.read as (...call: Piece) => Promise<unknown>;
+  context.mock.method(Object.getPrototypeOf(some), "read", function (this: FileHandle, ...call: Piece) {
+    return act((...other) => original.apply(this, other), ...call);
+  });
+  await some.close();
+}
+type Piece = [bytes: Buffer, offset: number, length: number, position: number];
+type Act = (read: (...piece: Piece) => Promise<unknown>, ...piece: Piece) => Promise<unknown>;
+function isUnreadable(error: unknown, ...words: string[]): true {
+  assert(error instanceof FileUnreadable && error.cause instanceof Error, String(error));
+  words.forEach((word) => assert(error.message.includes(word), error.message));
+  return true;
+}
 async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), "idefics2-"));
   try {
@@ -375,7 +493,9 @@ test("a file that is too large is refused before it is read", () =>
     const path = join(folder, "large.bmp");
     await writeFile(path, "BM");
     await truncate(path, 2 ** 40); // of which the disk holds nothing
-    await assert.rejects(client.generate({ ...QUESTION, image: path }), { reason: "FILE_TOO_LARGE" });
+    for (const image of [path, "/dev/zero"]) {
+      await assert.rejects(client.generate({ ...QUESTION, image }), { reason: "FILE_TOO_LARGE" });
+    }
   }));
 
 test("images that are too large together are refused as such, and what fits is sent", () =>
@@ -473,6 +593,138 @@ test("a file that is not there is told by its name, with the system's error", as
     });
   }
 });
+
+test("the deadline of a source that is silent is kept where nothing else keeps the program", async () => {
+  const { stdout } = await runProgram(
+    `const silent = { [Symbol.asyncIterator]: () => ({ next: () => new Promise(() => undefined) }) };
+     const client = connect("127.0.0.1:1");
+     await client.upload(silent, { deadlineMs: 100 }).catch((error) => console.log(error.code));`,
+  );
+  assert.equal(stdout, "DEADLINE_EXCEEDED\n");
+});
+
+test("a stream that nobody waits for leaves no file, wherever files are kept", () =>
+  inFolder(async (folder) => {
+    for (const kept of [folder, join(folder, "nowhere")]) {
+      const { stdout } = await runProgram(
+        `import { Readable } from "node:stream";
+         const client = connect("127.0.0.1:1");
+         const signal = AbortSignal.abort(new Error("mine"));
+         for (const options of [{ signal }, { deadlineMs: 0 }]) {
+           await client.upload(Readable.from([]), options).catch((error) => console.log(error.message));
+         }
+         process.on("exit", () => console.log("went on"));`,
+        `export TMPDIR=${kept}`,
+      );
+      assert.equal(stdout, "mine\nthe deadline passed before the answer was complete\nwent on\n");
+    }
+    assert.deepEqual(await readdir(folder), []);
+  }));
+
+test("a pipe that nobody waits for is not opened", { skip: !existsSync("/proc/self/fd") }, () =>
+  inFolder((folder) =>
+    serving({}, async (client) => {
+      const pipe = await makePipe(folder, "pipe");
+      const writer = openSync(pipe, constants.O_RDWR); // lets everybody open it at once
+      const before = await readdir("/proc/self/fd");
+      const signal = AbortSignal.abort(new Error("mine"));
+      await assert.rejects(client.upload(pipe, { signal }), /mine/);
+      assert.equal((await readdir("/proc/self/fd")).length, before.length);
+      closeSync(writer);
+    }),
+  ),
+);
+
+test("a folder is no file, even if it is told to be empty", () =>
+  serving(taking(), async (client) => {
+    for (const path of ["/sys", tmpdir()].filter(existsSync)) {
+      for (const call of [() => client.upload(path), () => client.generate({ ...QUESTION, image: path })]) {
+        await assert.rejects(call, (error) => isUnreadable(error, path, "it is a directory"));
+      }
+    }
+  }));
+
+test("a file that becomes shorter while it is uploaded is told as such", () =>
+  inFolder((folder) =>
+    serving(taking(), async (client) => {
+      const path = join(folder, "cat.bmp");
+      await writeFile(path, LARGE.subarray(0, 2_000_000));
+      const onProgress = () => truncateSync(path, 5);
+      await assert.rejects(client.upload(path, { onProgress }), (error) =>
+        isUnreadable(error, `cannot read ${path}: it became shorter meanwhile`),
+      );
+    }),
+  ));
+
+test("a file is uploaded whole where the system reads less than it is told to", (context) =>
+  inFolder(async (folder) => {
+    const received: Uint8Array[] = [];
+    await serving(taking(received), async (client) => {
+      const path = join(folder, "cat.bmp");
+      await writeFile(path, CONTENT);
+      await mockReading(context, (read, bytes, offset, length, position) =>
+        read(bytes, offset, Math.min(length, 3), position),
+      );
+      await client.upload(path);
+    });
+    assert.deepEqual(Buffer.concat(received), CONTENT);
+  }));
+
+test("a file that cannot be read on while it is uploaded is told by its name", (context) =>
+  inFolder((folder) =>
+    serving(taking(), async (client) => {
+      const path = join(folder, "cat.bmp");
+      await writeFile(path, CONTENT);
+      let isMeasured = false;
+      await mockReading(context, async (read, ...call) => {
+        assert(!isMeasured, "EIO");
+        return read(...call);
+      });
+      const onProgress = () => (isMeasured = true);
+      await assert.rejects(client.upload(path, { onProgress }), (error) => isUnreadable(error, path, "EIO"));
+    }),
+  ));
+
+test("a Blob of a file that changed is told as unreadable", () =>
+  inFolder((folder) =>
+    serving(taking(), async (client) => {
+      const path = join(folder, "cat.bmp");
+      await writeFile(path, CONTENT);
+      const blob = await openAsBlob(path);
+      await appendFile(path, CONTENT);
+      for (const call of [() => client.upload(blob), () => client.generate({ ...QUESTION, image: blob })]) {
+        await assert.rejects(call, (error) => isUnreadable(error, "cannot read the"));
+      }
+    }),
+  ));
+
+for (const [prepare, code] of [
+  ["export TMPDIR=/nowhere", "ENOENT"],
+  ["ulimit -f 1", "EFBIG"], // half a KiB, or one
+] as const) {
+  test(`a stream that cannot be kept on disk is told as unreadable, with where: ${code}`, async () => {
+    const { stdout } = await runProgram(
+      `import { Readable } from "node:stream";
+       const client = connect("127.0.0.1:1");
+       await client.upload(Readable.from([Buffer.alloc(5000)])).catch(({ name, message, cause }) =>
+         console.log(name, message, cause.code));`,
+      prepare,
+    );
+    assert.match(stdout, /^FileUnreadable cannot keep a copy in \/.*: /);
+    assert(stdout.endsWith(` ${code}\n`), stdout);
+  });
+}
+
+test("what a caller's own stream and function throw is thrown as it is", () =>
+  serving(taking(), async (client) => {
+    const mine = Object.assign(new Error("mine"), { code: "EIO", syscall: "read" });
+    const throwing = () => {
+      throw mine;
+    };
+    const isMine = (error: unknown) => error === mine;
+    await assert.rejects(client.upload(new Readable({ read: throwing })), isMine);
+    await assert.rejects(client.upload(CONTENT, { onProgress: throwing }), isMine);
+  }));
 
 test("a service that is away is told by its address, with what to do", async () => {
   using client = connect("127.0.0.1:1");
