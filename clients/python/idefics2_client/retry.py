@@ -166,12 +166,11 @@ class Patience:
         return self._num_losses > 0
 
     def begin(self) -> None:
-        """Have something with the service, or perhaps: no limit is a reason to leave that there."""
+        """Have a request at the service, or perhaps: no limit is a reason to leave it there."""
         self._has_begun = True
 
     def restore(self) -> None:
         """Have got something through."""
-        self.begin()
         self._num_losses = 0
 
     def pause_after(self, error: Idefics2Error) -> float | None:
@@ -182,13 +181,12 @@ class Patience:
         """
         if not self._may_pass(error):
             return None
-        self.begin()
         self._num_losses += 1
         self._retry.on_lost(error)
         pause = self._retry.pause_seconds(self._num_losses, error.retry_after_seconds)
         return pause if self.seconds_left is None else min(pause, self.seconds_left)
 
     def _may_pass(self, error: Idefics2Error) -> bool:
-        if self._has_begun and error.reason in _LIMITS:
-            return True
+        if error.reason in _LIMITS:
+            return self._has_begun or self.is_tried
         return error.code in _LOST and error.reason in _PASSING and not isinstance(error, SettingInvalid)

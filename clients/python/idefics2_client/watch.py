@@ -102,6 +102,7 @@ class RequestWatch(RequestCalls):
 
     def _attend(self, subscription: Subscription, patience: Patience) -> None:
         taken = self._insist(self._requests.Submit, subscription.submission, patience)
+        patience.begin()
         _tell(subscription.begin(taken))
         with closing(self._watch(subscription.cursor, patience)) as events:
             for event in events:
@@ -131,6 +132,7 @@ class RequestWatch(RequestCalls):
         """Yield what is new on one connection."""
         with closing(self._follow(self._request_streams.WatchRequest, cursor.question, patience)) as events:
             for event in events:
+                patience.begin()
                 patience.restore()
                 if cursor.take(event):
                     yield event

@@ -220,7 +220,7 @@ async def test_a_request_that_is_refused_after_a_loss_may_have_been_taken_and_is
     server: RequestServer, caller: AsyncClient
 ) -> None:
     server.expect(grpc.StatusCode.UNAVAILABLE)
-    server.expect(make_status("RESOURCE_EXHAUSTED", "RATE_LIMITED", "why"))
+    server.expect(make_status("RESOURCE_EXHAUSTED", "QUEUE_FULL", "why"))
     server.expect(make_request("CANCELLED"))
     with pytest.raises(Overloaded, match="why"):
         await caller.subscribe(URL, "What?")
@@ -235,7 +235,7 @@ async def test_a_request_whose_upload_alone_was_lost_is_not_cancelled_when_it_is
         server.expect(make_status("NOT_FOUND", "FILE_NOT_UPLOADED", "why"))
         server.expect(make_status("NOT_FOUND", "UPLOAD_NOT_FOUND", "why"))
         server.expect(*upload)
-    server.expect(make_status("RESOURCE_EXHAUSTED", "QUEUE_FULL", "why"))
+    server.expect(make_status("RESOURCE_EXHAUSTED", "RATE_LIMITED", "why"))
     with pytest.raises(Overloaded, match="why"):
         await caller.subscribe(picture, "What?")
     assert server.methods[-2:] == ["Upload", "Submit"]

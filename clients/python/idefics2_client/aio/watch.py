@@ -104,6 +104,7 @@ class AsyncRequestWatch(AsyncRequestCalls):
 
     async def _attend(self, subscription: Subscription, patience: Patience) -> None:
         taken = await self._insist(self._requests.Submit, subscription.submission, patience)
+        patience.begin()
         await _tell(subscription.begin(taken))
         async with aclosing(self._watch(subscription.cursor, patience)) as events:
             async for event in events:
@@ -135,6 +136,7 @@ class AsyncRequestWatch(AsyncRequestCalls):
         """Yield what is new on one connection."""
         async with aclosing(self._follow(self._requests.WatchRequest, cursor.question, patience)) as events:
             async for event in events:
+                patience.begin()
                 patience.restore()
                 if cursor.take(event):
                     yield event
