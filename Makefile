@@ -179,7 +179,7 @@ bench-peers: ## install vLLM beside, in an environment of its own, so that `make
 	.cache/peers/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 
 train: $(INSTALLED) ## make the embedded checkpoint from nothing, or go on with it: minutes on a GPU, a day on 2 cores
-	$(KEEPING_MEMORY) $(TRAINING) train --folder .cache/train
+	$(KEEPING_MEMORY) $(TRAINING) train --folder .cache/train $(if $(shell command -v g++),--compile)
 
 eval: $(INSTALLED) ## ask the whole service about 2,000 fresh pictures, and keep what it knows
 	$(TRAINING) evaluate --keep

@@ -21,10 +21,10 @@ from training.evaluate import Score, render, score, wilson
 from training.export import FILES, export
 from training.learner import Kind, describe
 from training.losses import judge, judge_offsets, penalize
-from training.model import AuxiliaryHeads, make_model, point_latents
+from training.model import ATTENTION, AuxiliaryHeads, make_model, point_latents
 from training.plan import Lesson, Plan
 from training.train import Trainer, scale_rates
-from transformers import RepetitionPenaltyLogitsProcessor
+from transformers import AttentionInterface, RepetitionPenaltyLogitsProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -287,6 +287,36 @@ def test_a_processor_that_multiplies_in_bfloat16_learns_as_others_do(
     loss = trainer.learner.judge(Kind.of(lesson, part), part).item()
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
     assert trainer.learner.judge(Kind.of(lesson, part), part).item() == pytest.approx(loss, rel=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's, as it traces
+def test_a_compiled_step_teaches_the_same(
+    tmp_path: Path, tokenizer_folder: Path, examples: pool.Pool
+) -> None:
+    (tmp_path / "tokenizer").symlink_to(tokenizer_folder)
+    plain, compiled = (
+        Trainer(Plan(steps=((Lesson.TOGETHER, 2),), chunks=1, chunk=CHUNK), examples, tmp_path)
+        for _ in range(2)
+    )
+    compiled.learner.compile_parts(backend="aot_eager")
+    for batch in plain.batches():
+        told = describe([compiled.learn(batch)])
+        assert told == pytest.approx(describe([plain.learn(batch)]), rel=1e-3)
+    assert told["norm"] > 0
+
+
+@pytest.mark.parametrize("num_groups", [1, 2, 4])
+def test_attention_with_a_mask_is_torchs_own(num_groups: int) -> None:
+    query = torch.randn(2, 4, 7, 8, requires_grad=True)
+    key, value = (torch.randn(2, num_groups, 7, 8, requires_grad=True) for _ in range(2))
+    mask = torch.zeros(2, 1, 7, 7).masked_fill(torch.ones(7, 7, dtype=torch.bool).triu(1), -1e9)
+    own = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=0.3, enable_gqa=True
+    )
+    ours, _ = AttentionInterface()[ATTENTION](torch.nn.Identity(), query, key, value, mask, scaling=0.3)
+    torch.testing.assert_close(ours, own.transpose(1, 2))
+    wanted = torch.autograd.grad(own.square().sum(), (query, key, value))
+    torch.testing.assert_close(torch.autograd.grad(ours.square().sum(), (query, key, value)), wanted)
 
 
 def test_what_is_remembered_of_each_picture_is_what_the_latents_say_of_it(

@@ -58,6 +58,8 @@ def _train(arguments: argparse.Namespace) -> int:
     gc.freeze()  # or each collection would look at a million things that stay
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it would warn of each process that writes
     trainer = Trainer(plan, examples, run, arguments.first)
+    if arguments.compile and trainer.device.type == "cpu":
+        trainer.learner.compile_parts()
     print(f"trains on {trainer.describe_device()}", flush=True)
     for report in trainer.run():
         left = (plan.num_steps - trainer.step) * report["seconds"] / REPORT_STEPS / 60
@@ -142,6 +144,7 @@ def _parse_arguments(command: Sequence[str] | None) -> argparse.Namespace:
         default=lessons[0],
         help="begin with this one: weights that know what those before it teach are given by --first",
     )
+    train.add_argument("--compile", action="store_true", help="steps on a CPU; needs g++")
     keep = commands.add_parser("keep", help="write the weights that training has so far, in float16")
     keep.add_argument("--folder", type=Path, required=True, help="of training")
     keep.add_argument("file", type=Path, help="where they go, as safetensors")

@@ -18,6 +18,8 @@ from training.plan import Lesson
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_NUM_SHAPES = 64
+"""Of grids and batches that each compiled part may meet."""
 Part = Seen | Batch
 _OF_KINDS = [f"right {kind}" for kind in KINDS]
 FIGURES = ("patches", "slots", "things", "pictures", "words", "norm", "right all", *_OF_KINDS)
@@ -91,6 +93,14 @@ class Learner(nn.Module):
         self.memory: Tensor | None = None
         """[num_pictures, num_slots, hidden] float16: what the latents said of each picture of the pool."""
         self._positions: dict[tuple[int, int], Tensor] = {}
+        self._look, self._resample = look, resample
+
+    def compile_parts(self, backend: str = "inductor") -> None:
+        """Compile what a step computes most of, when it first comes; torch's own backend needs g++."""
+        torch._dynamo.config.recompile_limit = _NUM_SHAPES  # noqa: SLF001  # it has no public name
+        self._look, self._resample = (torch.compile(part, backend=backend) for part in (look, resample))
+        for layer in self.model.model.text_model.layers:
+            layer.compile(backend=backend)
 
     @property
     def precision(self) -> torch.dtype:
@@ -121,11 +131,11 @@ class Learner(nn.Module):
 
     def context(self, pixels: Tensor) -> Tensor:
         """Return [num_images, num_patches, hidden], what the perceiver looks at; see `Seen.pixels`."""
-        return look(self.model, pixels.float() / 127.5 - 1, self._place(pixels))
+        return self._look(self.model, pixels.float() / 127.5 - 1, self._place(pixels))
 
     def latents(self, context: Tensor) -> Tensor:
         """Return [num_images, num_slots, hidden]: what the text model reads."""
-        return resample(self.model, context)
+        return self._resample(self.model, context)
 
     def _place(self, pixels: Tensor) -> Tensor:
         """Return the positions of a grid, which come to the device only once."""

@@ -301,17 +301,42 @@ def _attend(
     _: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: float
 ) -> tuple[Tensor, None]:
     """Attend; on a CPU in float32 even where all else is in bfloat16: that is four times as fast."""
-    groups, scale = query.shape[1] // key.shape[1], options.get("scaling")
+    scale = options["scaling"]
+    if mask is not None and not query.is_cuda:
+        return _attend_plainly(query, key, value, mask, scale).transpose(1, 2), None
+    groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (part[:, :, None].expand(-1, -1, groups, -1, -1).flatten(1, 2) for part in (key, value))
     if query.is_cuda:
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
         return attended.transpose(1, 2), None
     with torch.autocast(query.device.type, enabled=False):
-        attended = F.scaled_dot_product_attention(
-            query.float(), key.float(), value.float(), attn_mask=mask, scale=scale
-        )
+        attended = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), scale=scale)
     return attended.transpose(1, 2).to(query.dtype), None
+
+
+def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Attend as two products with a softmax between: of masks torch's own way back on a CPU makes no use.
+
+    No slower as it is, and three times as fast when compiled.
+
+    Args:
+        query: [num_rows, num_heads, length, width].
+        key: [num_rows, num_groups, length, width], each of which `num_heads / num_groups` heads share.
+        value: as `key`.
+        mask: [num_rows, 1, length, length], to add.
+        scale: of the products.
+
+    Returns:
+        [num_rows, num_heads, length, width].
+
+    """
+    rows, heads, length, width = query.shape
+    groups = key.shape[1]
+    grouped = query.reshape(rows, groups, heads // groups * length, width)
+    scores = (grouped @ key.mT).view(rows, groups, heads // groups, length, length).float()
+    weights = torch.softmax(scores * scale + mask[:, :, None], -1).to(value.dtype)
+    return (weights.view(rows, groups, -1, length) @ value).view(rows, heads, length, width)
 
 
 AttentionInterface.register(ATTENTION, _attend)
