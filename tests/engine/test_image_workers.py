@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import Queue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import psutil
@@ -473,6 +473,24 @@ def test_nor_is_it_where_one_is_started_and_does_not_come_up(
             assert watched.processes() == []
         check_equal(watched.cut(SMALL), cut_here(SMALL))
         assert watched.workers.killed == {"died": 1}
+
+
+def test_what_nobody_foresaw_is_told_to_who_waits_and_to_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise MemoryError
+
+    with watching() as watched:
+        watched.cut(SMALL)
+        with monkeypatch.context() as patch:
+            patch.setattr(image_workers, "_exchange", fail)
+            with pytest.raises(MemoryError):
+                watched.cut(SMALL)
+        check_equal(watched.cut(SMALL), cut_here(SMALL))
+    (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert line.message == "an image could not be decoded"
+    assert line.exc_info
 
 
 def refuse_to_fork(*_: object, **__: object) -> None:

@@ -7,17 +7,20 @@ import json
 import sys
 import threading
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from idefics2_engine.metrics import SERIES
 from idefics2_engine.requests import Event, Failed, Finished, StageEntered, TextDelta
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FINAL = 1
+PATIENCE_SECONDS = 60
 FINISHED = Finished("END_OF_TURN", 1, 1, 2)
 
 
@@ -78,6 +81,14 @@ class Asked:
     def get_response_sender(self) -> Sender:
         """As Triton's."""
         return Sender(broken=set())
+
+
+class Nameless(Asked):
+    """One whose id is no text, as it may come over HTTP."""
+
+    def request_id(self) -> str:
+        """As Triton's."""
+        return b"bad\xff".decode()
 
 
 @dataclass
@@ -154,6 +165,18 @@ def test_an_answer_whose_last_piece_cannot_be_sent_is_closed_without_an_end(trit
     assert not instance._streams
 
 
+def test_an_answer_that_cannot_be_closed_at_first_is_closed_later(
+    triton: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton, "SECONDS_BETWEEN_CLOSES", (0, 0, 0))
+    sender = Sender(broken={1, 2, 3, 4})
+    instance, _ = make_instance(triton, sender)
+    send(instance, TextDelta("A red circle.", 4))
+    send(instance, FINISHED)
+    assert sender.sent[1:] == [([], FINAL)]
+    assert not instance._streams
+
+
 def ask(**tensors: Tensor) -> Asked:
     """Ask of a picture, by these tensors, too."""
     return Asked({"prompt": Tensor([b"What is this?"]), "image": Tensor([b"a picture"]), **tensors})
@@ -186,6 +209,7 @@ def test_what_nobody_foresaw_as_a_request_is_handed_on_is_a_fault_of_ours(triton
     [
         ("image_size", b"count", [640, 480, 320], "REQUEST_MALFORMED"),
         ("prompt", b"generate", [b"\xff"], "TEXT_NOT_UNICODE"),
+        ("stop", b"generate", [b"good", b"\xff"], "TEXT_NOT_UNICODE"),
         ("target", b"cancel", [b""], "VALUE_OUT_OF_RANGE"),
         ("operation", b"", [b"guess"], "VALUE_OUT_OF_RANGE"),
     ],
@@ -199,5 +223,56 @@ def test_what_is_wrong_of_a_tensor_is_told_with_its_name(
 
 
 def test_what_cannot_be_read_is_the_callers_fault(triton: Any) -> None:
-    failed = begin(triton, ask(stop=Tensor([b"good", b"\xff"])))
+    failed = begin(triton, ask(stop=Tensor([], ValueError("no tensor"))))
     assert failed == Failed("REQUEST_MALFORMED", "the tensors of the request cannot be read")
+
+
+def test_a_request_whose_id_is_no_text_is_taken_without_one(triton: Any) -> None:
+    assert begin(triton, Nameless(ask().tensors)) is None
+
+
+class Metric:
+    """A metric; all tell of each time that they are written, the first of which fails."""
+
+    tries: SimpleQueue[Metric] = SimpleQueue()
+    num_failures = 1
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        """Be 0."""
+        self.value = 0.0
+
+    def set(self, value: float) -> None:
+        """As Triton's."""
+        self.increment(value - self.value)
+
+    def increment(self, by: float) -> None:
+        """As Triton's."""
+        Metric.tries.put(self)
+        if Metric.num_failures:
+            Metric.num_failures -= 1
+            raise RuntimeError("there is no room in shared memory")
+        self.value += by
+
+
+class MetricFamily:
+    """As Triton's."""
+
+    COUNTER, GAUGE = range(2)
+    Metric = Metric
+
+    def __init__(self, **_: Any) -> None:
+        """Know nothing."""
+
+
+@pytest.mark.usefixtures("triton")
+def test_figures_that_cannot_be_shown_are_shown_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["triton_metrics"]
+    monkeypatch.setattr(module.pb_utils, "MetricFamily", MetricFamily, raising=False)
+    metrics = module.TritonMetrics("engine")
+    metrics.show((1.0,) * len(SERIES))
+    Metric.tries.get(timeout=PATIENCE_SECONDS)
+    metrics.show((2.0,) * len(SERIES))
+    for _ in SERIES:
+        Metric.tries.get(timeout=PATIENCE_SECONDS)
+    metrics.close()
+    assert {metric.value for metric in metrics._metrics} == {2.0}

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 SECONDS_BETWEEN_CANCEL_CHECKS = 1.0  # a check is a round trip to the server, as dear as a send
+SECONDS_BETWEEN_CLOSES = (0.1, 0.4, 1.6)  # shared memory that is full has room again
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +66,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         """Take requests; each is answered later, by itself, whatever becomes of the others."""
         for request in requests:
-            stream_id = make_name(request.request_id(), request.parameters())
-            with self._lock:
-                self._streams[stream_id] = Stream(request.request_id(), request.get_response_sender())
+            stream_id = self._open(request)
             try:
                 self._take(stream_id, Tensors(request))
             except EngineError as error:
@@ -80,6 +80,18 @@ class TritonPythonModel:
         self._engine.close()
         self._outbox.close()
         self._metrics.close()
+
+    def _open(self, request: Any) -> str:
+        """Keep the way back to a request's caller; return what the request is called inside."""
+        sender = request.get_response_sender()
+        try:
+            public_id, parameters = request.request_id(), request.parameters()
+        except UnicodeDecodeError:  # over HTTP, Triton takes any bytes; what is no text names nobody
+            public_id = parameters = ""
+        stream_id = make_name(public_id, parameters)
+        with self._lock:
+            self._streams[stream_id] = Stream(public_id, sender)
+        return stream_id
 
     def _take(self, stream_id: str, tensors: Tensors) -> None:
         """Have the engine do what is asked for; only what cannot be read is the caller's fault."""
@@ -116,7 +128,7 @@ class TritonPythonModel:
             top_p=tensors.value("top_p", default.top_p),
             top_k=tensors.value("top_k", default.top_k),
             seed=tensors.value("seed", uuid.uuid4().int >> 64),
-            stop=tuple(text.decode() for text in tensors.values("stop")),
+            stop=tensors.texts("stop"),
         )
         check_sampling(sampling, most_tokens)
         return Request(
@@ -152,13 +164,23 @@ class TritonPythonModel:
         except Exception:
             stream.is_broken = True
             if done:  # without FINAL its caller would wait for ever
-                stream.sender.send(flags=FINAL)
+                _close(stream.sender)
             self._engine.cancel(stream_id)
             raise
         if not done and time.monotonic() - stream.checked_at > SECONDS_BETWEEN_CANCEL_CHECKS:
             stream.checked_at = time.monotonic()
             if stream.sender.is_cancelled():
                 self._engine.cancel(stream_id)
+
+
+def _close(sender: Any) -> None:
+    """Send FINAL by itself, again where it fails; the last failure is raised."""
+    for pause in SECONDS_BETWEEN_CLOSES:
+        with suppress(Exception):
+            sender.send(flags=FINAL)
+            return
+        time.sleep(pause)
+    sender.send(flags=FINAL)
 
 
 def _explain(error: Exception) -> Failed:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
 from idefics2_engine.metrics import SERIES, Series
+
+logger = logging.getLogger(__name__)
 
 
 class TritonMetrics:
@@ -45,10 +48,16 @@ class TritonMetrics:
 
     def _run(self) -> None:
         while (values := self._take()) is not None:
-            for place, (series, value) in enumerate(zip(SERIES, values, strict=True)):
-                if value != self._shown[place]:
-                    _write(self._metrics[place], series, value, self._shown[place])
-                    self._shown[place] = value
+            try:
+                self._write(values)
+            except Exception:  # shared memory is full, say: the next figures come in a second
+                logger.exception("the engine's figures could not be shown")
+
+    def _write(self, values: tuple[float, ...]) -> None:
+        for place, (series, value) in enumerate(zip(SERIES, values, strict=True)):
+            if value != self._shown[place]:
+                _write(self._metrics[place], series, value, self._shown[place])
+                self._shown[place] = value
 
     def _take(self) -> tuple[float, ...] | None:
         with self._changed:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import select
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ from idefics2_engine.loop import EngineLoop
 from idefics2_engine.messages import Cancel, Close, Count, Measured, Message, Ping, Started, Submit, Told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from idefics2_engine.config import EngineConfig
     from idefics2_engine.requests import Event
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 # The engine's thread takes Python's lock back hundreds of times a step, from the threads beside it.
 MAX_SECONDS_TO_WAIT_FOR_PYTHON = 0.0003
 SECONDS_BETWEEN_REPORTS = 1.0
+SECONDS_BETWEEN_LOOKS = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +91,35 @@ class Reporter:
 
     def _run(self) -> None:
         while not self._is_over.wait(SECONDS_BETWEEN_REPORTS):
+            self._report()
+        self._report()
+
+    def _report(self) -> None:
+        try:
             self._show(self._measure())
-        self._show(self._measure())
+        except (
+            Exception
+        ):  # no file can be opened, say: figures that stand still would look like an engine that does
+            logger.exception("the engine's figures could not be measured")
+
+
+@contextmanager
+def end_with(connection: Connection) -> Iterator[None]:
+    """End this process where the other side closes while nobody receives."""
+    is_over = threading.Event()
+
+    def look() -> None:
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLRDHUP)
+        while not is_over.is_set():
+            if poll.poll(SECONDS_BETWEEN_LOOKS * 1000) and not is_over.is_set():
+                os._exit(1)
+
+    threading.Thread(target=look, name="guard", daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
 
 
 def main(start: Callable[[EngineConfig], Engine] = Engine.start) -> None:
@@ -100,7 +130,8 @@ def main(start: Callable[[EngineConfig], Engine] = Engine.start) -> None:
     sys.setswitchinterval(MAX_SECONDS_TO_WAIT_FOR_PYTHON)
     config = connection.recv()
     try:
-        engine = start(config)
+        with end_with(connection):
+            engine = start(config)
     except Exception as error:
         logger.exception("the model cannot be served")
         connection.send(Started(f"the model cannot be served: {error}"))

@@ -152,7 +152,10 @@ class _Keeper:
             crops = self._cut(job)
         except _GivenUpError:
             job.result.cancel()
-        except Exception as error:  # noqa: BLE001  # whatever it is belongs to who waits
+        except (InvalidImage, EngineFault) as error:
+            job.result.set_exception(_strip(error))
+        except Exception as error:  # whatever it is belongs to who waits
+            logger.exception("an image could not be decoded")
             job.result.set_exception(_strip(error))
         else:
             job.result.set_result(crops)
