@@ -6,6 +6,7 @@ import asyncio
 import base64
 import socket
 import ssl
+import struct
 import time
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fakes.backend import FakeBackend
 
 APP = "fal-ai/idefics-2-8b"
+PATIENCE_SECONDS = 30
 
 
 @pytest.fixture
@@ -105,6 +107,18 @@ async def test_callers_must_show_a_certificate_where_that_is_asked_for(
         known.load_cert_chain(*files)
         async with connect(harness, known) as client:
             assert (await client.get("https://fal.run/x")).status_code == 404
+
+
+async def test_who_asks_and_is_gone_leaves_nothing_behind(service: Harness) -> None:
+    host, port = str(service.app.connect_address).rsplit(":", 1)
+    for _ in range(10):
+        with socket.create_connection((host, int(port))) as caller:
+            caller.sendall(b"CONNECT fal.run:443 HTTP/1.1\r\n\r\n")
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    assert (await ask_proxy(service, b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+    upgrades = [task for task in asyncio.all_tasks() if "_hand_on" in repr(task.get_coro())]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await asyncio.gather(*upgrades)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,8 @@ class _Tunnel(asyncio.Protocol):
 
     async def _hand_on(self) -> None:
         """Agree on TLS, and let the HTTP server's protocol go on, if calls are still taken."""
+        if self._transport.is_closing():  # the caller left: nobody would ever be told of TLS's end
+            return
         early = _Early()
         try:
             transport = await asyncio.get_running_loop().start_tls(
