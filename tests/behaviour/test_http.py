@@ -442,6 +442,21 @@ async def test_a_body_whose_end_is_said_in_two_ways_is_refused(web: Web, path: s
     assert "content-length and transfer-encoding" in told
 
 
+async def test_a_body_that_goes_wrong_behind_its_answer_ends_the_connection_and_is_no_fault_of_ours(
+    web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = web.service.app.http_address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /healthz/live HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 405 ")
+        writer.write(b"zz\r\n")
+        await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 @pytest.mark.parametrize(
     ("target", "word"),
     [

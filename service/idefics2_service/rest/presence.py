@@ -130,6 +130,13 @@ class Protocol(H11Protocol):
         else:
             self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        """As the server's; where the answer had begun already, there is no other to be given."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self.close_early()
+
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: who offers another protocol is answered in this one, as the standard has it."""
 
