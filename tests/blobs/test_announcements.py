@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -600,6 +601,7 @@ async def test_a_bad_file_is_refused_by_name_and_leaves_nothing(
         ({"keep_seconds": float("nan")}, ValueOutOfRange, "keep_seconds"),
         ({"content_type": "text/plain"}, FileNotAnImage, "content_type"),
         ({"content_type": "video/mp4"}, FileNotAnImage, "content_type"),
+        ({"content_type": "application/octet-streams"}, FileNotAnImage, "content_type"),
     ],
 )
 async def test_a_bad_announcement_is_refused_by_name_and_leaves_nothing(
@@ -609,7 +611,13 @@ async def test_a_bad_announcement_is_refused_by_name_and_leaves_nothing(
     assert await desk.names() == []
 
 
-@pytest.mark.parametrize("content_type", ["", "IMAGE/PNG", "image/jpeg; q=1", "application/octet-stream"])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *("", "IMAGE/PNG", "image/jpeg; q=1"),
+        *("application/octet-stream", "application/octet-stream; charset=binary"),
+    ],
+)
 async def test_what_may_be_a_picture_is_announced(desk: Desk, content_type: str) -> None:
     name = "Screenshot at 3.45\u202fPM.png"  # as macOS calls it
     file = await desk.bring(await desk.announce(name=name, content_type=content_type))
@@ -1007,6 +1015,26 @@ async def test_uploads_that_run_at_once_have_no_more_together_than_the_key_may_h
     go_on.set()
     await desk.library.delete(await slowly)
     assert await desk.bring(ids[1])
+
+
+@pytest.mark.parametrize("way", ["announced", "a part", "uploaded"])
+async def test_what_breaks_off_leaves_its_room_to_what_comes_beside_it(desk: Desk, way: str) -> None:
+    desk.limits[KEY] = Limits(max_stored_bytes=100_000)
+    kept_id, broken_id = [await desk.announce() for _ in range(2)]
+    slow = Slow(PICTURE[30_000:])
+    beside = asyncio.create_task(
+        desk.announcements.receive(KEY, kept_id, None, slow.stream_behind(PICTURE[:30_000]))
+    )
+    await slow.begun.wait()
+    ways: dict[str, Callable[[AsyncIterator[bytes]], Awaitable[object]]] = {
+        "announced": partial(desk.announcements.receive, KEY, broken_id, None),
+        "a part": partial(desk.announcements.receive_part, KEY, broken_id, 1, None),
+        "uploaded": partial(desk.uploads.receive, KEY, UploadStart(61_000)),
+    }
+    with pytest.raises(ConnectionError):
+        await ways[way](break_off(PICTURE[:60_000]))
+    slow.go_on.set()
+    assert (await beside).size_bytes == len(PICTURE)
 
 
 async def test_a_key_has_quotas_of_its_own(desk: Desk) -> None:

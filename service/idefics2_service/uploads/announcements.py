@@ -41,10 +41,12 @@ if TYPE_CHECKING:
     from idefics2_service.settings import FileSettings
     from idefics2_service.uploads.library import Library
     from idefics2_service.uploads.parts import KeptPart
-    from idefics2_service.uploads.quotas import FileQuotas
+    from idefics2_service.uploads.quotas import Allowance, FileQuotas
     from idefics2_service.uploads.records import Piece
 
-_PERHAPS_IMAGE = re.compile(r"(image/.*|(application|binary)/octet-stream)?", re.IGNORECASE | re.DOTALL)
+_PERHAPS_IMAGE = re.compile(
+    r"(image/.*|(application|binary)/octet-stream\s*(;.*)?)?", re.IGNORECASE | re.DOTALL
+)
 """Content types that pictures are announced with; which one it is, its bytes say."""
 
 
@@ -158,7 +160,8 @@ class Announcements:
             draft.recognise(data)
 
         pieces, field = draft.intake.pieces, _name_size(size_bytes)
-        async with self._keeping(draft.intake), self._quotas.hold(key_id, file_id, pieces) as allowance:
+        holding = self._quotas.hold(key_id, file_id, pieces)
+        async with holding as allowance, self._keeping(draft.intake, allowance):
             meter = Meter(allowance, start.size_bytes, self._settings.max_file_bytes, field)
             async with aclosing(meter.pass_on(chunks)) as measured:
                 await draft.intake.take(measured, begin)
@@ -210,7 +213,7 @@ class Announcements:
                 recognise(OF_BODY.body, data)
 
         holding = self._quotas.hold(key_id, file_id, intake.pieces, is_part=True)
-        async with self._keeping(intake), holding as allowance:
+        async with holding as allowance, self._keeping(intake, allowance):
             max_bytes = self._settings.max_file_bytes
             field = _name_size(size_bytes)
             meter = Meter(allowance, size_bytes or 0, max_bytes, field, num_others=num_others)
@@ -292,11 +295,12 @@ class Announcements:
         return kept
 
     @asynccontextmanager
-    async def _keeping(self, intake: Intake) -> AsyncIterator[None]:
+    async def _keeping(self, intake: Intake, allowance: Allowance) -> AsyncIterator[None]:
         """Forget what came if the block fails: what is not whole is of no use."""
         try:
             yield
         except BaseException:
+            allowance.forgo()
             await self._forget(intake.pieces)
             raise
 

@@ -59,6 +59,11 @@ class Allowance:
         self.account.num_bytes += num_bytes
         self.expect(-min(num_bytes, self.num_to_come))
 
+    def forgo(self) -> None:
+        """Count nothing of what came: it is to be forgotten, and others shall not be refused for it."""
+        self.account.num_bytes -= self.num_bytes
+        self.num_bytes = 0
+
     def check(self, num_bytes: int) -> None:
         """Make sure that there is room for so many more bytes.
 

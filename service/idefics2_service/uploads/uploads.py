@@ -64,14 +64,15 @@ class Uploads:
             if known is not None:
                 return known
         draft = await self._begin(key_id, start)
-        try:
-            async with self._quotas.hold(key_id, draft.id, draft.intake.pieces) as allowance:
+        async with self._quotas.hold(key_id, draft.id, draft.intake.pieces) as allowance:
+            try:
                 return await self._complete(draft, chunks, allowance)
-        except BaseException as error:
-            is_refused = isinstance(error, InvalidInput | FileQuotaExceeded) and not draft.has_broken_off
-            if is_refused or not start.upload_id:
-                await self._discard(draft)
-            raise
+            except BaseException as error:
+                is_refused = isinstance(error, InvalidInput | FileQuotaExceeded) and not draft.has_broken_off
+                if is_refused or not start.upload_id:
+                    allowance.forgo()
+                    await self._discard(draft)
+                raise
 
     async def get_progress(self, key_id: str, upload_id: str) -> UploadProgress:
         """Tell how much of an unfinished upload is kept.
