@@ -204,6 +204,7 @@ class App:
             self._run(stack, self._library.tidy)
             await self._start_triton(stack)  # it takes minutes, in which the ports answer
             self._run(stack, self._workers.work)
+            stack.push_async_callback(self._workers.stop, 0)  # where a second signal breaks the drain off
             # First at the end.
             stack.push_async_callback(self._drain)
             self._run(stack, self._follow_health)

@@ -64,6 +64,37 @@ async def test_while_balancers_hear_that_it_goes_a_replica_answers_as_ever(
             await stopping
 
 
+async def test_a_second_signal_hands_back_what_runs_as_the_end_of_the_drain_does(
+    make_settings: MakeSettings, script: Script
+) -> None:
+    settings = make_settings(grpc__drain_timeout_seconds=60)
+    script.add(Answer(("A",), holds=True))
+    async with AsyncExitStack() as stack:
+        app = App(settings, FakeBackend(script))
+        harness = await stack.enter_async_context(run_harness(app, script, is_real=False))
+        stub: Any = requests_pb2_grpc.RequestServiceStub(harness.channel)
+        submission = requests_pb2.SubmitRequest(request_id="long", input=describe_red_circle())
+        await stub.Submit(submission, metadata=harness.metadata)
+        question = requests_pb2.WatchRequestRequest(request_id="long")
+        await read_until(stub.WatchRequest(question, metadata=harness.metadata), "text_delta")
+        health: Any = health_pb2_grpc.HealthStub(harness.channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        await watch.read()
+        stopping = asyncio.create_task(app.__aexit__(None, None, None))
+        assert (await watch.read()).status == NOT_SERVING
+        stopping.cancel()
+        with suppress(asyncio.CancelledError):
+            await stopping
+    script = Script()
+    script.add(red_circle_answer())
+    async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
+        stub = requests_pb2_grpc.RequestServiceStub(harness.channel)
+        events = [event async for event in stub.WatchRequest(question, metadata=harness.metadata)]
+        assert events[-1].finished.response.output == RED_CIRCLE
+        lines = [event.log_line.message for event in events if event.HasField("log_line")]
+        assert "handed back: this replica is shutting down" in lines
+
+
 def find_threads() -> set[threading.Thread]:
     """Find all but those of the loop's own pool and of grpc, which the next replica here takes over."""
     return {
