@@ -577,12 +577,14 @@ async def test_what_tidying_did_whose_answer_was_lost_the_next_one_tells_of(
     assert [[ended.name.request_id for ended in each.ended] for each in reaped] == [["late"], []]
 
 
+@pytest.mark.parametrize("says", ["yes", "no"], ids=["answers what reads", "answers nothing"])
 async def test_connections_to_a_server_that_was_demoted_are_given_up(
-    start_store: StartStore, server: Server
+    start_store: StartStore, server: Server, says: str
 ) -> None:
     store = await start_store(url=server.url)
     await submit(store, "one")
     async with talking_to(store) as client, asyncio.timeout(PATIENCE_SECONDS):
+        await client.config_set("replica-serve-stale-data", says)
         async with reading(store):
             while len(before := await find_others(client)) < NUM_READERS + 1:  # one hears signals
                 pass

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 ONE = RequestName(KEY, "one")
+PATIENCE_SECONDS = 30
 MANY_PAGES = 2**31
 DELIVERIES_BEFORE_6 = """
 CREATE TABLE deliveries (seq INTEGER PRIMARY KEY, due_at REAL NOT NULL, attempt INTEGER NOT NULL DEFAULT 0);
@@ -374,6 +375,27 @@ async def test_no_wait_is_negative_where_the_clock_was_set_back(
     ended: list[Ended] = []
     await store.cancel(RequestName(KEY, "3"), ended.append)
     assert [each.seconds for each in ended] == [0]
+
+
+async def test_what_was_claimed_while_the_clock_was_ahead_is_claimed_again_once_its_worker_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = StoreSettings(lease_seconds=0.02)
+    ahead = SimpleNamespace(time=lambda: time.time() + 3_600)
+    store = SqliteStore(tmp_path, settings)
+    await store.start()
+    with monkeypatch.context() as patch:
+        patch.setattr("idefics2_service.store.sqlite.ledger.time", ahead)
+        await submit(store, "one")
+        await claim(store)
+    await store.stop()
+    again = SqliteStore(tmp_path, settings)
+    await again.start()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (await again.reap()).num_requeued:
+            pass
+    assert await claim_all(again) == ["anna/one"]
+    await again.stop()
 
 
 async def test_who_asks_beside_a_flood_of_another_keys_lists_has_an_answer_before_most_of_them(

@@ -13,7 +13,7 @@ from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnecti
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import MasterDownError, RedisError
 from redis.retry import Retry as BlockingRetry
 
 from idefics2_service.errors import SettingInvalid
@@ -49,7 +49,7 @@ _OPTIONS: dict[str, Any] = {
 
 def is_demoted(error: BaseException) -> bool:
     """Tell whether a server refuses since it is another one's replica by now."""
-    return "read only replica" in str(error)
+    return isinstance(error, MasterDownError) or "read only replica" in str(error)
 
 
 class _Parser(_AsyncHiredisParser):

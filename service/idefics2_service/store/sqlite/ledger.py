@@ -74,6 +74,13 @@ class Ledger:
         """Read who waits, at the start or where a transaction was undone."""
         self._order.reset(self._connection.execute("SELECT tag, seq FROM requests WHERE state = 'QUEUED'"))
 
+    def shorten_leases(self) -> None:
+        """Let no lease last longer than one that is given now: the clock may have been set back since."""
+        until = time.time() + self._settings.lease_seconds
+        self._execute(
+            "UPDATE requests SET lease_until = ? WHERE state = 'RUNNING' AND lease_until > ?", until, until
+        )
+
     def submit(self, submission: Submission) -> Record:
         """As RequestStore.submit."""
         name = submission.name

@@ -83,6 +83,7 @@ class SqliteStore:
         order = Order(())
         self._ledger, self._views = Ledger(writing, order, self._settings), Views(reading, order)
         self._ledger.load()
+        self._ledger.shorten_leases()
         self._writer = DatabaseThread(writing, self._loop, self._ledger.load, self._tell)
         self._reader = DatabaseThread(reading, self._loop)
         for thread in (self._reader, self._writer):
