@@ -1,4 +1,4 @@
-"""`idefics2-service keys`: create, list, rotate and revoke keys in the file that services read."""
+"""`idefics2-service keys`: create, list, limit, rotate and revoke keys in the file that services read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from idefics2_service.errors import SettingInvalid, StoreUnavailable
+from idefics2_service.key_arguments import read_limits
 from idefics2_service.keys import changes
 from idefics2_service.keys.credentials import Credentials
 from idefics2_service.keys.file import KeyFile
@@ -20,6 +21,7 @@ from idefics2_service.store.revocations import find_revocations
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
 
     from idefics2_service.keys.records import Key
     from idefics2_service.keys.revocations import Revocations
@@ -45,6 +47,9 @@ def run(arguments: Namespace, settings: Settings) -> None:
             _check_not_revoked(arguments.id, revocations)
             made = changes.rotate(file, arguments.id, datetime.now(UTC), at_once=arguments.at_once)
             _show_made(made, arguments)
+        case "limit":
+            limited = changes.limit(file, arguments.id, **read_limits(arguments))
+            _show((_describe(limited, is_revoked=False),), arguments)
         case "revoke":
             _revoke(file, arguments.id, revocations)
             print(json.dumps({"id": arguments.id}) if arguments.json else f"revoked {arguments.id}")
@@ -55,22 +60,13 @@ def run(arguments: Namespace, settings: Settings) -> None:
 def _create(file: KeyFile, arguments: Namespace, settings: Settings) -> Credentials:
     if arguments.id in _taken(settings):
         raise changes.ChangeRefused(f"{arguments.id!r} is the id of a key beside the file; choose another id")
-    if arguments.burst and not arguments.rate:
-        raise changes.ChangeRefused("--burst says nothing without --rate")
     now = datetime.now(UTC)
     return changes.create(
         file,
         arguments.id,
         now,
         expires_at=now + arguments.expires_in if arguments.expires_in else None,
-        limits=Limits(
-            calls_per_second=arguments.rate,
-            burst=arguments.burst,
-            max_concurrent=arguments.max_concurrent,
-            max_queued=arguments.max_queued,
-            max_stored_bytes=arguments.max_stored_bytes,
-            max_stored_files=arguments.max_stored_files,
-        ),
+        limits=Limits(**read_limits(arguments)),
         faces=arguments.faces,
         apps=tuple(dict.fromkeys(arguments.app)) or None,
     )
@@ -134,7 +130,10 @@ def _show_made(made: Credentials, arguments: Namespace) -> None:
 
 
 def _show_all(keys: tuple[Key, ...], revoked_ids: frozenset[str], arguments: Namespace) -> None:
-    described = [_describe(key, is_revoked=key.id in revoked_ids) for key in keys]
+    _show([_describe(key, is_revoked=key.id in revoked_ids) for key in keys], arguments)
+
+
+def _show(described: Sequence[dict[str, Any]], arguments: Namespace) -> None:
     if arguments.json:
         print(json.dumps(described, indent=2))
         return

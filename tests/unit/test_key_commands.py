@@ -89,6 +89,26 @@ def test_a_key_is_rotated_and_revoked(run: Run, path: Path) -> None:
     assert "state=revoked" in run("list")[1]
 
 
+def test_limits_of_a_key_are_changed_and_lifted_and_the_others_stay(run: Run, path: Path) -> None:
+    key = run("create", "--id", "a", "--rate", "5", "--burst", "20", "--max-queued", "9")[1].strip()
+    status, shown, _ = run("limit", "a", "--rate", "0.5", "--burst", "none", "--max-stored-files", "7")
+    assert (status, "calls_per_second=0.5  max_queued=9  max_stored_files=7" in shown) == (0, True)
+    limits = ring(path).authenticate(f"Key {key}").limits
+    assert (limits.calls_per_second, limits.burst) == (0.5, None)
+    assert (limits.max_queued, limits.max_stored_files) == (9, 7)
+    (listed,) = json.loads(run("limit", "a", "--max-queued", "none", "--json")[1])
+    assert listed == json.loads(run("list", "--json")[1])[0]
+    assert (listed["calls_per_second"], listed["max_queued"]) == (0.5, None)
+
+
+def test_a_key_that_is_revoked_is_not_limited(run: Run) -> None:
+    run("create", "--id", "a")
+    run("revoke", "a")
+    status, out, err = run("limit", "a", "--rate", "1")
+    assert (status, out) == (EXIT_FAILED, "")
+    assert "revoked" in err
+
+
 def test_no_file_is_no_key(run: Run) -> None:
     assert run("list") == (0, "", "")
 
@@ -101,6 +121,8 @@ def test_no_file_is_no_key(run: Run) -> None:
         (("create", "--id", "taken"), "'taken'"),
         (("create", "--id", "local"), "'local'"),
         (("create", "--burst", "3"), "--rate"),
+        (("limit", "nobody", "--rate", "3"), "'nobody'"),
+        (("limit", "taken", "--burst", "3"), "--rate"),
     ],
 )
 def test_what_cannot_be_done_is_said(run: Run, arguments: tuple[str, ...], named: str) -> None:
@@ -117,6 +139,10 @@ def test_what_cannot_be_done_is_said(run: Run, arguments: tuple[str, ...], named
         ("destroy",),
         ("rotate",),
         ("create", "--id", "an na"),
+        ("create", "--rate", "none"),
+        ("limit",),
+        ("limit", "anna", "--rate", "0"),
+        ("limit", "anna", "--max-queued", "no"),
         ("create", "--rate", "0"),
         ("create", "--rate", "nan"),
         ("create", "--rate", "inf"),

@@ -33,11 +33,13 @@ def create(file: KeyFile, key_id: str, now: datetime, **grant: Unpack[Grant]) ->
     """Add a key; what is returned is kept nowhere.
 
     Raises:
-        ChangeRefused: there is one of this id, if only a revoked one: requests belong to ids.
+        ChangeRefused: there is one of this id, if only a revoked one: requests belong to ids. Or it would
+            have a burst of no rate.
         SettingInvalid: the file cannot be changed.
 
     """
     made = Credentials.make(key_id)
+    _check_limits(grant.get("limits", Limits()))
     with file.edit() as keys:
         if key_id in keys:
             raise ChangeRefused(f"there is a key {key_id!r}; choose another id")
@@ -63,6 +65,24 @@ def rotate(file: KeyFile, key_id: str, now: datetime, *, at_once: bool = False) 
         hashes = (made.hash,) if at_once else (made.hash, *key.hashes)[:MAX_SECRETS]
         keys[key_id] = msgspec.structs.replace(key, hashes=hashes)
     return made
+
+
+def limit(file: KeyFile, key_id: str, **limits: float | None) -> Key:
+    """Change limits of a key, named as `Limits` has them; None lifts one. What is not named stays.
+
+    Raises:
+        ChangeRefused: there is no such key, it is revoked, or it would have a burst of no rate.
+        SettingInvalid: the file cannot be changed.
+
+    """
+    with file.edit() as keys:
+        key = _find(keys, key_id)
+        if key.revoked_at is not None:
+            raise ChangeRefused(f"the key {key_id!r} is revoked")
+        keys[key_id] = changed = msgspec.structs.replace(
+            key, limits=_check_limits(msgspec.structs.replace(key.limits, **limits))
+        )
+    return changed
 
 
 def revoke(file: KeyFile, key_id: str, now: datetime) -> None:
@@ -94,3 +114,15 @@ def _find(keys: Mapping[str, Key], key_id: str) -> Key:
     if key is None:
         raise ChangeRefused(f"there is no key {key_id!r}; idefics2-service keys list names them")
     return key
+
+
+def _check_limits(limits: Limits) -> Limits:
+    """Return limits that mean something.
+
+    Raises:
+        ChangeRefused: there is a burst of no rate.
+
+    """
+    if limits.burst and not limits.calls_per_second:
+        raise ChangeRefused("--burst says nothing without --rate")
+    return limits
