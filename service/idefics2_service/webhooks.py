@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -31,7 +32,7 @@ WriteCall = Callable[["Record"], tuple[bytes, dict[str, str]]]
 _LOOK_AGAIN_SECONDS = 1.0
 _MAX_AT_ONCE = 256
 """Calls of this replica. Keys share them: hosts of one that do not answer hold up nobody else's."""
-_LAST_SECONDS = 5.0
+_LAST_SECONDS = 2.5
 """At the end, for hosts that were called already."""
 _SETTLING_SECONDS = 15.0
 """How long it may take, after a call, to write what became of it."""
@@ -158,8 +159,14 @@ class Webhooks:
         self._metrics.webhooks.labels(outcome).inc()
         if problem:
             span.fail("WEBHOOK_FAILED")
-            request_id = delivery.record.name.request_id
-            logger.warning("webhook", request_id=request_id, attempt=delivery.attempt, problem=problem)
+            logger.warning(
+                "webhook",
+                request_id=delivery.record.name.request_id,
+                key_id=delivery.record.name.key_id,
+                host=urlsplit(delivery.webhook_url).hostname,  # alone: its path may be a secret
+                attempt=delivery.attempt,
+                problem=problem,
+            )
         await self._settle(delivery, retry)
 
     async def _settle(self, delivery: Delivery, retry: float | None) -> None:

@@ -174,8 +174,8 @@ async def test_a_failure_of_the_service_is_told_by_its_status_too(
         assert told["payload"]["detail"] == told["payload"]["message"]
 
 
-async def test_a_hook_that_fails_is_called_again_until_it_hears(
-    make_settings: MakeSettings, hook: Hook
+async def test_a_hook_that_fails_is_called_again_until_it_hears_and_the_log_names_its_host(
+    make_settings: MakeSettings, hook: Hook, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = Script()
     script.add(red_circle_answer(), red_circle_answer())
@@ -187,6 +187,11 @@ async def test_a_hook_that_fails_is_called_again_until_it_hears(
         await submit(harness, hook.url, "two")
         body, _ = await hook.next_call()
         assert json.loads(body)["request_id"] == "two"  # and "one" was not told again before
+    lines = [record.getMessage() for record in caplog.records if "'problem'" in record.getMessage()]
+    assert len(lines) == 2
+    for line in lines:
+        assert "'key_id': 'test', 'host': '127.0.0.1'" in line
+        assert "/hook" not in line  # which may tell who may call it
 
 
 async def test_the_metrics_say_how_many_are_yet_to_be_told(make_settings: MakeSettings, hook: Hook) -> None:

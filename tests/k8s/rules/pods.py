@@ -13,6 +13,8 @@ from idefics2_engine.kv_cache import KVShape
 from idefics2_engine.memory import HOST_SHARE, plan_memory
 from idefics2_service.gate import PARTS_PER_STRANGERS
 from idefics2_service.settings import Settings
+from idefics2_service.tracing.otlp import _MAX_CLOSE_SECONDS
+from idefics2_service.webhooks import _LAST_SECONDS
 from idefics2_service.workers import _RELEASE_SECONDS
 from k8s.manifests import ROOT
 from k8s.quantities import read_bytes
@@ -83,6 +85,8 @@ def _check_end(bundle: Bundle) -> Iterator[str]:
         settings.grpc.drain_timeout_seconds,
         _RELEASE_SECONDS,
         settings.http.drain_timeout_seconds,
+        _LAST_SECONDS,
+        _MAX_CLOSE_SECONDS,
         triton,
     )
     grace = pod.spec.get("terminationGracePeriodSeconds", 30)
@@ -90,8 +94,8 @@ def _check_end(bundle: Bundle) -> Iterator[str]:
         yield "calls are taken no more before others have heard that the pod is going"
     if grace < sum(takes):
         yield f"terminationGracePeriodSeconds is {grace}, but the end may take {sum(takes):g} s"
-    if sum(takes[:4]) >= 60:
-        yield f"the front's own end may take {sum(takes[:4]):g} s"
+    if sum(takes[:-1]) >= 60:
+        yield f"the front's own end may take {sum(takes[:-1]):g} s"
 
 
 def _check_memory(bundle: Bundle) -> Iterator[str]:
