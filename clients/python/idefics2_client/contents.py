@@ -119,11 +119,13 @@ def _wait_for(source: IO[bytes], patience: Patience | None) -> bool:
 
     """
     seconds_left = None if patience is None else patience.seconds_left
-    if seconds_left is None:
+    # Others may hold what the system knows nothing of, as the end of a connection that stays open.
+    is_of_system = any(isinstance(each, io.FileIO) for each in (source, getattr(source, "raw", None)))
+    if seconds_left is None or not is_of_system:
         return True
     try:
         is_ready = bool(select.select([source], [], [], seconds_left)[0])
-    except (OSError, TypeError, ValueError):  # it is nothing of the system's
+    except (OSError, ValueError):  # the system cannot wait for such a file
         return True
     if not is_ready:
         message = "the timeout passed before the file was read"

@@ -27,7 +27,7 @@ _SCHEMES = {
     "http": (False, 80),
     "https": (True, 443),
 }
-_BARE = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[^\[\]]*\])(?P<colon>:(?P<port>[^:]*))?")
+_BARE = re.compile(r"(?P<host>[\w.-]+|\[[^\[\]]*\])(?P<colon>:(?P<port>[^:]*))?")
 _RESOLVERS = {"dns", "google-c2p", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds"}
 """What may stand before a colon in a target of grpc's own, where others have their host."""
 _MAX_PORT = 65_535
@@ -79,10 +79,17 @@ def parse_target(target: str) -> tuple[str, bool | None]:
     is_secure, default_port = _SCHEMES[scheme.lower()]
     try:
         url = urlsplit(target)
-        port = url.port or default_port
+        port = default_port if url.port is None else url.port
     except ValueError:
         url, port = urlsplit("invalid:"), 0
-    if not url.hostname or url.username is not None or url.path.strip("/") or url.query or url.fragment:
+    if (
+        not url.hostname
+        or not port
+        or url.username is not None
+        or url.path.strip("/")
+        or url.query
+        or url.fragment
+    ):
         raise _refuse(f"{scheme}://HOST or {scheme}://HOST:PORT, and no more")
     host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     return f"{host}:{port}", is_secure

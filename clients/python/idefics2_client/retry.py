@@ -166,7 +166,7 @@ class Patience:
         return self._num_losses > 0
 
     def begin(self) -> None:
-        """Have a request at the service, or perhaps: no limit is a reason to leave it there."""
+        """Have a request or a part of a file at the service, or perhaps: no limit is a reason to leave it."""
         self._has_begun = True
 
     def restore(self) -> None:

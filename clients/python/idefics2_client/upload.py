@@ -55,7 +55,7 @@ class Upload:
         )
         self._is_known = self._is_reached = False
         self._num_surprises = 0
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
 
     @property
     def is_small(self) -> bool:
@@ -78,9 +78,13 @@ class Upload:
         return self._is_known
 
     def note_progress(self, progress: GetUploadResponse | None, patience: Patience) -> None:
-        """Note where to go on; more than before is worth as much patience as at the beginning."""
+        """Note where to go on; more than before is worth as much patience as at the beginning.
+
+        And no limit is a reason to leave it there.
+        """
         kept = progress.num_kept_bytes if progress is not None else 0
         if kept > self._start.offset:
+            patience.begin()
             patience.restore()
         self._start.offset = kept
 
@@ -98,7 +102,9 @@ class Upload:
                 yield UploadRequest(chunk=piece)
                 num_bytes += len(piece)
                 self._tell(num_bytes)
-        except Exception as error:  # noqa: BLE001  # grpc would log it and hide it
+        except GeneratorExit:  # nobody asks for more
+            raise
+        except BaseException as error:  # noqa: BLE001  # grpc would log it and hide it, or wait for ever
             self._failure = error
 
     def finish(self, file: File) -> File:

@@ -36,13 +36,16 @@ from idefics2_client import (
     ImageUnreadable,
     InvalidRequest,
     NotFound,
+    Overloaded,
+    Retry,
     ServiceFailed,
     ServiceUnavailable,
     TransferUpdate,
 )
 from idefics2_client.contents import PIECE_BYTES, Content
 from idefics2_client.images import INLINE_BYTES
-from idefics2_client.upload import SMALL_BYTES
+from idefics2_client.retry import Patience
+from idefics2_client.upload import SMALL_BYTES, Upload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,6 +186,42 @@ async def test_a_pipe_at_a_path_is_uploaded_whole(
     assert server.received == [LARGE]
 
 
+class Answered(io.BytesIO):
+    """The body of an answer over a connection that stays open: the system knows of no byte to come."""
+
+    def __init__(self, data: bytes, connection: int) -> None:
+        """Have come already."""
+        super().__init__(data)
+        self._connection = connection
+
+    def seekable(self) -> bool:
+        """Not."""
+        return False
+
+    def fileno(self) -> int:
+        """Tell the connection."""
+        return self._connection
+
+
+async def test_what_came_already_is_not_waited_for(server: FileServer, caller: AsyncClient) -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "wb"), os.fdopen(ours, "rb"):
+        expect_upload(server, Take(), make_file(LARGE))
+        await caller.upload(Answered(LARGE, ours), timeout_seconds=PATIENCE_SECONDS)
+    assert server.received == [LARGE]
+
+
+def test_an_upload_of_which_something_is_kept_waits_for_limits() -> None:
+    patience = Patience(Retry(on_lost=str), None)
+    limit = Overloaded("too many", code="RESOURCE_EXHAUSTED", reason="CONCURRENCY_EXCEEDED")
+    with Content(LARGE) as content:
+        upload = Upload(content, None)
+        upload.note_file(None)
+        assert upload.pause_after(limit, patience) is None
+        upload.note_progress(GetUploadResponse(num_kept_bytes=PIECE_BYTES), patience)
+        assert upload.pause_after(limit, patience) is not None
+
+
 async def test_the_timeout_bounds_the_reading_of_a_pipe(server: FileServer, caller: AsyncClient) -> None:
     ours, theirs = os.pipe()
     with os.fdopen(theirs, "wb") as writer, os.fdopen(ours, "rb") as reader:
@@ -321,19 +360,24 @@ async def test_what_is_refused_is_not_sent_again(
     assert caught.value.reason == "FILE_NOT_AN_IMAGE"
 
 
+class LeavingError(BaseException):
+    """What is no exception, as SystemExit is none."""
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, LeavingError])
 async def test_a_callback_that_raises_ends_the_upload_with_its_error(
-    server: FileServer, caller: AsyncClient
+    server: FileServer, caller: AsyncClient, error: type[BaseException]
 ) -> None:
     def fail(update: TransferUpdate) -> None:
         if update.num_bytes:
-            raise ZeroDivisionError
+            raise error
 
     early = make_status("INVALID_ARGUMENT", "FILE_MISMATCH", "1048576 bytes", field="start.size_bytes")
     expect_upload(server, Take(), early)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(error):
         await caller.upload(LARGE, on_progress=fail)
     server.expect(Take(), make_file(SMALL))
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(error):
         await caller.upload(SMALL, on_progress=fail)
 
 

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import grpc
 import pytest
 from clients.python.callers import KINDS, make_caller
@@ -319,6 +321,35 @@ async def test_cancelling_the_task_cancels_the_request(server: RequestServer) ->
         )
         with pytest.raises(asyncio.CancelledError):
             await task
+    assert server.requests[-1] == CancelRequestRequest(request_id=name_of(server))
+
+
+@pytest.mark.parametrize("way", ["twice", "by a scope that cancels whatever is awaited"])
+async def test_being_cancelled_again_meanwhile_changes_nothing(server: RequestServer, way: str) -> None:
+    asked = asyncio.Event()
+    server.expect(make_request())
+    server.expect(STORY[0], Hang())
+    server.expect(make_request("CANCELLED"))
+    async with make_caller("asyncio", server.target) as caller:
+
+        def hear(update: QueueUpdate) -> None:
+            if update.attempt:
+                asked.set()
+
+        waiting = caller.subscribe(URL, "What?", on_queue_update=hear)
+        if way == "twice":
+            task = asyncio.create_task(waiting)
+            await asked.wait()
+            task.cancel()
+            await asyncio.sleep(0)  # the first is on its way
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(asyncio.wait_for, waiting, None))
+                await asked.wait()
+                tasks.cancel_scope.cancel()
     assert server.requests[-1] == CancelRequestRequest(request_id=name_of(server))
 
 

@@ -234,6 +234,7 @@ def test_a_variable_that_is_neither_true_nor_false_is_refused(monkeypatch: pytes
         ("[::1]:1", ("[::1]:1", None)),
         ("[::1]", ("[::1]:50051", None)),
         ("gpu:65535", ("gpu:65535", None)),
+        ("b\u00fccher.example", ("b\u00fccher.example:50051", None)),
         ("https://gpu", ("gpu:443", True)),
         ("HTTP://gpu/", ("gpu:80", False)),
         ("grpcs://gpu", ("gpu:50051", True)),
@@ -244,7 +245,9 @@ def test_a_target_says_where_and_whether_by_tls(target: str, parsed: tuple[str, 
     assert parse_target(target) == parsed
 
 
-@pytest.mark.parametrize("target", ["https://", "https://u:geheim@gpu", "https://gpu/path", "http://gpu:x"])
+@pytest.mark.parametrize(
+    "target", ["https://", "https://u:geheim@gpu", "https://gpu/path", "http://gpu:x", "grpc://gpu:0"]
+)
 def test_a_url_that_says_more_than_where_is_refused(target: str) -> None:
     with pytest.raises(SettingInvalid) as caught:
         Client(target)

@@ -34,6 +34,12 @@ class AsyncConnection(Caller):
     """One channel; it belongs to the event loop of its first call. Another one, for uploads alone."""
 
     _upload_channel: grpc.Channel | None = None
+    _closing: asyncio.Task[None] | None = None
+
+    @cached_property
+    def _last_calls(self) -> set[asyncio.Task[None]]:
+        """They cancel what was left by who waited for it."""
+        return set()
 
     @cached_property
     def _channel(self) -> grpc.aio.Channel:
@@ -69,7 +75,13 @@ class AsyncConnection(Caller):
         await self.close()
 
     async def close(self) -> None:
-        """End the connection, and with it every call that still runs."""
+        """End the connection, and with it every call that still runs, but those that cancel what was left."""
+        self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)  # though who closes is cancelled meanwhile
+
+    async def _close(self) -> None:
+        if self._last_calls:
+            await asyncio.wait(self._last_calls)
         self._is_closed = True
         if self._upload_channel is not None:
             self._upload_channel.close()

@@ -111,6 +111,13 @@ class AsyncRequestWatch(AsyncRequestCalls):
                 await _tell(subscription.tell(event))
 
     async def _leave(self, subscription: Subscription) -> None:
+        """Cancel a request in a task of its own: whoever leaves may be cancelled once more meanwhile."""
+        leaving = asyncio.create_task(self._cancel_left(subscription))
+        self._last_calls.add(leaving)
+        leaving.add_done_callback(self._last_calls.discard)
+        await asyncio.shield(leaving)
+
+    async def _cancel_left(self, subscription: Subscription) -> None:
         question = make_message(CancelRequestRequest, request_id=subscription.submission.request_id)
         patience = self._patience(CANCEL_SECONDS)
         patience.begin()
