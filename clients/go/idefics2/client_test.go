@@ -105,6 +105,32 @@ func TestAServiceAnswersItsOwnCallerByAnError(t *testing.T) {
 	}
 }
 
+func TestAServiceTellsItsOwnCallerOverGRPCAllThatItWasTold(t *testing.T) {
+	wait := 1250 * time.Millisecond
+	inner := call(t, &service{generate: func(context.Context) (*pb.GenerateResponse, error) {
+		return nil, refusal(codes.ResourceExhausted, idefics2.ReasonQueueFull, "prompt", wait)
+	}})
+	outer := call(t, &service{generate: func(ctx context.Context) (*pb.GenerateResponse, error) {
+		return inner.Generate(ctx, question)
+	}})
+	_, err := outer.Generate(ctx, question)
+	failed := expect(t, err, idefics2.ErrOverloaded, idefics2.ReasonQueueFull)
+	if failed.Message != "why" || failed.Field != "prompt" || failed.RetryAfter != wait {
+		t.Errorf("%+v", failed)
+	}
+	if !reflect.DeepEqual(failed.Metadata, map[string]string{"a": "b"}) {
+		t.Error(failed.Metadata)
+	}
+	told := status.Convert(&idefics2.Error{Code: codes.NotFound, Reason: idefics2.ReasonFileNotUploaded})
+	if details := told.Proto().GetDetails(); len(details) != 1 || details[0].MessageName() != "google.rpc.ErrorInfo" {
+		t.Error(details)
+	}
+	bare := status.Convert(&idefics2.Error{Code: codes.InvalidArgument, Field: "target"})
+	if details := bare.Proto().GetDetails(); len(details) != 0 {
+		t.Error(details)
+	}
+}
+
 func TestATraceIsPassedOnAndNothingElse(t *testing.T) {
 	server := &service{}
 	headers := http.Header{"Traceparent": {"00-1-2-01"}, "Cookie": {"x"}}
@@ -216,6 +242,29 @@ func TestCallsAreSpreadOverAllAddressesOfANameWhereThatIsAskedFor(t *testing.T) 
 	}
 }
 
+func TestAHostMayBeCalledAsAResolverIs(t *testing.T) {
+	server := &service{generate: func(context.Context) (*pb.GenerateResponse, error) {
+		return &pb.GenerateResponse{}, nil
+	}}
+	_, port, err := net.SplitHostPort(serve(t, server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lookUp(t, [4]byte{127, 0, 0, 1})
+	for _, host := range []string{"dns", "xds", "passthrough", "service.test"} {
+		for _, options := range [][]idefics2.Option{nil, {idefics2.WithSpread()}} {
+			target := host + ":" + port
+			client := connect(t, target, append(options, idefics2.WithTimeout(20*time.Second))...)
+			if _, err := client.Generate(ctx, question); err != nil || client.Target() != target {
+				t.Error(client.Target(), err)
+			}
+			if named := server.lastMetadata.Get(":authority"); len(named) != 1 || named[0] != target {
+				t.Error(target, named)
+			}
+		}
+	}
+}
+
 func TestANameWithoutAddressesIsToldAsAServiceThatIsAway(t *testing.T) {
 	lookUp(t)
 	for _, options := range [][]idefics2.Option{nil, {idefics2.WithSpread()}} {
@@ -290,11 +339,44 @@ func TestADeadlineIsSentAndTheServiceMaySayItFirst(t *testing.T) {
 	client := call(t, &service{generate: func(ctx context.Context) (*pb.GenerateResponse, error) {
 		_, hasDeadline = ctx.Deadline()
 		return nil, refusal(codes.DeadlineExceeded, idefics2.ReasonRequestDeadlineExceeded, "", 0)
-	}}, idefics2.WithTimeout(time.Hour))
+	}}, idefics2.WithTimeout(900*time.Millisecond))
 	_, err := client.Generate(ctx, question)
 	expect(t, err, idefics2.ErrDeadlineExceeded, context.DeadlineExceeded, idefics2.ReasonRequestDeadlineExceeded)
 	if !hasDeadline {
 		t.Error("the service was not told")
+	}
+}
+
+func TestADeadlineThatIsNotTheContextsIsNoErrorOfTheContext(t *testing.T) {
+	reason := idefics2.ReasonRequestDeadlineExceeded
+	refused := refusal(codes.DeadlineExceeded, reason, "", 0)
+	bounded := refusalWith([2]string{"bound", "600"}, codes.DeadlineExceeded, reason, "", 0)
+	generate := func(client *idefics2.Client) error {
+		_, err := client.Generate(ctx, question)
+		return err
+	}
+	result := func(client *idefics2.Client) error {
+		_, err := client.Result(ctx, "r-1")
+		return err
+	}
+	for name, given := range map[string]struct {
+		told    error
+		timeout time.Duration
+		ask     func(*idefics2.Client) error
+	}{
+		"far away":                {refused, time.Hour, generate},
+		"far away, of a proxy":    {status.Error(codes.DeadlineExceeded, "why"), time.Hour, generate},
+		"what any may take":       {bounded, 900 * time.Millisecond, generate},
+		"a request's time budget": {refused, 900 * time.Millisecond, result},
+	} {
+		client := call(t, &service{
+			generate:  func(context.Context) (*pb.GenerateResponse, error) { return nil, given.told },
+			getResult: func() error { return given.told },
+		}, idefics2.WithTimeout(given.timeout))
+		err := given.ask(client)
+		if expect(t, err, idefics2.ErrDeadlineExceeded); errors.Is(err, context.DeadlineExceeded) {
+			t.Error(name, err)
+		}
 	}
 }
 
@@ -525,6 +607,50 @@ func TestEverySourceOfBytesCanBeSentAgainAfterALoss(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestOfASourceBehindItsEndNothingIsSent(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cat.bmp")
+	if err := os.WriteFile(path, []byte("BM"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	client := call(t, &service{upload: func(messages pb.FileService_UploadServer) error {
+		start, err := messages.Recv()
+		if err != nil || start.GetStart().GetSizeBytes() != 0 {
+			t.Error(start, err)
+		}
+		if chunk, err := messages.Recv(); err != io.EOF {
+			t.Error(chunk, err)
+		}
+		return refusal(codes.InvalidArgument, idefics2.ReasonFileEmpty, "", 0)
+	}})
+	for _, source := range []io.ReadSeeker{file, bytes.NewReader([]byte("BM"))} {
+		if _, err := source.Seek(9, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		_, err := client.Upload(ctx, source, idefics2.UploadOptions{})
+		expect(t, err, idefics2.ErrInvalidRequest, idefics2.ReasonFileEmpty)
+	}
+}
+
+func TestAServiceThatSaysItHasMoreThanThereIsIsSentNothing(t *testing.T) {
+	client := call(t, &service{numKeptBytes: 4 << 20, upload: func(messages pb.FileService_UploadServer) error {
+		for {
+			message, err := messages.Recv()
+			if err == io.EOF {
+				return refusal(codes.DataLoss, idefics2.ReasonFileMismatch, "", 0)
+			} else if err != nil || len(message.GetChunk()) > 0 {
+				t.Error(message, err)
+			}
+		}
+	}})
+	_, err := client.Upload(ctx, bytes.NewReader(make([]byte, 3<<20)), idefics2.UploadOptions{})
+	expect(t, err, idefics2.ReasonFileMismatch)
 }
 
 func TestDownloadsToOnePathAtATimeDisturbNeitherEachOtherNorOtherFiles(t *testing.T) {

@@ -51,9 +51,10 @@ func connect(target string, given []Option) (*connection, error) {
 		return nil, err
 	}
 	retries := chosen.retries.orDefaults()
-	address, dial := endpoint.target, dialOptions(endpoint, retries)
+	// By a scheme of its own, or a host that is called as one would be taken for it: `dns:50051`.
+	address, dial := "passthrough:///"+endpoint.target, dialOptions(endpoint, retries)
 	if chosen.spreads {
-		address, dial = "dns:///"+address, append(dial, spreadOptions()...)
+		address, dial = "dns:///"+endpoint.target, append(dial, spreadOptions()...)
 	}
 	channel, err := grpc.Dial(address, append(dial, chosen.dial...)...)
 	if err != nil {
@@ -148,7 +149,7 @@ func ask[I proto.Message, O any](op *operation, call method[I, O], input I) (ans
 	var header, trailer metadata.MD
 	answer, err = call(ctx, input, append(op.callOptions(), grpc.Header(&header), grpc.Trailer(&trailer))...)
 	if err != nil {
-		return answer, readError(op.ctx, err, op.target, header, trailer)
+		return answer, op.readError(err, header, trailer)
 	}
 	return answer, nil
 }
@@ -210,7 +211,7 @@ func (f *flow[O]) next() (message O, err error) {
 			return message, err
 		}
 		if f.messages, err = f.start(ctx, f.op.callOptions()...); err != nil {
-			return message, readError(f.op.ctx, err, f.op.target, nil, nil)
+			return message, f.op.readError(err, nil, nil)
 		}
 	}
 	message, err = f.messages.Recv()
@@ -218,5 +219,5 @@ func (f *flow[O]) next() (message O, err error) {
 		return message, err
 	}
 	header, _ := f.messages.Header() // there is none where the service was not reached
-	return message, readError(f.op.ctx, err, f.op.target, header, f.messages.Trailer())
+	return message, f.op.readError(err, header, f.messages.Trailer())
 }

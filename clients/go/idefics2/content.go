@@ -69,6 +69,9 @@ func (c *content) section(bytes io.ReaderAt, seeker io.Seeker, start int64) erro
 	if file, ok := bytes.(*os.File); ok && c.name == "" {
 		c.name = cleanName(filepath.Base(file.Name()))
 	}
+	if start > end {
+		start = end // nothing is left
+	}
 	c.bytes, c.size = io.NewSectionReader(bytes, start, end-start), end-start
 	_, err = seeker.Seek(start, io.SeekStart)
 	return err
@@ -99,14 +102,17 @@ func (c *content) measure(ctx context.Context) error {
 	return nil
 }
 
-// piece reads the next bytes from offset on; none at the end.
+// piece reads the next bytes from offset on; none at the end, or behind it.
 func (c *content) piece(offset int64) ([]byte, error) {
 	length := c.size - offset
 	if length > pieceBytes {
 		length = pieceBytes
 	}
+	if length <= 0 {
+		return nil, nil
+	}
 	piece := make([]byte, length)
-	if _, err := io.ReadFull(io.NewSectionReader(c.bytes, offset, length), piece); err != nil && length > 0 {
+	if _, err := io.ReadFull(io.NewSectionReader(c.bytes, offset, length), piece); err != nil {
 		return nil, refuseFile(c.path, err)
 	}
 	return piece, nil

@@ -9,8 +9,8 @@ import (
 )
 
 // readDetails reads what the service itself wrote; an error that somebody else wrote has no reason. The details are those of
-// google.rpc, and read by the numbers of their fields: their package has moved from one Go module to another, and a program
-// whose modules ask for both does not build.
+// google.rpc, and read and written by the numbers of their fields: their package has moved from one Go module to another, and
+// a program whose modules ask for both does not build.
 func readDetails(status *status.Status) *Error {
 	failed := &Error{Code: status.Code(), Message: status.Message()}
 	details := status.Proto().GetDetails()
@@ -33,6 +33,36 @@ func readDetails(status *status.Status) *Error {
 		}
 	}
 	return failed
+}
+
+// writeDetails writes what readDetails reads; an error without a reason has none.
+func writeDetails(failed *Error) []*anypb.Any {
+	if failed.Reason == "" {
+		return nil
+	}
+	info := append(field(1, []byte(failed.Reason)), field(2, []byte(domain))...)
+	for name, value := range failed.Metadata {
+		info = append(info, field(3, append(field(1, []byte(name)), field(2, []byte(value))...))...)
+	}
+	details := []*anypb.Any{pack("ErrorInfo", info)}
+	if failed.Field != "" {
+		details = append(details, pack("BadRequest", field(1, field(1, []byte(failed.Field)))))
+	}
+	if failed.RetryAfter > 0 {
+		delay, _ := proto.Marshal(durationpb.New(failed.RetryAfter)) // it holds nothing that can fail
+		details = append(details, pack("RetryInfo", field(1, delay)))
+	}
+	return details
+}
+
+// pack makes a detail of google.rpc, which open reads.
+func pack(name string, message []byte) *anypb.Any {
+	return &anypb.Any{TypeUrl: "type.googleapis.com/google.rpc." + name, Value: message}
+}
+
+// field writes a field that holds a text, or a message.
+func field(number protowire.Number, value []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), value)
 }
 
 // fields are those of a message that hold texts and messages, by their numbers; nil holds none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	pb "github.com/idefics2-serving/idefics2-serving/clients/go/idefics2v1"
 	"google.golang.org/grpc/codes"
@@ -14,6 +15,8 @@ import (
 const (
 	domain         = "idefics2"
 	deadlinePassed = "the deadline passed before the answer was complete"
+	// clockSlack is how much sooner than here a deadline may pass for others.
+	clockSlack = time.Second
 )
 
 // mismatches are what the channel says of connections that will not come about at the next try either.
@@ -40,9 +43,9 @@ func readFailure(failure *pb.Failure, requestID string) *Error {
 	}
 }
 
-// readError says by one error what went wrong with a call to target. It is named before the first message, or, where
-// there was none, behind the refusal.
-func readError(ctx context.Context, err error, target string, header, trailer metadata.MD) *Error {
+// readError says by one error what went wrong with a call. It is named before the first message, or, where there was none,
+// behind the refusal.
+func (o *operation) readError(err error, header, trailer metadata.MD) *Error {
 	requestID := ""
 	if names := metadata.Join(header, trailer).Get("x-request-id"); len(names) > 0 {
 		requestID = names[0]
@@ -50,30 +53,38 @@ func readError(ctx context.Context, err error, target string, header, trailer me
 	failed := readDetails(status.Convert(err))
 	failed.RequestID, failed.cause = requestID, err
 	if failed.Reason == "" {
-		return explain(ctx, failed, target)
+		return o.explain(failed)
 	}
-	if _, ok := ctx.Deadline(); ok && failed.Reason == ReasonRequestDeadlineExceeded {
+	_, isOfAll := failed.Metadata["bound"] // longer than any request may take
+	isOwn := failed.Reason == ReasonRequestDeadlineExceeded && !isOfAll && !o.asksForAnother
+	if isOwn && isOver(o.ctx) {
 		failed.cause = context.DeadlineExceeded // the service was faster
 	}
 	return failed
 }
 
+// isOver tells whether the context's deadline has passed, or is so near that the clock of another machine may say so.
+func isOver(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < clockSlack
+}
+
 // explain says what is behind a status that the service did not write itself.
-func explain(ctx context.Context, failed *Error, target string) *Error {
-	if ctx.Err() != nil {
-		return endOf(ctx, failed.RequestID)
+func (o *operation) explain(failed *Error) *Error {
+	if o.ctx.Err() != nil {
+		return endOf(o.ctx, failed.RequestID)
 	}
 	switch failed.Code {
 	case codes.DeadlineExceeded:
 		failed.Message = deadlinePassed
-		if _, ok := ctx.Deadline(); ok {
+		if isOver(o.ctx) {
 			failed.cause = context.DeadlineExceeded
 		}
 	case codes.Unimplemented:
-		failed.Message = target + " does not know this call: " +
+		failed.Message = o.target + " does not know this call: " +
 			"it is another service, or older than this client: update the service"
 	case codes.Unavailable:
-		return explainAbsence(failed, target)
+		return explainAbsence(failed, o.target)
 	}
 	if failed.Message == "" {
 		failed.Message = fmt.Sprintf("the call failed with %s", failed.Code)

@@ -55,6 +55,7 @@ func (c *Client) Watch(ctx context.Context, id string, after int64) *Iterator[*E
 func (c *Client) Result(ctx context.Context, id string) (*Answer, error) {
 	op := c.begin(ctx)
 	defer op.end()
+	op.asksForAnother = true
 	return askRepeatedly(op, c.requests.GetResult, &pb.GetResultRequest{RequestId: id})
 }
 

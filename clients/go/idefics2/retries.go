@@ -129,6 +129,8 @@ type operation struct {
 	waits bool
 	// hasBegun: the service has something of it, or perhaps, and no limit is a reason to leave that there.
 	hasBegun bool
+	// asksForAnother: a deadline that the service tells of is that of another operation, not this one's.
+	asksForAnother bool
 }
 
 // restore notes that something got through.

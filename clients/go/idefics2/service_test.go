@@ -36,8 +36,10 @@ type service struct {
 	submit       func(*pb.SubmitRequest) error
 	watch        func(*pb.WatchRequestRequest, pb.RequestService_WatchRequestServer) error
 	getRequest   func() error
+	getResult    func() error
 	cancel       func(id string)
 	upload       func(pb.FileService_UploadServer) error
+	numKeptBytes int64  // of an upload that broke; 0: there was none
 	content      string // of the one file that there is
 	lastMetadata metadata.MD
 }
@@ -145,12 +147,19 @@ func connect(t *testing.T, target string, options ...idefics2.Option) *idefics2.
 
 // refusal is an error as the service writes it: field by field, as its client reads it.
 func refusal(code codes.Code, reason idefics2.Reason, field string, retryAfter time.Duration) error {
+	return refusalWith([2]string{"a", "b"}, code, reason, field, retryAfter)
+}
+
+// refusalWith is a refusal with this name and value of metadata.
+func refusalWith(
+	told [2]string, code codes.Code, reason idefics2.Reason, field string, retryAfter time.Duration,
+) error {
 	refused := status.New(code, "why").Proto()
 	add := func(name string, fields ...[]byte) {
 		detail := &anypb.Any{TypeUrl: "type.googleapis.com/google.rpc." + name, Value: bytes.Join(fields, nil)}
 		refused.Details = append(refused.Details, detail)
 	}
-	metadata := bytes.Join([][]byte{write(1, "a"), write(2, "b")}, nil)
+	metadata := bytes.Join([][]byte{write(1, told[0]), write(2, told[1])}, nil)
 	add("ErrorInfo", write(1, string(reason)), write(2, "idefics2"), write(3, string(metadata)))
 	if field != "" {
 		add("BadRequest", write(1, string(write(1, field))))
@@ -199,6 +208,10 @@ func (s *service) GetRequest(_ context.Context, question *pb.GetRequestRequest) 
 	return &pb.Request{RequestId: question.GetRequestId()}, s.getRequest()
 }
 
+func (s *service) GetResult(context.Context, *pb.GetResultRequest) (*pb.GenerateResponse, error) {
+	return &pb.GenerateResponse{}, s.getResult()
+}
+
 func (s *service) CancelRequest(_ context.Context, question *pb.CancelRequestRequest) (*pb.Request, error) {
 	s.cancel(question.GetRequestId())
 	return &pb.Request{RequestId: question.GetRequestId()}, nil
@@ -209,7 +222,10 @@ func (s *service) GetFile(context.Context, *pb.GetFileRequest) (*pb.File, error)
 }
 
 func (s *service) GetUpload(context.Context, *pb.GetUploadRequest) (*pb.GetUploadResponse, error) {
-	return nil, refusal(codes.NotFound, idefics2.ReasonUploadNotFound, "", 0)
+	if s.numKeptBytes == 0 {
+		return nil, refusal(codes.NotFound, idefics2.ReasonUploadNotFound, "", 0)
+	}
+	return &pb.GetUploadResponse{NumKeptBytes: s.numKeptBytes}, nil
 }
 
 func (s *service) Upload(messages pb.FileService_UploadServer) error {

@@ -48,7 +48,10 @@ func HTTPError(w http.ResponseWriter, err error) {
 	http.Error(w, err.Error(), code)
 }
 
-// GRPCStatus lets a service that is called by gRPC return this error as its own.
+// GRPCStatus lets a service that is called by gRPC return this error as its own: its caller reads the same reason, metadata,
+// field and time to wait.
 func (e *Error) GRPCStatus() *status.Status {
-	return status.New(e.Code, e.Message)
+	told := status.New(e.Code, e.Message).Proto()
+	told.Details = writeDetails(e)
+	return status.FromProto(told)
 }

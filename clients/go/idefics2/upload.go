@@ -91,7 +91,7 @@ func (u *upload) send() (*File, error) {
 	}
 	messages, err := u.client.files.Upload(ctx, u.op.callOptions()...)
 	if err != nil {
-		return nil, readError(u.op.ctx, err, u.op.target, nil, nil)
+		return nil, u.op.readError(err, nil, nil)
 	}
 	if err := u.sendMessages(start, messages); err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func (u *upload) send() (*File, error) {
 	file, err := messages.CloseAndRecv()
 	if err != nil {
 		header, _ := messages.Header() // there is none where the service was not reached
-		return nil, readError(u.op.ctx, err, u.op.target, header, messages.Trailer())
+		return nil, u.op.readError(err, header, messages.Trailer())
 	}
 	return file, nil
 }
@@ -130,7 +130,7 @@ func (u *upload) sendMessages(start *pb.UploadRequest, messages pb.FileService_U
 	if err == io.EOF {
 		return nil // the service says why when it is asked for its answer
 	}
-	return readError(u.op.ctx, err, u.op.target, nil, nil)
+	return u.op.readError(err, nil, nil)
 }
 
 // pauseAfter waits before the next try; it returns err itself where trying again is no use.

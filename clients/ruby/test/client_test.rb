@@ -100,6 +100,58 @@ class ClientTest < Minitest::Test
     end
   end
 
+  def test_a_text_of_bytes_is_read_as_utf8_and_one_of_another_encoding_is_written_in_it
+    @service.answer = -> { V1::GenerateResponse.new }
+    ['café', 'café'.b, 'café'.dup.force_encoding('US-ASCII'), 'café'.encode('UTF-16LE')].each do |text|
+      @client.generate(prompt: text, stop: [text], image: 'https://é'.b)
+      asked = @service.asked
+      assert_equal ['café', ['café'], 'https://é'], [asked.prompt, asked.stop.to_a, asked.image_url]
+    end
+  end
+
+  def test_a_text_that_is_not_unicode_names_its_field
+    ["\xff", "\xff".b, "\xff".dup.force_encoding('US-ASCII'), "\xd8".dup.force_encoding('UTF-16LE')].each do |text|
+      {
+        'prompt' => -> { @client.generate(prompt: text) },
+        'stop' => -> { @client.stream(prompt: 'What?', stop: ['a', text]) { flunk } },
+        'images.url' => -> { @client.count_tokens(images: [{ url: text }]) },
+        'webhook_url' => -> { @client.submit({ webhook_url: text }, prompt: 'What?') },
+        'request_id' => -> { @client.watch(text) { flunk } }
+      }.each do |field, ask|
+        error = assert_raises(Error, &ask)
+        assert_equal ['INVALID_ARGUMENT', 'TEXT_NOT_UNICODE', field], [error.code, error.reason, error.field]
+      end
+    end
+    error = assert_raises(Error) { @client.generate(prompt: 'What?', image: "https://\xff") }
+    assert_equal %w[TEXT_NOT_UNICODE image_url], [error.reason, error.field]
+  end
+
+  def test_a_number_that_the_wire_cannot_hold_is_told_with_its_bound_as_the_service_tells_it
+    int32 = '-2147483648 to 2147483647'
+    int64 = '-9223372036854775808 to 9223372036854775807'
+    {
+      ['max_new_tokens', int32, 2**40] => -> { @client.generate(prompt: 'What?', max_new_tokens: 2**40) },
+      ['top_k', int32, Float::INFINITY] => -> { @client.generate(prompt: 'What?', top_k: Float::INFINITY) },
+      ['top_k', 'a whole number', 2.5] => -> { @client.generate(prompt: 'What?', top_k: 2.5) },
+      ['seed', '0 to 18446744073709551615', -1] => -> { @client.count_tokens(prompt: 'What?', seed: -1) },
+      ['max_queue_length', int32, 2**31] => -> { @client.submit({ max_queue_length: 2**31 }, prompt: 'What?') },
+      ['time_budget', int64, 1e300] => -> { @client.submit({ time_budget: 1e300 }, prompt: 'What?') },
+      ['after', int64, 2**70] => -> { @client.watch('r-1', after: 2**70) { flunk } }
+    }.each do |(field, bound, value), ask|
+      error = assert_raises(Error, &ask)
+      assert_equal ['INVALID_ARGUMENT', 'VALUE_OUT_OF_RANGE', field], [error.code, error.reason, error.field]
+      assert_equal "#{field} must be #{bound}, not #{value}", error.message
+      assert_equal({ 'field' => field, 'bound' => bound, 'value' => value.to_s }, error.metadata)
+    end
+  end
+
+  def test_numbers_that_the_wire_holds_are_sent
+    @service.answer = -> { V1::GenerateResponse.new }
+    @client.generate(prompt: 'What?', max_new_tokens: (2**31) - 1, top_k: 2.0, seed: (2**64) - 1, temperature: 0.5)
+    asked = @service.asked
+    assert_equal [(2**31) - 1, 2, (2**64) - 1, 0.5], [asked.max_new_tokens, asked.top_k, asked.seed, asked.temperature]
+  end
+
   def test_an_error_says_its_code_its_reason_and_its_field
     field = Google::Rpc::BadRequest::FieldViolation.new(field: 'prompt')
     retry_info = Google::Rpc::RetryInfo.new(retry_delay: Google::Protobuf::Duration.new(seconds: 1, nanos: 500_000_000))
@@ -123,7 +175,7 @@ class ClientTest < Minitest::Test
   end
 
   def test_a_key_that_no_header_can_hold_is_refused_and_not_shown
-    ["sec\nret", 'sécret', "sec\xffret", "sec\x7fret"].each do |key|
+    ["sec\nret", 'sécret', "sec\xffret", "secret\xff", "\xffsecret", "sec\x7fret"].each do |key|
       error = assert_raises(Error) { Client.new('host', key: key) }
       assert_equal %w[UNAUTHENTICATED API_KEY_INVALID], [error.code, error.reason]
       refute_includes error.message, 'ret'
@@ -131,7 +183,7 @@ class ClientTest < Minitest::Test
   end
 
   def test_a_target_that_grpc_would_take_for_another_one_is_refused_without_being_shown
-    ['host:0', '[::1]:65536', 'grpcs://host', 'https://name:secret@host'].each do |target|
+    ['host:0', '[::1]:65536', 'grpcs://host', 'https://name:secret@host', "secret\xff:1"].each do |target|
       error = assert_raises(Error) { Client.new(target) }
       assert_equal %w[INVALID_ARGUMENT target], [error.code, error.field]
       refute_includes error.message, 'secret'
@@ -158,6 +210,13 @@ class ClientTest < Minitest::Test
     texts = []
     error = assert_raises(Error) { @client.stream(prompt: 'What?') { |event| texts << event.text_delta.text } }
     assert_equal [['A '], 'INTERNAL_ERROR', 'before'], [texts, error.reason, error.request_id]
+  end
+
+  def test_what_a_block_raises_is_its_own
+    @service.answer = -> { [V1::Event.new] }
+    own = GRPC::NotFound.new('mine')
+    raised = assert_raises(GRPC::NotFound) { @client.stream(prompt: 'What?') { |_event| raise own } }
+    assert_same own, raised
   end
 
   def test_leaving_a_block_cancels_the_call

@@ -62,25 +62,27 @@ module Idefics2
 
     # Hands in a request and returns where it stands; `options` are the keywords of V1::SubmitRequest.
     def submit(options = {}, timeout: nil, **question)
-      ask(requests, :submit, V1::SubmitRequest.new(**options, input: Question.write(**question)), timeout)
+      message = Message.write(V1::SubmitRequest, options.merge(input: Question.write(**question)))
+      ask(requests, :submit, message, timeout)
     end
 
     def get_request(id, timeout: nil)
-      ask_repeatedly(requests, :get_request, V1::GetRequestRequest.new(request_id: id), timeout)
+      ask_repeatedly(requests, :get_request, Message.write(V1::GetRequestRequest, request_id: id), timeout)
     end
 
     # Yields each event after number `after`, to the finished one, over one connection.
     def watch(id, after: 0, timeout: nil, &block)
-      follow(requests, :watch_request, V1::WatchRequestRequest.new(request_id: id, after: after), timeout, &block)
+      message = Message.write(V1::WatchRequestRequest, request_id: id, after: after)
+      follow(requests, :watch_request, message, timeout, &block)
     end
 
     # Returns the answer of a request that has ended; raises the request's own error.
     def result(id, timeout: nil)
-      ask_repeatedly(requests, :get_result, V1::GetResultRequest.new(request_id: id), timeout)
+      ask_repeatedly(requests, :get_result, Message.write(V1::GetResultRequest, request_id: id), timeout)
     end
 
     def cancel(id, timeout: nil)
-      ask_repeatedly(requests, :cancel_request, V1::CancelRequestRequest.new(request_id: id), timeout)
+      ask_repeatedly(requests, :cancel_request, Message.write(V1::CancelRequestRequest, request_id: id), timeout)
     end
 
     # Without the key, which logs shall not hold.
@@ -116,9 +118,7 @@ module Idefics2
     # Ctrl-C reaches who waits for a thread, but not who waits inside grpc. Who leaves cancels the call.
     def ask_until(stub, method, message, deadline)
       call = start(stub, method, message, deadline)
-      in_thread { call.execute }.value
-    rescue GRPC::BadStatus => e
-      raise Error.read(e, target, call&.metadata)
+      finish(call, in_thread { call.execute })
     ensure
       call&.cancel
     end
@@ -140,12 +140,17 @@ module Idefics2
       while (answer = answers.pop)
         yield answer
       end
-      reader.value # raises what ended it
-    rescue GRPC::BadStatus => e
-      raise Error.read(e, target, call&.metadata)
+      finish(call, reader)
     ensure
       call&.cancel
       answers&.close # ends a reader that waits for room
+    end
+
+    # Returns what came of a call, or raises what ended it. No caller's block runs in here: what that raises is its own.
+    def finish(call, thread)
+      thread.value
+    rescue GRPC::BadStatus => e
+      raise Error.read(e, target, call.metadata)
     end
 
     def start(stub, method, message, deadline)
@@ -165,8 +170,8 @@ module Idefics2
 
     # grpc would take another port, or look a URL up as a name. The target is not shown: it may hold a password.
     def check_target(target)
-      port = target[PORT, 1] || MAX_PORT
-      return target if port.to_i.between?(1, MAX_PORT) && !target.match?(FOREIGN_URL)
+      port = target.b[PORT, 1] || MAX_PORT
+      return target if port.to_i.between?(1, MAX_PORT) && !target.b.match?(FOREIGN_URL) && target.valid_encoding?
 
       what = "HOST:PORT, and PORT 1 to #{MAX_PORT}; TLS is made by `credentials`"
       raise Error.new("the target must be #{what}", code: 'INVALID_ARGUMENT', field: 'target')
@@ -181,8 +186,10 @@ module Idefics2
       key.sub(WITH_COLON, '\1.\2')
     end
 
+    # Strips bytes, for texts may have broken ones: what is wrong with them is said later.
     def first_of(*texts)
-      texts.find { |text| !text.to_s.strip.empty? }&.strip
+      text = texts.find { |one| !one.to_s.b.strip.empty? }
+      text&.b&.strip&.force_encoding(text.encoding)
     end
   end
 end

@@ -10,13 +10,14 @@ module Idefics2
     # Any scheme: the service says better than a missing file would what it does not fetch.
     IS_URL = %r{\A(?:data:|[a-z][a-z0-9+.-]*://)}i
 
-    # Returns a V1::GenerateRequest; reads the file of its image, and raises Error where images are too large.
+    # Returns a V1::GenerateRequest; reads the file of its image, and raises Error where images are too large, or the wire
+    # cannot hold a value.
     def self.write(image: nil, images: [], **options)
       image &&= image.to_s # of a Pathname
       is_url = image&.b&.match?(IS_URL) # a path may be of any bytes
       options[:image_url] = image if is_url
       first = image && !is_url ? [read_image(image)] : []
-      message = V1::GenerateRequest.new(**options, images: [*first, *images])
+      message = Message.write(V1::GenerateRequest, options.merge(images: [*first, *images]))
       check_total(message)
       message
     end
@@ -25,7 +26,7 @@ module Idefics2
       data = ::File.binread(path, MAX_IMAGE_BYTES + 1).to_s # one byte more than allowed is enough to refuse it
       return V1::Image.new(data: data) if data.bytesize <= MAX_IMAGE_BYTES
 
-      refuse("image #{path} must have at most #{MAX_IMAGE_BYTES} bytes", 'FILE_TOO_LARGE', '')
+      Message.refuse("image #{path} must have at most #{MAX_IMAGE_BYTES} bytes", 'FILE_TOO_LARGE', '')
     end
 
     def self.check_total(message)
@@ -33,13 +34,9 @@ module Idefics2
       return if num_bytes <= MAX_INLINE_BYTES
 
       what = "images must have at most #{MAX_INLINE_BYTES} bytes together, not #{num_bytes}"
-      refuse("#{what}: upload them, and name them by their sha-256", 'PAYLOAD_TOO_LARGE', 'images')
+      Message.refuse("#{what}: upload them, and name them by their sha-256", 'PAYLOAD_TOO_LARGE', 'images')
     end
 
-    def self.refuse(message, reason, field)
-      raise Error.new(message, code: 'INVALID_ARGUMENT', reason: reason, field: field)
-    end
-
-    private_class_method :read_image, :check_total, :refuse
+    private_class_method :read_image, :check_total
   end
 end
