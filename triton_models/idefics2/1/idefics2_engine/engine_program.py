@@ -97,9 +97,7 @@ class Reporter:
     def _report(self) -> None:
         try:
             self._show(self._measure())
-        except (
-            Exception
-        ):  # no file can be opened, say: figures that stand still would look like an engine that does
+        except Exception:  # no file can be opened, say; standing figures would look like an engine that does
             logger.exception("the engine's figures could not be measured")
 
 
