@@ -128,7 +128,7 @@ class TritonPythonModel:
             top_p=tensors.value("top_p", default.top_p),
             top_k=tensors.value("top_k", default.top_k),
             seed=tensors.value("seed", uuid.uuid4().int >> 64),
-            stop=tensors.texts("stop"),
+            stop=tuple(text.decode() for text in tensors.values("stop")),
         )
         check_sampling(sampling, most_tokens)
         return Request(

@@ -55,13 +55,9 @@ class Tensors:
 
     def text(self, name: str, default: str) -> str:
         """Return the first text of a tensor."""
-        texts = self.texts(name)
-        return texts[0] if texts else default
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """Return all texts of a tensor."""
+        value = self.value(name, default.encode())
         try:
-            return tuple(str(value, "utf-8") for value in self.values(name))
+            return str(value, "utf-8")
         except UnicodeDecodeError as error:
             raise InvalidRequest("TEXT_NOT_UNICODE", f"{name} is not valid UTF-8", name) from error
 
