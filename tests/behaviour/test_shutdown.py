@@ -43,6 +43,37 @@ PARTS = {"store", "blobs-writing", "blobs-reading", "hashing", "lookout"}
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+async def begin_to_stop(app: App, harness: Harness) -> asyncio.Task[None]:
+    """Stop a service as a signal does; return when it has said so to those who ask for its health."""
+    health: Any = health_pb2_grpc.HealthStub(harness.channel)
+    watch = health.Watch(health_pb2.HealthCheckRequest())
+    await watch.read()
+    stopping = asyncio.create_task(app.__aexit__(None, None, None))
+    assert (await watch.read()).status == NOT_SERVING
+    return stopping
+
+
+async def break_off(stopping: asyncio.Task[None]) -> None:
+    """Do as a second signal does."""
+    stopping.cancel()
+    with suppress(asyncio.CancelledError):
+        await stopping
+
+
+async def submit_long(harness: Harness) -> None:
+    """Submit a request by the name `long`."""
+    stub: Any = requests_pb2_grpc.RequestServiceStub(harness.channel)
+    submission = requests_pb2.SubmitRequest(request_id="long", input=describe_red_circle())
+    await stub.Submit(submission, metadata=harness.metadata)
+
+
+def watch_long(harness: Harness) -> Any:
+    """Watch that request from its beginning."""
+    stub: Any = requests_pb2_grpc.RequestServiceStub(harness.channel)
+    question = requests_pb2.WatchRequestRequest(request_id="long")
+    return stub.WatchRequest(question, metadata=harness.metadata)
+
+
 async def test_while_balancers_hear_that_it_goes_a_replica_answers_as_ever(
     make_settings: MakeSettings, script: Script
 ) -> None:
@@ -51,17 +82,11 @@ async def test_while_balancers_hear_that_it_goes_a_replica_answers_as_ever(
     async with AsyncExitStack() as stack:
         app = App(settings, FakeBackend(script))
         harness = await stack.enter_async_context(run_harness(app, script, is_real=False))
-        health: Any = health_pb2_grpc.HealthStub(harness.channel)
-        watch = health.Watch(health_pb2.HealthCheckRequest())
-        await watch.read()
-        stopping = asyncio.create_task(app.__aexit__(None, None, None))
-        assert (await watch.read()).status == NOT_SERVING
+        stopping = await begin_to_stop(app, harness)
         ready = await harness.http.get("/healthz/ready")
         assert (ready.status_code, ready.headers["connection"]) == (503, "close")
         assert (await harness.generate(describe_red_circle())).output == RED_CIRCLE
-        stopping.cancel()  # as a second signal would
-        with suppress(asyncio.CancelledError):
-            await stopping
+        await break_off(stopping)
 
 
 async def test_a_second_signal_hands_back_what_runs_as_the_end_of_the_drain_does(
@@ -72,24 +97,14 @@ async def test_a_second_signal_hands_back_what_runs_as_the_end_of_the_drain_does
     async with AsyncExitStack() as stack:
         app = App(settings, FakeBackend(script))
         harness = await stack.enter_async_context(run_harness(app, script, is_real=False))
-        stub: Any = requests_pb2_grpc.RequestServiceStub(harness.channel)
-        submission = requests_pb2.SubmitRequest(request_id="long", input=describe_red_circle())
-        await stub.Submit(submission, metadata=harness.metadata)
-        question = requests_pb2.WatchRequestRequest(request_id="long")
-        await read_until(stub.WatchRequest(question, metadata=harness.metadata), "text_delta")
-        health: Any = health_pb2_grpc.HealthStub(harness.channel)
-        watch = health.Watch(health_pb2.HealthCheckRequest())
-        await watch.read()
-        stopping = asyncio.create_task(app.__aexit__(None, None, None))
-        assert (await watch.read()).status == NOT_SERVING
-        stopping.cancel()
-        with suppress(asyncio.CancelledError):
-            await stopping
+        await submit_long(harness)
+        await read_until(watch_long(harness), "text_delta")
+        stopping = await begin_to_stop(app, harness)
+        await break_off(stopping)
     script = Script()
     script.add(red_circle_answer())
     async with run_harness(App(settings, FakeBackend(script)), script, is_real=False) as harness:
-        stub = requests_pb2_grpc.RequestServiceStub(harness.channel)
-        events = [event async for event in stub.WatchRequest(question, metadata=harness.metadata)]
+        events = [event async for event in watch_long(harness)]
         assert events[-1].finished.response.output == RED_CIRCLE
         lines = [event.log_line.message for event in events if event.HasField("log_line")]
         assert "handed back: this replica is shutting down" in lines
@@ -160,11 +175,8 @@ async def test_a_watch_that_the_drain_does_not_wait_for_is_told_to_go_on_elsewhe
     async with AsyncExitStack() as stack:
         app = App(settings, FakeBackend(script))
         harness = await stack.enter_async_context(run_harness(app, script, is_real=False))
-        stub: Any = requests_pb2_grpc.RequestServiceStub(harness.channel)
-        submission = requests_pb2.SubmitRequest(request_id="long", input=describe_red_circle())
-        await stub.Submit(submission, metadata=harness.metadata)
-        question = requests_pb2.WatchRequestRequest(request_id="long")
-        events = aiter(stub.WatchRequest(question, metadata=harness.metadata))
+        await submit_long(harness)
+        events = aiter(watch_long(harness))
         await anext(events)
         stopping = asyncio.create_task(app.__aexit__(None, None, None))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
